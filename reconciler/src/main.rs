@@ -1,0 +1,2 @@
+//! The vzd binary.
+fn main() {}

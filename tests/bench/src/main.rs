@@ -1,0 +1,2 @@
+//! Benchmarks of vzd against its peers.
+fn main() {}

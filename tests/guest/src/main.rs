@@ -1,0 +1,2 @@
+//! A static program that runs inside a VE and reports what it sees, as JSON.
+fn main() {}

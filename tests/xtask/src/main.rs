@@ -1,0 +1,2 @@
+//! The one door for everything a developer or CI runs.
+fn main() {}
