@@ -1,0 +1,71 @@
+//! What every document has: version, kind, name, labels.
+
+use super::macros::{item, words};
+use super::scalars::{LabelKey, LabelValue, Name};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The version of the format.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum ApiVersion {
+    /// This version.
+    #[default]
+    #[serde(rename = "vzd/v1")]
+    V1,
+}
+
+words! {
+    /// What a document describes.
+    pub enum Kind as "PascalCase" {
+        /// A virtual environment.
+        #[serde(rename = "VE")]
+        Ve,
+        /// Defaults that VEs name in `spec.profile`.
+        Profile,
+        /// Host-wide settings.
+        Host,
+    }
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Ve, Self::Profile, Self::Host];
+
+    /// The word that is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ve => "VE",
+            Self::Profile => "Profile",
+            Self::Host => "Host",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+item! {
+    /// Who a document is about.
+    pub struct Metadata {
+        /// The name: a DNS label. It is the identity of a VE; another name is another VE.
+        none name: Name;
+        /// Words to select VEs by, such as `role: web`.
+        live labels: BTreeMap<LabelKey, LabelValue>,
+        /// Notes. `vzd/reconcile: disabled` pauses the care for this VE.
+        live annotations: BTreeMap<LabelKey, String>,
+    }
+}
+
+impl Metadata {
+    /// Metadata with nothing but a name.
+    pub fn named(name: Name) -> Self {
+        Self { name, labels: BTreeMap::new(), annotations: BTreeMap::new() }
+    }
+}

@@ -1,0 +1,65 @@
+//! Where the first content of a VE's disk comes from.
+
+use super::scalars::{AbsPath, ScalarError, text_scalar};
+use std::fmt;
+use std::str::FromStr;
+
+/// The source of a new VE's disk: a template's name, or where to find one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TemplateSource {
+    /// `debian-12`: a template that the host knows by that name.
+    Name(Box<str>),
+    /// `dir:/path`: a directory on the host that is copied.
+    Dir(AbsPath),
+    /// `file:/path`: an archive on the host that is unpacked.
+    File(AbsPath),
+    /// `oci:registry/image:tag`: an image of a container registry.
+    Oci(Box<str>),
+}
+
+impl FromStr for TemplateSource {
+    type Err = ScalarError;
+
+    fn from_str(text: &str) -> Result<Self, ScalarError> {
+        if let Some(path) = text.strip_prefix("dir:") {
+            return path.parse().map(Self::Dir);
+        }
+        if let Some(path) = text.strip_prefix("file:") {
+            return path.parse().map(Self::File);
+        }
+        if let Some(image) = text.strip_prefix("oci:") {
+            let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_./:@+".contains(&b);
+            return if !image.is_empty() && image.len() <= 512 && image.bytes().all(allowed) {
+                Ok(Self::Oci(image.into()))
+            } else {
+                Err(ScalarError::not(text, "an image", "give oci:registry/name:tag"))
+            };
+        }
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+        if text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.len() <= 128
+            && text.bytes().all(allowed)
+        {
+            return Ok(Self::Name(text.into()));
+        }
+        let allowed = "give a name such as debian-12, dir:/path, file:/path or oci:image";
+        Err(ScalarError::not(text, "a template", allowed))
+    }
+}
+
+impl fmt::Display for TemplateSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Dir(path) => write!(f, "dir:{path}"),
+            Self::File(path) => write!(f, "file:{path}"),
+            Self::Oci(image) => write!(f, "oci:{image}"),
+        }
+    }
+}
+
+text_scalar!(TemplateSource, "a template such as debian-12", {
+    "type": "string",
+    "pattern": "^([A-Za-z0-9][-_.A-Za-z0-9]*|(dir|file):/.*|oci:[-_./:@+A-Za-z0-9]+)$",
+    "examples": ["debian-12", "dir:/srv/rootfs", "file:/srv/debian-12.tar.zst"]
+});
