@@ -1,1 +1,19 @@
-//! placeholder
+//! What vzd knows about VEs and what to do about it: diff, plan, policy, verify.
+//!
+//! Pure: no IO, no clock, no environment, no randomness; what is needed of the world comes in as
+//! arguments. The reconciler observes, calls `plan::plan_ve`, `policy::authorize`, executes, observes
+//! again and calls `verify::verify`. Read `subsystem` first, then `plan`.
+
+pub mod backoff;
+pub mod capability;
+pub mod caps;
+pub mod desired;
+pub mod digest;
+pub mod disruption;
+pub mod ids;
+pub mod ledger;
+pub mod observed;
+pub mod plan;
+pub mod reading;
+pub mod subsystem;
+pub mod units;

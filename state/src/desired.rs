@@ -1,0 +1,76 @@
+//! What the manifests want of one VE, with every default filled in. `lower` makes it from a manifest.
+//!
+//! It holds no trace of how the manifest was spelled, only where each field was said.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::digest::SpecDigest;
+use crate::ids::{Ctid, VeName};
+use crate::subsystem::{cgroup, devices, disk, lifecycle, namespaces};
+
+/// A place in a manifest file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceRef {
+    /// Path of the file.
+    pub file: String,
+    /// Line in it, from 1.
+    pub line: u32,
+}
+
+impl fmt::Display for SourceRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// Everything that is wanted of one VE.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Desired {
+    /// The VE's name.
+    pub name: VeName,
+    /// The ctid that the manifest fixes; none lets vzd choose.
+    pub ctid: Option<Ctid>,
+    /// Where the manifest lies.
+    pub source: SourceRef,
+    /// Labels, for selectors.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations, for notes and switches.
+    pub annotations: BTreeMap<String, String>,
+    /// A line about the VE.
+    pub description: Option<String>,
+    /// The spec as resolved, kept in the ledger as the last good one.
+    pub spec: Value,
+    /// Digest of `spec`.
+    pub digest: SpecDigest,
+    /// Where fields are said, by their path; a field that is not here has its default.
+    pub fields: BTreeMap<String, SourceRef>,
+    /// Whether and how it runs.
+    pub lifecycle: lifecycle::Desired,
+    /// Its control group.
+    pub cgroup: cgroup::Desired,
+    /// Its root file system.
+    pub disk: disk::Desired,
+    /// What it sees of its own.
+    pub namespaces: namespaces::Desired,
+    /// Its devices.
+    pub devices: devices::Desired,
+}
+
+impl Desired {
+    /// Where a field is said: the place of the field itself or of the nearest one around it.
+    pub fn source_of(&self, field: &str) -> Option<&SourceRef> {
+        let mut path = field;
+        loop {
+            if let Some(place) = self.fields.get(path) {
+                return Some(place);
+            }
+            path = &path[..path.rfind(['.', '['])?];
+        }
+    }
+}

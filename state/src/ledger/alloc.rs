@@ -1,0 +1,118 @@
+//! Handing out ctids and ranges of ids: always the lowest free one, never one in use or in quarantine.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Entry, FORMAT, Ledger, LedgerError, Standing};
+use crate::desired::Desired;
+use crate::ids::{Ctid, IdRange, VeUid};
+
+/// The host ids that ranges are cut from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IdPool {
+    /// The first host id.
+    pub start: u32,
+    /// How many there are.
+    pub count: u32,
+}
+
+/// Room for 30000 VEs, above what /etc/subuid and systemd's dynamic and container ranges usually take,
+/// and below 2^31.
+impl Default for IdPool {
+    fn default() -> Self {
+        Self { start: IdRange::BLOCK * 1000, count: IdRange::BLOCK * 30000 }
+    }
+}
+
+impl Ledger {
+    /// Makes a VE known under a uid that the caller drew: ctid and ids are handed out, and the manifest
+    /// is its first generation. A second call with the same uid gives the entry that the first made.
+    pub fn create(&mut self, uid: &VeUid, want: &Desired) -> Result<&Entry, LedgerError> {
+        if !self.entries.contains_key(uid) {
+            if self.by_name(&want.name).is_some() {
+                return Err(LedgerError::NameTaken(want.name.clone()));
+            }
+            let ctid = self.assign_ctid(want.ctid)?;
+            let ids = self.assign_ids(want.namespaces.id_range)?;
+            let mut entry = Entry::new(uid.clone(), want.name.clone(), ctid, ids);
+            entry.accept(want);
+            self.put(entry);
+        }
+        self.get(uid).ok_or_else(|| LedgerError::Unknown(uid.clone()))
+    }
+
+    /// The ctid wanted, or the lowest free one.
+    pub fn assign_ctid(&self, wanted: Option<Ctid>) -> Result<Ctid, LedgerError> {
+        if let Some(ctid) = wanted {
+            return match self.by_ctid(ctid) {
+                Some(owner) => Err(LedgerError::CtidTaken { ctid, owner: owner.name.clone() }),
+                None => Ok(ctid),
+            };
+        }
+        let mut used: Vec<_> = self.entries.values().map(|entry| entry.ctid).collect();
+        used.sort_unstable();
+        let mut free = Ctid::FIRST;
+        for ctid in used {
+            if ctid > free {
+                break;
+            }
+            free = ctid.next().ok_or(LedgerError::NoCtid)?;
+        }
+        Ok(free)
+    }
+
+    /// The range wanted, or the lowest free block of the pool.
+    pub fn assign_ids(&self, wanted: Option<IdRange>) -> Result<IdRange, LedgerError> {
+        let owner_of = |range: IdRange| self.entries.values().find(|entry| entry.ids.overlaps(range));
+        if let Some(range) = wanted {
+            return match owner_of(range) {
+                Some(owner) => Err(LedgerError::IdsTaken { range, owner: owner.name.clone() }),
+                None => Ok(range),
+            };
+        }
+        let end = u64::from(self.pool.start) + u64::from(self.pool.count);
+        let mut used: Vec<_> = self.entries.values().map(|entry| entry.ids).collect();
+        used.sort_unstable_by_key(|range| range.start);
+        let mut start = u64::from(self.pool.start);
+        for range in used {
+            if u64::from(range.start) >= start + u64::from(IdRange::BLOCK) {
+                break;
+            }
+            start = start.max(range.end());
+        }
+        match u32::try_from(start) {
+            Ok(start) if u64::from(start) + u64::from(IdRange::BLOCK) <= end => {
+                Ok(IdRange { start, count: IdRange::BLOCK })
+            }
+            Ok(_) | Err(_) => Err(LedgerError::NoIds(self.pool)),
+        }
+    }
+}
+
+impl Entry {
+    /// An entry of which nothing is known yet.
+    fn new(uid: VeUid, name: crate::ids::VeName, ctid: Ctid, ids: IdRange) -> Self {
+        Self {
+            format: FORMAT,
+            uid,
+            name,
+            ctid,
+            ids,
+            generation: 0,
+            digest: crate::digest::SpecDigest::default(),
+            spec: serde_json::Value::Null,
+            labels: std::collections::BTreeMap::new(),
+            annotations: std::collections::BTreeMap::new(),
+            source: crate::desired::SourceRef::default(),
+            pinned: false,
+            applied: super::Applied::default(),
+            disk: None,
+            run: None,
+            run_override: None,
+            last_exit: None,
+            backoff: None,
+            restarts: 0,
+            standing: Standing::Active,
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What the ledger holds of one VE. Data only; `record` changes it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::desired::SourceRef;
+use crate::digest::SpecDigest;
+use crate::ids::{Ctid, IdRange, VeName, VeUid};
+use crate::subsystem::lifecycle::{ColdSpec, End, Exit, StartReason, State, StopReason};
+use crate::subsystem::namespaces::Mount;
+use crate::subsystem::{cgroup, devices, lifecycle};
+use crate::units::Timestamp;
+
+/// One VE.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Entry {
+    /// Format of the entry.
+    pub format: u32,
+    /// Identity for ever.
+    pub uid: VeUid,
+    /// Name; never changes.
+    pub name: VeName,
+    /// Numeric id; never changes.
+    pub ctid: Ctid,
+    /// Range of ids; never changes.
+    pub ids: IdRange,
+    /// How many different specs have been accepted.
+    pub generation: u64,
+    /// Digest of the accepted spec.
+    pub digest: SpecDigest,
+    /// The accepted spec, lowered again when the file is broken or gone.
+    pub spec: Value,
+    /// Labels as accepted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations as accepted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Where the accepted manifest lay.
+    pub source: SourceRef,
+    /// Brought back by `vzd undelete` and kept although no manifest names it, until one does.
+    #[serde(default)]
+    pub pinned: bool,
+    /// What was last set, for the three-way diff.
+    pub applied: Applied,
+    /// The root file system that was made.
+    #[serde(default)]
+    pub disk: Option<DiskRecord>,
+    /// The run that is believed to go on.
+    #[serde(default)]
+    pub run: Option<RunRecord>,
+    /// A state that stands above the manifest's until the next generation.
+    #[serde(default)]
+    pub run_override: Option<Override>,
+    /// How the last run ended.
+    #[serde(default)]
+    pub last_exit: Option<ExitRecord>,
+    /// Starts that have to wait because earlier ones went wrong.
+    #[serde(default)]
+    pub backoff: Option<Backoff>,
+    /// How often it was started again after an end of its own.
+    #[serde(default)]
+    pub restarts: u64,
+    /// Whether it is managed, kept or on its way out.
+    pub standing: Standing,
+}
+
+impl Entry {
+    /// Whether it was removed and is kept for a while.
+    pub fn is_quarantined(&self) -> bool {
+        matches!(self.standing, Standing::Quarantined { .. })
+    }
+
+    /// The override that is in force: one that was made for the present generation.
+    pub fn override_in_force(&self) -> Option<&Override> {
+        self.run_override.as_ref().filter(|is| is.generation == self.generation)
+    }
+}
+
+/// What was last set, one field a subsystem; none when nothing of it is in force.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Applied {
+    /// Policies as last accepted.
+    pub lifecycle: Option<lifecycle::Desired>,
+    /// The control group of the present run.
+    pub cgroup: Option<cgroup::Desired>,
+    /// Names and mounts of the present run.
+    pub namespaces: Option<AppliedNamespaces>,
+    /// Devices of the present run.
+    pub devices: Option<devices::Desired>,
+}
+
+/// Names and mounts that were last set.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AppliedNamespaces {
+    /// The UTS node name.
+    pub hostname: String,
+    /// The UTS domain name.
+    pub domainname: String,
+    /// Mounts by target, lxcfs views too.
+    pub mounts: BTreeMap<String, Mount>,
+}
+
+/// A root file system that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DiskRecord {
+    /// What it was made from.
+    pub template: String,
+    /// Where it lies on the host; none until it is finished.
+    pub root: Option<String>,
+    /// Digest of the template's content, if there is one.
+    pub digest: Option<String>,
+}
+
+/// A run, written down before it begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunRecord {
+    /// The host's boot in which it began.
+    pub boot_id: String,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// The host's pid of init; none until the start is finished.
+    pub init_pid: Option<u32>,
+    /// What it was started with.
+    pub cold: ColdSpec,
+    /// Why it was started.
+    pub reason: StartReason,
+    /// Why it is being stopped, written down before the first signal.
+    pub stopping: Option<StopReason>,
+}
+
+/// A state that stands above the manifest's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Override {
+    /// The state to be in: running, stopped or paused.
+    pub state: State,
+    /// Who says so.
+    pub by: By,
+    /// The generation that it holds for.
+    pub generation: u64,
+    /// When it was said.
+    pub at: Timestamp,
+}
+
+/// Who overrides the manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum By {
+    /// The VE's owner, from inside.
+    Owner,
+    /// An operator, by a command.
+    Operator,
+    /// A crash, under `restartPolicy: Never`.
+    Crash,
+    /// The host's boot, under `onBoot: false`.
+    Boot,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExitRecord {
+    /// What it means.
+    pub end: End,
+    /// What init reported.
+    pub exit: Option<Exit>,
+    /// When it was noticed.
+    pub at: Timestamp,
+}
+
+/// Starts that have to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Backoff {
+    /// Runs in a row that went wrong.
+    pub failures: u32,
+    /// The next start is not before this.
+    pub until: Timestamp,
+}
+
+/// Whether a VE is managed, kept or on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Standing {
+    /// Managed.
+    Active,
+    /// Removed, but kept for a while.
+    Quarantined {
+        /// When it was removed.
+        since: Timestamp,
+        /// When it is thrown away.
+        until: Timestamp,
+    },
+    /// Left as it is, unmanaged.
+    Retained,
+    /// Being thrown away, which nothing can stop any more.
+    Destroying,
+}

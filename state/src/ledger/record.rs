@@ -1,0 +1,347 @@
+//! What each step does to the ledger, before and after it is done. The planner, the engine and the
+//! model kernel all use this, so that they cannot disagree.
+//!
+//! `begin` is written to disk before the step touches the kernel and widens what the ledger answers
+//! for; `finish` is written after and narrows it. A controller killed in between finds more in the
+//! ledger than in the kernel, never less, and can tell its own stops and starts from the VE's.
+
+use super::{AppliedNamespaces, Backoff, By, DiskRecord, Entry, ExitRecord, Ledger, LedgerError};
+use super::{Override, RunRecord, Standing};
+use crate::backoff::{Jitter, STABLE, delay};
+use crate::capability::Capabilities;
+use crate::desired::Desired;
+use crate::ids::VeUid;
+use crate::plan::Step;
+use crate::subsystem::lifecycle::{DeletionPolicy, End, Exit, RestartPolicy, StartReason, State};
+use crate::subsystem::{cgroup, devices, disk, lifecycle, namespaces};
+use crate::units::Timestamp;
+
+/// What the ledger has to be told about the world.
+#[derive(Debug, Clone)]
+pub struct Facts<'a> {
+    /// What the host can do, and its boot.
+    pub caps: &'a Capabilities,
+    /// The time now.
+    pub now: Timestamp,
+    /// A random fraction.
+    pub jitter: Jitter,
+    /// What a start made, once it is done.
+    pub started: Option<Started>,
+    /// How init ended, if that was seen.
+    pub exit: Option<Exit>,
+    /// The root that was made, once it is.
+    pub disk: Option<DiskRecord>,
+}
+
+impl<'a> Facts<'a> {
+    /// Nothing but the time: for steps that make nothing.
+    pub fn at(caps: &'a Capabilities, now: Timestamp) -> Self {
+        Self { caps, now, jitter: Jitter::NONE, started: None, exit: None, disk: None }
+    }
+}
+
+/// What a start made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// The host's pid of init.
+    pub init_pid: u32,
+    /// When init was started.
+    pub at: Timestamp,
+}
+
+impl Ledger {
+    /// Notes that a step is about to be done. `Create` needs `want`; a `Destroy` is final from here on.
+    pub fn begin(
+        &mut self,
+        uid: &VeUid,
+        step: &Step,
+        want: Option<&Desired>,
+        facts: &Facts<'_>,
+    ) -> Result<(), LedgerError> {
+        if let (Step::Lifecycle(lifecycle::Step::Create), Some(want)) = (step, want) {
+            return self.create(uid, want).map(drop);
+        }
+        let entry = self.entries.get_mut(uid).ok_or_else(|| LedgerError::Unknown(uid.clone()))?;
+        entry.begin(step, want, facts);
+        Ok(())
+    }
+
+    /// Notes that a step was done. After a `Destroy` the entry is gone.
+    pub fn finish(
+        &mut self,
+        uid: &VeUid,
+        step: &Step,
+        want: Option<&Desired>,
+        facts: &Facts<'_>,
+    ) -> Result<(), LedgerError> {
+        if *step == Step::Lifecycle(lifecycle::Step::Destroy) {
+            self.remove(uid);
+            return Ok(());
+        }
+        let entry = self.entries.get_mut(uid).ok_or_else(|| LedgerError::Unknown(uid.clone()))?;
+        entry.finish(step, want, facts);
+        Ok(())
+    }
+}
+
+impl Entry {
+    /// Notes that a step is about to be done.
+    pub fn begin(&mut self, step: &Step, want: Option<&Desired>, facts: &Facts<'_>) {
+        match step {
+            Step::Lifecycle(step) => self.begin_lifecycle(step, want, facts),
+            Step::Cgroup(_) => {}
+            Step::Disk(disk::Cold::CreateRoot { template }) => {
+                self.disk = Some(DiskRecord { template: template.clone(), root: None, digest: None });
+            }
+            Step::Disk(disk::Cold::DestroyRoot) => {}
+            Step::Namespaces(step) => self.apply_namespaces(step, Phase::Before),
+            Step::Devices(step) => self.apply_devices(step, Phase::Before),
+        }
+    }
+
+    /// Notes that a step was done.
+    pub fn finish(&mut self, step: &Step, want: Option<&Desired>, facts: &Facts<'_>) {
+        match step {
+            Step::Lifecycle(step) => self.finish_lifecycle(step, want, facts),
+            Step::Cgroup(step) => {
+                self.applied.cgroup = Some(cgroup::Desired { frozen: *step == cgroup::Live::Freeze });
+            }
+            Step::Disk(disk::Cold::CreateRoot { .. }) => {
+                if facts.disk.is_some() {
+                    self.disk.clone_from(&facts.disk);
+                }
+            }
+            Step::Disk(disk::Cold::DestroyRoot) => self.disk = None,
+            Step::Namespaces(step) => self.apply_namespaces(step, Phase::After),
+            Step::Devices(step) => self.apply_devices(step, Phase::After),
+        }
+    }
+
+    /// Notes that a step failed. Only a start leaves something to be noted: it is not tried again at once.
+    pub fn fail(&mut self, step: &Step, facts: &Facts<'_>) {
+        if matches!(step, Step::Lifecycle(lifecycle::Step::Start { .. })) {
+            self.end_run();
+            self.back_off(1, facts);
+        }
+    }
+
+    /// Notes that someone wants the VE in another state than its manifest says, for this generation.
+    pub fn override_state(&mut self, state: State, by: By, at: Timestamp) {
+        self.run_override = Some(Override { state, by, generation: self.generation, at });
+        if by == By::Operator {
+            self.backoff = None;
+        }
+    }
+
+    /// Takes over a manifest. Another spec is another generation: overrides and back-off end with the old.
+    pub(super) fn accept(&mut self, want: &Desired) {
+        if self.digest != want.digest {
+            self.generation += 1;
+            self.digest = want.digest.clone();
+            self.spec = want.spec.clone();
+            self.run_override = None;
+            self.backoff = None;
+        }
+        self.labels.clone_from(&want.labels);
+        self.annotations.clone_from(&want.annotations);
+        self.source.clone_from(&want.source);
+        self.pinned = false;
+        self.applied.lifecycle = Some(want.lifecycle.clone());
+    }
+
+    fn begin_lifecycle(&mut self, step: &lifecycle::Step, want: Option<&Desired>, facts: &Facts<'_>) {
+        match step {
+            lifecycle::Step::Start { reason } => {
+                self.run = Some(RunRecord {
+                    boot_id: facts.caps.boot_id.clone(),
+                    started_at: facts.now,
+                    init_pid: None,
+                    cold: self.cold(want),
+                    reason: *reason,
+                    stopping: None,
+                });
+                if let Some(want) = want {
+                    self.apply_all(want, facts);
+                }
+            }
+            lifecycle::Step::Stop { reason, .. } => {
+                if let Some(run) = &mut self.run {
+                    run.stopping = Some(*reason);
+                }
+            }
+            lifecycle::Step::Destroy => self.standing = Standing::Destroying,
+            lifecycle::Step::Create
+            | lifecycle::Step::Restore
+            | lifecycle::Step::Accept
+            | lifecycle::Step::Adopt { .. }
+            | lifecycle::Step::Reap { .. }
+            | lifecycle::Step::Quarantine { .. }
+            | lifecycle::Step::Forget => {}
+        }
+    }
+
+    fn finish_lifecycle(&mut self, step: &lifecycle::Step, want: Option<&Desired>, facts: &Facts<'_>) {
+        match step {
+            lifecycle::Step::Create | lifecycle::Step::Destroy => {}
+            lifecycle::Step::Accept => {
+                if let Some(want) = want {
+                    self.accept(want);
+                }
+            }
+            lifecycle::Step::Restore => {
+                self.pinned = self.is_quarantined();
+                self.standing = Standing::Active;
+                self.run_override = None;
+                self.backoff = None;
+            }
+            lifecycle::Step::Adopt { init_pid, started_at } => {
+                let cold = self.cold(want);
+                let run = self.run.get_or_insert_with(|| RunRecord {
+                    boot_id: String::new(),
+                    started_at: *started_at,
+                    init_pid: None,
+                    cold,
+                    reason: StartReason::Spec,
+                    stopping: None,
+                });
+                run.boot_id.clone_from(&facts.caps.boot_id);
+                run.started_at = *started_at;
+                run.init_pid = Some(*init_pid);
+            }
+            lifecycle::Step::Reap { end } => self.reap(*end, facts),
+            lifecycle::Step::Stop { reason, .. } => self.reap(End::Ordered(*reason), facts),
+            lifecycle::Step::Start { reason } => self.started(*reason, facts),
+            lifecycle::Step::Quarantine { until } => {
+                self.standing = Standing::Quarantined { since: facts.now, until: *until };
+            }
+            lifecycle::Step::Forget => self.standing = Standing::Retained,
+        }
+    }
+
+    /// A start applies everything at once.
+    fn apply_all(&mut self, want: &Desired, facts: &Facts<'_>) {
+        self.applied.cgroup = Some(cgroup::Desired { frozen: false });
+        self.applied.namespaces = Some(AppliedNamespaces {
+            hostname: want.namespaces.hostname.clone(),
+            domainname: want.namespaces.domainname.clone(),
+            mounts: namespaces::wanted_mounts(&want.namespaces, facts.caps),
+        });
+        self.applied.devices = Some(want.devices.clone());
+    }
+
+    fn started(&mut self, reason: StartReason, facts: &Facts<'_>) {
+        if let (Some(run), Some(started)) = (&mut self.run, facts.started) {
+            run.init_pid = Some(started.init_pid);
+            run.started_at = started.at;
+        }
+        match reason {
+            StartReason::Crash | StartReason::Reboot | StartReason::Halted => self.restarts += 1,
+            StartReason::Spec | StartReason::Operator | StartReason::Restart | StartReason::Boot => {}
+        }
+    }
+
+    fn reap(&mut self, end: End, facts: &Facts<'_>) {
+        let policies = self.applied.lifecycle.clone().unwrap_or_default();
+        let lasted = self.run.as_ref().map(|run| facts.now.since(run.started_at));
+        if lasted.is_some_and(|lasted| lasted >= STABLE) {
+            self.backoff = None;
+        }
+        match end {
+            End::HaltedByOwner => match policies.restart_policy {
+                RestartPolicy::Always => self.back_off(1, facts),
+                RestartPolicy::OnFailure | RestartPolicy::Never => {
+                    self.override_state(State::Stopped, By::Owner, facts.now);
+                }
+            },
+            // The first reboot is free; one that follows a short run is the start of a loop.
+            End::RebootedByOwner => self.back_off(0, facts),
+            End::Crashed(_) => match policies.restart_policy {
+                RestartPolicy::Always | RestartPolicy::OnFailure => self.back_off(1, facts),
+                RestartPolicy::Never => self.override_state(State::Stopped, By::Crash, facts.now),
+            },
+            End::HostRebooted => {
+                self.backoff = None;
+                if !policies.on_boot {
+                    self.override_state(State::Stopped, By::Boot, facts.now);
+                }
+            }
+            End::Ordered(_) | End::NeverStarted => {}
+        }
+        let exit = match end {
+            End::Crashed(exit) => Some(exit),
+            End::HaltedByOwner => Some(Exit::Halted),
+            End::RebootedByOwner => Some(Exit::Rebooted),
+            End::HostRebooted | End::Ordered(_) | End::NeverStarted => facts.exit,
+        };
+        self.last_exit = Some(ExitRecord { end, exit, at: facts.now });
+        self.end_run();
+    }
+
+    /// Nothing of the run is in force any more.
+    fn end_run(&mut self) {
+        self.run = None;
+        self.applied.cgroup = None;
+        self.applied.namespaces = None;
+        self.applied.devices = None;
+    }
+
+    /// Counts one more failure; `counted_from` is 1 if the first already makes the next start wait.
+    fn back_off(&mut self, counted_from: u32, facts: &Facts<'_>) {
+        let failures = self.backoff.map_or(0, |is| is.failures).saturating_add(1);
+        let wait = delay((failures + counted_from).saturating_sub(1), facts.jitter);
+        self.backoff = Some(Backoff { failures, until: facts.now + wait });
+    }
+
+    fn cold(&self, want: Option<&Desired>) -> lifecycle::ColdSpec {
+        let accepted = || self.applied.lifecycle.as_ref().map(|is| is.cold.clone());
+        want.map(|want| want.lifecycle.cold.clone()).or_else(accepted).unwrap_or_default()
+    }
+
+    /// What to do when the manifest goes.
+    pub fn deletion_policy(&self) -> DeletionPolicy {
+        self.applied.lifecycle.as_ref().map_or(DeletionPolicy::Quarantine, |is| is.deletion_policy)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Before,
+    After,
+}
+
+impl Entry {
+    fn apply_namespaces(&mut self, step: &namespaces::Live, phase: Phase) {
+        let applied = self.applied.namespaces.get_or_insert_default();
+        match (step, phase) {
+            (namespaces::Live::SetHostname { to, .. }, Phase::After) => applied.hostname.clone_from(to),
+            (namespaces::Live::SetDomainname { to, .. }, Phase::After) => applied.domainname.clone_from(to),
+            (namespaces::Live::RemoveMount { target, .. }, Phase::After) => {
+                applied.mounts.remove(target);
+            }
+            (
+                namespaces::Live::AddMount { target, mount }
+                | namespaces::Live::ReplaceMount { target, mount, .. },
+                Phase::Before,
+            ) => {
+                applied.mounts.insert(target.clone(), mount.clone());
+            }
+            _ => {}
+        }
+    }
+
+    fn apply_devices(&mut self, step: &devices::Live, phase: Phase) {
+        let applied = self.applied.devices.get_or_insert_default();
+        match (step, phase) {
+            (devices::Live::RemoveNode { path, .. }, Phase::After) => {
+                applied.nodes.remove(path);
+            }
+            (devices::Live::AddNode { path, device, .. }, Phase::Before) => {
+                applied.nodes.insert(path.clone(), device.clone());
+            }
+            (devices::Live::SetRules { to, .. }, Phase::Before) => {
+                applied.nodes.extend(to.nodes.clone());
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! What is seen of one VE in the kernel and on the host's disk. Drivers fill it in, one field each.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{canonical, sha256_hex};
+use crate::reading::Reading;
+use crate::subsystem::lifecycle::Run;
+use crate::subsystem::{cgroup, devices, disk, json, lifecycle, namespaces};
+
+/// Everything that is seen of one VE. For one that doesn't run all but `lifecycle` and `disk` is absent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Observed {
+    /// Whether it runs.
+    pub lifecycle: lifecycle::Observed,
+    /// Its control group.
+    pub cgroup: cgroup::Observed,
+    /// Its root file system.
+    pub disk: disk::Observed,
+    /// What it sees of its own.
+    pub namespaces: namespaces::Observed,
+    /// Its devices.
+    pub devices: devices::Observed,
+}
+
+impl Observed {
+    /// Pid and start of init, if the VE runs.
+    pub fn running(&self) -> Option<&Run> {
+        self.lifecycle.run.is().filter(|run| matches!(run, Run::Running { .. }))
+    }
+
+    /// Whether it is certain that the VE doesn't run.
+    pub fn stopped(&self) -> bool {
+        matches!(self.lifecycle.run, Reading::Absent | Reading::Is(Run::Stopped { .. }))
+    }
+
+    /// Whether every process of the VE is held still.
+    pub fn frozen(&self) -> bool {
+        self.cgroup.group.is().is_some_and(|group| group.frozen)
+    }
+
+    /// A digest that is equal if and only if everything seen is.
+    pub fn digest(&self) -> String {
+        sha256_hex(canonical(&json(self)).as_bytes())
+    }
+}

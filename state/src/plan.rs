@@ -1,0 +1,230 @@
+//! What to do about one VE, and about all of them: steps in order, with what they change and why.
+//!
+//! A plan is proposed by `plan_ve`, cut down to what is allowed by `policy::authorize`, and only then
+//! executed: the type says which. Making a plan changes nothing.
+
+mod power;
+
+use std::marker::PhantomData;
+
+use serde::Serialize;
+
+pub use self::power::{Power, Reason, Target, end_of_run, target};
+use crate::desired::{Desired, SourceRef};
+use crate::disruption::{Cause, Change, Disruption};
+use crate::ids::{VeName, VeUid};
+use crate::subsystem::lifecycle::{Step as LifecycleStep, UpdatePolicy};
+use crate::subsystem::{Unreadable, cgroup, devices, disk, lifecycle, namespaces};
+use crate::units::Timestamp;
+
+/// What is wanted of a VE.
+#[derive(Debug, Clone, Copy)]
+pub enum Wish<'a> {
+    /// A manifest says this.
+    Want(&'a Desired),
+    /// The manifest cannot be read or is not there, but the VE is kept as its last good spec says.
+    Keep(&'a Desired),
+    /// The manifest was removed.
+    Gone,
+    /// Nothing is wanted: leave it alone.
+    Unmanaged,
+}
+
+/// One step, of whichever subsystem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Step {
+    /// Starting, stopping and keeping the books.
+    Lifecycle(lifecycle::Step),
+    /// Freezing.
+    Cgroup(cgroup::Live),
+    /// The root file system.
+    Disk(disk::Cold),
+    /// Names and mounts.
+    Namespaces(namespaces::Live),
+    /// Nodes and rules.
+    Devices(devices::Live),
+}
+
+impl Step {
+    /// Whether the step touches nothing but the ledger.
+    pub fn only_notes(&self) -> bool {
+        match self {
+            Self::Lifecycle(step) => match step {
+                LifecycleStep::Create
+                | LifecycleStep::Restore
+                | LifecycleStep::Accept
+                | LifecycleStep::Adopt { .. }
+                | LifecycleStep::Quarantine { .. }
+                | LifecycleStep::Forget => true,
+                LifecycleStep::Reap { .. }
+                | LifecycleStep::Stop { .. }
+                | LifecycleStep::Start { .. }
+                | LifecycleStep::Destroy => false,
+            },
+            Self::Cgroup(_) | Self::Disk(_) | Self::Namespaces(_) | Self::Devices(_) => false,
+        }
+    }
+}
+
+/// A step with what it carries out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedStep {
+    /// What to do.
+    pub step: Step,
+    /// Which of the plan's changes it carries out.
+    pub changes: Vec<usize>,
+    /// How much the VE notices.
+    pub disruption: Disruption,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a change or a start is not made now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HeldFor {
+    /// It takes effect at the next start.
+    RestartRequired,
+    /// It would throw data away.
+    RecreateRefused,
+    /// The host cannot do it.
+    Infeasible,
+    /// Another VE is not Ready.
+    DependencyNotReady,
+    /// Earlier tries failed.
+    BackOff,
+    /// The operator or the host forbids it.
+    Policy,
+}
+
+/// Something that is not done now.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    /// Path of the field.
+    pub field: String,
+    /// How disruptive it would be.
+    pub disruption: Disruption,
+    /// The kind of reason.
+    pub held_for: HeldFor,
+    /// The reason in words.
+    pub why: String,
+    /// Where the manifest says the field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceRef>,
+}
+
+/// What a plan comes to for its VE as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Action {
+    /// Nothing to do.
+    None,
+    /// It is made.
+    Create,
+    /// It is changed, started or stopped.
+    Update,
+    /// It is changed by a stop and a start.
+    Restart,
+    /// It is thrown away and made anew.
+    Recreate,
+    /// It goes: into quarantine or for good.
+    Delete,
+    /// It is no longer managed.
+    Forget,
+}
+
+/// How many changes there are of each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Impact {
+    /// Changes made while the VE runs.
+    pub live: usize,
+    /// VEs that are restarted, or would be.
+    pub restart: usize,
+    /// VEs whose data goes.
+    pub destroy: usize,
+    /// Corrections of drift.
+    pub corrections: usize,
+}
+
+/// A plan that nobody has allowed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proposed(());
+
+/// A plan that may be executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Approved(());
+
+/// The plan for one VE.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VePlan<S> {
+    /// Which VE.
+    pub name: VeName,
+    /// Its uid; none before it is created.
+    pub uid: Option<VeUid>,
+    /// Where its manifest lies.
+    pub source: Option<SourceRef>,
+    /// What it comes to.
+    pub action: Action,
+    /// Fields that change, whether now or not.
+    pub changes: Vec<Change>,
+    /// What to do, in order.
+    pub steps: Vec<PlannedStep>,
+    /// What is not done now.
+    pub held: Vec<Held>,
+    /// What could not be read; nothing is done about it.
+    pub unreadable: Vec<Unreadable>,
+    /// Why nothing at all is done, if reconciling is suspended.
+    pub suspended: Option<String>,
+    /// When to plan again though nothing happens until then.
+    pub next_wake: Option<Timestamp>,
+    /// The state to be in and why.
+    pub target: Target,
+    /// Digest of what was observed.
+    pub observed: String,
+    /// Order among VEs.
+    #[serde(skip)]
+    pub order: Order,
+    /// What to do if a restart, or the loss of data, is not allowed.
+    #[serde(skip)]
+    pub(crate) gentler: Option<Gentler>,
+    #[serde(skip)]
+    pub(crate) stage: PhantomData<S>,
+}
+
+/// Where a VE stands among the others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Order {
+    /// Higher starts first.
+    pub boot_order: i64,
+    /// VEs that go before this one.
+    pub depends_on: Vec<VeName>,
+}
+
+/// The plan's other half: what is done when its restart is not allowed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Gentler {
+    pub(crate) update_policy: UpdatePolicy,
+    pub(crate) steps: Vec<PlannedStep>,
+}
+
+impl<S> VePlan<S> {
+    /// Whether there is nothing to do now.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// How disruptive the plan is: the most disruptive of its steps.
+    pub fn disruption(&self) -> Disruption {
+        self.steps.iter().map(|step| step.disruption).max().unwrap_or_default()
+    }
+
+    /// Whether the plan takes something away from the host: such plans go first.
+    pub fn is_removal(&self) -> bool {
+        matches!(self.action, Action::Delete | Action::Forget)
+    }
+}

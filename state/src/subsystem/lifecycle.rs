@@ -1,0 +1,457 @@
+//! Whether and how a VE runs: its wanted state, its init, and the policies about stopping and deleting.
+//!
+//! This file compares fields. Which steps a wish, an override and an exit lead to is decided in
+//! `plan::power`; what a step means for the ledger in `ledger::record`.
+
+use std::convert::Infallible;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Changes, Cx, Mismatch, Subsystem, json};
+use crate::caps::CapSet;
+use crate::disruption::{Cause, Change, Disruption};
+use crate::ids::VeName;
+use crate::reading::Reading;
+use crate::units::{Millis, Timestamp};
+
+/// What the manifest says about running the VE.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Desired {
+    /// The state that is wanted, before anyone overrides it.
+    pub state: State,
+    /// What is fixed when the VE starts.
+    pub cold: ColdSpec,
+    /// What to do when the VE ends by itself.
+    pub restart_policy: RestartPolicy,
+    /// Whether vzd may restart the VE for a change that needs it.
+    pub update_policy: UpdatePolicy,
+    /// What to do when the manifest is removed.
+    pub deletion_policy: DeletionPolicy,
+    /// How long init has to stop before every process is killed.
+    pub stop_timeout: Millis,
+    /// How long a start may take.
+    pub start_timeout: Millis,
+    /// Whether the VE starts with the host.
+    pub on_boot: bool,
+    /// Order of starts: higher first.
+    pub boot_order: i64,
+    /// How long a removed VE is kept.
+    pub quarantine_ttl: Millis,
+    /// VEs that must be Ready before this one starts.
+    pub depends_on: Vec<VeName>,
+    /// How to find out whether the VE is healthy.
+    pub health: Option<ExecProbe>,
+    /// Reconciling is suspended by the manifest.
+    pub suspend: Option<Suspend>,
+    /// Reconciling is switched off by the annotation `vzd/reconcile: disabled`.
+    pub reconcile_disabled: bool,
+}
+
+impl Default for Desired {
+    fn default() -> Self {
+        Self {
+            state: State::Running,
+            cold: ColdSpec::default(),
+            restart_policy: RestartPolicy::OnFailure,
+            update_policy: UpdatePolicy::Live,
+            deletion_policy: DeletionPolicy::Quarantine,
+            stop_timeout: Millis::from_secs(60),
+            start_timeout: Millis::from_secs(60),
+            on_boot: true,
+            boot_order: 0,
+            quarantine_ttl: Millis::from_secs(7 * 86400),
+            depends_on: Vec::new(),
+            health: None,
+            suspend: None,
+            reconcile_disabled: false,
+        }
+    }
+}
+
+impl Desired {
+    /// Why nothing may be done to this VE now.
+    pub fn suspended(&self, now: Timestamp) -> Option<String> {
+        if self.reconcile_disabled {
+            return Some("annotation vzd/reconcile: disabled".to_owned());
+        }
+        let Suspend { reason, until } = self.suspend.as_ref()?;
+        match until {
+            Some(until) if *until <= now => None,
+            Some(until) => Some(format!("{reason} (until {until})")),
+            None => Some(reason.clone()),
+        }
+    }
+}
+
+/// What is fixed when init is executed: a change waits for the next start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ColdSpec {
+    /// Command of PID 1.
+    pub init: Vec<String>,
+    /// The bounding set.
+    pub capabilities: CapSet,
+    /// Which system calls are refused.
+    pub seccomp: Seccomp,
+    /// The VE may mount fresh proc and sysfs, for containers inside it.
+    pub nesting: bool,
+}
+
+impl Default for ColdSpec {
+    fn default() -> Self {
+        Self {
+            init: vec!["/sbin/init".to_owned()],
+            capabilities: CapSet::default(),
+            seccomp: Seccomp::Default,
+            nesting: false,
+        }
+    }
+}
+
+/// The state that is wanted of a VE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum State {
+    /// It runs.
+    Running,
+    /// It does not run.
+    Stopped,
+    /// It runs and is frozen.
+    Paused,
+    /// There is no such VE, nor its disk.
+    Absent,
+}
+
+/// Which system calls are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Seccomp {
+    /// The built-in filter.
+    Default,
+    /// The filter in a file.
+    File {
+        /// Path on the host.
+        path: String,
+    },
+}
+
+/// What to do when a VE ends by itself. The owner's reboot is always followed by a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RestartPolicy {
+    /// Start it again, even when its owner halted it.
+    Always,
+    /// Start it again when it crashed.
+    OnFailure,
+    /// Leave it stopped.
+    Never,
+}
+
+/// Whether vzd may restart a VE for a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum UpdatePolicy {
+    /// Never: such changes wait for the next start.
+    Live,
+    /// Yes.
+    Restart,
+}
+
+/// What to do when the manifest of a VE is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DeletionPolicy {
+    /// Stop it and keep it for a while.
+    Quarantine,
+    /// Leave it as it is and forget about it.
+    Retain,
+    /// Stop it and throw it away.
+    Destroy,
+}
+
+/// A command inside the VE that tells whether it is healthy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecProbe {
+    /// The command; status 0 means healthy.
+    pub command: Vec<String>,
+    /// Time between two probes.
+    pub interval: Millis,
+    /// Time that one probe may take.
+    pub timeout: Millis,
+    /// Failures in a row that make the VE unhealthy.
+    pub failure_threshold: u32,
+    /// Successes in a row that make it healthy again.
+    pub success_threshold: u32,
+}
+
+/// Reconciling is suspended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Suspend {
+    /// Why, in the operator's words.
+    pub reason: String,
+    /// When it ends by itself; none for never.
+    pub until: Option<Timestamp>,
+}
+
+/// What is seen of the VE's run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Observed {
+    /// Whether it runs. `Absent` is the same as stopped with no exit known.
+    pub run: Reading<Run>,
+}
+
+/// Whether a VE runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Run {
+    /// No init.
+    Stopped {
+        /// How the last init ended, when the keeper or the kernel could tell.
+        last_exit: Option<Exit>,
+    },
+    /// Init is there.
+    Running {
+        /// The host's pid of init.
+        init_pid: u32,
+        /// When init was started.
+        started_at: Timestamp,
+    },
+}
+
+/// How an init ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Exit {
+    /// By halt or power off from inside (the kernel ends init with SIGINT).
+    Halted,
+    /// By reboot from inside (SIGHUP).
+    Rebooted,
+    /// By itself, with this status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+    /// Nobody could tell.
+    Unknown,
+}
+
+impl Exit {
+    /// What a wait status of init means.
+    pub fn from_wait_status(status: i32) -> Self {
+        match (status & 0x7f, status >> 8 & 0xff) {
+            (0, code) => Self::Exited(code),
+            (1, _) => Self::Rebooted,
+            (2, _) => Self::Halted,
+            (signal, _) => Self::Killed(signal),
+        }
+    }
+}
+
+/// Steps of the lifecycle. What a start or a stop does to the kernel is the driver's business; what
+/// each step does to the ledger is in `ledger::record`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Step {
+    /// Make the VE known: uid, ctid and range of ids are handed out.
+    Create,
+    /// Take a VE back that is in quarantine or was left unmanaged.
+    Restore,
+    /// Note that the manifest was accepted as the next generation.
+    Accept,
+    /// Note a run that is not in the ledger as it is (a controller was killed in the middle of a start).
+    Adopt {
+        /// The host's pid of init.
+        init_pid: u32,
+        /// When init was started.
+        started_at: Timestamp,
+    },
+    /// Clear up after a run that is over and note how it ended.
+    Reap {
+        /// How it ended.
+        end: End,
+    },
+    /// Stop the VE; after the timeout every process is killed.
+    Stop {
+        /// How long init has.
+        timeout: Millis,
+        /// Why.
+        reason: StopReason,
+    },
+    /// Start the VE as its manifest says, everything applied.
+    Start {
+        /// Why.
+        reason: StartReason,
+    },
+    /// Keep the stopped VE, its disk and records, until then.
+    Quarantine {
+        /// When it is thrown away.
+        until: Timestamp,
+    },
+    /// Leave the VE as it is and manage it no more.
+    Forget,
+    /// Throw the stopped VE away: disk, records, ids.
+    Destroy,
+}
+
+/// How a run came to its end, as far as it matters for what follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum End {
+    /// The owner halted it.
+    HaltedByOwner,
+    /// The owner rebooted it.
+    RebootedByOwner,
+    /// Init ended in any other way.
+    Crashed(Exit),
+    /// The host went down under it.
+    HostRebooted,
+    /// vzd was stopping it.
+    Ordered(StopReason),
+    /// It was to be started, but never came up.
+    NeverStarted,
+}
+
+/// Why a VE is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StopReason {
+    /// `spec.state: stopped`.
+    Spec,
+    /// An operator said so.
+    Operator,
+    /// A change needs it and `updatePolicy: Restart` allows it.
+    Restart,
+    /// The VE is made anew.
+    Recreate,
+    /// The manifest is gone.
+    Removed,
+    /// `spec.state: absent`.
+    Absent,
+}
+
+/// Why a VE is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StartReason {
+    /// The manifest says so.
+    Spec,
+    /// An operator said so.
+    Operator,
+    /// A change needed a restart.
+    Restart,
+    /// The owner rebooted it.
+    Reboot,
+    /// The owner halted it, but the policy is `Always`.
+    Halted,
+    /// It crashed.
+    Crash,
+    /// The host has booted.
+    Boot,
+}
+
+/// The subsystem.
+#[derive(Debug)]
+pub struct Lifecycle;
+
+impl Subsystem for Lifecycle {
+    type Desired = Desired;
+    type Observed = Observed;
+    type Live = Infallible;
+    type Cold = Infallible;
+
+    /// Policies are compared with what the ledger last accepted; what is fixed at a start with what the
+    /// present run was started with. `state` is left to `plan::power`.
+    fn diff(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Changes<Infallible, Infallible> {
+        let Observed { run } = have;
+        let applied = cx.entry.and_then(|entry| entry.applied.lifecycle.as_ref());
+        let default = Desired::default();
+        let mut changes = Changes::default();
+        for (field, was, is) in pairs(applied.unwrap_or(&default), want) {
+            if was != is {
+                let was = if applied.is_some() { was } else { Value::Null };
+                changes.field(Change::new(field, was, is, Disruption::Live));
+            }
+        }
+        let started = started_with(cx).filter(|_| matches!(run, Reading::Is(Run::Running { .. })));
+        let before = started.or(applied.map(|a| &a.cold));
+        let baseline = before.unwrap_or(&default.cold);
+        for (field, was, is) in cold_pairs(baseline, &want.cold) {
+            if was != is {
+                let disruption = if started.is_some() { Disruption::Restart } else { Disruption::Live };
+                let was = if before.is_some() { was } else { Value::Null };
+                changes.field(Change::new(field, was, is, disruption).because(Cause::Spec));
+            }
+        }
+        if let Reading::Unreadable(why) = run {
+            changes.cannot_read("spec.state", why);
+        }
+        changes
+    }
+
+    fn satisfied(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
+        let Observed { run } = have;
+        let running = matches!(run, Reading::Is(Run::Running { .. }));
+        let mut wrong = Vec::new();
+        if !running {
+            wrong.push(Mismatch::new("spec.state", json(&want.state), json(run), Disruption::Live));
+        }
+        if let Some(started) = started_with(cx) {
+            for (field, have, want) in cold_pairs(started, &want.cold) {
+                if have != want {
+                    wrong.push(Mismatch::new(field, want, have, Disruption::Restart));
+                }
+            }
+        }
+        wrong
+    }
+}
+
+/// What the present run was started with.
+fn started_with<'a>(cx: &Cx<'a>) -> Option<&'a ColdSpec> {
+    Some(&cx.entry?.run.as_ref()?.cold)
+}
+
+type Pair = (&'static str, Value, Value);
+
+/// Every field but `state` and `cold`, as it was and as it is.
+fn pairs(was: &Desired, is: &Desired) -> Vec<Pair> {
+    macro_rules! pairs {
+        ($($name:ident => $path:literal),*) => {{
+            let Desired { state: _, cold: _, $($name),* } = was;
+            let before = [$(json($name)),*];
+            let Desired { state: _, cold: _, $($name),* } = is;
+            [$(($path, json($name))),*]
+                .into_iter().zip(before).map(|((path, is), was)| (path, was, is)).collect()
+        }};
+    }
+    pairs! {
+        restart_policy => "spec.restartPolicy",
+        update_policy => "spec.updatePolicy",
+        deletion_policy => "spec.deletionPolicy",
+        stop_timeout => "spec.stopTimeout",
+        start_timeout => "spec.startTimeout",
+        on_boot => "spec.onBoot",
+        boot_order => "spec.bootOrder",
+        quarantine_ttl => "spec.quarantineTTL",
+        depends_on => "spec.dependsOn",
+        health => "spec.health",
+        suspend => "spec.suspendReconcile",
+        reconcile_disabled => "metadata.annotations[vzd/reconcile]"
+    }
+}
+
+fn cold_pairs(was: &ColdSpec, is: &ColdSpec) -> [Pair; 4] {
+    let ColdSpec { init, capabilities, seccomp, nesting } = was;
+    let before = [json(init), json(capabilities), json(seccomp), json(nesting)];
+    let ColdSpec { init, capabilities, seccomp, nesting } = is;
+    let after = [json(init), json(capabilities), json(seccomp), json(nesting)];
+    let [a, b, c, d] = before;
+    let [e, f, g, h] = after;
+    [
+        ("spec.init", a, e),
+        ("spec.security.capabilities", b, f),
+        ("spec.security.seccomp", c, g),
+        ("spec.security.features.nesting", d, h),
+    ]
+}
