@@ -1,2 +1,110 @@
-//! A static program that runs inside a VE and reports what it sees, as JSON.
-fn main() {}
+//! A static program that runs inside a VE: a small init, and the witness that tells tests what a VE sees and may do.
+//!
+//! It is linked without shared libraries so that it runs in any root file system. Everything it finds out goes to stdout
+//! as JSON. It must never do harm where a probe that should be refused is allowed, and it must not know vzd: whatever
+//! container it runs in, it gives the same kind of answer.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool whose output is its purpose"
+)]
+
+mod init;
+mod ipc;
+mod pause;
+mod probe;
+mod report;
+mod sys;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: guest init [--stubborn] [--exit-after MS[:CODE]] [--children N]
+       guest pause [MARKER-FILE]
+       guest report
+       guest probe [--list | --all | NAME...]
+       guest ipc KIND create|lookup|hold|remove KEY     (also: guest ipc-KIND ...; kinds: guest ipc kinds)";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args();
+    let called_as = arguments.next().unwrap_or_default();
+    let mut words: Vec<String> = arguments.collect();
+    // Installed as /sbin/init or /init it is called without a verb.
+    if called_as.rsplit('/').next() == Some("init") {
+        words.insert(0, "init".to_owned());
+    }
+    match run(&words) {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Err(Failure::Usage(why)) => {
+            eprintln!("guest: {why}\n{USAGE}");
+            ExitCode::from(64)
+        }
+        Err(Failure::Io(error)) => {
+            eprintln!("guest: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum Failure {
+    Usage(String),
+    Io(std::io::Error),
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Failure::Io(error)
+    }
+}
+
+fn run(words: &[String]) -> Result<i32, Failure> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let usage = |why: &str| Err(Failure::Usage(why.to_owned()));
+    match words.as_slice() {
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(0)
+        }
+        ["init", options @ ..] => match init::Options::parse(options) {
+            Ok(options) => Ok(init::run(&options)?),
+            Err(why) => usage(&why),
+        },
+        ["pause"] => Ok(pause::run(None)?),
+        ["pause", marker] => Ok(pause::run(Some(marker))?),
+        ["report"] => print(&report::report()),
+        ["probe", "--list"] => print(&probe::list()),
+        ["probe"] | ["probe", "--all"] => probes(&[]),
+        ["probe", names @ ..] => probes(names),
+        ["ipc", "kinds"] => print(&ipc::KINDS),
+        ["ipc", kind, verb, key] => ipc_call(kind, verb, key),
+        [word, verb, key] if word.starts_with("ipc-") => ipc_call(&word["ipc-".len()..], verb, key),
+        [word, ..] => usage(&format!("unknown or incomplete command: {word}")),
+    }
+}
+
+fn probes(names: &[&str]) -> Result<i32, Failure> {
+    match probe::run(names) {
+        Ok(findings) => print(&findings),
+        Err(why) => Err(Failure::Usage(why)),
+    }
+}
+
+fn ipc_call(kind: &str, verb: &str, key: &str) -> Result<i32, Failure> {
+    match ipc::run(kind, verb, key) {
+        Ok(finding) => {
+            print(&finding)?;
+            if finding.held {
+                ipc::wait_for_end()?;
+            }
+            Ok(0)
+        }
+        Err(why) => Err(Failure::Usage(why)),
+    }
+}
+
+fn print(value: &impl serde::Serialize) -> Result<i32, Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(std::io::Error::other)?;
+    // A closed pipe isn't worth a panic.
+    std::io::Write::write_all(&mut std::io::stdout(), format!("{text}\n").as_bytes())?;
+    Ok(0)
+}
