@@ -22,7 +22,7 @@ const USAGE: &str = "\
 usage: guest init [--stubborn] [--exit-after MS[:CODE]] [--children N]
        guest pause [MARKER-FILE]
        guest report
-       guest probe [--list | --all | NAME...]
+       guest probe [--list] [--all | NAME...] [--outside PID[:NAME],...]
        guest ipc KIND create|lookup|hold|remove KEY     (also: guest ipc-KIND ...; kinds: guest ipc kinds)";
 
 fn main() -> ExitCode {
@@ -73,19 +73,14 @@ fn run(words: &[String]) -> Result<i32, Failure> {
         ["pause", marker] => Ok(pause::run(Some(marker))?),
         ["report"] => print(&report::report()),
         ["probe", "--list"] => print(&probe::list()),
-        ["probe"] | ["probe", "--all"] => probes(&[]),
-        ["probe", names @ ..] => probes(names),
+        ["probe", words @ ..] => match probe::run(words) {
+            Ok(findings) => print(&findings),
+            Err(why) => usage(&why),
+        },
         ["ipc", "kinds"] => print(&ipc::KINDS),
         ["ipc", kind, verb, key] => ipc_call(kind, verb, key),
         [word, verb, key] if word.starts_with("ipc-") => ipc_call(&word["ipc-".len()..], verb, key),
         [word, ..] => usage(&format!("unknown or incomplete command: {word}")),
-    }
-}
-
-fn probes(names: &[&str]) -> Result<i32, Failure> {
-    match probe::run(names) {
-        Ok(findings) => print(&findings),
-        Err(why) => Err(Failure::Usage(why)),
     }
 }
 

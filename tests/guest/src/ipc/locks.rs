@@ -57,7 +57,11 @@ fn taken(verb: Verb, file: File) -> (&'static str, Option<String>) {
             let _kept_open = file.into_raw_fd();
             ("locked", None)
         }
-        _ => ("free", kernel_lists()),
+        _ => {
+            // Its own lock isn't one to be told of.
+            drop(file);
+            ("free", kernel_lists())
+        }
     }
 }
 

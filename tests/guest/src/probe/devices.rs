@@ -2,8 +2,10 @@
 //!
 //! Nothing is read from or written to a device that shouldn't be there; opening it is proof enough.
 
+use std::os::fd::IntoRawFd;
+
 use super::Probe;
-use super::outcome::{Outcome, judge, worst};
+use super::outcome::{Outcome, judge, judge_with, worst};
 use super::scratch;
 use crate::report::devices;
 use crate::sys::{Arg, Block, call, isolated_mounts, open, text};
@@ -149,5 +151,8 @@ fn tiocsti() -> Outcome {
     let mut character = Block::new();
     character.put(0, b"x");
     let arguments = [Arg::from(&slave), Arg::Int(push), Arg::Block(&mut character)];
-    super::outcome::judge_with(call(libc::SYS_ioctl, arguments), &[libc::EIO])
+    let outcome = judge_with(call(libc::SYS_ioctl, arguments), &[libc::EIO]);
+    // Closing it would hang up on this process before it has answered.
+    let _open_to_the_end = master.into_raw_fd();
+    outcome
 }

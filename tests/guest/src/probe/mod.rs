@@ -93,8 +93,17 @@ pub(crate) fn list() -> Vec<Probe> {
     TABLES.iter().flat_map(|table| table.iter().copied()).collect()
 }
 
-/// Runs the probes of these names, or all.
-pub(crate) fn run(names: &[&str]) -> Result<Vec<Finding>, String> {
+/// Runs the probes of these names, or all; `--outside` tells of processes that must not be reachable.
+pub(crate) fn run(words: &[&str]) -> Result<Vec<Finding>, String> {
+    let mut names = Vec::new();
+    let mut words = words.iter().copied();
+    while let Some(word) = words.next() {
+        match word {
+            "--all" => {}
+            "--outside" => processes::set_outside(words.next().unwrap_or_default())?,
+            name => names.push(name),
+        }
+    }
     if on_the_host() {
         return Err(
             "not in a container: the probes are only for a VE's own pid and user namespace".to_owned()

@@ -1,9 +1,10 @@
 //! Probes of other processes: those outside must be neither visible nor reachable.
 //!
-//! `VZD_PROBE_PIDS` gives numbers of processes outside (as the host sees them), which a test knows and a guest can't.
+//! `--outside PID[:NAME],...` gives processes outside, as the host sees them, which a test knows and a guest can't.
 //! Signals sent are number 0; ptrace only seizes, which doesn't stop its target, and ends with the probe.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use super::Probe;
 use super::outcome::{Outcome, judge, worst};
@@ -17,13 +18,30 @@ pub(super) const PROBES: &[Probe] = &[
     Probe::refused("setns-outside", "find a namespace of the machine's first ones", setns),
 ];
 
-/// Pids are looked for up to here, and a bit more when the host has given some.
+/// Pids are looked for up to here, beside those given.
 const SEARCHED: i32 = 65_536;
 
-fn given() -> Vec<i32> {
-    let words = std::env::var("VZD_PROBE_PIDS").unwrap_or_default();
-    // One that exists inside by chance is another process.
-    words.split([',', ' ']).filter_map(|word| word.parse().ok()).filter(|pid| !in_proc(*pid)).collect()
+/// Processes outside: pid and, if known, name. Set once, before the first probe.
+static OUTSIDE: OnceLock<Vec<(i32, String)>> = OnceLock::new();
+
+/// Takes `PID[:NAME],...`.
+pub(super) fn set_outside(list: &str) -> Result<(), String> {
+    let parse = |word: &str| {
+        let (pid, name) = word.split_once(':').unwrap_or((word, ""));
+        Some((pid.parse().ok()?, name.to_owned()))
+    };
+    let outside: Option<Vec<_>> = list.split(',').map(parse).collect();
+    let outside = outside.ok_or_else(|| format!("not a list of PID[:NAME]: {list}"))?;
+    OUTSIDE.set(outside).map_err(|_| "--outside was given twice".to_owned())
+}
+
+fn outside() -> &'static [(i32, String)] {
+    OUTSIDE.get().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Those that don't exist inside by chance, as another process.
+fn absent_pids() -> impl Iterator<Item = i32> {
+    outside().iter().map(|(pid, _)| *pid).filter(|pid| !in_proc(*pid))
 }
 
 fn in_proc(pid: i32) -> bool {
@@ -31,7 +49,7 @@ fn in_proc(pid: i32) -> bool {
 }
 
 fn signals() -> Outcome {
-    let reachable = (2..SEARCHED).chain(given()).filter(|pid| match signal::send(*pid, 0) {
+    let reachable = (2..SEARCHED).chain(absent_pids()).filter(|pid| match signal::send(*pid, 0) {
         Ok(()) => !in_proc(*pid),
         // Not allowed, but seen to exist: as bad.
         Err(errno) => errno.0 == libc::EPERM && !in_proc(*pid),
@@ -42,17 +60,14 @@ fn signals() -> Outcome {
 }
 
 fn visible() -> Outcome {
-    let words = std::env::var("VZD_PROBE_PIDS").unwrap_or_default();
-    let marker = std::env::var("VZD_PROBE_COMM").unwrap_or_default();
-    let pids: Vec<i32> = words.split([',', ' ']).filter_map(|word| word.parse().ok()).collect();
-    if pids.is_empty() {
-        return Outcome::absent("no pids given in VZD_PROBE_PIDS");
+    if outside().is_empty() {
+        return Outcome::absent("none given with --outside");
     }
-    worst(pids.into_iter().map(|pid| {
+    worst(outside().iter().map(|(pid, outer_name)| {
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let outcome = match name.trim() {
             "" => Outcome::absent("not in /proc"),
-            name if !marker.is_empty() && name == marker => Outcome::allowed(format!("is {name}")),
+            name if name == outer_name => Outcome::allowed(format!("is {name}")),
             name => Outcome::absent(format!("another process, {name}")),
         };
         (pid.to_string(), outcome)
@@ -61,7 +76,7 @@ fn visible() -> Outcome {
 
 fn ptrace() -> Outcome {
     const SEIZE: i64 = 0x4206;
-    worst(given().into_iter().flat_map(|pid| {
+    worst(absent_pids().flat_map(|pid| {
         let target = || Arg::Int(i64::from(pid));
         let mut local = Block::new();
         let address = local.address();

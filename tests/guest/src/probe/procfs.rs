@@ -112,7 +112,6 @@ fn secrets() -> Outcome {
         "/proc/slabinfo",
         "/sys/firmware/dmi/tables/DMI",
         "/sys/kernel/debug/sched/debug",
-        "/sys/kernel/notes",
         "/dev/mem",
         "/dev/port",
     ])
@@ -126,6 +125,7 @@ fn leaks() -> Outcome {
         "/proc/modules",
         "/proc/cmdline",
         "/proc/partitions",
+        "/sys/kernel/notes",
     ])
 }
 
