@@ -1,1 +1,11 @@
-//! vzd
+//! The vzd controller and command line: everything that touches the kernel, files or the network.
+//!
+//! Read ARCHITECTURE.md first. `engine` is the loop; `drivers` are the IO halves of the subsystems;
+//! `runtime` brings VEs into being; `kernel` is the only place with `unsafe`; `keeper` holds what must
+//! outlive the controller.
+
+pub mod error;
+pub mod keeper;
+#[expect(unsafe_code, reason = "raw system calls live here and nowhere else, each with its SAFETY note")]
+pub mod kernel;
+pub mod runtime;

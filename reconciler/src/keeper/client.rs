@@ -1,0 +1,210 @@
+//! The controller's side of the keeper: find or start it, and ask.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::{At, SysError, SysResult};
+use crate::keeper::protocol::{ConsoleInput, Exited, Held, Reply, Request};
+use crate::kernel::pidfd::Pidfd;
+use crate::kernel::process::WaitStatus;
+use crate::kernel::seqpacket;
+use crate::runtime::enter::{self, Door};
+use crate::runtime::spec::{MountSpec, StartSpec, Started};
+
+/// The name of the hidden subcommand that runs the keeper.
+pub const SUBCOMMAND: &str = "keeper";
+
+/// Where the keeper of one run directory is found. Each request opens a connection of its own, so that
+/// workers never wait for each other.
+#[derive(Debug, Clone)]
+pub struct Keeper {
+    run_dir: PathBuf,
+}
+
+impl Keeper {
+    /// The keeper of this run directory; it is started when the first request needs it.
+    pub fn new(run_dir: &Path) -> Self {
+        Keeper { run_dir: run_dir.to_owned() }
+    }
+
+    fn socket_path(&self) -> PathBuf {
+        self.run_dir.join("keeper.sock")
+    }
+
+    fn connect(&self) -> SysResult<OwnedFd> {
+        let path = self.socket_path();
+        match seqpacket::connect(&path) {
+            Err(e) if matches!(e.errno, libc::ENOENT | libc::ECONNREFUSED) => {
+                self.start()?;
+                seqpacket::connect(&path)
+            }
+            other => other,
+        }
+    }
+
+    /// Starts the keeper, unless somebody else just did.
+    fn start(&self) -> SysResult<()> {
+        let lock_path = self.run_dir.join("keeper.lock");
+        let lock = std::fs::File::create(&lock_path).at("create", lock_path.display())?;
+        lock.lock().at("lock", lock_path.display())?;
+        let path = self.socket_path();
+        if seqpacket::connect(&path).is_ok() {
+            return Ok(());
+        }
+        // Whoever connects from here on waits in the queue until the keeper accepts.
+        let listener = seqpacket::listen(&path)?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("vzd").arg(SUBCOMMAND).arg("--run-dir").arg(&self.run_dir);
+        command.stdin(Stdio::from(listener)).stdout(Stdio::null()).stderr(Stdio::null());
+        command.current_dir("/").env_clear().process_group(0);
+        let status = command.status().at("start", "keeper")?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(SysError::refused("start", "keeper", status))
+    }
+
+    fn ask(&self, request: &Request, fd: Option<&Pidfd>) -> SysResult<(Reply, Option<OwnedFd>, OwnedFd)> {
+        let socket = self.connect()?;
+        let fds: Vec<_> = fd.map(AsFd::as_fd).into_iter().collect();
+        seqpacket::send(&socket, request, &fds)?;
+        match seqpacket::recv::<Reply>(&socket)? {
+            None => Err(SysError::refused("ask", "keeper", "it ended before it answered")),
+            Some((Reply::Failed(error), _)) => Err(error),
+            Some((reply, fds)) => Ok((reply, fds.into_iter().next(), socket)),
+        }
+    }
+
+    /// Starts a VE; returns once its init runs.
+    pub fn start_ve(&self, spec: StartSpec) -> SysResult<(Started, Pidfd)> {
+        match self.ask(&Request::Start(Box::new(spec)), None)? {
+            (Reply::Started(started), Some(pidfd), _) => Ok((started, Pidfd::from(pidfd))),
+            (other, ..) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Everything it holds. When there is no keeper there is nothing, and none is started.
+    pub fn held(&self) -> SysResult<Vec<Held>> {
+        if let Err(e) = seqpacket::connect(&self.socket_path()) {
+            return if matches!(e.errno, libc::ENOENT | libc::ECONNREFUSED) { Ok(Vec::new()) } else { Err(e) };
+        }
+        match self.ask(&Request::List, None)? {
+            (Reply::Held(held), ..) => Ok(held),
+            (other, ..) => Err(unexpected(&other)),
+        }
+    }
+
+    /// A pidfd of the init of a VE that runs.
+    pub fn open(&self, uid: &str) -> SysResult<Pidfd> {
+        match self.ask(&Request::Open(uid.to_owned()), None)? {
+            (Reply::Opened(_), Some(pidfd), _) => Ok(Pidfd::from(pidfd)),
+            (other, ..) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Tells it that the exit of a VE is on record.
+    pub fn forget(&self, uid: &str) -> SysResult<()> {
+        self.done(&Request::Forget(uid.to_owned()), None)
+    }
+
+    /// Hands it a VE that it did not start.
+    pub fn adopt(&self, uid: &str, pid: i32, pidfd: &Pidfd) -> SysResult<()> {
+        self.done(&Request::Adopt { uid: uid.to_owned(), pid }, Some(pidfd))
+    }
+
+    /// Puts mounts into a running VE.
+    pub fn add_mounts(&self, pid: i32, mounts: Vec<MountSpec>) -> SysResult<()> {
+        self.done(&Request::AddMounts { pid, mounts }, None)
+    }
+
+    /// Takes a mount out of a running VE.
+    pub fn remove_mount(&self, pid: i32, target: PathBuf) -> SysResult<()> {
+        self.done(&Request::RemoveMount { pid, target }, None)
+    }
+
+    /// Runs a program in a VE; `None` when it did not end in time.
+    pub fn run(&self, door: Door, command: enter::Command, timeout_ms: u64) -> SysResult<Option<WaitStatus>> {
+        match self.ask(&Request::Run { door: Box::new(door), command, timeout_ms }, None)? {
+            (Reply::Ran(status), ..) => Ok(status),
+            (other, ..) => Err(unexpected(&other)),
+        }
+    }
+
+    /// A stream of exits.
+    pub fn watch(&self) -> SysResult<Exits> {
+        let (_, _, socket) = self.ask(&Request::Watch, None)?;
+        Ok(Exits { socket })
+    }
+
+    /// Attaches to a VE's console.
+    pub fn console(&self, uid: &str) -> SysResult<Attached> {
+        let (_, _, socket) = self.ask(&Request::Console(uid.to_owned()), None)?;
+        Ok(Attached { socket })
+    }
+
+    fn done(&self, request: &Request, fd: Option<&Pidfd>) -> SysResult<()> {
+        match self.ask(request, fd)? {
+            (Reply::Done, ..) => Ok(()),
+            (other, ..) => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn unexpected(reply: &Reply) -> SysError {
+    SysError::refused("understand", "keeper", format!("it answered {reply:?}"))
+}
+
+/// Exits of VEs, as they happen.
+#[derive(Debug)]
+pub struct Exits {
+    socket: OwnedFd,
+}
+
+impl Exits {
+    /// The next exit; `None` when the keeper is gone.
+    pub fn next_exit(&self) -> SysResult<Option<Exited>> {
+        Ok(seqpacket::recv(&self.socket)?.map(|(exited, _)| exited))
+    }
+}
+
+/// A console as a client sees it.
+#[derive(Debug)]
+pub struct Attached {
+    socket: OwnedFd,
+}
+
+impl AsFd for Attached {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Attached {
+    /// Output of the VE; empty when the console is gone.
+    pub fn read(&self) -> SysResult<Vec<u8>> {
+        let mut buffer = vec![0; 64 * 1024];
+        let (n, _) = seqpacket::recv_bytes(&self.socket, &mut buffer)?;
+        buffer.truncate(n);
+        Ok(buffer)
+    }
+
+    /// Types `bytes`.
+    pub fn write(&self, bytes: &[u8]) -> SysResult<()> {
+        self.send(ConsoleInput::Data, bytes)
+    }
+
+    /// Tells the size of the client's terminal.
+    pub fn resize(&self, rows: u16, cols: u16) -> SysResult<()> {
+        let [a, b] = rows.to_le_bytes();
+        let [c, d] = cols.to_le_bytes();
+        self.send(ConsoleInput::Resize, &[a, b, c, d])
+    }
+
+    fn send(&self, kind: ConsoleInput, rest: &[u8]) -> SysResult<()> {
+        let mut packet = vec![kind as u8];
+        packet.extend_from_slice(rest);
+        seqpacket::send_bytes(&self.socket, &packet, &[])
+    }
+}

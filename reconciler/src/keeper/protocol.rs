@@ -1,0 +1,110 @@
+//! What the controller and the keeper say to each other: JSON over a SOCK_SEQPACKET socket.
+//!
+//! One request, one reply on a connection, in turn; [`Request::Watch`] and [`Request::Console`] turn
+//! the connection into a stream. The keeper of an older vzd may be running: messages only grow.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::SysError;
+use crate::kernel::process::WaitStatus;
+use crate::runtime::enter::{Command, Door};
+use crate::runtime::spec::{MountSpec, StartSpec, Started};
+
+/// What can be asked of the keeper.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Request {
+    /// Start a VE. Answered by `Started` (with a pidfd) once its init runs, or `Failed`.
+    Start(Box<StartSpec>),
+    /// What is held? Answered by `Held`.
+    List,
+    /// A pidfd of the init of this VE. Answered by `Opened`, or `Failed` when it isn't running.
+    Open(String),
+    /// An exit has been recorded: forget the VE. Answered by `Done`.
+    Forget(String),
+    /// Hold a VE that another keeper started; its pidfd comes with the message. Answered by `Done`.
+    Adopt {
+        /// The VE's uid.
+        uid: String,
+        /// The host's pid of its init.
+        pid: i32,
+    },
+    /// From now on, an [`Exited`] for every VE that ends.
+    Watch,
+    /// From now on, console bytes both ways (see [`ConsoleInput`]).
+    Console(String),
+    /// Put mounts into a running VE. Answered by `Done` or `Failed`.
+    AddMounts {
+        /// The host's pid of its init.
+        pid: i32,
+        /// What, in order.
+        mounts: Vec<MountSpec>,
+    },
+    /// Take the topmost mount at a path out of a running VE. Answered by `Done` or `Failed`.
+    RemoveMount {
+        /// The host's pid of its init.
+        pid: i32,
+        /// Path inside the VE.
+        target: PathBuf,
+    },
+    /// Execute a program in a VE and wait for it. Answered by `Ran` or `Failed`.
+    Run {
+        /// The VE.
+        door: Box<Door>,
+        /// The program.
+        command: Command,
+        /// It is killed after this many milliseconds.
+        timeout_ms: u64,
+    },
+}
+
+/// The keeper's answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reply {
+    /// The VE's init runs; a pidfd comes with it.
+    Started(Started),
+    /// Everything that is held.
+    Held(Vec<Held>),
+    /// A pidfd comes with it.
+    Opened(i32),
+    /// Done.
+    Done,
+    /// How the program ended; `None` when it was killed at its timeout.
+    Ran(Option<WaitStatus>),
+    /// It could not be done.
+    Failed(SysError),
+}
+
+/// One VE that the keeper holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    /// The VE's uid.
+    pub uid: String,
+    /// The host's pid of its init while it runs (and a number to show afterwards).
+    pub pid: i32,
+    /// How it ended, when it has.
+    pub exited: Option<WaitStatus>,
+}
+
+/// A VE's init has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exited {
+    /// The VE's uid.
+    pub uid: String,
+    /// How.
+    pub status: WaitStatus,
+}
+
+/// First byte of a packet from an attached console client; packets from the keeper are plain output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsoleInput {
+    /// The rest is what was typed.
+    Data = b'd' as isize,
+    /// The rest is rows and columns, each a little-endian u16.
+    Resize = b'r' as isize,
+}

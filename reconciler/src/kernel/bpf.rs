@@ -1,0 +1,269 @@
+//! A cgroup device program: which device nodes a VE may open, enforced by the kernel.
+//!
+//! The program is assembled here from a list of rules (no compiler, no object file) and attached to the
+//! VE's version 2 cgroup, on hybrid hosts as well. It stays attached without anybody holding a
+//! descriptor, and is replaced atomically. Its name carries the digest of the rules, so that what is
+//! in force can be read back. Layouts follow include/uapi/linux/bpf.h.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::error::{SysError, SysResult};
+
+/// What kind of node a rule speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// Character devices.
+    Char,
+    /// Block devices.
+    Block,
+    /// Both.
+    Any,
+}
+
+/// One allowance. What no rule allows is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceRule {
+    /// Kind of node.
+    pub kind: DeviceKind,
+    /// Major number, or any.
+    pub major: Option<u32>,
+    /// Minor number, or any.
+    pub minor: Option<u32>,
+    /// May be read.
+    pub read: bool,
+    /// May be written.
+    pub write: bool,
+    /// A node of it may be made.
+    pub mknod: bool,
+}
+
+const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+const ATTACH_CGROUP_DEVICE: u32 = 6;
+const CMD_PROG_LOAD: libc::c_long = 5;
+const CMD_PROG_ATTACH: libc::c_long = 8;
+const CMD_PROG_GET_FD_BY_ID: libc::c_long = 13;
+const CMD_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const CMD_PROG_QUERY: libc::c_long = 16;
+const F_ALLOW_MULTI: u32 = 2;
+const F_REPLACE: u32 = 4;
+
+/// Every program of ours is named so, followed by the digest of its rules.
+const NAME_PREFIX: &str = "vzd_";
+
+/// `struct bpf_insn`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Insn {
+    code: u8,
+    regs: u8,
+    off: i16,
+    imm: i32,
+}
+
+impl Insn {
+    const fn new(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Self {
+        Insn { code, regs: dst | src << 4, off, imm }
+    }
+    /// `dst = *(u32 *)(src + off)`
+    const fn load(dst: u8, src: u8, off: i16) -> Self {
+        Insn::new(0x61, dst, src, off, 0)
+    }
+    const fn mov(dst: u8, src: u8) -> Self {
+        Insn::new(0xbf, dst, src, 0, 0)
+    }
+    const fn mov_imm(dst: u8, imm: i32) -> Self {
+        Insn::new(0xb7, dst, 0, 0, imm)
+    }
+    const fn and_imm(dst: u8, imm: i32) -> Self {
+        Insn::new(0x57, dst, 0, 0, imm)
+    }
+    const fn shift_right(dst: u8, imm: i32) -> Self {
+        Insn::new(0x77, dst, 0, 0, imm)
+    }
+    /// Skips `off` instructions unless `dst == imm`.
+    const fn unless_equal(dst: u8, imm: i32, off: i16) -> Self {
+        Insn::new(0x55, dst, 0, off, imm)
+    }
+    const fn exit() -> Self {
+        Insn::new(0x95, 0, 0, 0, 0)
+    }
+}
+
+/// The program: type in r2, access in r3, major in r4, minor in r5; a rule that matches returns 1.
+fn assemble(rules: &[DeviceRule]) -> Vec<Insn> {
+    let mut program = vec![
+        Insn::load(2, 1, 0),
+        Insn::mov(3, 2),
+        Insn::and_imm(2, 0xffff),
+        Insn::shift_right(3, 16),
+        Insn::load(4, 1, 4),
+        Insn::load(5, 1, 8),
+    ];
+    for rule in rules {
+        let mut body = Vec::new();
+        // A test that fails jumps behind the rule: over the tests that follow it and the two of `allow`.
+        let mut tests: Vec<(u8, u32)> = Vec::new();
+        match rule.kind {
+            DeviceKind::Block => tests.push((2, 1)),
+            DeviceKind::Char => tests.push((2, 2)),
+            DeviceKind::Any => {}
+        }
+        tests.extend(rule.major.map(|major| (4, major)));
+        tests.extend(rule.minor.map(|minor| (5, minor)));
+        tests.push((0, 0));
+        let allowed = i32::from(rule.mknod) | i32::from(rule.read) << 1 | i32::from(rule.write) << 2;
+        body.extend([Insn::mov(0, 3), Insn::and_imm(0, !allowed)]);
+        let count = tests.len();
+        for (at, (register, value)) in tests.into_iter().enumerate() {
+            let skip = i16::try_from(count - at - 1 + 2).unwrap_or(i16::MAX);
+            body.push(Insn::unless_equal(register, value.cast_signed(), skip));
+        }
+        body.extend([Insn::mov_imm(0, 1), Insn::exit()]);
+        program.extend(body);
+    }
+    program.extend([Insn::mov_imm(0, 0), Insn::exit()]);
+    program
+}
+
+fn bpf<T>(op: &str, command: libc::c_long, attr: &mut T) -> SysResult<i32> {
+    // SAFETY: every caller passes a repr(C) struct that starts like union bpf_attr for its command and
+    // whose pointers refer to buffers that outlive the call; the size passed is its own.
+    let rc = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    match i32::try_from(rc) {
+        Ok(rc) if rc >= 0 => Ok(rc),
+        _ => Err(SysError::new(op, "device program", std::io::Error::last_os_error())),
+    }
+}
+
+fn own(fd: i32) -> OwnedFd {
+    // SAFETY: `fd` was returned just now by a bpf command that makes a new descriptor.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+fn load(rules: &[DeviceRule], digest: &str) -> SysResult<OwnedFd> {
+    #[repr(C)]
+    struct Load {
+        prog_type: u32,
+        insn_cnt: u32,
+        insns: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log_buf: u64,
+        kern_version: u32,
+        prog_flags: u32,
+        prog_name: [u8; 16],
+    }
+    let program = assemble(rules);
+    let mut name = [0_u8; 16];
+    for (slot, byte) in name.iter_mut().zip(NAME_PREFIX.bytes().chain(digest.bytes()).take(15)) {
+        *slot = byte;
+    }
+    let mut attr = Load {
+        prog_type: PROG_TYPE_CGROUP_DEVICE,
+        insn_cnt: u32::try_from(program.len()).unwrap_or(u32::MAX),
+        insns: program.as_ptr() as u64,
+        license: c"Dual MIT/GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buf: 0,
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name: name,
+    };
+    bpf("load", CMD_PROG_LOAD, &mut attr).map(own)
+}
+
+/// The programs attached to `cgroup` itself: their ids.
+fn attached(cgroup: BorrowedFd<'_>) -> SysResult<Vec<u32>> {
+    #[repr(C)]
+    struct Query {
+        target_fd: i32,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        prog_ids: u64,
+        prog_cnt: u32,
+        pad: u32,
+    }
+    let mut ids = [0_u32; 64];
+    let mut attr = Query {
+        target_fd: cgroup.as_raw_fd(),
+        attach_type: ATTACH_CGROUP_DEVICE,
+        query_flags: 0,
+        attach_flags: 0,
+        prog_ids: ids.as_mut_ptr() as u64,
+        prog_cnt: 64,
+        pad: 0,
+    };
+    bpf("query", CMD_PROG_QUERY, &mut attr)?;
+    Ok(ids[..attr.prog_cnt.min(64) as usize].to_vec())
+}
+
+/// One of our programs on a cgroup.
+struct Ours {
+    fd: OwnedFd,
+    digest: String,
+}
+
+fn find_ours(cgroup: BorrowedFd<'_>) -> SysResult<Option<Ours>> {
+    #[repr(C)]
+    struct ById {
+        id: u32,
+        next_id: u32,
+        open_flags: u32,
+    }
+    /// `struct bpf_prog_info` up to and with `name`.
+    #[repr(C)]
+    struct ProgInfo {
+        before_name: [u8; 64],
+        name: [u8; 16],
+    }
+    #[repr(C)]
+    struct InfoByFd {
+        fd: i32,
+        info_len: u32,
+        info: u64,
+    }
+    for id in attached(cgroup)? {
+        let fd = own(bpf("open", CMD_PROG_GET_FD_BY_ID, &mut ById { id, next_id: 0, open_flags: 0 })?);
+        let mut info = ProgInfo { before_name: [0; 64], name: [0; 16] };
+        let info_len = u32::try_from(size_of::<ProgInfo>()).unwrap_or_default();
+        let mut attr = InfoByFd { fd: fd.as_raw_fd(), info_len, info: &raw mut info as u64 };
+        bpf("describe", CMD_OBJ_GET_INFO_BY_FD, &mut attr)?;
+        let name = String::from_utf8_lossy(&info.name);
+        if let Some(digest) = name.trim_end_matches('\0').strip_prefix(NAME_PREFIX) {
+            return Ok(Some(Ours { fd, digest: digest.to_owned() }));
+        }
+    }
+    Ok(None)
+}
+
+/// The digest of the rules in force on `cgroup`, or `None` when no program of ours is attached.
+pub fn device_rules_digest(cgroup: impl AsFd) -> SysResult<Option<String>> {
+    Ok(find_ours(cgroup.as_fd())?.map(|ours| ours.digest))
+}
+
+/// Puts `rules` in force on `cgroup`, in one step in place of the ones before. `digest` (at most 11
+/// characters, lower hex) is what [`device_rules_digest`] will say.
+pub fn set_device_rules(cgroup: impl AsFd, rules: &[DeviceRule], digest: &str) -> SysResult<()> {
+    #[repr(C)]
+    struct Attach {
+        target_fd: i32,
+        prog_fd: i32,
+        attach_type: u32,
+        attach_flags: u32,
+        replace_fd: i32,
+    }
+    let cgroup = cgroup.as_fd();
+    let before = find_ours(cgroup)?;
+    let program = load(rules, digest)?;
+    let mut attr = Attach {
+        target_fd: cgroup.as_raw_fd(),
+        prog_fd: program.as_raw_fd(),
+        attach_type: ATTACH_CGROUP_DEVICE,
+        attach_flags: F_ALLOW_MULTI | if before.is_some() { F_REPLACE } else { 0 },
+        replace_fd: before.as_ref().map_or(0, |ours| ours.fd.as_raw_fd()),
+    };
+    bpf("attach", CMD_PROG_ATTACH, &mut attr).map(drop)
+}

@@ -1,0 +1,182 @@
+//! Control groups of VEs, on version 2 alone and on hybrid hosts.
+//!
+//! A VE owns `<root>/<ctid>` in every hierarchy: limits and device rules sit there, out of its reach.
+//! In the version 2 tree its processes live one level below, in `ve` (delegated: the VE's own root owns
+//! it and sees it as `/`) and `exec` (processes that the host put in). Whole-VE freezing and killing
+//! are the version 2 core's, which needs no controller, so they work on hybrid hosts as well.
+//! Version 1 controllers are joined where they are mounted. This file finds the hierarchies; `ve` is
+//! about one VE; `usage` reads what it uses.
+
+mod usage;
+mod ve;
+
+use std::path::{Path, PathBuf};
+
+pub use usage::Usage;
+pub use ve::VeCgroup;
+
+use crate::error::{At, SysError, SysResult};
+
+/// Where the hierarchies of this host are mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// The version 2 tree.
+    pub v2: PathBuf,
+    /// Version 1 trees that VEs join: mount points, one per hierarchy.
+    pub v1: Vec<PathBuf>,
+    /// Our subtree in each of them.
+    pub root: String,
+}
+
+impl Layout {
+    /// Finds the hierarchies, and makes the subtree `root` (a relative path) in each of them.
+    pub fn prepare(root: &str) -> SysResult<Self> {
+        let text = std::fs::read_to_string("/proc/self/mountinfo").at("read", "/proc/self/mountinfo")?;
+        let layout = Layout::from_mountinfo(&text, root)?;
+        layout.make_root()?;
+        Ok(layout)
+    }
+
+    fn from_mountinfo(text: &str, root: &str) -> SysResult<Self> {
+        if root.is_empty() || root.starts_with('/') || root.split('/').any(|part| part == "..") {
+            return Err(SysError::refused("use cgroup root", root, "it must be a relative path"));
+        }
+        let (mut v2, mut v1) = (None, Vec::new());
+        for line in text.lines() {
+            let Some((left, right)) = line.split_once(" - ") else { continue };
+            let Some(target) = left.split(' ').nth(4).map(PathBuf::from) else { continue };
+            let mut right = right.split(' ');
+            let (kind, options) = (right.next().unwrap_or_default(), right.nth(1).unwrap_or_default());
+            match kind {
+                "cgroup2" if v2.is_none() => v2 = Some(target),
+                // Device rules are a program on the version 2 tree; a named hierarchy has no controller.
+                "cgroup" if options.split(',').any(|o| o == "devices" || o.starts_with("name=")) => {}
+                "cgroup" => v1.push(target),
+                _ => {}
+            }
+        }
+        let v2 = v2.ok_or_else(|| {
+            SysError::refused("find", "a cgroup version 2 mount", "none is mounted; vzd needs one")
+        })?;
+        Ok(Layout { v2, v1, root: root.to_owned() })
+    }
+
+    /// Whether version 1 controllers are in use beside version 2.
+    pub fn is_hybrid(&self) -> bool {
+        !self.v1.is_empty()
+    }
+
+    fn make_root(&self) -> SysResult<()> {
+        for top in &self.v1 {
+            let dir = top.join(&self.root);
+            std::fs::create_dir_all(&dir).at("make cgroup", dir.display())?;
+            // Below it, a new cpuset starts with its parent's CPUs instead of with none.
+            if dir.join("cpuset.cpus").exists() {
+                for file in ["cpuset.mems", "cpuset.cpus"] {
+                    let all = read(&top.join(file))?;
+                    write(&dir.join(file), all.trim())?;
+                }
+                write(&dir.join("cgroup.clone_children"), "1")?;
+            }
+        }
+        let mut dir = self.v2.clone();
+        enable_controllers(&dir)?;
+        for part in Path::new(&self.root) {
+            dir.push(part);
+            make_dir(&dir)?;
+            enable_controllers(&dir)?;
+        }
+        Ok(())
+    }
+
+    /// The control groups of one VE.
+    pub fn ve(&self, ctid: u32) -> VeCgroup<'_> {
+        VeCgroup::new(self, ctid)
+    }
+
+    /// The numeric ids that have a directory in our subtree.
+    pub fn ctids(&self) -> SysResult<Vec<u32>> {
+        let dir = self.v2.join(&self.root);
+        let entries = std::fs::read_dir(&dir).at("list", dir.display())?;
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+    }
+
+    /// Removes our subtree; it must hold no VE any more.
+    pub fn remove_root(&self) -> Vec<SysError> {
+        let dirs = self.v1.iter().chain([&self.v2]).map(|top| top.join(&self.root));
+        dirs.filter_map(|dir| remove_dir(&dir).err()).collect()
+    }
+}
+
+/// Hands all controllers of a version 2 directory on to its children.
+fn enable_controllers(dir: &Path) -> SysResult<()> {
+    let wanted = read(&dir.join("cgroup.controllers"))?;
+    let enabled = read(&dir.join("cgroup.subtree_control"))?;
+    for controller in wanted.split_whitespace() {
+        // Domain controllers only count whole pages or tasks; hugetlb and rdma have nothing for a VE.
+        let useful = matches!(controller, "cpu" | "cpuset" | "io" | "memory" | "pids");
+        if useful && !enabled.split_whitespace().any(|have| have == controller) {
+            write(&dir.join("cgroup.subtree_control"), &format!("+{controller}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> SysResult<String> {
+    std::fs::read_to_string(path).at("read", path.display())
+}
+
+fn write(path: &Path, value: &str) -> SysResult<()> {
+    std::fs::write(path, value).map_err(|e| SysError::new("write", path.display(), e).value(value))
+}
+
+fn make_dir(path: &Path) -> SysResult<bool> {
+    match std::fs::create_dir(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(SysError::new("make cgroup", path.display(), e)),
+    }
+}
+
+fn remove_dir(path: &Path) -> SysResult<bool> {
+    match std::fs::remove_dir(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(SysError::new("remove cgroup", path.display(), e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+25 1 0:22 / /sys/fs/cgroup rw - tmpfs tmpfs rw
+26 25 0:23 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu
+27 25 0:24 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices
+28 25 0:25 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
+29 25 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn a_hybrid_host_is_recognised() {
+        let layout = Layout::from_mountinfo(HYBRID, "vzd").unwrap();
+        assert_eq!(layout.v2, Path::new("/sys/fs/cgroup/unified"));
+        assert_eq!(layout.v1, [Path::new("/sys/fs/cgroup/cpu")]);
+        assert!(layout.is_hybrid());
+    }
+
+    #[test]
+    fn a_host_with_version_2_alone_is_recognised() {
+        let text = "25 1 0:22 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        let layout = Layout::from_mountinfo(text, "vzd").unwrap();
+        assert!(!layout.is_hybrid());
+    }
+
+    #[test]
+    fn a_root_outside_is_refused() {
+        for root in ["", "/vzd", "a/../../b"] {
+            assert!(Layout::from_mountinfo(HYBRID, root).is_err(), "{root}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The control groups of one VE: make, join, freeze, kill, remove.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::error::{At, SysError, SysResult};
+use crate::kernel::cgroup::{Layout, enable_controllers, make_dir, read, remove_dir, write};
+
+/// The control groups of one VE.
+#[derive(Debug, Clone, Copy)]
+pub struct VeCgroup<'a> {
+    layout: &'a Layout,
+    ctid: u32,
+}
+
+/// The delegated child that the VE sees as its root.
+const VE: &str = "ve";
+/// The child for processes that the host puts into the VE.
+const EXEC: &str = "exec";
+
+impl<'a> VeCgroup<'a> {
+    pub(super) fn new(layout: &'a Layout, ctid: u32) -> Self {
+        VeCgroup { layout, ctid }
+    }
+
+    pub(super) fn layout(&self) -> &'a Layout {
+        self.layout
+    }
+
+    pub(super) fn ctid(&self) -> u32 {
+        self.ctid
+    }
+
+    /// Our directory in the version 2 tree.
+    pub fn v2_dir(&self) -> PathBuf {
+        self.layout.v2.join(&self.layout.root).join(self.ctid.to_string())
+    }
+
+    /// The delegated directory where the VE's init starts.
+    pub fn delegated_dir(&self) -> PathBuf {
+        self.v2_dir().join(VE)
+    }
+
+    /// Our directories in the version 1 trees.
+    pub fn v1_dirs(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.layout.v1.iter().map(|top| top.join(&self.layout.root).join(self.ctid.to_string()))
+    }
+
+    /// Makes them anew for a start, and gives the delegated one to the VE's root (host uid `owner`).
+    /// No process may be left in them.
+    ///
+    /// What a run before left is removed first: a process cloned into a version 2 group that was once
+    /// killed as a whole is killed as well (seen on 6.18), and no counter goes on from the last run.
+    pub fn renew(&self, owner: u32) -> SysResult<()> {
+        if let Some(error) = self.remove().into_iter().next() {
+            return Err(error);
+        }
+        self.ensure(owner).map(drop)
+    }
+
+    /// Makes what is missing. Tells whether anything was.
+    pub fn ensure(&self, owner: u32) -> SysResult<bool> {
+        let mut made = false;
+        for dir in self.v1_dirs() {
+            made |= make_dir(&dir)?;
+        }
+        let v2 = self.v2_dir();
+        if make_dir(&v2)? {
+            made = true;
+            enable_controllers(&v2)?;
+        }
+        made |= make_dir(&v2.join(EXEC))?;
+        let delegated = self.delegated_dir();
+        if make_dir(&delegated)? {
+            made = true;
+            chown(&delegated, Some(owner), Some(owner)).at("chown", delegated.display())?;
+            for file in ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+                let path = delegated.join(file);
+                chown(&path, Some(owner), Some(owner)).at("chown", path.display())?;
+            }
+        }
+        Ok(made)
+    }
+
+    /// Whether the version 2 directory is there.
+    pub fn exists(&self) -> bool {
+        self.v2_dir().is_dir()
+    }
+
+    /// Opens the version 2 directory, for device rules.
+    pub fn open(&self) -> SysResult<OwnedFd> {
+        let dir = self.v2_dir();
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+        rustix::fs::open(&dir, flags, rustix::fs::Mode::empty()).at("open", dir.display())
+    }
+
+    /// Puts a process of the host (0: the caller) into all of them, but for the version 2 one when
+    /// `v2` is false (it was cloned into it).
+    pub fn attach(&self, pid: i32, v2: bool) -> SysResult<()> {
+        for dir in self.v1_dirs() {
+            write(&dir.join("cgroup.procs"), &pid.to_string())?;
+        }
+        if v2 {
+            write(&self.v2_dir().join(EXEC).join("cgroup.procs"), &pid.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Whether the whole VE is frozen, or about to be.
+    pub fn is_frozen(&self) -> SysResult<bool> {
+        Ok(read(&self.v2_dir().join("cgroup.freeze"))?.trim() == "1")
+    }
+
+    /// Whether any process is in the VE's groups.
+    pub fn is_populated(&self) -> SysResult<bool> {
+        self.event("populated")
+    }
+
+    fn event(&self, name: &str) -> SysResult<bool> {
+        let text = read(&self.v2_dir().join("cgroup.events"))?;
+        Ok(text.lines().any(|line| line.split_once(' ') == Some((name, "1"))))
+    }
+
+    /// Freezes or thaws every process, and waits until the kernel has done it.
+    pub fn set_frozen(&self, frozen: bool, timeout: Duration) -> SysResult<()> {
+        let path = self.v2_dir().join("cgroup.freeze");
+        write(&path, if frozen { "1" } else { "0" })?;
+        if self.wait_event("frozen", frozen, timeout)? {
+            return Ok(());
+        }
+        let wish = if frozen { "frozen" } else { "thawed" };
+        Err(SysError::refused("wait for", path.display(), format!("not {wish} after {timeout:?}")))
+    }
+
+    /// Kills every process, also those a freeze holds.
+    pub fn kill(&self) -> SysResult<()> {
+        write(&self.v2_dir().join("cgroup.kill"), "1")
+    }
+
+    /// Waits until no process is left; tells whether that is so.
+    pub fn wait_empty(&self, timeout: Duration) -> SysResult<bool> {
+        self.wait_event("populated", false, timeout)
+    }
+
+    /// cgroup.events raises POLLPRI when one of its values changes.
+    fn wait_event(&self, name: &str, wanted: bool, timeout: Duration) -> SysResult<bool> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let path = self.v2_dir().join("cgroup.events");
+        let deadline = Instant::now() + timeout;
+        let file = std::fs::File::open(&path).at("open", path.display())?;
+        loop {
+            let mut buffer = [0_u8; 256];
+            let n = rustix::io::pread(&file, &mut buffer, 0).at("read", path.display())?;
+            let text = String::from_utf8_lossy(&buffer[..n]);
+            if text.lines().any(|line| line.split_once(' ') == Some((name, if wanted { "1" } else { "0" }))) {
+                return Ok(true);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let left = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            match poll(&mut [PollFd::new(&file, PollFlags::PRI)], Some(&left)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(SysError::new("poll", path.display(), e)),
+            }
+        }
+    }
+
+    /// Every process in the VE's groups, by host pid.
+    pub fn pids(&self) -> SysResult<Vec<i32>> {
+        let mut pids = Vec::new();
+        collect_pids(&self.v2_dir(), &mut pids)?;
+        Ok(pids)
+    }
+
+    /// Removes them, with what the VE made below its own. All errors are returned; what is gone
+    /// already is none.
+    pub fn remove(&self) -> Vec<SysError> {
+        let mut errors: Vec<SysError> = Vec::new();
+        for dir in self.v1_dirs() {
+            errors.extend(remove_tree(&dir).err());
+        }
+        errors.extend(remove_tree(&self.v2_dir()).err());
+        errors
+    }
+}
+
+fn collect_pids(dir: &Path, pids: &mut Vec<i32>) -> SysResult<()> {
+    let text = match read(&dir.join("cgroup.procs")) {
+        Err(e) if e.is_absent() => return Ok(()),
+        // A threaded group of the VE's own making; its threads' leaders are listed above it.
+        Err(e) if e.errno == libc::EOPNOTSUPP => String::new(),
+        other => other?,
+    };
+    pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 1));
+    for child in children(dir)? {
+        collect_pids(&child, pids)?;
+    }
+    Ok(())
+}
+
+/// A control group can be removed once its children are gone; the kernel empties its files itself.
+fn remove_tree(dir: &Path) -> SysResult<()> {
+    for child in children(dir)? {
+        remove_tree(&child)?;
+    }
+    remove_dir(dir).map(drop)
+}
+
+fn children(dir: &Path) -> SysResult<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.at("list", dir.display())?,
+    };
+    let dirs = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    Ok(dirs.map(|entry| entry.path()).collect())
+}

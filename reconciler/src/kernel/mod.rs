@@ -1,0 +1,19 @@
+//! The kernel as vzd uses it: the only place with `unsafe` or raw system calls.
+//!
+//! One small file a concern; each wraps what rustix and nix do not offer behind a safe function that
+//! names the operation, the object and the errno. Nothing here knows about VEs, manifests or plans:
+//! a function here takes paths, ids and file descriptors.
+
+pub mod bpf;
+pub mod caps;
+pub mod cgroup;
+pub mod clone;
+pub mod mount;
+pub mod net;
+pub mod ns;
+pub mod pidfd;
+pub mod process;
+pub mod procfs;
+pub mod pty;
+pub mod seccomp;
+pub mod seqpacket;

@@ -1,0 +1,131 @@
+//! Namespaces: open those of a process, join them, make new ones, map ids.
+//!
+//! A namespace belongs to a thread: [`on_thread_in`] runs a closure in a short-lived thread that joined
+//! one, so that no pool thread is ever moved. User and mount namespaces with locked mounts can only be
+//! joined by a single-threaded process; the runtime does that in a forked child.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::sched::CloneFlags;
+
+use crate::error::{At, SysError, SysResult};
+
+/// A kind of namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Users and capabilities.
+    User,
+    /// Mounts.
+    Mount,
+    /// Process ids.
+    Pid,
+    /// Host and domain name.
+    Uts,
+    /// System V IPC and POSIX message queues.
+    Ipc,
+    /// Network devices, addresses, sockets.
+    Net,
+    /// The root of the visible cgroup tree.
+    Cgroup,
+}
+
+impl Kind {
+    fn file(self) -> &'static str {
+        match self {
+            Kind::User => "user",
+            Kind::Mount => "mnt",
+            Kind::Pid => "pid",
+            Kind::Uts => "uts",
+            Kind::Ipc => "ipc",
+            Kind::Net => "net",
+            Kind::Cgroup => "cgroup",
+        }
+    }
+
+    fn flag(self) -> CloneFlags {
+        match self {
+            Kind::User => CloneFlags::CLONE_NEWUSER,
+            Kind::Mount => CloneFlags::CLONE_NEWNS,
+            Kind::Pid => CloneFlags::CLONE_NEWPID,
+            Kind::Uts => CloneFlags::CLONE_NEWUTS,
+            Kind::Ipc => CloneFlags::CLONE_NEWIPC,
+            Kind::Net => CloneFlags::CLONE_NEWNET,
+            Kind::Cgroup => CloneFlags::CLONE_NEWCGROUP,
+        }
+    }
+}
+
+/// An open namespace.
+#[derive(Debug)]
+pub struct Namespace {
+    kind: Kind,
+    fd: OwnedFd,
+}
+
+impl Namespace {
+    /// Opens a namespace of a process. The caller checks by pidfd, afterwards, that the pid still
+    /// means the process it wants.
+    pub fn of(pid: i32, kind: Kind) -> SysResult<Self> {
+        let path = PathBuf::from(format!("/proc/{pid}/ns/{}", kind.file()));
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        let fd = rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).at("open", path.display())?;
+        Ok(Namespace { kind, fd })
+    }
+
+    /// Like [`Namespace::of`], through a descriptor of the host's /proc, for a process whose own root
+    /// is another.
+    pub fn open_at(proc: impl AsFd, pid: i32, kind: Kind) -> SysResult<Self> {
+        let path = format!("{pid}/ns/{}", kind.file());
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(proc, &path, flags, rustix::fs::Mode::empty())
+            .at("open", format_args!("/proc/{path}"))?;
+        Ok(Namespace { kind, fd })
+    }
+
+    /// Moves the calling thread into it. For [`Kind::Pid`] only later children are in it.
+    pub fn join(&self) -> SysResult<()> {
+        nix::sched::setns(&self.fd, self.kind.flag()).at("join namespace", self.kind.file())
+    }
+
+    /// The descriptor, for idmapped mounts.
+    pub fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Moves the calling process into new namespaces of these kinds.
+pub fn unshare(kinds: &[Kind]) -> SysResult<()> {
+    let flags = kinds.iter().fold(CloneFlags::empty(), |all, kind| all | kind.flag());
+    nix::sched::unshare(flags).at("unshare", format_args!("{kinds:?}"))
+}
+
+/// Runs `body` in a thread of its own that joined `namespace` and ends with it.
+pub fn on_thread_in<T: Send>(
+    namespace: &Namespace,
+    body: impl FnOnce() -> SysResult<T> + Send,
+) -> SysResult<T> {
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            if namespace.kind == Kind::Mount {
+                nix::sched::unshare(CloneFlags::CLONE_FS).at("unshare", "file system state")?;
+            }
+            namespace.join()?;
+            body()
+        });
+        worker.join().unwrap_or_else(|_| {
+            Err(SysError::refused("work in namespace", namespace.kind.file(), "the thread panicked"))
+        })
+    })
+}
+
+/// Maps ids 0..count of the user namespace of `pid` to base..base+count of the host.
+pub fn map_ids(pid: i32, base: u32, count: u32) -> SysResult<()> {
+    let line = format!("0 {base} {count}\n");
+    for file in ["uid_map", "gid_map"] {
+        let path = format!("/proc/{pid}/{file}");
+        std::fs::write(&path, &line)
+            .map_err(|e| SysError::new("write", &path, e).value(line.trim_end()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! Processes: fork from a single-threaded process, wait, credentials, limits, exec.
+//!
+//! A fork is safe only where there is one thread, since the child gets a copy of every lock as it
+//! stands; [`SingleThreaded`] is the proof of that, and what forks asks for it. Nothing here signals a
+//! process by its number: that is `pidfd`'s work.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use crate::error::{At, SysError, SysResult};
+
+/// Proof that this process has exactly one thread.
+#[derive(Debug, Clone, Copy)]
+pub struct SingleThreaded(());
+
+impl SingleThreaded {
+    /// Counts the threads of this process.
+    pub fn check() -> SysResult<Self> {
+        let tasks = std::fs::read_dir("/proc/self/task").at("list threads in", "/proc/self/task")?.count();
+        if tasks == 1 {
+            return Ok(SingleThreaded(()));
+        }
+        Err(SysError::refused("fork", "this process", format!("it has {tasks} threads, not one")))
+    }
+}
+
+/// A child of this process. Dropping it does not end or reap it.
+#[derive(Debug)]
+pub struct Child {
+    pid: libc::pid_t,
+}
+
+/// How a process ended, as wait(2) tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WaitStatus {
+    /// It called exit with this code.
+    Exited(i32),
+    /// This signal ended it.
+    Signaled(i32),
+    /// Nobody can tell any more.
+    Unknown,
+}
+
+impl WaitStatus {
+    /// Decodes the status word of wait(2).
+    pub fn from_raw(status: i32) -> Self {
+        if libc::WIFEXITED(status) {
+            WaitStatus::Exited(libc::WEXITSTATUS(status))
+        } else if libc::WIFSIGNALED(status) {
+            WaitStatus::Signaled(libc::WTERMSIG(status))
+        } else {
+            WaitStatus::Unknown
+        }
+    }
+
+    /// The exit code a shell would show: 128 + n for signal n.
+    pub fn code(self) -> i32 {
+        match self {
+            WaitStatus::Exited(code) => code,
+            WaitStatus::Signaled(signal) => 128 + signal,
+            WaitStatus::Unknown => 255,
+        }
+    }
+}
+
+/// Forks a child that runs `body` and exits with its result.
+pub fn fork(_proof: SingleThreaded, body: impl FnOnce() -> i32) -> SysResult<Child> {
+    // SAFETY: one thread (`SingleThreaded`), so every lock and the allocator are consistent in the child.
+    match unsafe { libc::fork() } {
+        -1 => Err(SysError::new("fork", "this process", std::io::Error::last_os_error())),
+        0 => {
+            let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(101);
+            exit_now(code)
+        }
+        pid => Ok(Child { pid }),
+    }
+}
+
+/// Ends this process at once, without running exit handlers that belong to its parent.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit never returns and touches no memory of ours.
+    unsafe { libc::_exit(code) }
+}
+
+impl Child {
+    /// The child's pid; valid until [`Child::wait`] returned.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Waits for the child's end.
+    pub fn wait(self) -> SysResult<WaitStatus> {
+        reap(self.pid)
+    }
+}
+
+/// Waits for the end of the child `pid` of this process.
+pub fn reap(pid: i32) -> SysResult<WaitStatus> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` outlives the call. A pid that is not our child's gives ECHILD.
+        if unsafe { libc::waitpid(pid, &raw mut status, 0) } == pid {
+            return Ok(WaitStatus::from_raw(status));
+        }
+        let error = std::io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::EINTR) {
+            return Err(SysError::new("wait for", format_args!("pid {pid}"), error));
+        }
+    }
+}
+
+/// Reaps one child that has ended, if there is one: its pid and how it ended.
+pub fn reap_one() -> Option<(i32, WaitStatus)> {
+    let mut status = 0;
+    // SAFETY: `status` outlives the call. Only the keeper calls this, whose children are all its own to reap.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    (pid > 0).then(|| (pid, WaitStatus::from_raw(status)))
+}
+
+/// Becomes uid 0, gid 0 of the user namespace this process is in, with no supplementary groups.
+pub fn become_root() -> SysResult<()> {
+    nix::unistd::setgroups(&[]).at("setgroups", "[]")?;
+    let root = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
+    nix::unistd::setresgid(root.1, root.1, root.1).at("setresgid", 0)?;
+    nix::unistd::setresuid(root.0, root.0, root.0).at("setresuid", 0)
+}
+
+/// Sets the effective ids of this thread for file access (`setfsuid`, `setfsgid`).
+pub fn set_fs_ids(uid: u32, gid: u32) {
+    // SAFETY: both calls take an integer and change this thread's credentials only; they cannot fail
+    // for a privileged caller and report nothing.
+    unsafe {
+        libc::setfsgid(gid);
+        libc::setfsuid(uid);
+    }
+}
+
+/// Sets the user-visible and effective state a fresh PID 1 expects: default signal actions, empty mask.
+pub fn reset_signals() -> SysResult<()> {
+    // `struct kernel_sigaction` with SIG_DFL, no flags, an empty mask. Not through libc, which keeps two
+    // signals to itself that a caller may have ignored.
+    let default = [0_u64; 4];
+    for signal in 1..=64 {
+        // SAFETY: the action is a valid one and outlives the call; KILL and STOP give a harmless EINVAL.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), 8) };
+    }
+    let empty = nix::sys::signal::SigSet::empty();
+    empty.thread_set_mask().at("clear", "the signal mask")
+}
+
+/// Makes this process unreadable and untraceable from inside a VE it joins, until it executes another
+/// program: its memory and descriptors are the host's.
+pub fn undumpable() -> SysResult<()> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .at("make undumpable", "this process")
+}
+
+/// Marks every descriptor from `first` on close-on-exec.
+pub fn cloexec_from(first: u32) -> SysResult<()> {
+    close_range(first, libc::CLOSE_RANGE_CLOEXEC)
+}
+
+/// Closes every descriptor but standard ones and those in `keep`.
+pub fn close_all_but(keep: &[i32]) -> SysResult<()> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for fd in keep {
+        if fd > first {
+            close_range_to(first, fd - 1, 0)?;
+        }
+        first = first.max(fd + 1);
+    }
+    close_range(first, 0)
+}
+
+fn close_range(first: u32, flags: u32) -> SysResult<()> {
+    close_range_to(first, u32::MAX, flags)
+}
+
+fn close_range_to(first: u32, last: u32, flags: u32) -> SysResult<()> {
+    // SAFETY: takes integers only. Called where every owner of a descriptor in the range is about to be
+    // replaced by exec or lies in a forked child that never returns to its owner.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } {
+        0 => Ok(()),
+        _ => Err(SysError::new("close_range", format_args!("{first}.."), std::io::Error::last_os_error())),
+    }
+}
+
+/// Replaces this process by a program. Returns only when that failed.
+pub fn exec(argv: &[CString], env: &[CString]) -> SysError {
+    let path = argv.first().cloned().unwrap_or_default();
+    match nix::unistd::execve(&path, argv, env) {
+        Ok(never) => match never {},
+        Err(errno) => SysError::new("execute", path.to_string_lossy(), errno),
+    }
+}
+
+/// Makes `fd` standard input, output and error.
+pub fn set_stdio(fd: &OwnedFd) -> SysResult<()> {
+    rustix::stdio::dup2_stdin(fd).at("dup2", "stdin")?;
+    rustix::stdio::dup2_stdout(fd).at("dup2", "stdout")?;
+    rustix::stdio::dup2_stderr(fd).at("dup2", "stderr")
+}
+
+/// Makes the terminal `tty` the controlling one of this session.
+pub fn set_controlling_tty(tty: impl AsFd) -> SysResult<()> {
+    // SAFETY: TIOCSCTTY takes an integer argument and a descriptor that is open for the call.
+    match unsafe { libc::ioctl(tty.as_fd().as_raw_fd(), libc::TIOCSCTTY, 0) } {
+        0 => Ok(()),
+        _ => Err(SysError::new("take as controlling terminal", "tty", std::io::Error::last_os_error())),
+    }
+}

@@ -1,0 +1,88 @@
+//! Small readings from /proc about one process.
+//!
+//! A pid is only as good as the pidfd it is checked against afterwards.
+
+use std::path::PathBuf;
+
+use crate::error::{At, SysResult};
+
+/// The pid of `pid` in its own, innermost pid namespace.
+pub fn innermost_pid(pid: i32) -> SysResult<i32> {
+    let path = format!("/proc/{pid}/status");
+    let text = std::fs::read_to_string(&path).at("read", &path)?;
+    Ok(text
+        .lines()
+        .find_map(|line| line.strip_prefix("NSpid:"))
+        .and_then(|pids| pids.split_whitespace().next_back())
+        .and_then(|last| last.parse().ok())
+        .unwrap_or(pid))
+}
+
+/// The program a process runs, as its /proc/PID/exe link says.
+pub fn exe(pid: i32) -> SysResult<PathBuf> {
+    let path = format!("/proc/{pid}/exe");
+    std::fs::read_link(&path).at("read", &path)
+}
+
+/// One line of /proc/PID/mountinfo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountLine {
+    /// Where it is mounted, as seen from the process's root.
+    pub target: String,
+    /// Per-mount options: `ro`, `nosuid`, ...
+    pub options: Vec<String>,
+    /// File system type.
+    pub fs_type: String,
+}
+
+/// The mounts of a process, in the order they were made; the last of one target is on top.
+pub fn mounts(pid: i32) -> SysResult<Vec<MountLine>> {
+    let path = format!("/proc/{pid}/mountinfo");
+    let text = std::fs::read_to_string(&path).at("read", &path)?;
+    Ok(text.lines().filter_map(parse_mountinfo).collect())
+}
+
+fn parse_mountinfo(line: &str) -> Option<MountLine> {
+    let (left, right) = line.split_once(" - ")?;
+    let mut fields = left.split(' ').skip(4);
+    let target = unescape(fields.next()?);
+    let options = fields.next()?.split(',').map(str::to_owned).collect();
+    let fs_type = right.split(' ').next()?.to_owned();
+    Some(MountLine { target, options, fs_type })
+}
+
+/// mountinfo writes space, tab, newline and backslash as three octal digits.
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let code = rest.get(at + 1..at + 4).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code {
+            Some(byte) => {
+                out.push(char::from(byte));
+                rest = &rest[at + 4..];
+            }
+            None => {
+                out.push('\\');
+                rest = &rest[at + 1..];
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mountinfo_line_is_taken_apart() {
+        let line = "36 35 98:0 /mnt1 /mnt\\0402 rw,nosuid master:1 - ext3 /dev/root rw,errors=continue";
+        let mount = parse_mountinfo(line).unwrap();
+        assert_eq!(mount.target, "/mnt 2");
+        assert_eq!(mount.options, ["rw", "nosuid"]);
+        assert_eq!(mount.fs_type, "ext3");
+    }
+}

@@ -1,0 +1,256 @@
+//! Executing a program inside a running VE.
+//!
+//! The process joins the VE's control groups and namespaces and gets what the VE's init got: its
+//! capabilities and its system call filter, nothing of the host's environment, and no descriptor but
+//! the three it is given (or a terminal of the VE's own). Until it executes the program it can be
+//! neither traced nor read from inside.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{At, SysError, SysResult};
+use crate::kernel::ns::{Kind, Namespace};
+use crate::kernel::pidfd::Pidfd;
+use crate::kernel::process::{self, SingleThreaded};
+use crate::kernel::{caps, clone, pty, seccomp, seqpacket};
+use crate::runtime::init::c_strings;
+
+/// Which VE to enter, and with what rights.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Door {
+    /// The host's pid of its init.
+    pub pid: i32,
+    /// Version 2 cgroup for processes of the host's.
+    pub cgroup_exec: PathBuf,
+    /// Version 1 cgroups.
+    pub cgroup_v1: Vec<PathBuf>,
+    /// Capabilities it keeps.
+    pub capabilities: u64,
+    /// Text of its seccomp profile.
+    pub seccomp_profile: Option<String>,
+}
+
+/// What to execute.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Command {
+    /// Program and arguments; a name without a slash is looked up in `PATH`.
+    pub argv: Vec<String>,
+    /// Its environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// Working directory inside the VE.
+    pub cwd: PathBuf,
+}
+
+/// The environment of a program executed in a VE, beside what the caller adds.
+pub fn default_env(term: &str) -> Vec<String> {
+    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    [path, "HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/sh", "container=vzd"]
+        .into_iter()
+        .map(str::to_owned)
+        .chain([format!("TERM={term}")])
+        .collect()
+}
+
+/// Where its standard streams come from.
+pub enum Stdio {
+    /// These three descriptors of the caller.
+    Given([OwnedFd; 3]),
+    /// A new terminal of the VE, of this size (rows, columns).
+    Terminal(u16, u16),
+}
+
+/// A program running in a VE. It is a child of the calling process.
+#[derive(Debug)]
+pub struct Entered {
+    /// Its host pid.
+    pub pid: i32,
+    /// Its pidfd.
+    pub pidfd: Pidfd,
+    /// The master side of its terminal, when it has one.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// What the joined process says: that it executes the program now, or why it cannot.
+#[derive(Debug, Serialize, Deserialize)]
+struct Said(Result<i32, SysError>);
+
+/// Executes `command` in the VE behind `door`. Returns once it runs, or with the step that failed.
+///
+/// `expected` is a pidfd of the VE's init: what was opened by number is used only if it still lives.
+pub fn spawn(
+    proof: SingleThreaded,
+    door: &Door,
+    expected: &Pidfd,
+    command: &Command,
+    stdio: Stdio,
+) -> SysResult<Entered> {
+    let plan = Plan::new(door, expected, command)?;
+    let (ours, theirs) = seqpacket::pair()?;
+    let joiner = process::fork(proof, || {
+        let said = Said(plan.join_and_clone(proof, stdio, &theirs));
+        let failed = said.0.is_err();
+        if failed {
+            let _ = seqpacket::send(&theirs, &said, &[]);
+        }
+        i32::from(failed)
+    })?;
+    drop(theirs);
+    let first = seqpacket::recv::<Said>(&ours);
+    let ended = joiner.wait()?;
+    let Some((Said(said), fds)) = first? else {
+        return Err(SysError::refused("enter", "VE", format!("the helper ended: {ended:?}")));
+    };
+    let pid = said?;
+    let mut fds = fds.into_iter();
+    let pidfd = fds.next().ok_or_else(|| SysError::refused("enter", "VE", "no pidfd came back"))?;
+    let entered = Entered { pid, pidfd: Pidfd::from(pidfd), terminal: fds.next() };
+    // The program's end of the socket closes by exec; before, it may say what failed.
+    match seqpacket::recv::<Said>(&ours)? {
+        Some((Said(Err(error)), _)) => {
+            process::reap(entered.pid)?;
+            Err(error)
+        }
+        _ => Ok(entered),
+    }
+}
+
+/// Everything that can be opened and checked on the host's side.
+struct Plan {
+    namespaces: Vec<Namespace>,
+    cgroup_exec: OwnedFd,
+    cgroup_v1: Vec<PathBuf>,
+    argv: Vec<String>,
+    env: Vec<std::ffi::CString>,
+    cwd: PathBuf,
+    capabilities: u64,
+    filter: Vec<seccomp::Op>,
+}
+
+impl Plan {
+    fn new(door: &Door, expected: &Pidfd, command: &Command) -> SysResult<Self> {
+        // The user namespace comes last: joining it gives up the host's rights.
+        let kinds =
+            [Kind::Cgroup, Kind::Ipc, Kind::Uts, Kind::Net, Kind::Pid, Kind::Mount, Kind::User];
+        let namespaces =
+            kinds.into_iter().map(|kind| Namespace::of(door.pid, kind)).collect::<SysResult<_>>()?;
+        if !expected.is_alive()? {
+            return Err(SysError::refused("enter", "VE", "it has just ended"));
+        }
+        let filter = match &door.seccomp_profile {
+            None => seccomp::default_filter(),
+            Some(text) => seccomp::filter_with(text)
+                .map_err(|why| SysError::refused("use", "seccomp profile", why))?,
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let cgroup_exec = rustix::fs::open(&door.cgroup_exec, flags, Mode::empty())
+            .at("open", door.cgroup_exec.display())?;
+        c_strings(&command.argv)?;
+        Ok(Plan {
+            namespaces,
+            cgroup_exec,
+            cgroup_v1: door.cgroup_v1.clone(),
+            argv: command.argv.clone(),
+            env: c_strings(&command.env)?,
+            cwd: command.cwd.clone(),
+            capabilities: door.capabilities,
+            filter,
+        })
+    }
+
+    /// Joins everything and clones the program's process, as a child of our parent.
+    fn join_and_clone(&self, proof: SingleThreaded, stdio: Stdio, socket: &OwnedFd) -> SysResult<i32> {
+        process::undumpable()?;
+        for dir in &self.cgroup_v1 {
+            let path = dir.join("cgroup.procs");
+            std::fs::write(&path, "0").at("write", path.display())?;
+        }
+        for namespace in &self.namespaces {
+            namespace.join()?;
+        }
+        process::become_root()?;
+        let (stdio, master) = match stdio {
+            Stdio::Given(fds) => (Streams::Given(fds), None),
+            Stdio::Terminal(rows, cols) => {
+                let (master, slave) = ve_terminal()?;
+                pty::resize(&master, rows, cols)?;
+                (Streams::Terminal(slave), Some(master))
+            }
+        };
+        let sibling = clone::clone_sibling(proof, 0, Some(self.cgroup_exec.as_fd()), || {
+            let error = match self.become_program(&stdio, socket) {
+                Ok(never) => match never {},
+                Err(error) => error,
+            };
+            let _ = seqpacket::send(socket, &Said(Err(error)), &[]);
+            126
+        })?;
+        let mut fds = vec![sibling.pidfd.as_fd()];
+        fds.extend(master.as_ref().map(AsFd::as_fd));
+        seqpacket::send(socket, &Said(Ok(sibling.pid)), &fds)?;
+        Ok(sibling.pid)
+    }
+
+    fn become_program(&self, stdio: &Streams, socket: &OwnedFd) -> SysResult<Infallible> {
+        nix::unistd::setsid().at("setsid", "program")?;
+        match stdio {
+            Streams::Given([input, output, error]) => {
+                rustix::stdio::dup2_stdin(input).at("dup2", "stdin")?;
+                rustix::stdio::dup2_stdout(output).at("dup2", "stdout")?;
+                rustix::stdio::dup2_stderr(error).at("dup2", "stderr")?;
+            }
+            Streams::Terminal(slave) => {
+                process::set_controlling_tty(slave)?;
+                process::set_stdio(slave)?;
+            }
+        }
+        process::close_all_but(&[socket.as_raw_fd()])?;
+        rustix::process::chdir(&self.cwd).at("enter directory", self.cwd.display())?;
+        process::reset_signals()?;
+        let argv = c_strings(&self.resolved())?;
+        seccomp::install(&self.filter)?;
+        caps::keep_only(self.capabilities)?;
+        Err(process::exec(&argv, &self.env))
+    }
+
+    /// Looks a bare program name up in the VE's `PATH`.
+    fn resolved(&self) -> Vec<String> {
+        let mut argv = self.argv.clone();
+        let Some(name) = argv.first_mut().filter(|name| !name.contains('/')) else { return argv };
+        let path = self.env.iter().find_map(|pair| pair.to_str().ok()?.strip_prefix("PATH="));
+        let found = path.unwrap_or_default().split(':').map(|dir| format!("{dir}/{name}"));
+        if let Some(program) = found.into_iter().find(|program| {
+            rustix::fs::access(Path::new(program), rustix::fs::Access::EXEC_OK).is_ok()
+        }) {
+            *name = program;
+        }
+        argv
+    }
+}
+
+enum Streams {
+    Given([OwnedFd; 3]),
+    Terminal(OwnedFd),
+}
+
+/// A terminal of the VE's own devpts, checked to be one: master and slave.
+fn ve_terminal() -> SysResult<(OwnedFd, OwnedFd)> {
+    const DEVPTS_MAGIC: i64 = 0x1cd1;
+    let path = "/dev/pts/ptmx";
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let master = rustix::fs::open(path, flags, Mode::empty()).at("open", path)?;
+    if i64::from(rustix::fs::fstatfs(&master).at("stat", path)?.f_type) != DEVPTS_MAGIC {
+        return Err(SysError::refused("open", path, "the VE put something else there"));
+    }
+    rustix::pty::unlockpt(&master).at("unlock", path)?;
+    let flags = rustix::pty::OpenptFlags::RDWR
+        | rustix::pty::OpenptFlags::NOCTTY
+        | rustix::pty::OpenptFlags::CLOEXEC;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).at("open slave of", path)?;
+    Ok((master, slave))
+}

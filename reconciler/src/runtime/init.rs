@@ -1,0 +1,127 @@
+//! What a VE's first process does between clone and the execution of its init.
+//!
+//! It waits until its ids, cgroups and tree are ready, locks the tree by copying it into its own user
+//! namespace, mounts what is its own to change, gives up what no VE may have, and executes init. It is
+//! the VE's root already, so nothing it does here can reach the host.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::error::{At, SysError, SysResult};
+use crate::kernel::mount::{self, Attr, FsOption};
+use crate::kernel::ns::{self, Kind};
+use crate::kernel::{caps, process, seccomp, seqpacket};
+use crate::runtime::spec::StartSpec;
+use crate::runtime::start::Word;
+use crate::runtime::tree::TTY_GROUP;
+
+/// What can be checked and made before the process exists: C strings and the system call filter.
+pub struct Prepared {
+    argv: Vec<CString>,
+    env: Vec<CString>,
+    filter: Vec<seccomp::Op>,
+    capabilities: u64,
+    hostname: String,
+    domainname: String,
+}
+
+impl Prepared {
+    /// Refuses what could not be executed.
+    pub fn new(spec: &StartSpec) -> SysResult<Self> {
+        let filter = match &spec.seccomp_profile {
+            None => seccomp::default_filter(),
+            Some(profile) => seccomp::filter_with(profile)
+                .map_err(|why| SysError::refused("use", "seccomp profile", why))?,
+        };
+        Ok(Prepared {
+            argv: c_strings(&spec.init)?,
+            env: c_strings(&spec.env)?,
+            filter,
+            capabilities: spec.capabilities,
+            hostname: spec.hostname.clone(),
+            domainname: spec.domainname.clone(),
+        })
+    }
+}
+
+/// Turns words into C strings; one with a NUL byte is refused.
+pub fn c_strings(words: &[String]) -> SysResult<Vec<CString>> {
+    let one = |word: &String| {
+        CString::new(word.as_str()).map_err(|_| SysError::refused("pass", word.escape_debug(), "it holds a NUL byte"))
+    };
+    words.iter().map(one).collect()
+}
+
+/// The life of the first process up to its init. Returns only when a step failed, which the starter is
+/// told over `socket`.
+pub fn run(prepared: &Prepared, socket: &OwnedFd) -> i32 {
+    let error = match become_init(prepared, socket) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    let _ = seqpacket::send(socket, &Word::Failed(error), &[]);
+    127
+}
+
+fn become_init(prepared: &Prepared, socket: &OwnedFd) -> SysResult<Infallible> {
+    process::close_all_but(&[socket.as_raw_fd()])?;
+    process::undumpable()?;
+    await_go(socket);
+    process::become_root()?;
+    ns::unshare(&[Kind::Mount, Kind::Cgroup])?;
+    own_mounts()?;
+    seqpacket::send(socket, &Word::Locked, &[])?;
+    await_go(socket);
+    nix::unistd::sethostname(&prepared.hostname).at("set", "hostname")?;
+    set_domainname(&prepared.domainname)?;
+    nix::unistd::setsid().at("setsid", "init")?;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let console = rustix::fs::open("/dev/console", flags, Mode::empty()).at("open", "/dev/console")?;
+    process::set_stdio(&console)?;
+    process::reset_signals()?;
+    // The filter comes first: installing it takes a capability that `keep_only` may take away.
+    seccomp::install(&prepared.filter)?;
+    caps::keep_only(prepared.capabilities)?;
+    process::cloexec_from(3)?;
+    Err(process::exec(&prepared.argv, &prepared.env))
+}
+
+/// Waits for the starter's word; when it gave up it has the reason itself.
+fn await_go(socket: &OwnedFd) {
+    if !matches!(seqpacket::recv(socket), Ok(Some((Word::Go, _)))) {
+        process::exit_now(127);
+    }
+}
+
+/// Sets the UTS domain name of this namespace.
+pub fn set_domainname(name: &str) -> SysResult<()> {
+    rustix::system::setdomainname(name.as_bytes()).map_err(|e| SysError::new("set", "domainname", e).value(name))
+}
+
+/// Mounts that are the VE's own to change: its terminals, shared memory, queues, /run and control groups.
+fn own_mounts() -> SysResult<()> {
+    let safe = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NOEXEC;
+    let plain = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV;
+    let tty = TTY_GROUP.to_string();
+    let terminals = [
+        FsOption::Text("gid", &tty),
+        FsOption::Text("mode", "0620"),
+        FsOption::Text("ptmxmode", "0666"),
+    ];
+    let own: [(&str, &[FsOption<'_>], Attr, &str); 5] = [
+        ("devpts", &terminals, safe, "/dev/pts"),
+        ("tmpfs", &[FsOption::Text("mode", "1777")], plain, "/dev/shm"),
+        ("mqueue", &[], plain | Attr::MOUNT_ATTR_NOEXEC, "/dev/mqueue"),
+        ("tmpfs", &[FsOption::Text("mode", "0755")], plain, "/run"),
+        ("cgroup2", &[], plain | Attr::MOUNT_ATTR_NOEXEC, "/sys/fs/cgroup"),
+    ];
+    for (kind, options, attrs, target) in own {
+        let mounted = mount::new_fs(kind, options, attrs)?;
+        mount::attach(mounted, rustix::fs::CWD, Path::new(target))?;
+    }
+    Ok(())
+}

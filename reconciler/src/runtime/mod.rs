@@ -1,0 +1,18 @@
+//! Bringing a VE's processes into being, and reaching into a running VE.
+//!
+//! Everything here that joins or makes user, mount or pid namespaces runs in a single-threaded process:
+//! a child that the keeper forked, or a command before it has threads. What a VE is given (mounts,
+//! devices, capabilities) is said by [`spec`]; why it is given that is `vzd_state`'s decision.
+//!
+//! - [`start`] is the starter: it makes the namespaces and leaves a running init behind,
+//! - [`tree`] builds the mount tree in a namespace that belongs to the host,
+//! - [`init`] is what the VE's first process does before it becomes its init,
+//! - [`enter`] joins a running VE and executes a program there,
+//! - [`inject`] adds and removes mounts of a running VE.
+
+pub mod enter;
+pub mod init;
+pub mod inject;
+pub mod spec;
+pub mod start;
+pub mod tree;

@@ -1,0 +1,121 @@
+//! What a VE is started with: the message from the controller to the starter.
+//!
+//! Plain data, all of it decided before; the starter decides nothing.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A VE that is to be started. All host paths are absolute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartSpec {
+    /// Identity in the keeper: the VE's uid.
+    pub uid: String,
+    /// First host id of its range; the VE's root is this host user.
+    pub id_base: u32,
+    /// Ids in its range.
+    pub id_count: u32,
+    /// UTS node name.
+    pub hostname: String,
+    /// UTS domain name; empty for none.
+    pub domainname: String,
+    /// Command line of PID 1; the first word is a path inside the VE.
+    pub init: Vec<String>,
+    /// Environment of PID 1, `NAME=value`.
+    pub env: Vec<String>,
+    /// Version 2 cgroup that the VE sees as its root.
+    pub cgroup_delegated: PathBuf,
+    /// Version 1 cgroups it is put into.
+    pub cgroup_v1: Vec<PathBuf>,
+    /// Its root file system.
+    pub root: RootSpec,
+    /// Mounts from the host.
+    pub mounts: Vec<MountSpec>,
+    /// Device nodes beside the safe ones that every VE has.
+    pub devices: Vec<NodeSpec>,
+    /// Capabilities it keeps, as a bit mask in the kernel's numbering.
+    pub capabilities: u64,
+    /// Text of a seccomp profile; the default filter alone when absent.
+    pub seccomp_profile: Option<String>,
+    /// Leave /proc and /sys without masks, so that container engines inside can mount their own.
+    pub nesting: bool,
+}
+
+/// An overlay over a read-only template.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RootSpec {
+    /// The template's directory, with plain ids.
+    pub lower: PathBuf,
+    /// Where the VE's own files go, with the ids of its range.
+    pub upper: PathBuf,
+    /// overlayfs's working directory, on the same file system as `upper`.
+    pub work: PathBuf,
+    /// An empty directory to put the tree together on.
+    pub staging: PathBuf,
+}
+
+/// A mount from the host into a VE.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MountSpec {
+    /// Directory or file on the host.
+    pub source: PathBuf,
+    /// Absolute path inside the VE.
+    pub target: PathBuf,
+    /// Not writable, and not to be made so from inside.
+    pub read_only: bool,
+    /// Set-user-id bits are ignored.
+    pub nosuid: bool,
+    /// Programs on it are not executed.
+    pub noexec: bool,
+    /// Device nodes on it do not open.
+    pub nodev: bool,
+    /// Show its files with the VE's ids (host id 0 is the VE's root).
+    pub idmap: bool,
+}
+
+impl MountSpec {
+    /// The mount attributes that its flags ask for.
+    pub fn attrs(&self) -> crate::kernel::mount::Attr {
+        use crate::kernel::mount::Attr;
+        let flags = [
+            (self.read_only, Attr::MOUNT_ATTR_RDONLY),
+            (self.nosuid, Attr::MOUNT_ATTR_NOSUID),
+            (self.noexec, Attr::MOUNT_ATTR_NOEXEC),
+            (self.nodev, Attr::MOUNT_ATTR_NODEV),
+        ];
+        flags.into_iter().filter(|(on, _)| *on).fold(Attr::empty(), |all, (_, flag)| all | flag)
+    }
+}
+
+/// A device node in a VE's /dev.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeSpec {
+    /// Path below /dev: `net/tun`.
+    pub path: PathBuf,
+    /// A block device; else a character device.
+    pub block: bool,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner inside the VE.
+    pub uid: u32,
+    /// Group inside the VE.
+    pub gid: u32,
+}
+
+/// What the starter says when the VE's init runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Started {
+    /// The host's pid of the VE's init.
+    pub pid: i32,
+    /// Device number of the VE's /dev, by which it is known again before a node is made there.
+    pub dev_id: u64,
+}

@@ -1,0 +1,158 @@
+//! The starter: a child of the keeper that leaves a running VE behind and ends.
+//!
+//! Two stages keep the VE from undoing its mounts. The starter makes a mount namespace that belongs to
+//! the host, and the VE's first process in new user, pid, net, uts and ipc namespaces, parked. A helper
+//! inside its pid and net namespaces builds the tree ([`super::tree`]) while the starter puts the parked
+//! process into its cgroups. Then the first process copies the mount namespace into its own user
+//! namespace, which locks every mount; the manifest's own mounts are put into that copy
+//! ([`super::inject`]), and the process becomes init ([`super::init`]).
+//!
+//! ```text
+//! keeper ─fork─ starter ─clone3(CLONE_PARENT)─ first process (child of the keeper): parked … init
+//!                  └─fork─ tree builder (in the VE's pid and net namespaces)
+//! ```
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{At, SysError, SysResult};
+use crate::kernel::clone::{VE_NAMESPACES, clone_sibling};
+use crate::kernel::ns::{self, Kind, Namespace};
+use crate::kernel::pidfd::Pidfd;
+use crate::kernel::process::{self, SingleThreaded};
+use crate::kernel::{mount, net, seqpacket};
+use crate::runtime::spec::{StartSpec, Started};
+use crate::runtime::{init, inject, tree};
+
+/// What the starter and the first process say to each other: the starter `Go` once the tree is built,
+/// the first process `Locked` once it has its own copy, the starter `Go` again once the mounts are in.
+/// Then the socket closes by exec, or a `Failed` says why not.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Word {
+    /// Go on.
+    Go,
+    /// The mount tree is copied and locked.
+    Locked,
+    /// A step failed.
+    Failed(SysError),
+}
+
+/// Starts the VE; the process that runs this is forked for it alone and ends afterwards.
+///
+/// `console` is the path of the slave of the VE's console. Returns once init has been executed, with its pid and a
+/// pidfd. On an error nothing is left running; cgroups and directories stay for the caller.
+pub fn start(proof: SingleThreaded, spec: &StartSpec, console: &Path) -> SysResult<(Started, Pidfd)> {
+    let cgroup = {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = &spec.cgroup_delegated;
+        rustix::fs::open(dir, flags, Mode::empty()).at("open", dir.display())?
+    };
+    let v1 = open_v1(spec)?;
+    let prepared = init::Prepared::new(spec)?;
+    ns::unshare(&[Kind::Mount])?;
+    mount::make_all_private()?;
+
+    let (ours, theirs) = seqpacket::pair()?;
+    let first = clone_sibling(proof, VE_NAMESPACES, Some(cgroup.as_fd()), || {
+        init::run(&prepared, &theirs)
+    })?;
+    drop(theirs);
+    let pidfd = Pidfd::from(first.pidfd);
+    let started = raise(proof, spec, first.pid, console, &v1, &ours)
+        .inspect_err(|_| {
+            // The keeper, its parent, reaps it.
+            let _ = pidfd.signal(libc::SIGKILL);
+        })?;
+    Ok((started, pidfd))
+}
+
+/// Takes the parked process to the execution of its init.
+fn raise(
+    proof: SingleThreaded,
+    spec: &StartSpec,
+    pid: i32,
+    console: &Path,
+    v1: &[OwnedFd],
+    first: &OwnedFd,
+) -> SysResult<Started> {
+    ns::map_ids(pid, spec.id_base, spec.id_count)?;
+    let userns = Namespace::of(pid, Kind::User)?;
+    let mounts = inject::open_sources(&spec.mounts, &userns)?;
+    // The tree's root becomes this process's root as well: the host's /proc is looked up before.
+    let host_proc = mount::open_path(Path::new("/proc"))?;
+    let dev_id = build(proof, spec, pid, console, v1, &userns)?;
+    seqpacket::send(first, &Word::Go, &[])?;
+    match hear(first)? {
+        Some(Word::Locked) => {}
+        other => return Err(SysError::refused("start", "first process", format!("it said {other:?}"))),
+    }
+    if !mounts.is_empty() {
+        let mntns = Namespace::open_at(&host_proc, pid, Kind::Mount)?;
+        inject::add(proof, mounts, &userns, &mntns)?;
+    }
+    seqpacket::send(first, &Word::Go, &[])?;
+    match hear(first)? {
+        None => Ok(Started { pid, dev_id }),
+        other => Err(SysError::refused("execute", "init", format!("the first process said {other:?}"))),
+    }
+}
+
+/// The next word of the first process; `None` when it executed its init (or ended).
+fn hear(first: &OwnedFd) -> SysResult<Option<Word>> {
+    match seqpacket::recv(first)? {
+        Some((Word::Failed(error), _)) => Err(error),
+        other => Ok(other.map(|(word, _)| word)),
+    }
+}
+
+/// The version 1 cgroup.procs files, opened while the host's tree is still this process's own.
+fn open_v1(spec: &StartSpec) -> SysResult<Vec<OwnedFd>> {
+    let open = |dir: &std::path::PathBuf| {
+        let path = dir.join("cgroup.procs");
+        rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).at("open", path.display())
+    };
+    spec.cgroup_v1.iter().map(open).collect()
+}
+
+/// Gives the parked process its cgroups and mount tree.
+fn build(
+    proof: SingleThreaded,
+    spec: &StartSpec,
+    pid: i32,
+    console: &Path,
+    v1: &[OwnedFd],
+    userns: &Namespace,
+) -> SysResult<u64> {
+    let pidns = Namespace::of(pid, Kind::Pid)?;
+    let netns = Namespace::of(pid, Kind::Net)?;
+    let (ours, theirs) = seqpacket::pair()?;
+    pidns.join()?;
+    let builder = process::fork(proof, || {
+        let built = netns.join().and_then(|()| {
+            net::loopback_up()?;
+            tree::build(spec, userns, console)
+        });
+        i32::from(seqpacket::send(&theirs, &built, &[]).is_err())
+    })?;
+    drop(theirs);
+    // The first write after a quiet while waits for the kernel; the tree is built meanwhile.
+    let attached = attach_v1(spec, pid, v1);
+    let built = seqpacket::recv::<SysResult<u64>>(&ours);
+    let ended = builder.wait()?;
+    attached?;
+    match built? {
+        Some((built, _)) => built,
+        None => Err(SysError::refused("build", "mount tree", format!("its builder ended: {ended:?}"))),
+    }
+}
+
+fn attach_v1(spec: &StartSpec, pid: i32, v1: &[OwnedFd]) -> SysResult<()> {
+    for (procs, dir) in v1.iter().zip(&spec.cgroup_v1) {
+        rustix::io::write(procs, pid.to_string().as_bytes())
+            .map_err(|e| SysError::new("write", dir.join("cgroup.procs").display(), e).value(pid))?;
+    }
+    Ok(())
+}

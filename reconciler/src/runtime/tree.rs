@@ -1,0 +1,339 @@
+//! The mount tree of a VE, put together in a mount namespace that belongs to the host.
+//!
+//! Runs in a helper of the starter, with the host's rights, inside the VE's pid and net namespaces (the
+//! proc and sysfs made here are the VE's). The VE's first process copies the finished tree into its own
+//! user namespace, so that nothing here can be unmounted or remounted from inside: masks and read-only
+//! mounts hold. Paths inside the VE's root are opened beneath it, never followed out of it. Mounts from the
+//! host that a manifest names are not made here: a locked mount could never be taken away again (see
+//! `inject`).
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+
+use crate::error::{At, SysError, SysResult};
+use crate::kernel::mount::{self, Attr, FsOption};
+use crate::kernel::ns::Namespace;
+use crate::kernel::process;
+use crate::runtime::spec::{NodeSpec, RootSpec, StartSpec};
+
+/// Kernel files that say too much about the host, or take orders for it: nothing is found there.
+const MASKED: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/iomem",
+    "/proc/ioports",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/kmsg",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/slabinfo",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/vmallocinfo",
+    "/sys/firmware",
+    "/sys/kernel/debug",
+    "/sys/kernel/security",
+    "/sys/kernel/tracing",
+    "/sys/fs/bpf",
+];
+
+/// May be read, not written.
+const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
+
+/// Writable again below a read-only one: settings of the VE's own network namespace.
+const WRITABLE: &[&str] = &["/proc/sys/net"];
+
+/// The nodes every VE has: name, major, minor.
+const SAFE_NODES: &[(&str, u32, u32)] = &[
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+const LINKS: &[(&str, &str)] = &[
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Mount points inside /dev; the VE's first process mounts on them (see `init`).
+const DEV_DIRS: &[&str] = &["pts", "shm", "mqueue"];
+
+/// The group that owns terminals in every distribution.
+pub(super) const TTY_GROUP: u32 = 5;
+
+/// Builds the tree, makes it the root of this mount namespace, and returns the device number of its /dev.
+pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<u64> {
+    let tree = Tree { base: spec.id_base, root: root(&spec.root, userns)? };
+    let null = mount::open_path(Path::new("/dev/null"))?;
+    chown(rustix::fs::CWD, console, spec.id_base, spec.id_base + TTY_GROUP)?;
+    let console = mount::clone_tree(rustix::fs::CWD, console, false)?;
+
+    let safe = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC;
+    let proc = mount::new_fs("proc", &[], safe)?;
+    let sysfs = mount::new_fs("sysfs", &[], safe | Attr::MOUNT_ATTR_RDONLY)?;
+    let dev = tree.dev(&spec.devices)?;
+    let dev_id = rustix::fs::fstat(&dev).at("stat", "/dev")?.st_dev;
+
+    let staging = spec.root.staging.as_path();
+    mount::attach(&tree.root, rustix::fs::CWD, staging)?;
+    tree.attach(proc, Path::new("/proc"))?;
+    tree.attach(sysfs, Path::new("/sys"))?;
+    tree.attach(dev, Path::new("/dev"))?;
+    tree.attach(console, Path::new("/dev/console"))?;
+    tree.point(Path::new("/run"), FileType::Directory)?;
+    if !spec.nesting {
+        tree.restrict(&null)?;
+    }
+    mount::pivot_into(&tree.open(Path::new("/"))?)?;
+    Ok(dev_id)
+}
+
+/// overlayfs over the template, whose ids are shown through the VE's mapping; the VE's own files carry
+/// the ids of its range on disk. No device node on it opens.
+fn root(spec: &RootSpec, userns: &Namespace) -> SysResult<OwnedFd> {
+    let lower = mount::clone_tree(rustix::fs::CWD, &spec.lower, false)?;
+    mount::set_attrs(&lower, Attr::empty(), Some(userns.as_fd()), false)?;
+    let layers = [
+        FsOption::Path("upperdir", &spec.upper),
+        FsOption::Path("workdir", &spec.work),
+        // Hard links of the template stay links when one of them is changed.
+        FsOption::Text("index", "on"),
+        FsOption::Text("xino", "auto"),
+    ];
+    let mut by_fd = vec![FsOption::Fd("lowerdir+", lower.as_fd())];
+    by_fd.extend(layers);
+    match mount::new_fs("overlay", &by_fd, Attr::MOUNT_ATTR_NODEV) {
+        // Before 6.13 a layer has to be named by a path: show it on the staging directory for that.
+        Err(e) if e.errno == libc::EINVAL && e.op == "configure file system" => {
+            mount::attach(&lower, rustix::fs::CWD, &spec.staging)?;
+            let mut by_path = vec![FsOption::Path("lowerdir", &spec.staging)];
+            by_path.extend([
+                FsOption::Path("upperdir", &spec.upper),
+                FsOption::Path("workdir", &spec.work),
+                FsOption::Text("index", "on"),
+                FsOption::Text("xino", "auto"),
+            ]);
+            let root = mount::new_fs("overlay", &by_path, Attr::MOUNT_ATTR_NODEV)?;
+            mount::unmount(&spec.staging)?;
+            Ok(root)
+        }
+        other => other,
+    }
+}
+
+/// The tree while it is being put together.
+struct Tree {
+    base: u32,
+    root: OwnedFd,
+}
+
+/// Where a path of a VE is looked up: beneath its root, through no magic link.
+pub(super) const BENEATH: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
+impl Tree {
+    fn open(&self, path: &Path) -> SysResult<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        rustix::fs::openat2(&self.root, path, flags, Mode::empty(), BENEATH).at("open", path.display())
+    }
+
+    /// Attaches a mount at a path of the VE, which is made when it is not there.
+    fn attach(&self, mounted: OwnedFd, path: &Path) -> SysResult<()> {
+        let kind = kind_of(&mounted)?;
+        let point = self.point(path, kind)?;
+        mount::attach_on(mounted, point, path)
+    }
+
+    /// Opens a mount point of the VE, and makes it, owned by the VE's root, when it is not there.
+    fn point(&self, path: &Path, kind: FileType) -> SysResult<OwnedFd> {
+        match self.open(path) {
+            Err(e) if e.errno == libc::ENOENT => {}
+            other => return other,
+        }
+        // The root's files belong to the VE's ids: only those can be given to new ones there.
+        process::set_fs_ids(self.base, self.base);
+        let made = make_point(&self.root, path, kind);
+        process::set_fs_ids(0, 0);
+        made?;
+        self.open(path)
+    }
+
+    /// Masks and write-protects what must not be had; what this kernel does not have is no hole.
+    fn restrict(&self, null: &OwnedFd) -> SysResult<()> {
+        // Cloned while their mount is still writable.
+        let mut writable = Vec::new();
+        for path in WRITABLE.iter().map(Path::new) {
+            if let Some(target) = self.present(path)? {
+                writable.push((path, mount::clone_fd(&target)?));
+            }
+        }
+        for path in READ_ONLY.iter().map(Path::new) {
+            let Some(target) = self.present(path)? else { continue };
+            let again = mount::clone_fd(&target)?;
+            mount::set_attrs(&again, Attr::MOUNT_ATTR_RDONLY, None, false)?;
+            mount::attach_on(again, target, path)?;
+        }
+        for (path, again) in writable {
+            mount::attach_on(again, self.open(path)?, path)?;
+        }
+        for path in MASKED.iter().map(Path::new) {
+            let Some(target) = self.present(path)? else { continue };
+            let mask = if kind_of(&target)? == FileType::Directory {
+                let options = [FsOption::Text("size", "4k"), FsOption::Text("mode", "0555")];
+                mount::new_fs("tmpfs", &options, Attr::MOUNT_ATTR_RDONLY | Attr::MOUNT_ATTR_NOEXEC)?
+            } else {
+                let mask = mount::clone_fd(null)?;
+                mount::set_attrs(&mask, Attr::MOUNT_ATTR_RDONLY | Attr::MOUNT_ATTR_NODEV, None, false)?;
+                mask
+            };
+            mount::attach_on(mask, target, path)?;
+        }
+        Ok(())
+    }
+
+    fn present(&self, path: &Path) -> SysResult<Option<OwnedFd>> {
+        match self.open(path) {
+            Err(e) if e.errno == libc::ENOENT => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// /dev: a tmpfs of the host's, so that nodes on it open; only the safe ones and those asked for.
+    fn dev(&self, extra: &[NodeSpec]) -> SysResult<OwnedFd> {
+        let owner = self.base.to_string();
+        let options = [
+            FsOption::Text("mode", "0755"),
+            FsOption::Text("size", "64k"),
+            FsOption::Text("nr_inodes", "1024"),
+            FsOption::Text("uid", &owner),
+            FsOption::Text("gid", &owner),
+        ];
+        let dev = mount::new_fs("tmpfs", &options, Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NOEXEC)?;
+        for (name, major, minor) in SAFE_NODES {
+            let gid = if *name == "tty" { TTY_GROUP } else { 0 };
+            let node = NodeSpec {
+                path: PathBuf::from(name),
+                block: false,
+                major: *major,
+                minor: *minor,
+                mode: 0o666,
+                uid: 0,
+                gid,
+            };
+            make_node(&dev, &node, self.base)?;
+        }
+        for node in extra {
+            make_node(&dev, node, self.base)?;
+        }
+        for (name, target) in LINKS {
+            rustix::fs::symlinkat(*target, &dev, *name).at("link", name)?;
+            chown(&dev, Path::new(name), self.base, self.base)?;
+        }
+        for name in DEV_DIRS {
+            rustix::fs::mkdirat(&dev, *name, Mode::from_raw_mode(0o755)).at("make directory", name)?;
+            chown(&dev, Path::new(name), self.base, self.base)?;
+        }
+        make_point(&dev, Path::new("console"), FileType::RegularFile)?;
+        Ok(dev)
+    }
+}
+
+fn kind_of(object: &OwnedFd) -> SysResult<FileType> {
+    let stat = rustix::fs::fstat(object).at("stat", "mount")?;
+    Ok(FileType::from_raw_mode(stat.st_mode))
+}
+
+fn chown(dir: impl AsFd, path: &Path, uid: u32, gid: u32) -> SysResult<()> {
+    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    rustix::fs::chownat(dir, path, Some(uid), Some(gid), flags).at("chown", path.display())
+}
+
+/// Makes a device node below `dev` (a VE's /dev), owned by an id of the VE.
+pub fn make_node(dev: impl AsFd, node: &NodeSpec, base: u32) -> SysResult<()> {
+    let dev = dev.as_fd();
+    let shown = format!("/dev/{}", node.path.display());
+    let parent = node.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        make_dirs(dev, parent, Some(base))?;
+    }
+    let kind = if node.block { FileType::BlockDevice } else { FileType::CharacterDevice };
+    let mode = Mode::from_raw_mode(node.mode);
+    let number = rustix::fs::makedev(node.major, node.minor);
+    let (dir, name) = open_parent(dev, &node.path)?;
+    rustix::fs::mknodat(&dir, name, kind, mode, number)
+        .map_err(|e| SysError::new("make device node", &shown, e).value(format_args!("{}:{}", node.major, node.minor)))?;
+    chown(&dir, Path::new(name), base + node.uid, base + node.gid)?;
+    // The creation mode went through the umask.
+    rustix::fs::chmodat(&dir, name, mode, rustix::fs::AtFlags::empty()).at("chmod", shown)
+}
+
+/// Opens the directory a path lies in, through no symlink, and tells the path's last component.
+pub fn open_parent<'a>(root: impl AsFd, path: &'a Path) -> SysResult<(OwnedFd, &'a std::ffi::OsStr)> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| SysError::refused("open the directory of", path.display(), "it has no name"))?;
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = BENEATH | ResolveFlags::NO_SYMLINKS;
+    let dir = rustix::fs::openat2(root, parent, flags, Mode::empty(), resolve).at("open", parent.display())?;
+    Ok((dir, name))
+}
+
+/// Makes directories one by one below `root`; existing ones are left as they are.
+fn make_dirs(root: impl AsFd, path: &Path, owner: Option<u32>) -> SysResult<()> {
+    let root = root.as_fd();
+    let mut done = PathBuf::new();
+    for part in path.components() {
+        let Component::Normal(part) = part else { continue };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let here = if done.as_os_str().is_empty() { Path::new(".") } else { done.as_path() };
+        let dir = rustix::fs::openat2(root, here, flags, Mode::empty(), BENEATH).at("open", here.display())?;
+        match rustix::fs::mkdirat(&dir, part, Mode::from_raw_mode(0o755)) {
+            Ok(()) => {
+                if let Some(owner) = owner {
+                    chown(&dir, Path::new(part), owner, owner)?;
+                }
+            }
+            Err(rustix::io::Errno::EXIST) => {}
+            Err(e) => return Err(SysError::new("make directory", done.join(part).display(), e)),
+        }
+        done.push(part);
+    }
+    Ok(())
+}
+
+/// Makes an empty directory or file to mount on, and the directories above it, with the caller's
+/// file-system ids.
+pub(super) fn make_point(root: impl AsFd, path: &Path, kind: FileType) -> SysResult<()> {
+    let root = root.as_fd();
+    let relative: PathBuf = path.components().filter(|c| matches!(c, Component::Normal(_))).collect();
+    if kind == FileType::Directory {
+        return make_dirs(root, &relative, None);
+    }
+    if let Some(parent) = relative.parent() {
+        make_dirs(root, parent, None)?;
+    }
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::openat2(root, &relative, flags, Mode::from_raw_mode(0o644), BENEATH)
+        .map(drop)
+        .at("make mount point", path.display())
+}
