@@ -1,0 +1,144 @@
+//! Takes away a world that a demonstration made: processes, cgroups, mounts and files below names of its own.
+//!
+//! Must touch nothing outside the given cgroup name and directory, and must go on after an error, telling all of them.
+#![expect(unsafe_code, reason = "pidfds and umount2 have no safe form in std or libc")]
+
+use std::ffi::CString;
+use std::fs::{read_dir, read_to_string, remove_dir, remove_dir_all};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What one demonstration owns. Dropping it takes everything away.
+pub(crate) struct World {
+    /// Name of the cgroup at the top of each hierarchy.
+    pub(crate) cgroup: String,
+    /// Manifests, state, sockets, root file systems.
+    pub(crate) directory: PathBuf,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for problem in self.remove() {
+            eprintln!("clean-up: {problem}");
+        }
+    }
+}
+
+impl World {
+    fn remove(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let tops: Vec<PathBuf> =
+            hierarchies().into_iter().map(|top| top.join(&self.cgroup)).filter(|top| top.is_dir()).collect();
+        for top in &tops {
+            end_processes(top);
+        }
+        for top in &tops {
+            remove_cgroups(top, &mut problems);
+        }
+        unmount_below(&self.directory, &mut problems);
+        // With a mount left below, removing would reach into it.
+        if !mounts().iter().any(|mount| mount.starts_with(&self.directory))
+            && self.directory.is_dir()
+            && let Err(error) = remove_dir_all(&self.directory)
+        {
+            problems.push(format!("{}: {error}", self.directory.display()));
+        }
+        problems
+    }
+}
+
+fn mountinfo() -> Vec<(PathBuf, String)> {
+    let table = read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let entry = |line: &str| {
+        let target = line.split(' ').nth(4)?.replace("\\040", " ");
+        let kind = line.split_once(" - ")?.1.split(' ').next()?.to_owned();
+        Some((PathBuf::from(target), kind))
+    };
+    table.lines().filter_map(entry).collect()
+}
+
+fn mounts() -> Vec<PathBuf> {
+    mountinfo().into_iter().map(|(target, _)| target).collect()
+}
+
+fn hierarchies() -> Vec<PathBuf> {
+    mountinfo().into_iter().filter(|(_, kind)| kind.starts_with("cgroup")).map(|(target, _)| target).collect()
+}
+
+/// `directory` and everything below, deepest first.
+fn tree(directory: &Path) -> Vec<PathBuf> {
+    let children = read_dir(directory).into_iter().flatten().flatten();
+    let directories = children.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut all: Vec<PathBuf> = directories.flat_map(|entry| tree(&entry.path())).collect();
+    all.push(directory.to_owned());
+    all
+}
+
+fn members(directory: &Path) -> Vec<i32> {
+    let lists =
+        tree(directory).into_iter().filter_map(|cgroup| read_to_string(cgroup.join("cgroup.procs")).ok());
+    lists.flat_map(|list| list.lines().filter_map(|line| line.parse().ok()).collect::<Vec<i32>>()).collect()
+}
+
+fn end_processes(top: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        let pids = members(top);
+        if pids.is_empty() {
+            return;
+        }
+        for pid in pids {
+            end(pid, top);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Kills it by pidfd, once that it is known to be still the process that the cgroup lists.
+fn end(pid: i32, top: &Path) {
+    // SAFETY: takes numbers; the descriptor, if there is one, is new and ours.
+    let fd = unsafe {
+        match libc::syscall(libc::SYS_pidfd_open, pid, 0) {
+            fd if fd >= 0 => OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)),
+            _ => return,
+        }
+    };
+    if members(top).contains(&pid) {
+        // SAFETY: takes numbers and a null siginfo.
+        unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                fd.as_raw_fd(),
+                libc::SIGKILL,
+                std::ptr::null::<u8>(),
+                0,
+            )
+        };
+    }
+}
+
+fn remove_cgroups(top: &Path, problems: &mut Vec<String>) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    for cgroup in tree(top) {
+        // A process that has just ended holds its cgroup for a moment.
+        while let Err(error) = remove_dir(&cgroup) {
+            if Instant::now() > deadline {
+                problems.push(format!("{}: {error}", cgroup.display()));
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn unmount_below(directory: &Path, problems: &mut Vec<String>) {
+    for target in mounts().into_iter().rev().filter(|target| target.starts_with(directory)) {
+        let Ok(path) = CString::new(target.as_os_str().as_bytes()) else { continue };
+        // SAFETY: the path is NUL-terminated and lives through the call.
+        if unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) } != 0 {
+            problems.push(format!("umount {}: {}", target.display(), std::io::Error::last_os_error()));
+        }
+    }
+}

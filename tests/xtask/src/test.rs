@@ -1,0 +1,193 @@
+//! `cargo xtask test` and `ci`: every check there is, one after the other, and one summary at the end.
+//!
+//! Must run the later stages even when an earlier one fails: one run tells all. Must not hide a skip.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::run::{Failure, Result, cargo, fail, run as succeed, target};
+use crate::tally::Tally;
+use crate::{gen_files, guest, leftovers, setup, tally};
+
+/// How strict to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// On a developer's machine: what it can't do is skipped, and listed.
+    Developer,
+    /// Nothing is skipped but what the harness allows for this kind of kernel, and nothing may be left behind.
+    Ci,
+}
+
+impl Mode {
+    /// CI services set this variable.
+    pub(crate) fn from_environment() -> Mode {
+        match std::env::var("CI") {
+            Ok(value) if !matches!(value.as_str(), "" | "0" | "false") => Mode::Ci,
+            _ => Mode::Developer,
+        }
+    }
+}
+
+/// Everything.
+pub(crate) fn run(mode: Mode) -> Result<()> {
+    setup::run(setup::For::Tests)?;
+    let before = leftovers::look();
+    let mut summary = Summary::default();
+    summary.stage("format", || succeed(&mut cargo(&["fmt", "--all", "--check"])));
+    summary.stage("lint", || {
+        succeed(&mut cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    });
+    summary.stage("generated files", || gen_files::run(gen_files::Mode::Check));
+    summary.tests("unit tests", || {
+        let mut tally = tally::run(&mut tests(&["--workspace", "--exclude", "vzd-tests"]))?;
+        // nextest leaves out the examples in the documentation.
+        if nextest() {
+            let documentation =
+                ["test", "--quiet", "--doc", "--package", "vzd-schema", "--package", "vzd-state"];
+            let examples = tally::run(&mut cargo(&documentation))?;
+            tally.ok &= examples.ok;
+            tally.add(examples);
+        }
+        Ok(tally)
+    });
+    let skips = Skips::new();
+    summary.tests("host tests", || host(mode, &skips, None));
+    summary.left = leftovers::look().since(&before);
+    summary.print(mode, &skips.read())
+}
+
+/// Only the tests of vzd-tests.
+pub(crate) fn host_tests(filter: Option<&str>) -> Result<()> {
+    setup::run(setup::For::Tests)?;
+    let mut summary = Summary::default();
+    let skips = Skips::new();
+    let mode = Mode::from_environment();
+    summary.tests("host tests", || host(mode, &skips, filter));
+    summary.print(mode, &skips.read())
+}
+
+fn host(mode: Mode, skips: &Skips, filter: Option<&str>) -> Result<Tally> {
+    let guest = guest::build()?;
+    succeed(&mut cargo(&["build", "--quiet", "--package", "vzd"]))?;
+    let mut command = tests(&["--package", "vzd-tests"]);
+    command.args(filter);
+    command.env("VZD_BIN", target().join("debug/vzd"));
+    command.env("VZD_GUEST", guest.witness).env("VZD_GUEST_PAUSE", guest.pause);
+    command.env("VZD_TEST_SKIPS", &skips.file);
+    if mode == Mode::Ci {
+        command.env("VZD_TEST_MUST_RUN", "1");
+    }
+    tally::run(&mut command)
+}
+
+/// nextest if it is there, since it gives each test a process of its own; else cargo's own runner.
+fn tests(arguments: &[&str]) -> Command {
+    let mut command = match nextest() {
+        true => cargo(&["nextest", "run", "--no-fail-fast", "--no-tests=pass"]),
+        false => cargo(&["test", "--no-fail-fast"]),
+    };
+    command.args(arguments);
+    command
+}
+
+fn nextest() -> bool {
+    let version = cargo(&["nextest", "--version"]).output();
+    version.is_ok_and(|output| output.status.success())
+}
+
+/// Where the harness writes a line for each test that found its machine lacking: test, need and reason between tabs.
+struct Skips {
+    file: PathBuf,
+}
+
+impl Skips {
+    fn new() -> Skips {
+        let file = target().join(format!("skipped-{}", std::process::id()));
+        // Nothing is there but after a crash of a process of the same number.
+        drop(std::fs::remove_file(&file));
+        Skips { file }
+    }
+
+    fn read(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        let mut lines: Vec<String> = text.lines().map(|line| line.replace('\t', ": ")).collect();
+        lines.sort();
+        lines.dedup();
+        lines
+    }
+}
+
+impl Drop for Skips {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(Path::new(&self.file)));
+    }
+}
+
+#[derive(Default)]
+struct Summary {
+    lines: Vec<String>,
+    total: Tally,
+    failed_stages: usize,
+    left: Vec<String>,
+}
+
+impl Summary {
+    fn stage(&mut self, name: &str, work: impl FnOnce() -> Result<()>) {
+        println!("\n== {name}");
+        let start = Instant::now();
+        let result = work();
+        self.note(name, start.elapsed(), result, "");
+    }
+
+    fn tests(&mut self, name: &str, work: impl FnOnce() -> Result<Tally>) {
+        println!("\n== {name}");
+        let start = Instant::now();
+        match work() {
+            Ok(tally) => {
+                let counts =
+                    format!("{} passed, {} failed, {} ignored", tally.passed, tally.failed, tally.ignored);
+                let result = match (tally.ok, tally.failures.as_slice()) {
+                    (true, _) => Ok(()),
+                    (false, []) => fail("did not run to its end"),
+                    (false, names) => fail(names.join("\n      ")),
+                };
+                self.note(name, start.elapsed(), result, &counts);
+                self.total.add(tally);
+            }
+            Err(failure) => self.note(name, start.elapsed(), Err(failure), ""),
+        }
+    }
+
+    fn note(&mut self, name: &str, took: Duration, result: Result<()>, counts: &str) {
+        let word = if result.is_ok() { "ok  " } else { "FAIL" };
+        self.lines
+            .push(format!("{word} {name:16} {:6.1} s  {counts}", took.as_secs_f64()).trim_end().to_owned());
+        if let Err(Failure(why)) = result {
+            self.failed_stages += 1;
+            self.lines.push(format!("      {why}"));
+        }
+    }
+
+    fn print(mut self, mode: Mode, skips: &[String]) -> Result<()> {
+        println!("\n== summary");
+        for line in &self.lines {
+            println!("{line}");
+        }
+        for skip in skips {
+            println!("skip {skip}");
+        }
+        for thing in &self.left {
+            println!("left {thing}");
+        }
+        if mode == Mode::Ci && !self.left.is_empty() {
+            self.failed_stages += 1;
+        }
+        // A test that skips itself returns without failing, so that the runner counts it as passed.
+        let passed = self.total.passed.saturating_sub(skips.len());
+        // A stage that is no test, or that failed before any of its tests did, has to show in the counts too.
+        let failed = self.total.failed.max(self.failed_stages);
+        println!("\n{passed} passed, {failed} failed, {} skipped", skips.len() + self.total.ignored);
+        if failed == 0 { Ok(()) } else { fail("not everything passed; the summary above says what") }
+    }
+}
