@@ -28,6 +28,17 @@ impl fmt::Display for SourceRef {
     }
 }
 
+/// Who says a field, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FieldSource {
+    /// The place.
+    pub place: SourceRef,
+    /// The profile that says it; none for the VE's own manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+}
+
 /// Everything that is wanted of one VE.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -49,7 +60,7 @@ pub struct Desired {
     /// Digest of `spec`.
     pub digest: SpecDigest,
     /// Where fields are said, by their path; a field that is not here has its default.
-    pub fields: BTreeMap<String, SourceRef>,
+    pub fields: BTreeMap<String, FieldSource>,
     /// Whether and how it runs.
     pub lifecycle: lifecycle::Desired,
     /// Its control group.
@@ -65,10 +76,19 @@ pub struct Desired {
 impl Desired {
     /// Where a field is said: the place of the field itself or of the nearest one around it.
     pub fn source_of(&self, field: &str) -> Option<&SourceRef> {
+        self.field_source(field).map(|source| &source.place)
+    }
+
+    /// Whether a field is said by a profile.
+    pub fn is_from_profile(&self, field: &str) -> bool {
+        self.field_source(field).is_some_and(|source| source.profile.is_some())
+    }
+
+    fn field_source(&self, field: &str) -> Option<&FieldSource> {
         let mut path = field;
         loop {
-            if let Some(place) = self.fields.get(path) {
-                return Some(place);
+            if let Some(source) = self.fields.get(path) {
+                return Some(source);
             }
             path = &path[..path.rfind(['.', '['])?];
         }

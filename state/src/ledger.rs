@@ -15,7 +15,7 @@ pub use self::alloc::IdPool;
 pub use self::entry::{
     Applied, AppliedNamespaces, Backoff, By, DiskRecord, Entry, ExitRecord, Override, RunRecord, Standing,
 };
-pub use self::record::{Facts, Started};
+pub use self::record::{Facts, MadeRoot, Started};
 use crate::digest::canonical;
 use crate::ids::{Ctid, IdRange, VeName, VeUid};
 use crate::subsystem::json;

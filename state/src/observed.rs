@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{canonical, sha256_hex};
+use crate::ids::VeName;
 use crate::reading::Reading;
 use crate::subsystem::lifecycle::Run;
 use crate::subsystem::{cgroup, devices, disk, json, lifecycle, namespaces};
@@ -38,9 +39,11 @@ impl Observed {
     pub fn frozen(&self) -> bool {
         self.cgroup.group.is().is_some_and(|group| group.frozen)
     }
+}
 
-    /// A digest that is equal if and only if everything seen is.
-    pub fn digest(&self) -> String {
-        sha256_hex(canonical(&json(self)).as_bytes())
-    }
+/// A digest of the state of many VEs: a plan made for it can tell whether the world has moved since.
+pub fn check_index<'a>(seen: impl IntoIterator<Item = (&'a VeName, &'a Observed)>) -> String {
+    let mut seen: Vec<_> = seen.into_iter().collect();
+    seen.sort_by_key(|(name, _)| *name);
+    sha256_hex(canonical(&json(&seen)).as_bytes())
 }

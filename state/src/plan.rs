@@ -3,18 +3,29 @@
 //! A plan is proposed by `plan_ve`, cut down to what is allowed by `policy::authorize`, and only then
 //! executed: the type says which. Making a plan changes nothing.
 
+mod draft;
+mod feasible;
+mod gone;
+mod host;
+mod json;
 mod power;
+mod text;
+mod want;
 
 use std::marker::PhantomData;
 
 use serde::Serialize;
 
+pub use self::feasible::{Infeasible, infeasible};
+pub use self::host::{HostPlan, Summary};
+pub use self::json::FORMAT_VERSION;
 pub use self::power::{Power, Reason, Target, end_of_run, target};
 use crate::desired::{Desired, SourceRef};
 use crate::disruption::{Cause, Change, Disruption};
 use crate::ids::{VeName, VeUid};
+use crate::observed::Observed;
 use crate::subsystem::lifecycle::{Step as LifecycleStep, UpdatePolicy};
-use crate::subsystem::{Unreadable, cgroup, devices, disk, lifecycle, namespaces};
+use crate::subsystem::{Cx, Unreadable, cgroup, devices, disk, lifecycle, namespaces};
 use crate::units::Timestamp;
 
 /// What is wanted of a VE.
@@ -136,20 +147,6 @@ pub enum Action {
     Forget,
 }
 
-/// How many changes there are of each kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Impact {
-    /// Changes made while the VE runs.
-    pub live: usize,
-    /// VEs that are restarted, or would be.
-    pub restart: usize,
-    /// VEs whose data goes.
-    pub destroy: usize,
-    /// Corrections of drift.
-    pub corrections: usize,
-}
-
 /// A plan that nobody has allowed yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proposed(());
@@ -184,8 +181,6 @@ pub struct VePlan<S> {
     pub next_wake: Option<Timestamp>,
     /// The state to be in and why.
     pub target: Target,
-    /// Digest of what was observed.
-    pub observed: String,
     /// Order among VEs.
     #[serde(skip)]
     pub order: Order,
@@ -200,16 +195,29 @@ pub struct VePlan<S> {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Order {
     /// Higher starts first.
-    pub boot_order: i64,
+    pub boot_order: i32,
     /// VEs that go before this one.
     pub depends_on: Vec<VeName>,
 }
 
-/// The plan's other half: what is done when its restart is not allowed.
+/// The plan's other half: what is done when its restart, or the loss of data, is not allowed.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Gentler {
     pub(crate) update_policy: UpdatePolicy,
     pub(crate) steps: Vec<PlannedStep>,
+}
+
+/// Plans what to do about one VE, so that what is seen becomes what is wished.
+///
+/// Whatever part of an earlier plan was done, a new plan goes on from there. The result is only a
+/// proposal: `policy::authorize` decides about restarts and removals.
+pub fn plan_ve(name: &VeName, wish: Wish<'_>, have: &Observed, cx: &Cx<'_>) -> VePlan<Proposed> {
+    match wish {
+        Wish::Want(want) => want::plan(want, draft::Source::Manifest, have, cx),
+        Wish::Keep(want) => want::plan(want, draft::Source::Ledger, have, cx),
+        Wish::Gone => gone::plan(name, have, cx),
+        Wish::Unmanaged => draft::Draft::new(name, have, cx).unmanaged(),
+    }
 }
 
 impl<S> VePlan<S> {

@@ -1,6 +1,7 @@
 //! Handing out ctids and ranges of ids: always the lowest free one, never one in use or in quarantine.
 
 use serde::{Deserialize, Serialize};
+use vzd_schema::v1::defaults;
 
 use super::{Entry, FORMAT, Ledger, LedgerError, Standing};
 use crate::desired::Desired;
@@ -16,11 +17,10 @@ pub struct IdPool {
     pub count: u32,
 }
 
-/// Room for 30000 VEs, above what /etc/subuid and systemd's dynamic and container ranges usually take,
-/// and below 2^31.
+/// What the format says a host has unless its manifest says otherwise: room for 15000 VEs.
 impl Default for IdPool {
     fn default() -> Self {
-        Self { start: IdRange::BLOCK * 1000, count: IdRange::BLOCK * 30000 }
+        Self { start: defaults::SUBIDS_START, count: defaults::SUBIDS_COUNT }
     }
 }
 

@@ -112,7 +112,9 @@ pub struct AppliedNamespaces {
 pub struct DiskRecord {
     /// What it was made from.
     pub template: String,
-    /// Where it lies on the host; none until it is finished.
+    /// It is whole: neither its making nor its removal was cut short.
+    pub ready: bool,
+    /// Where it lies on the host, once it does.
     pub root: Option<String>,
     /// Digest of the template's content, if there is one.
     pub digest: Option<String>,

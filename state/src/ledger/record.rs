@@ -29,14 +29,23 @@ pub struct Facts<'a> {
     pub started: Option<Started>,
     /// How init ended, if that was seen.
     pub exit: Option<Exit>,
-    /// The root that was made, once it is.
-    pub disk: Option<DiskRecord>,
+    /// The root that a `CreateRoot` made, once it is done.
+    pub made_root: Option<MadeRoot>,
+}
+
+/// A root that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MadeRoot {
+    /// Where it lies on the host.
+    pub path: Option<String>,
+    /// Digest of the template's content, if there is one.
+    pub digest: Option<String>,
 }
 
 impl<'a> Facts<'a> {
     /// Nothing but the time: for steps that make nothing.
     pub fn at(caps: &'a Capabilities, now: Timestamp) -> Self {
-        Self { caps, now, jitter: Jitter::NONE, started: None, exit: None, disk: None }
+        Self { caps, now, jitter: Jitter::NONE, started: None, exit: None, made_root: None }
     }
 }
 
@@ -91,9 +100,14 @@ impl Entry {
             Step::Lifecycle(step) => self.begin_lifecycle(step, want, facts),
             Step::Cgroup(_) => {}
             Step::Disk(disk::Cold::CreateRoot { template }) => {
-                self.disk = Some(DiskRecord { template: template.clone(), root: None, digest: None });
+                let template = template.clone();
+                self.disk = Some(DiskRecord { template, ready: false, root: None, digest: None });
             }
-            Step::Disk(disk::Cold::DestroyRoot) => {}
+            Step::Disk(disk::Cold::DestroyRoot) => {
+                if let Some(disk) = &mut self.disk {
+                    disk.ready = false;
+                }
+            }
             Step::Namespaces(step) => self.apply_namespaces(step, Phase::Before),
             Step::Devices(step) => self.apply_devices(step, Phase::Before),
         }
@@ -107,8 +121,9 @@ impl Entry {
                 self.applied.cgroup = Some(cgroup::Desired { frozen: *step == cgroup::Live::Freeze });
             }
             Step::Disk(disk::Cold::CreateRoot { .. }) => {
-                if facts.disk.is_some() {
-                    self.disk.clone_from(&facts.disk);
+                if let Some(disk) = &mut self.disk {
+                    let MadeRoot { path, digest } = facts.made_root.clone().unwrap_or_default();
+                    (disk.ready, disk.root, disk.digest) = (true, path, digest);
                 }
             }
             Step::Disk(disk::Cold::DestroyRoot) => self.disk = None,
@@ -335,12 +350,10 @@ impl Entry {
             (devices::Live::RemoveNode { path, .. }, Phase::After) => {
                 applied.nodes.remove(path);
             }
-            (devices::Live::AddNode { path, device, .. }, Phase::Before) => {
-                applied.nodes.insert(path.clone(), device.clone());
+            (devices::Live::AddNode { path, node, .. }, Phase::Before) => {
+                applied.nodes.insert(path.clone(), *node);
             }
-            (devices::Live::SetRules { to, .. }, Phase::Before) => {
-                applied.nodes.extend(to.nodes.clone());
-            }
+            (devices::Live::SetRules { to, .. }, Phase::After) => applied.rules.clone_from(to),
             _ => {}
         }
     }

@@ -3,7 +3,7 @@
 //! The rules of a VE are one set that is replaced as a whole; its digest tells whether the set in the
 //! kernel is the wanted one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
 
@@ -11,26 +11,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Changes, Cx, Mismatch, Subsystem, json};
-use crate::digest::{canonical, sha256_hex};
+use crate::digest::sha256_hex;
 use crate::disruption::{Cause, Change, Disruption};
 use crate::reading::Reading;
 
-/// What is wanted of devices, besides the safe nodes that every VE has.
+/// What is wanted of devices, besides the safe ones that every VE has.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Desired {
     /// Nodes by their path in the VE.
-    pub nodes: BTreeMap<String, Device>,
-}
-
-/// A device node with what the VE may do with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Device {
-    /// Which device.
-    pub node: Node,
-    /// What the VE may do with the device.
-    pub access: Access,
+    pub nodes: BTreeMap<String, Node>,
+    /// What the VE may do with which device.
+    pub rules: BTreeSet<Rule>,
 }
 
 /// A device node as it lies in the VE's /dev.
@@ -100,6 +92,18 @@ pub struct Rule {
     pub access: Access,
 }
 
+/// As the devices controller of version 1 writes it: `c 10:200 rwm`.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            DeviceKind::Char => 'c',
+            DeviceKind::Block => 'b',
+        };
+        let number = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
+        write!(f, "{kind} {}:{} {}", number(self.major), number(self.minor), self.access)
+    }
+}
+
 /// The devices of every VE: null, zero, full, random, urandom, tty, ptmx, ptys; and making any node,
 /// which is harmless since a node that no rule lets one open does not open.
 pub const BASE_RULES: [Rule; 10] = [
@@ -124,34 +128,18 @@ const fn mknod_any(kind: DeviceKind) -> Rule {
     Rule { kind, major: None, minor: None, access }
 }
 
-/// A whole set of rules in canonical order, each once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Rules(pub Vec<Rule>);
+/// Every rule that a VE has, in canonical order: the base and what is wanted.
+pub fn all_rules(wanted: &BTreeSet<Rule>) -> BTreeSet<Rule> {
+    BASE_RULES.iter().chain(wanted).copied().collect()
+}
 
-impl Rules {
-    /// The rules that a VE with these devices has.
-    pub fn of(want: &Desired) -> Self {
-        let Desired { nodes } = want;
-        let wanted = nodes.values().map(|Device { node, access }| Rule {
-            kind: node.kind,
-            major: Some(node.major),
-            minor: Some(node.minor),
-            access: *access,
-        });
-        let mut rules: Vec<_> = BASE_RULES.into_iter().chain(wanted).collect();
-        rules.sort_unstable();
-        rules.dedup();
-        Self(rules)
-    }
-
-    /// 11 lower-case hex digits that tell this set from any other. It fits the name of a BPF program
-    /// (15 bytes) with a prefix of 4.
-    pub fn digest(&self) -> String {
-        let mut digest = sha256_hex(canonical(&json(self)).as_bytes());
-        digest.truncate(11);
-        digest
-    }
+/// 11 lower-case hex digits that tell the whole set of rules from any other. They fit the name of a
+/// BPF program (15 bytes) with a prefix of 4.
+pub fn rules_digest(wanted: &BTreeSet<Rule>) -> String {
+    let text: Vec<_> = all_rules(wanted).iter().map(Rule::to_string).collect();
+    let mut digest = sha256_hex(text.join("\n").as_bytes());
+    digest.truncate(11);
+    digest
 }
 
 /// What is seen of devices; all absent when the VE doesn't run.
@@ -175,12 +163,12 @@ pub enum Live {
         /// The node as it was.
         had: Node,
     },
-    /// Put a set of rules in force, atomically.
+    /// Put a set of rules in force, atomically: `all_rules` of what is wanted.
     SetRules {
-        /// The devices that the rules in force were made from, if known.
-        from: Option<Desired>,
-        /// The devices that the new rules are made from.
-        to: Desired,
+        /// The rules wanted before, if vzd had set any.
+        from: Option<BTreeSet<Rule>>,
+        /// The rules wanted now.
+        to: BTreeSet<Rule>,
     },
     /// Make a node, in place of another if there is one.
     AddNode {
@@ -188,8 +176,8 @@ pub enum Live {
         path: String,
         /// The node that is there now, if there is.
         had: Option<Node>,
-        /// The device whose node is made.
-        device: Device,
+        /// The node to make.
+        node: Node,
     },
 }
 
@@ -204,116 +192,124 @@ impl Subsystem for Devices {
     type Cold = Infallible;
 
     fn diff(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Changes<Live, Infallible> {
-        let Desired { nodes } = want;
-        let Observed { nodes: nodes_are, rules_digest } = have;
+        let Desired { nodes, rules } = want;
+        let Observed { nodes: nodes_are, rules_digest: digest_is } = have;
+        let applied = cx.entry.and_then(|entry| entry.applied.devices.as_ref());
         let mut changes = Changes::default();
-        let none = Desired::default();
-        let last_set = cx.entry.and_then(|entry| entry.applied.devices.as_ref());
-        let applied = last_set.unwrap_or(&none);
-
-        let rules_are_wanted = rules_digest.is().is_some_and(|is| *is == Rules::of(want).digest());
-        let touched = match nodes_are {
-            Reading::Unreadable(why) => {
-                changes.cannot_read("spec.devices", why);
-                Vec::new()
-            }
-            Reading::Absent => Vec::new(),
-            Reading::Is(seen) => diff_nodes(&mut changes, nodes, seen, applied, rules_are_wanted, cx),
-        };
-        match rules_digest {
+        let mut nodes_to_add = Vec::new();
+        match nodes_are {
             Reading::Unreadable(why) => changes.cannot_read("spec.devices", why),
-            Reading::Is(_) if !rules_are_wanted => {
-                diff_rules(&mut changes, want, last_set, touched, cx);
+            Reading::Absent => {}
+            Reading::Is(seen) => {
+                let none = BTreeMap::new();
+                let applied = applied.map_or(&none, |is| &is.nodes);
+                diff_gone_nodes(&mut changes, nodes, seen, applied);
+                nodes_to_add = diff_nodes(&mut changes, nodes, seen, applied, cx);
             }
-            Reading::Absent if nodes_are.is().is_some() && cx.caps.bpf_device.missing().is_none() => {
-                diff_rules(&mut changes, want, last_set, touched, cx);
-            }
-            Reading::Is(_) | Reading::Absent => {}
         }
+        match digest_is {
+            Reading::Unreadable(why) => changes.cannot_read(RULES, why),
+            Reading::Is(is) if *is == rules_digest(rules) => {}
+            Reading::Absent if nodes_are.is().is_none() => {}
+            Reading::Is(_) | Reading::Absent => {
+                diff_rules(&mut changes, rules, applied.map(|is| &is.rules), cx);
+            }
+        }
+        changes.live.append(&mut nodes_to_add);
         changes
     }
 
     fn satisfied(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
-        let Desired { nodes } = want;
-        let Observed { nodes: nodes_are, rules_digest } = have;
+        let Desired { nodes, rules } = want;
+        let Observed { nodes: nodes_are, rules_digest: digest_is } = have;
         let mut wrong = Vec::new();
-        for (path, device) in nodes {
+        for (path, node) in nodes {
             let is = nodes_are.is().and_then(|seen| seen.get(path));
-            if is != Some(&device.node) {
-                wrong.push(Mismatch::new(field(path), json(&device.node), json(&is), Disruption::Live));
+            if is != Some(node) {
+                wrong.push(Mismatch::new(field(path), json(node), json(&is), Disruption::Live));
             }
         }
-        let digest = Rules::of(want).digest();
-        if cx.caps.bpf_device.missing().is_none() && rules_digest.is() != Some(&digest) {
-            wrong.push(Mismatch::new("spec.devices", json(&digest), json(rules_digest), Disruption::Live));
+        let digest = rules_digest(rules);
+        let enforceable = cx.caps.bpf_device.missing().is_none();
+        if (enforceable || !rules.is_empty()) && digest_is.is() != Some(&digest) {
+            wrong.push(Mismatch::new(RULES, json(&digest), json(digest_is), Disruption::Live));
         }
         wrong
     }
 }
 
+const RULES: &str = "spec.devices.rules";
+
 fn field(path: &str) -> String {
     format!("spec.devices[{path}]")
 }
 
-/// Plans nodes and returns the indices of the changes that the rules have a part in.
-fn diff_nodes(
+/// A node goes only if vzd had made it.
+fn diff_gone_nodes(
     changes: &mut Changes<Live, Infallible>,
-    wanted: &BTreeMap<String, Device>,
+    wanted: &BTreeMap<String, Node>,
     seen: &BTreeMap<String, Node>,
-    applied: &Desired,
-    rules_are_wanted: bool,
-    cx: &Cx<'_>,
-) -> Vec<usize> {
-    let mut touched = Vec::new();
-    for (path, had) in &applied.nodes {
-        if let (false, Some(node)) = (wanted.contains_key(path), seen.get(path)) {
-            let index = changes.field(Change::new(field(path), json(had), Value::Null, Disruption::Live));
+    applied: &BTreeMap<String, Node>,
+) {
+    for path in applied.keys().filter(|path| !wanted.contains_key(*path)) {
+        if let Some(node) = seen.get(path) {
+            let change = Change::new(field(path), json(node), Value::Null, Disruption::Live);
+            let index = changes.field(change);
             changes.live.push((Live::RemoveNode { path: path.clone(), had: *node }, vec![index]));
-            touched.push(index);
         }
     }
-    for (path, device) in wanted {
-        let set = applied.nodes.get(path);
-        let is = seen.get(path);
-        let access_is_wanted = rules_are_wanted || set.is_none_or(|set| set.access == device.access);
-        if is == Some(&device.node) && access_is_wanted {
-            continue;
-        }
-        let cause = if set == Some(device) { Cause::Drift } else { Cause::Spec };
-        let before = match (is, set) {
-            (None, _) => Value::Null,
-            (Some(_), Some(set)) if set != device => json(set),
-            (Some(is), _) => json(is),
-        };
-        let missing = cx.caps.bpf_device.missing();
-        let change =
-            Change::new(field(path), before, json(device), Disruption::Live).because(cause).unless(missing);
-        let index = changes.field(change);
-        touched.push(index);
-        if missing.is_none() && is != Some(&device.node) {
-            let add = Live::AddNode { path: path.clone(), had: is.copied(), device: device.clone() };
-            changes.live.push((add, vec![index]));
-        }
-    }
-    touched
 }
 
+/// Notes the nodes that are missing or wrong and returns the steps that make them, which come after
+/// the rules.
+fn diff_nodes(
+    changes: &mut Changes<Live, Infallible>,
+    wanted: &BTreeMap<String, Node>,
+    seen: &BTreeMap<String, Node>,
+    applied: &BTreeMap<String, Node>,
+    cx: &Cx<'_>,
+) -> Vec<(Live, Vec<usize>)> {
+    let missing = cx.caps.bpf_device.missing();
+    let mut steps = Vec::new();
+    for (path, node) in wanted {
+        let is = seen.get(path);
+        if is == Some(node) {
+            continue;
+        }
+        let cause = if applied.get(path) == Some(node) { Cause::Drift } else { Cause::Spec };
+        let change =
+            Change::new(field(path), json(&is), json(node), Disruption::Live).because(cause).unless(missing);
+        let index = changes.field(change);
+        if missing.is_none() {
+            steps.push((Live::AddNode { path: path.clone(), had: is.copied(), node: *node }, vec![index]));
+        }
+    }
+    steps
+}
+
+/// The rules in force are not the wanted ones. A host that cannot enforce rules is no reason to refuse
+/// a VE that asks for no device.
 fn diff_rules(
     changes: &mut Changes<Live, Infallible>,
-    want: &Desired,
-    last_set: Option<&Desired>,
-    mut touched: Vec<usize>,
+    wanted: &BTreeSet<Rule>,
+    applied: Option<&BTreeSet<Rule>>,
     cx: &Cx<'_>,
 ) {
     let missing = cx.caps.bpf_device.missing();
-    if touched.is_empty() {
-        let drift = last_set == Some(want);
-        let change = Change::new("spec.devices", Value::from("other rules"), json(want), Disruption::Live)
-            .because(if drift { Cause::Drift } else { Cause::Spec })
-            .unless(missing);
-        touched.push(changes.field(change));
+    if missing.is_some() && wanted.is_empty() {
+        return;
     }
+    let cause = if applied == Some(wanted) { Cause::Drift } else { Cause::Spec };
+    let words =
+        |rules: &BTreeSet<Rule>| Value::from_iter(rules.iter().map(|rule| Value::from(rule.to_string())));
+    let before = match applied {
+        Some(applied) if applied != wanted => words(applied),
+        Some(_) => Value::from("other rules"),
+        None => Value::Null,
+    };
+    let change = Change::new(RULES, before, words(wanted), Disruption::Live).because(cause).unless(missing);
+    let index = changes.field(change);
     if missing.is_none() {
-        changes.live.push((Live::SetRules { from: last_set.cloned(), to: want.clone() }, touched));
+        changes.live.push((Live::SetRules { from: applied.cloned(), to: wanted.clone() }, vec![index]));
     }
 }

@@ -65,43 +65,33 @@ impl Subsystem for Disk {
         let Desired { template, may_destroy } = want;
         let Observed { root } = have;
         let mut changes = Changes::default();
-        let create = || Cold::CreateRoot { template: template.clone() };
-        let made_from = made_from(cx);
-        match root {
-            Reading::Unreadable(why) => changes.cannot_read("spec.template", why),
-            Reading::Absent => {
-                let change = Change::new(
-                    "spec.template",
-                    Value::Null,
-                    Value::from(template.as_str()),
-                    Disruption::None,
-                )
-                .unless(cx.caps.overlay_idmap.missing());
-                let index = changes.field(change);
-                if cx.caps.overlay_idmap.missing().is_none() {
-                    changes.cold.push((create(), vec![index]));
-                }
+        let record = cx.entry.and_then(|entry| entry.disk.as_ref());
+        let whole = record.filter(|record| record.ready);
+        let (before, disruption) = match (root, whole) {
+            (Reading::Unreadable(why), _) => {
+                changes.cannot_read(FIELD, why);
+                return changes;
             }
-            Reading::Is(Root { path: _ }) if made_from.is_some_and(|from| from != template) => {
-                let mut change = Change::new(
-                    "spec.template",
-                    made_from.map_or(Value::Null, Value::from),
-                    Value::from(template.as_str()),
-                    Disruption::Recreate,
-                );
-                if !may_destroy {
-                    change.feasible = Feasible::Infeasible(
-                        "another template means another disk; set deletionPolicy: Destroy to allow it (VZ0203)"
-                            .to_owned(),
-                    );
-                }
-                let index = changes.field(change);
-                if *may_destroy {
-                    changes.cold.push((Cold::DestroyRoot, vec![index]));
-                    changes.cold.push((create(), vec![index]));
-                }
+            (Reading::Is(_), Some(whole)) if whole.template == *template => return changes,
+            (Reading::Is(_), Some(whole)) => (Value::from(whole.template.as_str()), Disruption::Recreate),
+            // What was cut short holds nothing of worth, and what nobody noted isn't ours to keep.
+            (Reading::Is(_), None) | (Reading::Absent, _) => (Value::Null, Disruption::None),
+        };
+        let mut change = Change::new(FIELD, before, Value::from(template.as_str()), disruption)
+            .unless(cx.caps.overlay_idmap.missing());
+        if disruption == Disruption::Recreate && !may_destroy {
+            change.feasible = Feasible::Infeasible(
+                "another template means another disk; set deletionPolicy: Destroy to allow it (VZ0203)"
+                    .to_owned(),
+            );
+        }
+        let feasible = change.feasible == Feasible::Yes;
+        let index = changes.field(change);
+        if feasible {
+            if root.is().is_some() {
+                changes.cold.push((Cold::DestroyRoot, vec![index]));
             }
-            Reading::Is(Root { path: _ }) => {}
+            changes.cold.push((Cold::CreateRoot { template: template.clone() }, vec![index]));
         }
         changes
     }
@@ -109,17 +99,15 @@ impl Subsystem for Disk {
     fn satisfied(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
         let Desired { template, may_destroy: _ } = want;
         let Observed { root } = have;
-        let is = match (root, made_from(cx)) {
-            (Reading::Is(_), Some(from)) if from == template => return Vec::new(),
-            (Reading::Is(_), from) => Value::from(from),
+        let record = cx.entry.and_then(|entry| entry.disk.as_ref());
+        let is = match (root, record.filter(|record| record.ready)) {
+            (Reading::Is(_), Some(whole)) if whole.template == *template => return Vec::new(),
+            (Reading::Is(_), whole) => Value::from(whole.map(|whole| whole.template.as_str())),
             (Reading::Absent, _) => Value::Null,
             (Reading::Unreadable(why), _) => Value::from(why.as_str()),
         };
-        vec![Mismatch::new("spec.template", Value::from(template.as_str()), is, Disruption::Recreate)]
+        vec![Mismatch::new(FIELD, Value::from(template.as_str()), is, Disruption::Recreate)]
     }
 }
 
-/// The template that the ledger says the root was made from.
-fn made_from<'a>(cx: &Cx<'a>) -> Option<&'a str> {
-    cx.entry?.disk.as_ref().map(|disk| disk.template.as_str())
-}
+const FIELD: &str = "spec.template";

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Changes, Cx, Mismatch, Subsystem, json};
 use crate::caps::CapSet;
-use crate::disruption::{Cause, Change, Disruption};
+use crate::disruption::{Change, Disruption};
 use crate::ids::VeName;
 use crate::reading::Reading;
 use crate::units::{Millis, Timestamp};
@@ -36,7 +36,7 @@ pub struct Desired {
     /// Whether the VE starts with the host.
     pub on_boot: bool,
     /// Order of starts: higher first.
-    pub boot_order: i64,
+    pub boot_order: i32,
     /// How long a removed VE is kept.
     pub quarantine_ttl: Millis,
     /// VEs that must be Ready before this one starts.
@@ -178,6 +178,8 @@ pub struct ExecProbe {
     pub interval: Millis,
     /// Time that one probe may take.
     pub timeout: Millis,
+    /// Time from the VE's start to the first probe.
+    pub initial_delay: Millis,
     /// Failures in a row that make the VE unhealthy.
     pub failure_threshold: u32,
     /// Successes in a row that make it healthy again.
@@ -367,24 +369,29 @@ impl Subsystem for Lifecycle {
         let applied = cx.entry.and_then(|entry| entry.applied.lifecycle.as_ref());
         let default = Desired::default();
         let mut changes = Changes::default();
-        for (field, was, is) in pairs(applied.unwrap_or(&default), want) {
-            if was != is {
-                let was = if applied.is_some() { was } else { Value::Null };
-                changes.field(Change::new(field, was, is, Disruption::Live));
+        if let Reading::Unreadable(why) = run {
+            changes.cannot_read("spec.state", why);
+        }
+        if applied != Some(want) {
+            for (field, was, is) in pairs(applied.unwrap_or(&default), want) {
+                if was != is {
+                    let was = if applied.is_some() { was } else { Value::Null };
+                    changes.field(Change::new(field, was, is, Disruption::Live));
+                }
             }
         }
         let started = started_with(cx).filter(|_| matches!(run, Reading::Is(Run::Running { .. })));
         let before = started.or(applied.map(|a| &a.cold));
         let baseline = before.unwrap_or(&default.cold);
+        if *baseline == want.cold {
+            return changes;
+        }
         for (field, was, is) in cold_pairs(baseline, &want.cold) {
             if was != is {
                 let disruption = if started.is_some() { Disruption::Restart } else { Disruption::Live };
                 let was = if before.is_some() { was } else { Value::Null };
-                changes.field(Change::new(field, was, is, disruption).because(Cause::Spec));
+                changes.field(Change::new(field, was, is, disruption));
             }
-        }
-        if let Reading::Unreadable(why) = run {
-            changes.cannot_read("spec.state", why);
         }
         changes
     }

@@ -1,0 +1,46 @@
+//! What a VE needs that its host lacks. Such a VE is not started, nor stopped to be started anew.
+//!
+//! The diffs say the same of single changes of a running VE.
+
+use crate::capability::{Capabilities, Feature};
+use crate::desired::Desired;
+use crate::subsystem::lifecycle::{Seccomp, State};
+
+/// A field that this host cannot carry out (VZ0201).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Infeasible {
+    /// Path of the field.
+    pub field: String,
+    /// What is missing.
+    pub why: String,
+}
+
+/// Every field of a VE that this host cannot carry out.
+pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
+    let nodes = want.devices.nodes.keys().map(String::as_str);
+    let has_node = |path: &str| nodes.clone().any(|is| is == path);
+    let needs: [(bool, &str, &Feature); 7] = [
+        (true, "spec.security.userNamespace", &caps.user_namespaces),
+        (true, "spec.template", &caps.overlay_idmap),
+        (want.lifecycle.cold.seccomp == Seccomp::Default, "spec.security.seccomp", &caps.seccomp),
+        (want.lifecycle.state == State::Paused, "spec.state", &caps.freezer),
+        (!want.devices.rules.is_empty(), "spec.devices", &caps.bpf_device),
+        (has_node("/dev/net/tun"), "spec.security.features.tun", &caps.tun),
+        (has_node("/dev/fuse"), "spec.security.features.fuse", &caps.fuse),
+    ];
+    let mounts = want
+        .namespaces
+        .mounts
+        .iter()
+        .filter(|(_, mount)| mount.idmap)
+        .map(|(target, _)| (true, format!("spec.mounts[{target}]"), &caps.idmapped_mounts));
+    needs
+        .into_iter()
+        .map(|(needed, field, feature)| (needed, field.to_owned(), feature))
+        .chain(mounts)
+        .filter(|(needed, ..)| *needed)
+        .filter_map(|(_, field, feature)| {
+            feature.missing().map(|why| Infeasible { field, why: why.to_owned() })
+        })
+        .collect()
+}

@@ -1,0 +1,187 @@
+//! A plan as a person reads it: Terraform's symbols, one line a field, two lines of summary.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use super::{Action, Held, HostPlan, Step, Summary, VePlan};
+use crate::digest::canonical;
+use crate::disruption::{Cause, Change, Disruption, Feasible};
+use crate::subsystem::lifecycle::{self, End};
+use crate::subsystem::{cgroup, devices, disk, namespaces};
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::None => " ",
+            Self::Create => "+",
+            Self::Update => "~",
+            Self::Restart => "^",
+            Self::Recreate => "-/+",
+            Self::Delete => "-",
+            Self::Forget => ".",
+        })
+    }
+}
+
+/// Every VE about which there is something to say, then the summary.
+impl<S> fmt::Display for HostPlan<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for plan in &self.plans {
+            plan.fmt(f)?;
+        }
+        self.summary().fmt(f)
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { add, change, remove, live, restart, destroy, corrections, held: _ } = self;
+        writeln!(f, "Plan: {add} to add, {change} to change, {remove} to destroy.")?;
+        let s = if *corrections == 1 { "" } else { "s" };
+        writeln!(
+            f,
+            "Impact: {live} live, {restart} restart, {destroy} destroy. {corrections} correction{s} of drift."
+        )
+    }
+}
+
+impl<S> fmt::Display for VePlan<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nothing = self.action == Action::None
+            && self.changes.is_empty()
+            && self.held.is_empty()
+            && self.unreadable.is_empty()
+            && self.suspended.is_none();
+        if nothing {
+            return Ok(());
+        }
+        write!(f, "{:<3} VE {}", self.action, self.name)?;
+        if let Some(source) = &self.source {
+            write!(f, "  # {source}")?;
+        }
+        writeln!(f)?;
+        let width = self.changes.iter().map(|change| change.field.len()).max().unwrap_or(0).min(44);
+        for change in &self.changes {
+            let held = self.held.iter().find(|held| held.field == change.field);
+            field(f, change, held, width)?;
+        }
+        for held in self.held.iter().filter(|held| self.changes.iter().all(|is| is.field != held.field)) {
+            writeln!(f, "    ! {:<width$}  {}", held.field, held.why)?;
+        }
+        for unreadable in &self.unreadable {
+            writeln!(f, "    ? {:<width$}  cannot be read: {}", unreadable.what, unreadable.why)?;
+        }
+        if let Some(why) = &self.suspended {
+            writeln!(f, "    reconciling is suspended: {why}")?;
+        }
+        writeln!(f)
+    }
+}
+
+fn field(f: &mut fmt::Formatter<'_>, change: &Change, held: Option<&Held>, width: usize) -> fmt::Result {
+    let Change { field, before, after, disruption, cause, feasible, source } = change;
+    let symbol = match (feasible, disruption, before, after) {
+        (Feasible::Infeasible(_), ..) => "!",
+        (_, Disruption::Recreate, ..) => "-/+",
+        (_, Disruption::Restart, ..) => "^",
+        (_, _, Value::Null, _) => "+",
+        (_, _, _, Value::Null) => "-",
+        _ => "~",
+    };
+    write!(f, "  {symbol:>3} {field:<width$}  ")?;
+    match (before, after) {
+        (Value::Null, after) => write!(f, "{}", canonical(after))?,
+        (before, after) => write!(f, "{} -> {}", canonical(before), canonical(after))?,
+    }
+    write!(f, "  ({disruption})")?;
+    match cause {
+        Cause::Spec => {}
+        Cause::Drift => f.write_str("  # drift")?,
+        Cause::Profile => f.write_str("  # from a profile")?,
+        Cause::Default => f.write_str("  # default of the host")?,
+    }
+    let why = match feasible {
+        Feasible::Yes => held.map(|held| held.why.as_str()),
+        Feasible::Deferred(why) | Feasible::Infeasible(why) => Some(why.as_str()),
+    };
+    if let Some(why) = why {
+        write!(f, "  # held: {why}")?;
+        if let Some(source) = source {
+            write!(f, " ({source})")?;
+        }
+    }
+    writeln!(f)
+}
+
+/// A step in a few words, as events and logs name it.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lifecycle(step) => step.fmt(f),
+            Self::Cgroup(cgroup::Live::Freeze) => f.write_str("freeze"),
+            Self::Cgroup(cgroup::Live::Thaw) => f.write_str("thaw"),
+            Self::Disk(disk::Cold::CreateRoot { template }) => write!(f, "create root from {template}"),
+            Self::Disk(disk::Cold::DestroyRoot) => f.write_str("destroy root"),
+            Self::Namespaces(step) => match step {
+                namespaces::Live::SetHostname { to, .. } => write!(f, "set hostname {to}"),
+                namespaces::Live::SetDomainname { to, .. } => write!(f, "set domainname {to:?}"),
+                namespaces::Live::RemoveMount { target, .. } => write!(f, "unmount {target}"),
+                namespaces::Live::ReplaceMount { target, mount, .. } => {
+                    write!(f, "mount {} on {target} instead", mount.source)
+                }
+                namespaces::Live::AddMount { target, mount } => {
+                    write!(f, "mount {} on {target}", mount.source)
+                }
+            },
+            Self::Devices(step) => match step {
+                devices::Live::RemoveNode { path, .. } => write!(f, "remove node {path}"),
+                devices::Live::SetRules { to, .. } => {
+                    let rules: Vec<_> = to.iter().map(devices::Rule::to_string).collect();
+                    write!(f, "set device rules [{}]", rules.join(", "))
+                }
+                devices::Live::AddNode { path, .. } => write!(f, "make node {path}"),
+            },
+        }
+    }
+}
+
+impl fmt::Display for lifecycle::Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create => f.write_str("create"),
+            Self::Restore => f.write_str("restore"),
+            Self::Accept => f.write_str("accept manifest"),
+            Self::Adopt { init_pid, .. } => write!(f, "adopt init {init_pid}"),
+            Self::Reap { end } => write!(f, "reap: {end}"),
+            Self::Stop { timeout, reason } => write!(f, "stop within {timeout} ({})", word(reason)),
+            Self::Start { reason } => write!(f, "start ({})", word(reason)),
+            Self::Quarantine { until } => write!(f, "quarantine until {until}"),
+            Self::Forget => f.write_str("forget"),
+            Self::Destroy => f.write_str("destroy"),
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HaltedByOwner => f.write_str("halted by its owner"),
+            Self::RebootedByOwner => f.write_str("rebooted by its owner"),
+            Self::Crashed(lifecycle::Exit::Exited(status)) => write!(f, "init ended with status {status}"),
+            Self::Crashed(lifecycle::Exit::Killed(signal)) => write!(f, "init was killed by signal {signal}"),
+            Self::Crashed(_) => f.write_str("init ended, nobody knows how"),
+            Self::HostRebooted => f.write_str("the host went down"),
+            Self::Ordered(reason) => write!(f, "stopped ({})", word(reason)),
+            Self::NeverStarted => f.write_str("it never came up"),
+        }
+    }
+}
+
+/// The word by which a value is serialised.
+fn word<T: serde::Serialize>(value: &T) -> String {
+    match crate::subsystem::json(value) {
+        Value::String(word) => word,
+        other => canonical(&other),
+    }
+}

@@ -1,0 +1,46 @@
+//! Taking back what a plan did to a subsystem when a later step of it fails.
+//!
+//! Every step carries what was there before, so its inverse needs nothing else. Only live steps are
+//! taken back: a stop or a new disk cannot be.
+
+use crate::plan::Step;
+use crate::subsystem::{cgroup, devices, namespaces};
+
+/// The step that takes another back; none if nothing can, or nothing is known of what was before.
+pub fn inverse(step: &Step) -> Option<Step> {
+    match step {
+        Step::Lifecycle(_) | Step::Disk(_) => None,
+        Step::Cgroup(cgroup::Live::Freeze) => Some(Step::Cgroup(cgroup::Live::Thaw)),
+        Step::Cgroup(cgroup::Live::Thaw) => Some(Step::Cgroup(cgroup::Live::Freeze)),
+        Step::Namespaces(step) => namespaces_inverse(step).map(Step::Namespaces),
+        Step::Devices(step) => devices_inverse(step).map(Step::Devices),
+    }
+}
+
+/// The steps that take back those done, the last one first.
+pub fn undo<'a>(done: impl DoubleEndedIterator<Item = &'a Step>) -> Vec<Step> {
+    done.rev().filter_map(inverse).collect()
+}
+
+fn namespaces_inverse(step: &namespaces::Live) -> Option<namespaces::Live> {
+    use namespaces::Live;
+    Some(match step.clone() {
+        Live::SetHostname { from, to } => Live::SetHostname { from: to, to: from },
+        Live::SetDomainname { from, to } => Live::SetDomainname { from: to, to: from },
+        Live::AddMount { target, mount } => Live::RemoveMount { target, had: mount },
+        Live::RemoveMount { target, had } => Live::AddMount { target, mount: had },
+        Live::ReplaceMount { target, had, mount } => {
+            Live::ReplaceMount { target, had: Some(mount), mount: had? }
+        }
+    })
+}
+
+fn devices_inverse(step: &devices::Live) -> Option<devices::Live> {
+    use devices::Live;
+    Some(match step.clone() {
+        Live::AddNode { path, had: None, node } => Live::RemoveNode { path, had: node },
+        Live::AddNode { path, had: Some(had), node } => Live::AddNode { path, had: Some(node), node: had },
+        Live::RemoveNode { path, had } => Live::AddNode { path, had: None, node: had },
+        Live::SetRules { from, to } => Live::SetRules { from: Some(to), to: from? },
+    })
+}

@@ -1,0 +1,63 @@
+//! Whether a VE is as it is wanted, from a fresh look at it.
+//!
+//! Verifying knows nothing of what was done: it compares what is wanted with what is seen, so that it
+//! finds a step that reported success and had no effect.
+
+use crate::desired::Desired;
+use crate::observed::Observed;
+use crate::plan::{Power, target};
+use crate::subsystem::{Cx, Mismatch, Subsystem, cgroup, devices, disk, lifecycle, namespaces};
+
+/// What of the VE is not as wanted, whatever the reason. Fields that wait for a restart are among it,
+/// with their disruption; a VE that is rightly stopped is not looked into.
+pub fn verify(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
+    let Desired {
+        name: _,
+        ctid: _,
+        source: _,
+        labels: _,
+        annotations: _,
+        description: _,
+        spec: _,
+        digest: _,
+        fields: _,
+        lifecycle: lifecycle_want,
+        cgroup: _,
+        disk: disk_want,
+        namespaces: namespaces_want,
+        devices: devices_want,
+    } = want;
+    let Observed { lifecycle, cgroup, disk, namespaces, devices } = have;
+    let power = target(want, cx.entry).power;
+    let mut wrong = Vec::new();
+    match power {
+        Power::Absent => {
+            wrong.extend(not_stopped(power, have));
+            if cx.entry.is_some() {
+                wrong.push(not_gone("the ledger still has an entry"));
+            }
+            return wrong;
+        }
+        Power::Stopped => wrong.extend(not_stopped(power, have)),
+        Power::Running | Power::Paused => {
+            let frozen = cgroup::Desired { frozen: power == Power::Paused };
+            wrong.extend(lifecycle::Lifecycle::satisfied(lifecycle_want, lifecycle, cx));
+            wrong.extend(cgroup::Cgroup::satisfied(&frozen, cgroup, cx));
+            wrong.extend(namespaces::Namespaces::satisfied(namespaces_want, namespaces, cx));
+            wrong.extend(devices::Devices::satisfied(devices_want, devices, cx));
+        }
+    }
+    wrong.extend(disk::Disk::satisfied(disk_want, disk, cx));
+    wrong
+}
+
+fn not_stopped(power: Power, have: &Observed) -> Option<Mismatch> {
+    (!have.stopped()).then(|| {
+        let (want, run) = (crate::subsystem::json(&power), crate::subsystem::json(&have.lifecycle.run));
+        Mismatch::new("spec.state", want, run, crate::disruption::Disruption::Live)
+    })
+}
+
+fn not_gone(why: &str) -> Mismatch {
+    Mismatch::new("spec.state", "absent".into(), why.into(), crate::disruption::Disruption::Live)
+}
