@@ -4,8 +4,11 @@
 //! `runtime` brings VEs into being; `kernel` is the only place with `unsafe`; `keeper` holds what must
 //! outlive the controller.
 
+pub mod control;
 pub mod error;
 pub mod keeper;
 #[expect(unsafe_code, reason = "raw system calls live here and nowhere else, each with its SAFETY note")]
 pub mod kernel;
 pub mod runtime;
+pub mod settings;
+pub mod template;

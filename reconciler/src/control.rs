@@ -1,0 +1,231 @@
+//! What can be asked of vzd, whoever answers: the running controller over its socket, or, when there is
+//! none, the command itself.
+//!
+//! The command line speaks only to [`Control`]; the HTTP API serves an engine's `Control` and
+//! `api::client` implements it over the socket. All types here are the API's JSON, stable and
+//! documented. Nothing here does any IO.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use vzd_state::event::Event;
+use vzd_state::status::VeDocument;
+
+use crate::runtime::enter::Door;
+
+/// Why something could not be done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "camelCase")]
+#[error("{message}")]
+pub struct ControlError {
+    /// Code of the kind of error, `VZ0307`.
+    pub code: String,
+    /// What went wrong, in one sentence.
+    pub message: String,
+    /// What can be done about it.
+    pub help: Option<String>,
+}
+
+/// The result of a request.
+pub type ControlResult<T> = Result<T, ControlError>;
+
+/// Which VEs are meant.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Selector {
+    /// By name or ctid.
+    pub names: Vec<String>,
+    /// By label: all of these must match.
+    pub labels: BTreeMap<String, String>,
+    /// Every VE.
+    pub all: bool,
+}
+
+/// A request for a plan or an application of the manifests.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PlanRequest {
+    /// Only these VEs; every one when it selects nothing.
+    pub only: Selector,
+    /// Removals allowed although the prune guard would hold them.
+    pub allow_prune: Option<usize>,
+    /// Apply only if what is observed still has this digest.
+    pub check_index: Option<String>,
+}
+
+/// A plan as people and programs read it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanView {
+    /// The text of behaviour.md, without colour.
+    pub text: String,
+    /// The JSON form.
+    pub json: Value,
+    /// Exit code under `--detailed-exitcode`: 0 nothing, 2 live, 3 restart, 4 destroy or recreate.
+    pub exit_code: i32,
+    /// Diagnostics of the manifests (errors keep their VEs at the last good version).
+    pub diagnostics: Vec<vzd_schema::Diagnostic>,
+}
+
+/// What an application came to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApplyOutcome {
+    /// What was planned.
+    pub plan: PlanView,
+    /// Steps done, over all VEs.
+    pub changed: usize,
+    /// What failed, by VE.
+    pub failed: BTreeMap<String, ControlError>,
+}
+
+/// What an operator wants of VEs, above their manifests until those change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PowerAction {
+    /// Run (again), whatever stopped it.
+    Start,
+    /// Stop it and leave it stopped.
+    Stop,
+    /// Stop it and start it again, with all that waited for a restart.
+    Restart,
+    /// Freeze it.
+    Pause,
+    /// Thaw it.
+    Resume,
+}
+
+/// A request to change the power of VEs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PowerRequest {
+    /// Which.
+    pub select: Selector,
+    /// What.
+    pub action: PowerAction,
+    /// Kill at once instead of asking init to stop.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Outcome for each VE of a request about several: `None` where it was done.
+pub type Outcomes = BTreeMap<String, Option<ControlError>>;
+
+/// Which events are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EventQuery {
+    /// Of this VE only.
+    pub ve: Option<String>,
+    /// Only those after this sequence number.
+    pub after: Option<u64>,
+    /// Wait this long (milliseconds) for one when there is none.
+    pub wait_ms: u64,
+}
+
+/// An event with its place in the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoggedEvent {
+    /// Rises with every event, over restarts of the controller.
+    pub seq: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Where the value of a field comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Why {
+    /// Path of the field.
+    pub field: String,
+    /// The value in force.
+    pub value: Value,
+    /// `file:line` that says it; absent for a default.
+    pub source: Option<String>,
+    /// The profile that says it, when it is one.
+    pub profile: Option<String>,
+    /// How disruptive its change is.
+    pub update: Option<String>,
+    /// What the kernel (or the record of the start) has, when that was read.
+    pub observed: Option<Value>,
+    /// Why it is not in force yet, when it is held back.
+    pub held: Option<String>,
+}
+
+/// The state of the controller itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Info {
+    /// Version of vzd.
+    pub version: String,
+    /// Process id of the controller; absent when there is none.
+    pub pid: Option<u32>,
+    /// What the manifest directory last came to.
+    pub revision: String,
+    /// VEs known.
+    pub ves: usize,
+    /// The last whole pass.
+    pub last_pass: Option<PassStats>,
+    /// Diagnostics of the manifests as they are now.
+    pub diagnostics: Vec<vzd_schema::Diagnostic>,
+    /// Files in the directory that are not read, and why.
+    pub skipped: BTreeMap<String, String>,
+    /// What this host and kernel can do.
+    pub capabilities: Value,
+}
+
+/// One whole pass over all VEs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PassStats {
+    /// How long it took, in microseconds.
+    pub duration_us: u64,
+    /// VEs looked at.
+    pub ves: usize,
+    /// Writes to the kernel and to disk.
+    pub writes: u64,
+    /// Passes since the controller started.
+    pub count: u64,
+}
+
+/// What is needed to enter a running VE.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entrance {
+    /// Its name.
+    pub name: String,
+    /// Its uid, for the keeper.
+    pub uid: String,
+    /// Its namespaces, groups and rights.
+    pub door: Door,
+}
+
+/// Everything that can be asked.
+pub trait Control: Send + Sync {
+    /// All VEs with their status, by name; those in quarantine too when asked for.
+    fn list(&self, select: &Selector, quarantined: bool) -> ControlResult<Vec<VeDocument>>;
+    /// What would change.
+    fn plan(&self, request: &PlanRequest) -> ControlResult<PlanView>;
+    /// One pass: make it so.
+    fn apply(&self, request: &PlanRequest) -> ControlResult<ApplyOutcome>;
+    /// Read-only: only what someone changed behind vzd's back, not what a manifest wants changed.
+    fn drift(&self, select: &Selector) -> ControlResult<PlanView>;
+    /// An operator's order; returns when it is carried out.
+    fn power(&self, request: &PowerRequest) -> ControlResult<Outcomes>;
+    /// Brings a VE back from quarantine.
+    fn undelete(&self, name: &str) -> ControlResult<()>;
+    /// The event log.
+    fn events(&self, query: &EventQuery) -> ControlResult<Vec<LoggedEvent>>;
+    /// Where a field's value comes from.
+    fn why(&self, ve: &str, field: &str) -> ControlResult<Why>;
+    /// How to enter running VEs. A VE that is selected by name and does not run is an error.
+    fn entrances(&self, select: &Selector) -> ControlResult<Vec<Entrance>>;
+    /// The controller itself.
+    fn info(&self) -> ControlResult<Info>;
+    /// Waits until a condition has a status (`Ready`, `True`) for every VE selected, at most so many
+    /// milliseconds; tells whether it came to that.
+    fn wait(&self, select: &Selector, condition: &str, status: &str, timeout_ms: u64) -> ControlResult<bool>;
+}

@@ -1,0 +1,61 @@
+//! Where vzd keeps its things: the common flags and environment of every command.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Directories and names. Two controllers with different ones do not see each other.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct Settings {
+    /// Directory of manifests.
+    #[arg(long, global = true, env = "VZD_MANIFESTS", default_value = "/etc/vzd/manifests", value_name = "DIR")]
+    pub manifests: PathBuf,
+    /// Directory of records, templates and VEs' own files.
+    #[arg(long, global = true, env = "VZD_STATE_DIR", default_value = "/var/lib/vzd", value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// Directory of sockets and locks; emptied by a reboot.
+    #[arg(long, global = true, env = "VZD_RUN_DIR", default_value = "/run/vzd", value_name = "DIR")]
+    pub run_dir: PathBuf,
+    /// Subtree of every control group hierarchy that VEs live in.
+    #[arg(long, global = true, env = "VZD_CGROUP_ROOT", default_value = "vzd", value_name = "NAME")]
+    pub cgroup_root: String,
+    /// Quiet time after the last change in the directory before it is read, in milliseconds.
+    #[arg(long, global = true, env = "VZD_SETTLE", default_value_t = 50, value_name = "MS")]
+    pub settle: u64,
+}
+
+impl Settings {
+    /// The controller's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join("vzd.sock")
+    }
+
+    /// Held by whoever changes things: the controller, or a command when there is none.
+    pub fn host_lock(&self) -> PathBuf {
+        self.state_dir.join("lock")
+    }
+
+    /// Ledger entries, one file a VE.
+    pub fn ledger_dir(&self) -> PathBuf {
+        self.state_dir.join("ledger")
+    }
+
+    /// The event log.
+    pub fn events_file(&self) -> PathBuf {
+        self.state_dir.join("events.jsonl")
+    }
+
+    /// Templates.
+    pub fn templates_dir(&self) -> PathBuf {
+        self.state_dir.join("templates")
+    }
+
+    /// Files of VEs, by uid.
+    pub fn ves_dir(&self) -> PathBuf {
+        self.state_dir.join("ves")
+    }
+
+    /// The settle time.
+    pub fn settle_time(&self) -> Duration {
+        Duration::from_millis(self.settle)
+    }
+}
