@@ -33,7 +33,7 @@ pub struct Label {
     /// The place.
     pub span: Span,
     /// What is said about it.
-    pub text: String,
+    pub text: Box<str>,
 }
 
 /// One thing that is wrong. Its JSON form is stable.
@@ -44,7 +44,7 @@ pub struct Diagnostic {
     /// How bad it is.
     pub severity: Severity,
     /// What is wrong, in one line.
-    pub message: String,
+    pub message: Box<str>,
     /// Where; errors that concern no file have no place.
     pub primary: Option<Label>,
     /// Other places that have to do with it.
@@ -55,7 +55,7 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// An error, so far without place and cure.
-    pub fn error(code: Code, message: impl Into<String>) -> Self {
+    pub fn error(code: Code, message: impl Into<Box<str>>) -> Self {
         Self {
             code,
             severity: Severity::Error,
@@ -67,20 +67,20 @@ impl Diagnostic {
     }
 
     /// A warning, so far without place and cure.
-    pub fn warning(code: Code, message: impl Into<String>) -> Self {
+    pub fn warning(code: Code, message: impl Into<Box<str>>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, message) }
     }
 
     /// Says where, and what is to be said about that place.
     #[must_use]
-    pub fn at(mut self, span: &Span, text: impl Into<String>) -> Self {
+    pub fn at(mut self, span: &Span, text: impl Into<Box<str>>) -> Self {
         self.primary = Some(Label { span: span.clone(), text: text.into() });
         self
     }
 
     /// Adds another place that has to do with it.
     #[must_use]
-    pub fn also(mut self, span: &Span, text: impl Into<String>) -> Self {
+    pub fn also(mut self, span: &Span, text: impl Into<Box<str>>) -> Self {
         self.secondary.push(Label { span: span.clone(), text: text.into() });
         self
     }

@@ -1,1 +1,119 @@
-//! placeholder
+//! The fields that are part of the format but that this version of vzd does not carry out yet.
+//!
+//! Writing one is an error at its place: a wish is never accepted and ignored. Whoever makes vzd carry
+//! a field out takes its line out of the table here, and nothing else changes.
+
+use super::metadata::Kind;
+use crate::code::Code;
+use crate::diag::Diagnostic;
+use crate::fields;
+use crate::yaml::{Entry, Node, NodeKind};
+
+/// Fields of VEs and profiles. `group.*` is each field of a group.
+const REFUSED: &[&str] = &[
+    "spec.timezone",
+    "spec.locale",
+    "spec.cpu.*",
+    "spec.memory.*",
+    "spec.io.*",
+    "spec.beancounters.*",
+    "spec.disk.*",
+    "spec.network.*",
+    "spec.security.features.bridge",
+    "spec.security.features.ipgre",
+    "spec.security.features.ipip",
+    "spec.security.features.nfs",
+    "spec.security.features.nfsd",
+    "spec.security.features.ppp",
+    "spec.security.features.sit",
+    "spec.users",
+    "spec.packages.*",
+    "spec.checkpoint.*",
+    "spec.health.tcp",
+    "spec.health.http",
+];
+
+/// Values, by the beginning of their text, of fields that are carried out otherwise.
+const REFUSED_VALUES: &[(&str, &str)] = &[("spec.state", "suspended"), ("spec.template", "oci:")];
+
+/// Fields of the host.
+const REFUSED_OF_HOST: &[&str] = &[
+    "spec.directories.*",
+    "spec.cgroupRoot",
+    "spec.network.*",
+    "spec.pool.*",
+    "spec.listen",
+    "spec.manifestPolicy",
+    "spec.user",
+    "spec.group",
+];
+
+/// Values of fields of the host.
+const REFUSED_VALUES_OF_HOST: &[(&str, &str)] = &[("spec.defaultTemplate", "oci:")];
+
+/// The fields of a kind that are not carried out.
+pub(crate) fn refused_fields(kind: Kind) -> impl Iterator<Item = &'static str> {
+    match kind {
+        Kind::Ve | Kind::Profile => REFUSED,
+        Kind::Host => REFUSED_OF_HOST,
+    }
+    .iter()
+    .copied()
+}
+
+/// An error for each field that is written but not carried out.
+pub(crate) fn check(kind: Kind, root: &Node) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
+    for path in refused_fields(kind) {
+        if let Some(group) = path.strip_suffix(".*") {
+            let entries = root.get(group).map(Node::entries).unwrap_or_default();
+            for entry in entries.iter().filter(|entry| is_written(entry)) {
+                let path = format!("{group}.{}", entry.key.text);
+                // A field that the format does not have is another error, and told elsewhere.
+                if fields::find(kind, &path).is_some() {
+                    problems.push(refuse(&path, entry));
+                }
+            }
+        } else if let Some(entry) = entry(root, path).filter(|entry| is_written(entry)) {
+            problems.push(refuse(path, entry));
+        }
+    }
+    let values = match kind {
+        Kind::Ve | Kind::Profile => REFUSED_VALUES,
+        Kind::Host => REFUSED_VALUES_OF_HOST,
+    };
+    for (path, value) in values {
+        if let Some(entry) =
+            entry(root, path).filter(|entry| entry.value.text().is_some_and(|text| text.starts_with(value)))
+        {
+            let what = format!("`{path}: {}`", entry.value.text().unwrap_or_default());
+            problems.push(not_carried_out(&what).at(&entry.value.span, ""));
+        }
+    }
+    problems
+}
+
+/// Null unsets, and an empty map or list asks for nothing.
+fn is_written(entry: &Entry) -> bool {
+    match &entry.value.kind {
+        NodeKind::Null => false,
+        NodeKind::Scalar { .. } => true,
+        NodeKind::Seq(items) => !items.is_empty(),
+        NodeKind::Map(entries) => !entries.is_empty(),
+    }
+}
+
+fn entry<'t>(root: &'t Node, path: &str) -> Option<&'t Entry> {
+    let (parent, name) = path.rsplit_once('.')?;
+    root.get(parent)?.entry(name)
+}
+
+fn refuse(path: &str, entry: &Entry) -> Diagnostic {
+    not_carried_out(&format!("`{path}`")).at(&entry.key.span, "")
+}
+
+fn not_carried_out(what: &str) -> Diagnostic {
+    let message = format!("{what} is part of the format, but this version of vzd does not carry it out yet");
+    Diagnostic::error(Code::NotCarriedOut, message)
+        .help("take it out for now; nothing that is written is ever ignored")
+}

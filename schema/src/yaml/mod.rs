@@ -3,6 +3,14 @@
 //! The one place that knows the YAML crate. What comes out has no tags, anchors or merge keys any
 //! more, and no key twice; what it costs is bounded whatever the text is.
 
+mod build;
+pub mod limits;
+mod merge;
 mod node;
+mod text;
 
+pub(crate) use build::{Tree, build};
+pub use merge::merge;
+pub(crate) use node::path_steps;
 pub use node::{Entry, Key, Node, NodeKind};
+pub(crate) use text::decode;

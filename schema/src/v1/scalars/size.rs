@@ -67,6 +67,11 @@ impl Pages {
         Self(pages)
     }
 
+    /// The pages that hold so many bytes.
+    pub const fn of(size: Size) -> Self {
+        Self(size.0.div_ceil(PAGE))
+    }
+
     /// The number of pages.
     pub const fn pages(self) -> u64 {
         self.0

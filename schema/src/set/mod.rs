@@ -1,0 +1,147 @@
+//! Documents together: what they may not share, and what they take from each other.
+//!
+//! A set is made anew from all documents whenever one has changed. It holds references only.
+
+mod depend;
+mod resolve;
+
+pub use resolve::Resolved;
+
+use crate::check::value_place;
+use crate::code::Code;
+use crate::diag::Diagnostic;
+use crate::document::Document;
+use crate::v1::{CtId, Kind, Mac, State, Ve};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// All documents of a host, the last good version of each.
+#[derive(Debug, Clone)]
+pub struct Set<'d> {
+    documents: Vec<&'d Document>,
+    profiles: BTreeMap<&'d str, &'d Document>,
+    host: Option<&'d Document>,
+}
+
+impl<'d> Set<'d> {
+    /// A set of these documents, also of those with errors.
+    pub fn new(documents: impl IntoIterator<Item = &'d Document>) -> Self {
+        let documents: Vec<&Document> = documents.into_iter().collect();
+        let profile = |document: &&'d Document| Some((document.name.as_deref()?, *document));
+        // Of two with one name the first holds; `check` tells about the second.
+        let of_kind = |kind| documents.iter().filter(move |document| document.kind == Some(kind));
+        let profiles = of_kind(Kind::Profile).rev().filter_map(profile).collect();
+        let host = of_kind(Kind::Host).next().copied();
+        Self { profiles, host, documents }
+    }
+
+    /// Finds what several documents claim that only one can have (name, ctid, address, MAC address, being
+    /// the host), and dependencies that cannot be met. Each error names all places, so that
+    /// [`Document::is_concerned_by`] tells which documents it concerns.
+    pub fn check(&self) -> Vec<Diagnostic> {
+        let mut problems = Vec::new();
+        self.check_names(&mut problems);
+        let mut claims = Claims::default();
+        for (document, ve) in self.ves().filter(|(_, ve)| ve.spec.state != Some(State::Absent)) {
+            claims.add(document, ve, &mut problems);
+        }
+        self.check_dependencies(&mut problems);
+        problems
+    }
+
+    fn ves(&self) -> impl Iterator<Item = (&'d Document, &'d Ve)> + '_ {
+        self.documents.iter().filter_map(|document| Some((*document, document.ve()?)))
+    }
+
+    fn check_names(&self, problems: &mut Vec<Diagnostic>) {
+        let mut names: BTreeMap<(Kind, &str), &Document> = BTreeMap::new();
+        let mut host: Option<&Document> = None;
+        for document in &self.documents {
+            let (Some(kind), Some(name)) = (document.kind, document.name.as_deref()) else { continue };
+            let (code, message, before) = if kind == Kind::Host {
+                (Code::Conflict, "there is more than one document of kind Host".to_owned(), host)
+            } else {
+                let before = names.get(&(kind, name)).copied();
+                (Code::DuplicateName, format!("two documents of kind {kind} are called `{name}`"), before)
+            };
+            match before {
+                Some(before) => problems.push(both(code, message, document, before, "metadata.name")),
+                None if kind == Kind::Host => host = Some(document),
+                None => drop(names.insert((kind, name), document)),
+            }
+        }
+    }
+}
+
+fn both(code: Code, message: String, document: &Document, before: &Document, path: &str) -> Diagnostic {
+    Diagnostic::error(code, message)
+        .at(value_place(&document.tree, path), "again here")
+        .also(value_place(&before.tree, path), "first here")
+}
+
+/// What VEs have claimed so far, and where.
+#[derive(Default)]
+struct Claims<'d> {
+    ctids: BTreeMap<CtId, (&'d Document, String)>,
+    addresses: BTreeMap<IpAddr, (&'d Document, String)>,
+    macs: BTreeMap<Mac, (&'d Document, String)>,
+}
+
+impl<'d> Claims<'d> {
+    fn add(&mut self, document: &'d Document, ve: &Ve, problems: &mut Vec<Diagnostic>) {
+        let network = &ve.spec.network;
+        if let Some(ctid) = ve.spec.ctid {
+            let say = format!("two VEs have the ctid {ctid}");
+            problems.extend(claim(
+                &mut self.ctids,
+                ctid,
+                document,
+                "spec.ctid".to_owned(),
+                Code::DuplicateCtid,
+                say,
+            ));
+        }
+        let venet = network.addresses.iter().enumerate();
+        let mut addresses: Vec<(IpAddr, String)> =
+            venet.map(|(at, address)| (address.address(), format!("spec.network.addresses[{at}]"))).collect();
+        for (index, interface) in network.interfaces.iter().enumerate() {
+            let item = format!("spec.network.interfaces[{index}]");
+            let own = interface.addresses.iter().enumerate();
+            addresses.extend(own.map(|(at, address)| (address.address(), format!("{item}.addresses[{at}]"))));
+            if let Some(mac) = interface.mac {
+                let say = format!("two interfaces have the MAC address {mac}");
+                problems.extend(claim(
+                    &mut self.macs,
+                    mac,
+                    document,
+                    format!("{item}.mac"),
+                    Code::DuplicateMac,
+                    say,
+                ));
+            }
+        }
+        for (address, path) in addresses {
+            let say = format!("the address {address} is given twice");
+            problems.extend(claim(&mut self.addresses, address, document, path, Code::DuplicateAddress, say));
+        }
+    }
+}
+
+/// Takes something for a document, or says who has it already.
+fn claim<'d, K: Ord>(
+    claims: &mut BTreeMap<K, (&'d Document, String)>,
+    key: K,
+    document: &'d Document,
+    path: String,
+    code: Code,
+    message: String,
+) -> Option<Diagnostic> {
+    if let Some((before, first)) = claims.get(&key) {
+        let error = Diagnostic::error(code, message)
+            .at(value_place(&document.tree, &path), "again here")
+            .also(value_place(&before.tree, first), "first here");
+        return Some(error);
+    }
+    claims.insert(key, (document, path));
+    None
+}

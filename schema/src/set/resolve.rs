@@ -1,0 +1,118 @@
+//! A VE's spec as it holds in the end: host's defaults, below its profile's, below its own.
+
+use super::Set;
+use crate::check::{self, place, value_place};
+use crate::code::Code;
+use crate::decode::decode;
+use crate::diag::Diagnostic;
+use crate::document::Document;
+use crate::suggest::Suggest;
+use crate::v1::{Kind, State, Ve, VeSpec};
+use crate::yaml::{Entry, Key, Node, NodeKind, merge};
+use std::sync::Arc;
+
+/// A spec with everything it takes over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolved {
+    /// The spec.
+    pub spec: VeSpec,
+    /// The document with that spec: the place of a node tells which file it came from.
+    pub tree: Node,
+}
+
+/// What a host says for VEs that do not: its field, and theirs.
+const HOST_DEFAULTS: [(&str, &str); 2] =
+    [("defaultTemplate", "template"), ("quarantineTTL", "quarantineTTL")];
+
+impl Set<'_> {
+    /// Puts together the spec of a VE, or says why that cannot be done. Errors of the document itself
+    /// were told when it was parsed: for such a one the list is empty.
+    pub fn resolve(&self, document: &Document) -> Result<Resolved, Vec<Diagnostic>> {
+        let Some(ve) = document.ve() else { return Err(Vec::new()) };
+        let mut layers: Vec<Node> = Vec::new();
+        layers.extend(self.host_defaults());
+        layers.extend(self.profile_of(document, ve).map_err(|problem| vec![problem])?);
+        let resolved = if layers.is_empty() {
+            Resolved { spec: ve.spec.clone(), tree: document.tree.clone() }
+        } else {
+            layers.extend(
+                document.tree.entry("spec").map(|entry| entry.value.clone()).filter(|node| !node.is_null()),
+            );
+            let spec = layers.into_iter().reduce(|base, over| merge(&base, &over));
+            let tree = with_spec(&document.tree, spec);
+            let Ve { spec, .. } = decode::<Ve>(&tree, &Suggest::new(Kind::Ve))?;
+            Resolved { spec, tree }
+        };
+        let mut problems = check::resolved(&ve.metadata.name, &resolved.spec, &resolved.tree);
+        if resolved.spec.template.is_none() && resolved.spec.state != Some(State::Absent) {
+            let message = format!("`{}` has no template", ve.metadata.name);
+            let error = Diagnostic::error(Code::MissingField, message)
+                .at(place(&document.tree, "spec"), "`template` is missing here");
+            problems.push(
+                error.help("write `template:` here or in its profile, or `defaultTemplate:` for the host"),
+            );
+        }
+        if problems.is_empty() { Ok(resolved) } else { Err(problems) }
+    }
+
+    /// The host's defaults in the form of a spec.
+    fn host_defaults(&self) -> Option<Node> {
+        let host = self.host.filter(|host| host.manifest.is_some())?;
+        let spec = host.tree.get("spec")?;
+        let entries: Arc<[Entry]> = HOST_DEFAULTS
+            .into_iter()
+            .filter_map(|(theirs, ours)| {
+                let entry = spec.entry(theirs).filter(|entry| !entry.value.is_null())?;
+                let key = Key { text: ours.into(), ..entry.key.clone() };
+                Some(Entry { key, value: entry.value.clone() })
+            })
+            .collect();
+        (!entries.is_empty()).then(|| Node { span: spec.span.clone(), kind: NodeKind::Map(entries) })
+    }
+
+    /// The spec of the profile that a VE takes, if it takes one that has a spec.
+    fn profile_of(&self, document: &Document, ve: &Ve) -> Result<Option<Node>, Diagnostic> {
+        let default = || {
+            let host = self.host?;
+            Some((
+                host.host()?.spec.default_profile.as_ref()?,
+                value_place(&host.tree, "spec.defaultProfile"),
+            ))
+        };
+        let own = ve.spec.profile.as_ref().map(|name| (name, value_place(&document.tree, "spec.profile")));
+        let Some((name, span)) = own.or_else(default) else { return Ok(None) };
+        match self.profiles.get(name.as_str()) {
+            Some(profile) if profile.manifest.is_some() => {
+                Ok(profile.tree.get("spec").filter(|spec| !spec.is_null()).cloned())
+            }
+            Some(profile) => {
+                let message =
+                    format!("the profile `{name}` has errors, so `{}` cannot take it", ve.metadata.name);
+                Err(Diagnostic::error(Code::UnknownProfile, message)
+                    .at(span, "taken here")
+                    .also(value_place(&profile.tree, "metadata.name"), "this one"))
+            }
+            None => {
+                let error = Diagnostic::error(Code::UnknownProfile, format!("there is no profile `{name}`"))
+                    .at(span, "");
+                let known: Vec<&str> = self.profiles.keys().copied().take(10).collect();
+                Err(if known.is_empty() {
+                    error
+                } else {
+                    error.help(format!("there are: {}", known.join(", ")))
+                })
+            }
+        }
+    }
+}
+
+/// A document's tree with another spec.
+fn with_spec(tree: &Node, spec: Option<Node>) -> Node {
+    let Some(spec) = spec else { return tree.clone() };
+    let key = tree
+        .entry("spec")
+        .map_or_else(|| Key { span: tree.span.clone(), text: "spec".into() }, |entry| entry.key.clone());
+    let others = tree.entries().iter().filter(|entry| &*entry.key.text != "spec").cloned();
+    let entries: Arc<[Entry]> = others.chain([Entry { key, value: spec }]).collect();
+    Node { span: tree.span.clone(), kind: NodeKind::Map(entries) }
+}
