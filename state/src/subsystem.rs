@@ -100,6 +100,16 @@ impl Mismatch {
     }
 }
 
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Effect {
+    /// It changed something.
+    Changed,
+    /// It found everything as it should be and changed nothing.
+    AlreadySo,
+}
+
 /// A part of a VE that is diffed, changed and verified by itself.
 pub trait Subsystem {
     /// What is wanted.

@@ -66,6 +66,7 @@ fn diff(draft: &mut Draft<'_>, want: &Desired) -> Seen {
     let (have, cx) = (draft.have, draft.cx);
     draft.merge(lifecycle::Lifecycle::diff(&want.lifecycle, &have.lifecycle, cx));
     diff_notes(draft, want);
+    diff_ctid(draft, want);
     let (_, disk) = draft.merge(disk::Disk::diff(&want.disk, &have.disk, cx));
     let mut live = Vec::new();
     if have.running().is_some() {
@@ -97,6 +98,16 @@ fn rank(step: &Step) -> u8 {
         Step::Devices(devices::Live::SetRules { .. }) => 2,
         Step::Namespaces(_) | Step::Devices(_) | Step::Disk(_) | Step::Lifecycle(_) => 3,
         Step::Cgroup(cgroup::Live::Freeze) => 4,
+    }
+}
+
+/// A VE keeps its ctid: rules, records and tools know it by that.
+fn diff_ctid(draft: &mut Draft<'_>, want: &Desired) {
+    let Some((wanted, entry)) = want.ctid.zip(draft.cx.entry) else { return };
+    if wanted != entry.ctid {
+        let (was, is) = (entry.ctid.get().into(), wanted.get().into());
+        let why = Some("a VE keeps its ctid; make a new VE");
+        draft.change(Change::new("spec.ctid", was, is, Disruption::Recreate).unless(why));
     }
 }
 

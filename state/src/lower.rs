@@ -1,0 +1,338 @@
+//! From a manifest, with profiles merged under it, to what is wanted with every default filled in.
+//!
+//! The host is asked nothing: its defaults and what its device nodes are come in as arguments.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vzd_schema::VeSpec;
+use vzd_schema::v1::{self, defaults};
+
+use crate::caps::{Cap, CapSet};
+use crate::desired::{Desired, FieldSource, SourceRef};
+use crate::digest::SpecDigest;
+use crate::ids::{Ctid, IdRange, VeName};
+use crate::subsystem::devices::{Access, DeviceKind, Node, Rule};
+use crate::subsystem::lifecycle::{
+    ColdSpec, DeletionPolicy, ExecProbe, RestartPolicy, Seccomp, State, Suspend, UpdatePolicy,
+};
+use crate::subsystem::namespaces::{Mount, MountFlags};
+use crate::subsystem::{cgroup, devices, disk, json, lifecycle, namespaces};
+use crate::units::{Millis, Timestamp};
+
+/// What a device node of the host is.
+pub type HostDevice = (DeviceKind, u32, u32);
+
+/// What of the host a manifest leaves to it.
+#[derive(Clone, Copy)]
+pub struct HostDefaults<'a> {
+    /// The template of VEs that name none.
+    pub template: Option<&'a str>,
+    /// How long removed VEs are kept unless they say otherwise.
+    pub quarantine_ttl: Option<Millis>,
+    /// What the host's device node at a path is.
+    pub find_device: &'a dyn Fn(&str) -> Option<HostDevice>,
+}
+
+/// Where a manifest and its fields stand.
+#[derive(Clone, Copy)]
+pub struct Places<'a> {
+    /// The manifest.
+    pub manifest: &'a SourceRef,
+    /// The field at a path such as `spec.mounts[0]`, if it is written.
+    pub field: &'a dyn Fn(&str) -> Option<FieldSource>,
+}
+
+/// A field that cannot be carried out as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {why}")]
+pub struct LowerError {
+    /// Path of the field.
+    pub field: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// Lowers one VE. All that is wrong is reported, not the first only.
+pub fn lower(
+    metadata: &v1::Metadata,
+    spec: &VeSpec,
+    places: Places<'_>,
+    host: HostDefaults<'_>,
+) -> Result<Desired, Vec<LowerError>> {
+    let mut wrong = Errors::default();
+    let name: Option<VeName> = wrong.check("metadata.name", metadata.name.as_str().parse());
+    let ctid = spec.ctid.and_then(|ctid| wrong.check("spec.ctid", Ctid::try_from(ctid.get())));
+    let annotations: BTreeMap<_, _> =
+        metadata.annotations.iter().map(|(key, value)| (key.as_str().to_owned(), value.clone())).collect();
+    let lifecycle = lower_lifecycle(spec, &annotations, host, &mut wrong);
+    let template = spec.template.as_ref().map(ToString::to_string);
+    if template.is_none() && host.template.is_none() {
+        wrong.add("spec.template", "name a template; the host has no default one");
+    }
+    let disk = disk::Desired {
+        is_default: template.is_none(),
+        template: template.unwrap_or_else(|| host.template.unwrap_or_default().to_owned()),
+        may_destroy: lifecycle.deletion_policy == DeletionPolicy::Destroy,
+    };
+    let namespaces = namespaces::Desired {
+        hostname: spec.hostname.as_ref().map_or_else(|| metadata.name.to_string(), ToString::to_string),
+        domainname: spec.domainname.as_ref().map_or_else(String::new, ToString::to_string),
+        mounts: spec.mounts.iter().map(lower_mount).collect(),
+        id_range: lower_id_range(spec, &mut wrong),
+    };
+    let devices = lower_devices(spec, host, &mut wrong);
+    let canonical = json(spec);
+    match name {
+        Some(name) if wrong.0.is_empty() => Ok(Desired {
+            name,
+            ctid,
+            source: places.manifest.clone(),
+            labels: metadata.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+            annotations,
+            description: spec.description.clone(),
+            digest: SpecDigest::of(&canonical),
+            spec: canonical,
+            fields: locate(spec, places),
+            cgroup: cgroup::Desired { frozen: lifecycle.state == State::Paused },
+            lifecycle,
+            disk,
+            namespaces,
+            devices,
+        }),
+        _ => Err(wrong.0),
+    }
+}
+
+#[derive(Default)]
+struct Errors(Vec<LowerError>);
+
+impl Errors {
+    fn add(&mut self, field: impl Into<String>, why: impl ToString) {
+        self.0.push(LowerError { field: field.into(), why: why.to_string() });
+    }
+
+    fn check<T, E: ToString>(&mut self, field: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.add(field, error)).ok()
+    }
+}
+
+fn lower_lifecycle(
+    spec: &VeSpec,
+    annotations: &BTreeMap<String, String>,
+    host: HostDefaults<'_>,
+    wrong: &mut Errors,
+) -> lifecycle::Desired {
+    let state = match spec.state.unwrap_or(defaults::STATE) {
+        v1::State::Running => State::Running,
+        v1::State::Stopped => State::Stopped,
+        v1::State::Paused => State::Paused,
+        v1::State::Absent => State::Absent,
+        v1::State::Suspended => {
+            wrong.add("spec.state", "suspended is not carried out yet");
+            State::Stopped
+        }
+    };
+    let depends_on =
+        spec.depends_on.iter().filter_map(|name| wrong.check("spec.dependsOn", name.as_str().parse()));
+    lifecycle::Desired {
+        state,
+        depends_on: depends_on.collect(),
+        cold: lower_cold(spec, wrong),
+        restart_policy: match spec.restart_policy.unwrap_or(defaults::RESTART_POLICY) {
+            v1::RestartPolicy::Always => RestartPolicy::Always,
+            v1::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
+            v1::RestartPolicy::Never => RestartPolicy::Never,
+        },
+        update_policy: match spec.update_policy.unwrap_or(defaults::UPDATE_POLICY) {
+            v1::UpdatePolicy::Live => UpdatePolicy::Live,
+            v1::UpdatePolicy::Restart => UpdatePolicy::Restart,
+        },
+        deletion_policy: match spec.deletion_policy.unwrap_or(defaults::DELETION_POLICY) {
+            v1::DeletionPolicy::Quarantine => DeletionPolicy::Quarantine,
+            v1::DeletionPolicy::Retain => DeletionPolicy::Retain,
+            v1::DeletionPolicy::Destroy => DeletionPolicy::Destroy,
+        },
+        stop_timeout: millis(spec.stop_timeout, defaults::STOP_TIMEOUT),
+        start_timeout: millis(spec.start_timeout, defaults::START_TIMEOUT),
+        on_boot: spec.on_boot.unwrap_or(defaults::ON_BOOT),
+        boot_order: spec.boot_order.unwrap_or(defaults::BOOT_ORDER),
+        quarantine_ttl: match (spec.quarantine_ttl, host.quarantine_ttl) {
+            (None, Some(host)) => host,
+            (own, _) => millis(own, defaults::QUARANTINE_TTL),
+        },
+        health: spec.health.as_ref().and_then(lower_health),
+        suspend: spec.suspend_reconcile.as_ref().map(|suspend| Suspend {
+            reason: suspend.reason.clone().unwrap_or_else(|| "no reason given".to_owned()),
+            until: suspend.until.map(|until| Timestamp(until.unix_millis())),
+        }),
+        reconcile_disabled: annotations.get("vzd/reconcile").is_some_and(|is| is == "disabled"),
+    }
+}
+
+fn millis(written: Option<v1::Duration>, default: v1::Duration) -> Millis {
+    Millis(written.unwrap_or(default).millis())
+}
+
+fn lower_cold(spec: &VeSpec, wrong: &mut Errors) -> ColdSpec {
+    let v1::namespaces::Capabilities { add, drop } = &spec.security.capabilities;
+    let mut caps = |names: &[v1::Capability], set: CapSet, change: fn(CapSet, Cap) -> CapSet| {
+        let parsed = names
+            .iter()
+            .filter_map(|name| wrong.check("spec.security.capabilities", name.to_string().parse::<Cap>()));
+        parsed.fold(set, change)
+    };
+    let capabilities = caps(add, CapSet::default(), CapSet::with);
+    ColdSpec {
+        init: spec
+            .init
+            .as_ref()
+            .map_or_else(|| vec![defaults::INIT.to_owned()], |init| init.words().to_vec()),
+        capabilities: caps(drop, capabilities, CapSet::without),
+        seccomp: match &spec.security.seccomp {
+            None | Some(v1::Seccomp::Default) => Seccomp::Default,
+            Some(v1::Seccomp::File(path)) => Seccomp::File { path: path.as_str().to_owned() },
+        },
+        nesting: spec.security.features.nesting.unwrap_or(false),
+    }
+}
+
+fn lower_health(health: &v1::Health) -> Option<ExecProbe> {
+    Some(ExecProbe {
+        command: health.exec.as_ref()?.words().to_vec(),
+        interval: millis(health.interval, defaults::HEALTH_INTERVAL),
+        timeout: millis(health.timeout, defaults::HEALTH_TIMEOUT),
+        initial_delay: millis(health.initial_delay, defaults::HEALTH_INITIAL_DELAY),
+        failure_threshold: health.failure_threshold.map_or(defaults::HEALTH_FAILURE_THRESHOLD, u32::from),
+        success_threshold: health.success_threshold.map_or(defaults::HEALTH_SUCCESS_THRESHOLD, u32::from),
+    })
+}
+
+fn lower_mount(mount: &v1::Mount) -> (String, Mount) {
+    let v1::Mount { source, target, read_only, nosuid, noexec, nodev, idmap } = mount;
+    let flags = MountFlags {
+        read_only: read_only.unwrap_or(false),
+        nosuid: nosuid.unwrap_or(true),
+        noexec: noexec.unwrap_or(false),
+        nodev: nodev.unwrap_or(true),
+    };
+    let source = source.as_str().to_owned();
+    let mount = Mount { source, flags, idmap: idmap.unwrap_or(false), system: false };
+    (target.as_str().to_owned(), mount)
+}
+
+fn lower_id_range(spec: &VeSpec, wrong: &mut Errors) -> Option<IdRange> {
+    let v1::UserNamespace { start, size } = spec.security.user_namespace.as_ref()?;
+    let count = size.unwrap_or(defaults::USER_NAMESPACE_SIZE);
+    match start {
+        Some(start) => Some(IdRange { start: *start, count }),
+        None if count == IdRange::BLOCK => None,
+        None => {
+            wrong.add("spec.security.userNamespace.size", "a size of one's own needs a start");
+            None
+        }
+    }
+}
+
+fn lower_devices(spec: &VeSpec, host: HostDefaults<'_>, wrong: &mut Errors) -> devices::Desired {
+    let mut wanted = devices::Desired::default();
+    for (on, path, minor) in
+        [(spec.security.features.tun, "/dev/net/tun", 200), (spec.security.features.fuse, "/dev/fuse", 229)]
+    {
+        if on == Some(true) {
+            let node = Node { kind: DeviceKind::Char, major: 10, minor, mode: 0o666, uid: 0, gid: 0 };
+            wanted.nodes.insert(path.to_owned(), node);
+            allow(&mut wanted.rules, node.kind, node.major, Some(minor), Access::ALL);
+        }
+    }
+    for (i, device) in spec.devices.iter().enumerate() {
+        if let Err(why) = lower_device(device, host, &mut wanted) {
+            wrong.add(format!("spec.devices[{i}]"), why);
+        }
+    }
+    wanted
+}
+
+fn lower_device(
+    device: &v1::Device,
+    host: HostDefaults<'_>,
+    wanted: &mut devices::Desired,
+) -> Result<(), &'static str> {
+    let v1::Device { path, r#type, device: number, permissions, mode, uid, gid } = device;
+    let on_host = path.as_ref().and_then(|path| (host.find_device)(path.as_str()));
+    let kind = match (r#type, on_host) {
+        (Some(v1::DeviceType::Char), _) => DeviceKind::Char,
+        (Some(v1::DeviceType::Block), _) => DeviceKind::Block,
+        (None, Some((kind, ..))) => kind,
+        (None, None) => return Err("the host has no device node there; give `type` and `device`"),
+    };
+    let (major, minor) = match (number, on_host) {
+        (Some(number), _) => (number.major(), number.minor()),
+        (None, Some((_, major, minor))) => (major, Some(minor)),
+        (None, None) => return Err("the host has no device node there; give `device`"),
+    };
+    let access = permissions.map_or(Access { read: true, write: true, mknod: false }, |is| Access {
+        read: is.read,
+        write: is.write,
+        mknod: is.mknod,
+    });
+    allow(&mut wanted.rules, kind, major, minor, access);
+    if let Some(path) = path {
+        let minor = minor.ok_or("a device node needs a minor number")?;
+        let mode = mode.map_or(0o600, |mode| u32::from(mode.bits()));
+        let node = Node { kind, major, minor, mode, uid: uid.unwrap_or(0), gid: gid.unwrap_or(0) };
+        wanted.nodes.insert(path.as_str().to_owned(), node);
+    }
+    Ok(())
+}
+
+fn allow(rules: &mut BTreeSet<Rule>, kind: DeviceKind, major: u32, minor: Option<u32>, access: Access) {
+    rules.insert(Rule { kind, major: Some(major), minor, access });
+}
+
+/// The fields whose places are kept: those that changes name.
+const LOCATED: [&str; 26] = [
+    "metadata.labels",
+    "metadata.annotations",
+    "spec.ctid",
+    "spec.state",
+    "spec.description",
+    "spec.onBoot",
+    "spec.bootOrder",
+    "spec.stopTimeout",
+    "spec.startTimeout",
+    "spec.restartPolicy",
+    "spec.updatePolicy",
+    "spec.deletionPolicy",
+    "spec.quarantineTTL",
+    "spec.template",
+    "spec.init",
+    "spec.hostname",
+    "spec.domainname",
+    "spec.devices",
+    "spec.mounts",
+    "spec.security.capabilities",
+    "spec.security.features",
+    "spec.security.seccomp",
+    "spec.security.userNamespace",
+    "spec.health",
+    "spec.dependsOn",
+    "spec.suspendReconcile",
+];
+
+/// List items are known by what they stand for (`spec.mounts[/data]`), not by their number.
+fn locate(spec: &VeSpec, places: Places<'_>) -> BTreeMap<String, FieldSource> {
+    let named = LOCATED.iter().map(|path| ((*path).to_owned(), (*path).to_owned()));
+    let mounts =
+        spec.mounts.iter().enumerate().map(|(i, mount)| {
+            (format!("spec.mounts[{i}]"), format!("spec.mounts[{}]", mount.target.as_str()))
+        });
+    let devices = spec.devices.iter().enumerate().filter_map(|(i, device)| {
+        let path = device.path.as_ref()?;
+        Some((format!("spec.devices[{i}]"), format!("spec.devices[{}]", path.as_str())))
+    });
+    named
+        .chain(mounts)
+        .chain(devices)
+        .filter_map(|(written, known)| Some((known, (places.field)(&written)?)))
+        .collect()
+}

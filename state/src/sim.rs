@@ -1,0 +1,370 @@
+//! A model kernel: VEs as they would be, without a kernel. It carries out steps, and refuses those
+//! that a real host must never see, such as a new disk under a running VE.
+//!
+//! Properties of plans are proven on it; root tests replay the same scenarios on the real kernel so
+//! that the two cannot drift apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::backoff::Jitter;
+use crate::capability::Capabilities;
+use crate::desired::Desired;
+use crate::ids::{VeName, VeUid};
+use crate::ledger::{Facts, Ledger, LedgerError, Started};
+use crate::observed::Observed;
+use crate::plan::{Proposed, Step, VePlan, Wish, plan_ve};
+use crate::reading::Reading;
+use crate::subsystem::cgroup::{self, Group};
+use crate::subsystem::devices::{self, Node, Rule, rules_digest};
+use crate::subsystem::disk::{self, Root};
+use crate::subsystem::lifecycle::{self, Exit, Run};
+use crate::subsystem::namespaces::{self, Mount, MountSeen, SourceSeen};
+use crate::subsystem::{Cx, Effect};
+use crate::units::{Millis, Timestamp};
+
+/// A host with its ledger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sim {
+    /// What the host can do.
+    pub caps: Capabilities,
+    /// The clock.
+    pub now: Timestamp,
+    /// What vzd has written down.
+    pub ledger: Ledger,
+    ves: BTreeMap<VeUid, SimVe>,
+    next_pid: u32,
+}
+
+/// A VE in the model kernel.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SimVe {
+    /// Its run, if it runs.
+    pub run: Option<SimRun>,
+    /// How the last run ended, as far as the kernel tells.
+    pub last_exit: Option<Exit>,
+    /// The template of its root, if it has one.
+    pub root: Option<String>,
+}
+
+/// A run in the model kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SimRun {
+    /// The host's pid of init.
+    pub init_pid: u32,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// What it was started with.
+    pub cold: lifecycle::ColdSpec,
+    /// It is held still.
+    pub frozen: bool,
+    /// The UTS node name.
+    pub hostname: String,
+    /// The UTS domain name.
+    pub domainname: String,
+    /// Mounts by target.
+    pub mounts: BTreeMap<String, Mount>,
+    /// Nodes by path.
+    pub nodes: BTreeMap<String, Node>,
+    /// Rules wanted of those in force.
+    pub rules: BTreeSet<Rule>,
+}
+
+/// A step that a real host must never see.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The step needs a VE that runs.
+    #[error("{0} needs a running VE")]
+    NotRunning(String),
+    /// The step needs a VE that doesn't run.
+    #[error("{0} needs a stopped VE")]
+    Running(String),
+    /// A VE without a root was to be started.
+    #[error("there is no root to start from")]
+    NoRoot,
+    /// The ledger refuses.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// Where the controller is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// After the step is announced in the ledger, before it is done.
+    Before,
+    /// After it is done, before that is written down.
+    After,
+}
+
+impl Sim {
+    /// An empty host.
+    pub fn new(caps: Capabilities, now: Timestamp) -> Self {
+        Self { caps, now, ledger: Ledger::default(), ves: BTreeMap::new(), next_pid: 1000 }
+    }
+
+    /// The VE with this uid, to be looked at or meddled with.
+    pub fn ve(&mut self, uid: &VeUid) -> &mut SimVe {
+        self.ves.entry(uid.clone()).or_default()
+    }
+
+    /// Whether nothing is left of the VE.
+    pub fn is_gone(&self, uid: &VeUid) -> bool {
+        self.ledger.get(uid).is_none() && self.ves.get(uid).is_none_or(|ve| *ve == SimVe::default())
+    }
+
+    /// Init ends by itself.
+    pub fn end(&mut self, uid: &VeUid, exit: Exit) {
+        let ve = self.ve(uid);
+        if ve.run.take().is_some() {
+            ve.last_exit = Some(exit);
+        }
+    }
+
+    /// The host goes down and comes up again.
+    pub fn reboot(&mut self, boot_id: &str) {
+        self.caps.boot_id = boot_id.to_owned();
+        for ve in self.ves.values_mut() {
+            (ve.run, ve.last_exit) = (None, None);
+        }
+    }
+
+    /// What is seen of a VE. Sources of mounts are compared with what is wanted or was last applied.
+    pub fn observe(&self, uid: &VeUid, want: Option<&Desired>) -> Observed {
+        let Some(SimVe { run, last_exit, root }) = self.ves.get(uid) else { return Observed::default() };
+        let root =
+            root.as_ref().map_or(Reading::Absent, |_| Reading::Is(Root { path: format!("/ve/{uid}") }));
+        let disk = disk::Observed { root };
+        let Some(run) = run else {
+            let run = Reading::Is(Run::Stopped { last_exit: *last_exit });
+            return Observed { lifecycle: lifecycle::Observed { run }, disk, ..Observed::default() };
+        };
+        let SimRun { init_pid, started_at, cold: _, frozen, hostname, domainname, mounts, nodes, rules } =
+            run;
+        let running = Run::Running { init_pid: *init_pid, started_at: *started_at };
+        Observed {
+            lifecycle: lifecycle::Observed { run: Reading::Is(running) },
+            cgroup: cgroup::Observed { group: Reading::Is(Group { frozen: *frozen, populated: true }) },
+            disk,
+            namespaces: namespaces::Observed {
+                hostname: Reading::Is(hostname.clone()),
+                domainname: Reading::Is(domainname.clone()),
+                mounts: Reading::Is(self.observe_mounts(uid, want, mounts)),
+            },
+            devices: devices::Observed {
+                nodes: Reading::Is(nodes.clone()),
+                rules_digest: Reading::Is(rules_digest(rules)),
+            },
+        }
+    }
+
+    fn observe_mounts(
+        &self,
+        uid: &VeUid,
+        want: Option<&Desired>,
+        mounts: &BTreeMap<String, Mount>,
+    ) -> BTreeMap<String, MountSeen> {
+        let wanted =
+            want.map(|want| namespaces::wanted_mounts(&want.namespaces, &self.caps)).unwrap_or_default();
+        let applied = self.ledger.get(uid).and_then(|entry| entry.applied.namespaces.as_ref());
+        let seen = |(target, mount): (&String, &Mount)| {
+            let expected = wanted.get(target).or_else(|| applied?.mounts.get(target));
+            let same = expected.is_some_and(|expected| expected.source == mount.source);
+            let source = if same { SourceSeen::Same } else { SourceSeen::Other };
+            (target.clone(), MountSeen { source, flags: mount.flags })
+        };
+        mounts.iter().map(seen).collect()
+    }
+
+    /// Plans for a VE, with every VE that runs counted as Ready.
+    pub fn plan(&self, uid: &VeUid, name: &VeName, wish: Wish<'_>) -> VePlan<Proposed> {
+        let want = match wish {
+            Wish::Want(want) | Wish::Keep(want) => Some(want),
+            Wish::Gone | Wish::Unmanaged => None,
+        };
+        let is_ready = |name: &VeName| {
+            let ve = self.ledger.by_name(name).and_then(|entry| self.ves.get(&entry.uid));
+            ve.is_some_and(|ve| ve.run.is_some())
+        };
+        let cx = Cx { caps: &self.caps, now: self.now, entry: self.ledger.get(uid), is_ready: &is_ready };
+        plan_ve(name, wish, &self.observe(uid, want), &cx)
+    }
+
+    /// Does a step as the engine does: announces it, does it, writes it down.
+    pub fn step(&mut self, uid: &VeUid, step: &Step, want: Option<&Desired>) -> Result<Effect, Broken> {
+        self.cut_short(uid, step, want, Cut::Before)?;
+        let effect = self.apply(uid, step, want)?;
+        let facts = self.facts(uid);
+        self.ledger.finish(uid, step, want, &facts.borrow(&self.caps))?;
+        Ok(effect)
+    }
+
+    /// Begins a step as the engine does, and is killed.
+    pub fn cut_short(
+        &mut self,
+        uid: &VeUid,
+        step: &Step,
+        want: Option<&Desired>,
+        cut: Cut,
+    ) -> Result<(), Broken> {
+        let facts = self.facts(uid);
+        self.ledger.begin(uid, step, want, &facts.borrow(&self.caps))?;
+        if cut == Cut::After {
+            self.apply(uid, step, want)?;
+        }
+        Ok(())
+    }
+
+    /// Does what a step does to the kernel. Notes do nothing there.
+    pub fn apply(&mut self, uid: &VeUid, step: &Step, want: Option<&Desired>) -> Result<Effect, Broken> {
+        match step {
+            Step::Lifecycle(own) => self.apply_lifecycle(uid, own, step, want),
+            Step::Cgroup(own) => {
+                let run = self.running(uid, step)?;
+                Ok(set(&mut run.frozen, *own == cgroup::Live::Freeze))
+            }
+            Step::Disk(own) => {
+                let ve = self.stopped(uid, step)?;
+                Ok(match own {
+                    disk::Cold::CreateRoot { template } => set(&mut ve.root, Some(template.clone())),
+                    disk::Cold::DestroyRoot => set(&mut ve.root, None),
+                })
+            }
+            Step::Namespaces(own) => Ok(apply_namespaces(self.running(uid, step)?, own)),
+            Step::Devices(own) => Ok(apply_devices(self.running(uid, step)?, own)),
+        }
+    }
+
+    fn apply_lifecycle(
+        &mut self,
+        uid: &VeUid,
+        own: &lifecycle::Step,
+        step: &Step,
+        want: Option<&Desired>,
+    ) -> Result<Effect, Broken> {
+        match own {
+            lifecycle::Step::Start { .. } => self.start(uid, want),
+            lifecycle::Step::Stop { .. } => {
+                let ve = self.ve(uid);
+                ve.last_exit = ve.run.as_ref().map_or(ve.last_exit, |_| Some(Exit::Halted));
+                Ok(if ve.run.take().is_some() { Effect::Changed } else { Effect::AlreadySo })
+            }
+            lifecycle::Step::Destroy => {
+                self.stopped(uid, step)?;
+                Ok(if self.ves.remove(uid).is_some() { Effect::Changed } else { Effect::AlreadySo })
+            }
+            lifecycle::Step::Reap { .. } | lifecycle::Step::Quarantine { .. } => {
+                self.stopped(uid, step).map(|_| Effect::AlreadySo)
+            }
+            lifecycle::Step::Create
+            | lifecycle::Step::Restore
+            | lifecycle::Step::Accept
+            | lifecycle::Step::Adopt { .. }
+            | lifecycle::Step::Forget => Ok(Effect::AlreadySo),
+        }
+    }
+
+    fn start(&mut self, uid: &VeUid, want: Option<&Desired>) -> Result<Effect, Broken> {
+        let (now, init_pid, caps) = (self.now, self.next_pid, self.caps.clone());
+        let ve = self.ve(uid);
+        if ve.run.is_some() {
+            return Ok(Effect::AlreadySo);
+        }
+        let Some(want) = want.filter(|_| ve.root.is_some()) else { return Err(Broken::NoRoot) };
+        ve.run = Some(SimRun {
+            init_pid,
+            started_at: now,
+            cold: want.lifecycle.cold.clone(),
+            frozen: false,
+            hostname: want.namespaces.hostname.clone(),
+            domainname: want.namespaces.domainname.clone(),
+            mounts: namespaces::wanted_mounts(&want.namespaces, &caps),
+            nodes: want.devices.nodes.clone(),
+            rules: want.devices.rules.clone(),
+        });
+        self.next_pid += 1;
+        Ok(Effect::Changed)
+    }
+
+    fn running(&mut self, uid: &VeUid, step: &Step) -> Result<&mut SimRun, Broken> {
+        self.ve(uid).run.as_mut().ok_or_else(|| Broken::NotRunning(step.to_string()))
+    }
+
+    fn stopped(&mut self, uid: &VeUid, step: &Step) -> Result<&mut SimVe, Broken> {
+        let ve = self.ve(uid);
+        if ve.run.is_some() { Err(Broken::Running(step.to_string())) } else { Ok(ve) }
+    }
+
+    fn facts(&self, uid: &VeUid) -> OwnFacts {
+        let ve = self.ves.get(uid);
+        let started = ve.and_then(|ve| ve.run.as_ref());
+        OwnFacts {
+            now: self.now,
+            exit: ve.and_then(|ve| ve.last_exit),
+            started: started.map(|run| Started { init_pid: run.init_pid, at: run.started_at }),
+        }
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, time: Millis) {
+        self.now = self.now + time;
+    }
+}
+
+struct OwnFacts {
+    now: Timestamp,
+    exit: Option<Exit>,
+    started: Option<Started>,
+}
+
+impl OwnFacts {
+    fn borrow<'a>(&self, caps: &'a Capabilities) -> Facts<'a> {
+        Facts {
+            caps,
+            now: self.now,
+            jitter: Jitter::NONE,
+            started: self.started,
+            exit: self.exit,
+            made_root: None,
+        }
+    }
+}
+
+fn set<T: PartialEq>(place: &mut T, value: T) -> Effect {
+    if *place == value {
+        Effect::AlreadySo
+    } else {
+        *place = value;
+        Effect::Changed
+    }
+}
+
+fn put<T: PartialEq>(map: &mut BTreeMap<String, T>, key: &str, value: Option<T>) -> Effect {
+    if map.get(key) == value.as_ref() {
+        return Effect::AlreadySo;
+    }
+    match value {
+        Some(value) => map.insert(key.to_owned(), value),
+        None => map.remove(key),
+    };
+    Effect::Changed
+}
+
+fn apply_namespaces(run: &mut SimRun, step: &namespaces::Live) -> Effect {
+    use namespaces::Live;
+    match step.clone() {
+        Live::SetHostname { to, .. } => set(&mut run.hostname, to),
+        Live::SetDomainname { to, .. } => set(&mut run.domainname, to),
+        Live::RemoveMount { target, .. } => put(&mut run.mounts, &target, None),
+        Live::ReplaceMount { target, mount, .. } | Live::AddMount { target, mount } => {
+            put(&mut run.mounts, &target, Some(mount))
+        }
+    }
+}
+
+fn apply_devices(run: &mut SimRun, step: &devices::Live) -> Effect {
+    use devices::Live;
+    match step.clone() {
+        Live::RemoveNode { path, .. } => put(&mut run.nodes, &path, None),
+        Live::SetRules { to, .. } => set(&mut run.rules, to),
+        Live::AddNode { path, node, .. } => put(&mut run.nodes, &path, Some(node)),
+    }
+}

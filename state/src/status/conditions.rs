@@ -1,0 +1,253 @@
+//! Which conditions a VE has, from its last plan and what came of it.
+
+use super::{Condition, ConditionStatus, ConditionType};
+use crate::disruption::Cause;
+use crate::ledger::{By, Entry, Standing};
+use crate::observed::Observed;
+use crate::plan::{Approved, Held, HeldFor, Power, Reason, VePlan};
+use crate::units::Timestamp;
+
+/// What is known of a VE after a pass.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The time now.
+    pub now: Timestamp,
+    /// Its entry in the ledger; none before it is made.
+    pub entry: Option<&'a Entry>,
+    /// The last look at it.
+    pub have: &'a Observed,
+    /// The last plan for it.
+    pub plan: &'a VePlan<Approved>,
+    /// Steps of that plan are still to be done.
+    pub in_progress: bool,
+    /// What went wrong in the last pass and will be tried again.
+    pub failure: Option<&'a Failure>,
+    /// Why its manifest cannot be read; it is kept as it last could.
+    pub broken_manifest: Option<&'a str>,
+    /// What its probe says.
+    pub health: &'a Health,
+}
+
+/// Something that went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// A word in PascalCase, such as `ReconciliationFailed`.
+    pub reason: String,
+    /// The error with its causes.
+    pub message: String,
+    /// When it is tried again; none if that would not help.
+    pub retry_at: Option<Timestamp>,
+}
+
+/// What a health probe says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// There is no probe.
+    NoProbe,
+    /// It has not said anything yet.
+    Unknown,
+    /// The VE does its work.
+    Healthy,
+    /// It does not, for this reason.
+    Unhealthy(String),
+}
+
+/// The conditions of a VE. Those that hold only for a while are left out when they don't.
+pub fn conditions(inputs: &Inputs<'_>, previous: &[Condition]) -> Vec<Condition> {
+    let found = [
+        Some(ready(inputs)),
+        reconciling(inputs),
+        stalled(inputs),
+        healthy(inputs.health),
+        Some(drifted(inputs.plan)),
+        Some(restart_required(inputs.plan)),
+        inputs
+            .plan
+            .suspended
+            .as_ref()
+            .map(|why| Found::yes(ConditionType::Suspended, "Suspended", why.clone())),
+        deletion_pending(inputs),
+    ];
+    let generation = inputs.entry.map_or(0, |entry| entry.generation);
+    found
+        .into_iter()
+        .flatten()
+        .map(|Found { r#type, status, reason, message }| {
+            let before = previous.iter().find(|is| is.r#type == r#type && is.status == status);
+            Condition {
+                r#type,
+                status,
+                observed_generation: generation,
+                last_transition_time: before.map_or(inputs.now, |before| before.last_transition_time),
+                reason: reason.to_owned(),
+                message,
+            }
+        })
+        .collect()
+}
+
+struct Found<'a> {
+    r#type: ConditionType,
+    status: ConditionStatus,
+    reason: &'a str,
+    message: String,
+}
+
+impl<'a> Found<'a> {
+    fn yes(r#type: ConditionType, reason: &'a str, message: impl Into<String>) -> Self {
+        Self { r#type, status: ConditionStatus::True, reason, message: message.into() }
+    }
+
+    fn no(r#type: ConditionType, reason: &'a str, message: impl Into<String>) -> Self {
+        Self { r#type, status: ConditionStatus::False, reason, message: message.into() }
+    }
+
+    fn unknown(r#type: ConditionType, reason: &'a str, message: impl Into<String>) -> Self {
+        Self { r#type, status: ConditionStatus::Unknown, reason, message: message.into() }
+    }
+}
+
+fn ready<'a>(inputs: &Inputs<'a>) -> Found<'a> {
+    use ConditionType::Ready;
+    let Inputs { plan, have, .. } = inputs;
+    if let Some(why) = have.lifecycle.run.unreadable() {
+        return Found::unknown(Ready, "Unreadable", why);
+    }
+    if let Some(failure) = inputs.failure {
+        return Found::no(Ready, &failure.reason, &failure.message);
+    }
+    if let Some(stalled) = stalled(inputs) {
+        return Found::no(Ready, stalled.reason, stalled.message);
+    }
+    if plan.target.power != Power::Running {
+        return not_to_run(inputs);
+    }
+    let waiting = plan.held.iter().find_map(|held| Some((waits_for(held)?, held)));
+    if let Some((reason, held)) = waiting {
+        return Found::no(Ready, reason, &held.why);
+    }
+    if have.running().is_none() || inputs.in_progress {
+        return Found::no(Ready, "Progressing", "it is being made as its manifest says");
+    }
+    match inputs.health {
+        Health::Unhealthy(why) => Found::no(Ready, "HealthCheckFailed", why),
+        Health::Unknown => Found::unknown(Ready, "HealthUnknown", "its probe has not answered yet"),
+        Health::NoProbe | Health::Healthy => Found::yes(Ready, "ReconciliationSucceeded", ""),
+    }
+}
+
+/// A VE that rightly does not run is not Ready, and this is why.
+fn not_to_run<'a>(inputs: &Inputs<'a>) -> Found<'a> {
+    let exit = inputs.entry.and_then(|entry| entry.last_exit);
+    let ended = || exit.map_or_else(String::new, |exit| exit.end.to_string());
+    let (reason, message) = match (inputs.plan.target.reason, inputs.plan.target.power) {
+        (Reason::Override(By::Owner), _) => ("HaltedByOwner", ended()),
+        (Reason::Override(By::Crash), _) => ("Crashed", ended()),
+        (Reason::Override(By::Boot), _) => {
+            ("NotOnBoot", "onBoot is false and the host has booted".to_owned())
+        }
+        (Reason::Override(By::Operator), Power::Paused) => ("PausedByOperator", String::new()),
+        (Reason::Override(By::Operator), _) => ("StoppedByOperator", String::new()),
+        (Reason::Removed, _) => ("ManifestRemoved", String::new()),
+        (Reason::Unmanaged, _) => ("Unmanaged", String::new()),
+        (Reason::Spec, Power::Paused) => ("Paused", String::new()),
+        (Reason::Spec, Power::Absent) => ("Absent", String::new()),
+        (Reason::Spec, Power::Running | Power::Stopped) => ("Stopped", String::new()),
+    };
+    Found::no(ConditionType::Ready, reason, message)
+}
+
+/// What a start waits for, if that is why something is held.
+fn waits_for(held: &Held) -> Option<&'static str> {
+    match held.held_for {
+        HeldFor::DependencyNotReady => Some("DependencyNotReady"),
+        HeldFor::BackOff => Some("BackOff"),
+        HeldFor::Policy if held.field == "spec.state" => Some("HeldByPolicy"),
+        HeldFor::Policy | HeldFor::RestartRequired | HeldFor::RecreateRefused | HeldFor::Infeasible => None,
+    }
+}
+
+fn reconciling<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {
+    use ConditionType::Reconciling;
+    let retry = inputs.failure.and_then(|failure| failure.retry_at);
+    if let Some(at) = retry {
+        return Some(Found::yes(Reconciling, "ProgressingWithRetry", format!("the next try is at {at}")));
+    }
+    let waits = inputs.plan.held.iter().find(|held| waits_for(held).is_some());
+    match waits {
+        _ if inputs.in_progress => Some(Found::yes(Reconciling, "Progressing", "")),
+        Some(held) => Some(Found::yes(Reconciling, "Waiting", &held.why)),
+        None => None,
+    }
+}
+
+fn stalled<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {
+    use ConditionType::Stalled;
+    if let Some(why) = inputs.broken_manifest {
+        return Some(Found::yes(Stalled, "ManifestBroken", why));
+    }
+    if let Some(failure) = inputs.failure.filter(|failure| failure.retry_at.is_none()) {
+        return Some(Found::yes(Stalled, &failure.reason, &failure.message));
+    }
+    let never = inputs.plan.held.iter().find_map(|held| match held.held_for {
+        HeldFor::Infeasible => Some(("Infeasible", held)),
+        HeldFor::RecreateRefused => Some(("RecreateRefused", held)),
+        HeldFor::RestartRequired | HeldFor::DependencyNotReady | HeldFor::BackOff | HeldFor::Policy => None,
+    });
+    never.map(|(reason, held)| Found::yes(Stalled, reason, format!("{}: {}", held.field, held.why)))
+}
+
+fn healthy<'a>(health: &Health) -> Option<Found<'a>> {
+    use ConditionType::Healthy;
+    match health {
+        Health::NoProbe => None,
+        Health::Unknown => Some(Found::unknown(Healthy, "NotProbedYet", "")),
+        Health::Healthy => Some(Found::yes(Healthy, "HealthCheckSucceeded", "")),
+        Health::Unhealthy(why) => Some(Found::no(Healthy, "HealthCheckFailed", why)),
+    }
+}
+
+fn drifted<'a>(plan: &VePlan<Approved>) -> Found<'a> {
+    let fields: Vec<_> = plan
+        .changes
+        .iter()
+        .filter(|change| change.cause == Cause::Drift)
+        .map(|change| change.field.as_str())
+        .collect();
+    if fields.is_empty() {
+        Found::no(ConditionType::Drifted, "NoDriftDetected", "")
+    } else {
+        Found::yes(ConditionType::Drifted, "DriftDetected", fields.join(", "))
+    }
+}
+
+fn restart_required<'a>(plan: &VePlan<Approved>) -> Found<'a> {
+    let waiting = plan.held.iter().filter(|held| held.held_for == HeldFor::RestartRequired);
+    let fields: Vec<_> = waiting
+        .map(|held| match &held.source {
+            Some(source) => format!("{} ({source})", held.field),
+            None => held.field.clone(),
+        })
+        .collect();
+    if fields.is_empty() {
+        Found::no(ConditionType::RestartRequired, "NothingWaits", "")
+    } else {
+        Found::yes(ConditionType::RestartRequired, "ChangesWait", fields.join(", "))
+    }
+}
+
+fn deletion_pending<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {
+    use ConditionType::DeletionPending;
+    let refused = inputs.plan.held.iter().find(|held| held.held_for == HeldFor::Policy);
+    if let (Reason::Removed, Some(held)) = (inputs.plan.target.reason, refused) {
+        return Some(Found::yes(DeletionPending, "PruneGuardTripped", &held.why));
+    }
+    match inputs.entry?.standing {
+        Standing::Quarantined { until, .. } => {
+            let message = format!("it is kept until {until}; `vzd undelete` brings it back");
+            Some(Found::yes(DeletionPending, "DeletionQuarantined", message))
+        }
+        Standing::Destroying => Some(Found::yes(DeletionPending, "Destroying", "")),
+        Standing::Active | Standing::Retained => None,
+    }
+}
