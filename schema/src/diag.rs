@@ -92,6 +92,11 @@ impl Diagnostic {
         self
     }
 
+    /// Where it is, if it is anywhere; for sorting.
+    pub fn place(&self) -> Option<&Span> {
+        self.primary.as_ref().map(|label| &label.span)
+    }
+
     /// Whether it is an error, not a warning.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error

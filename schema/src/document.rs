@@ -6,8 +6,8 @@ use crate::decode::decode;
 use crate::diag::Diagnostic;
 use crate::span::Span;
 use crate::suggest::Suggest;
-use crate::v1::{ApiVersion, Host, Kind, Manifest, Profile, Ve, carried};
-use crate::yaml::{self, Node, NodeKind, Tree};
+use crate::v1::{ApiVersion, Host, Kind, Manifest, Profile, Ve, carried, shorten};
+use crate::yaml::{self, Node, NodeKind, Tree, TreeState};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as WordError, StrDeserializer};
@@ -81,7 +81,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Parsed {
     let stream = yaml::build(&file, text);
     let mut parsed = Parsed { documents: Vec::new(), diagnostics: stream.diagnostics, whole: stream.whole };
     for tree in stream.documents {
-        if tree.root.is_null() && !tree.broken {
+        if tree.root.is_null() && tree.state == TreeState::Good {
             continue;
         }
         let (document, problems) = read(tree);
@@ -101,35 +101,30 @@ pub fn parse(file: &str, bytes: &[u8]) -> Parsed {
 fn read(tree: Tree) -> (Document, Vec<Diagnostic>) {
     let root = tree.root;
     let mut problems = Vec::new();
-    let kind = match &root.kind {
-        NodeKind::Map(_) => {
-            let version = word::<ApiVersion>(&root, "apiVersion", "vzd/v1", &mut problems);
-            word::<Kind>(&root, "kind", "VE", &mut problems).filter(|_| version.is_some())
-        }
-        _ => {
-            let wrong = Diagnostic::error(
-                Code::WrongType,
-                "a document is a map of apiVersion, kind, metadata and spec",
-            );
-            problems.push(wrong.at(&root.span, "this is no map"));
-            None
-        }
-    };
-    let mut manifest = None;
-    if let Some(kind) = kind {
-        // What was left out of a broken tree would only be called missing.
-        if !tree.broken {
-            match typed(kind, &root) {
-                Ok(value) => manifest = Some(value),
-                Err(wrong) => problems.extend(wrong),
+    let (mut kind, mut manifest) = (None, None);
+    if matches!(root.kind, NodeKind::Map(_)) {
+        let version = word::<ApiVersion>(&root, "apiVersion", "vzd/v1", &mut problems);
+        kind = word::<Kind>(&root, "kind", "VE", &mut problems);
+        if let (Some(_), Some(kind)) = (version, kind) {
+            // What was cut off would only be called missing.
+            if tree.state != TreeState::CutShort {
+                match typed(kind, &root) {
+                    Ok(value) => manifest = Some(value),
+                    Err(wrong) => problems.extend(wrong),
+                }
             }
+            problems.extend(carried::check(kind, &root));
+            problems.extend(manifest.iter().flat_map(|manifest| check::document(manifest, &root)));
         }
-        problems.extend(carried::check(kind, &root));
-        problems.extend(manifest.iter().flat_map(|manifest| check::document(manifest, &root)));
+    } else if tree.state != TreeState::CutShort {
+        let wrong =
+            Diagnostic::error(Code::WrongType, "a document is a map of apiVersion, kind, metadata and spec");
+        problems.push(wrong.at(&root.span, "this is no map"));
     }
-    if problems.iter().any(Diagnostic::is_error) {
+    if tree.state != TreeState::Good || problems.iter().any(Diagnostic::is_error) {
         manifest = None;
     }
+    problems.sort_by(|a, b| a.place().cmp(&b.place()));
     let name = root.get("metadata.name").and_then(Node::text).map(str::to_owned);
     (Document { kind, name, span: root.span.clone(), manifest, tree: root }, problems)
 }
@@ -159,7 +154,8 @@ fn word<T: for<'de> Deserialize<'de>>(
     let word: StrDeserializer<'_, WordError> = text.into_deserializer();
     let value = T::deserialize(word).ok();
     if value.is_none() {
-        let wrong = Diagnostic::error(Code::UnknownKind, format!("`{text}` is not an {key} that vzd knows"));
+        let wrong =
+            Diagnostic::error(Code::UnknownKind, format!("`{}` is no `{key}` that vzd knows", shorten(text)));
         let kinds = Kind::ALL.map(Kind::as_str).join(", ");
         let known = if key == "kind" { kinds } else { example.to_owned() };
         problems.push(wrong.at(&entry.value.span, "").help(format!("known: {known}")));

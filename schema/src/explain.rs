@@ -17,6 +17,9 @@ pub fn explain(what: &str) -> Option<String> {
 }
 
 fn find(what: &str) -> Vec<&'static Field> {
+    if path_steps(what).next().is_none() {
+        return Vec::new();
+    }
     // A profile has the fields of a VE.
     for kind in [Kind::Ve, Kind::Host] {
         let found = fields::find(kind, what).or_else(|| fields::find(kind, &format!("spec.{what}")));

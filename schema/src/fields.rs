@@ -56,7 +56,6 @@ pub(crate) struct Field {
     pub(crate) path: String,
     pub(crate) description: String,
     pub(crate) class: Option<UpdateClass>,
-    /// As JSON.
     pub(crate) default: Option<String>,
     /// What may be written, in words.
     pub(crate) takes: String,
@@ -102,7 +101,7 @@ pub(crate) fn all() -> &'static [Field] {
         let schema = json_schema();
         let mut fields = Vec::new();
         for kind in Kind::ALL {
-            collect(&schema, kind, &format!("/$defs/{}", definition(kind)), "", &mut fields);
+            collect(&schema, kind, &format!("/$defs/{}", definition(kind)), "", true, &mut fields);
         }
         fields
     })
@@ -117,24 +116,34 @@ fn definition(kind: Kind) -> &'static str {
     }
 }
 
-fn collect(schema: &Value, kind: Kind, pointer: &str, prefix: &str, fields: &mut Vec<Field>) {
+fn collect(
+    schema: &Value,
+    kind: Kind,
+    pointer: &str,
+    prefix: &str,
+    carried_out: bool,
+    fields: &mut Vec<Field>,
+) {
     let Some((definition, names)) = properties(schema, pointer) else { return };
     for name in names {
         let pointer = format!("{definition}/properties/{name}");
         let Some(value) = schema.pointer(&pointer) else { continue };
         let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
+        let carried_out = carried_out && value.get("x-vzd-carried-out").is_none();
         fields.push(Field {
             kind,
             path: path.clone(),
             description: text(value, "description"),
             class: UpdateClass::parse(&text(value, "x-vzd-update")),
-            default: value.get("default").map(Value::to_string),
+            default: value
+                .get("default")
+                .map(|default| default.as_str().map_or_else(|| default.to_string(), str::to_owned)),
             takes: takes(schema, value),
-            carried_out: value.get("x-vzd-carried-out").is_none(),
+            carried_out,
         });
-        collect(schema, kind, &pointer, &path, fields);
+        collect(schema, kind, &pointer, &path, carried_out, fields);
         let items = format!("{}/items", target(schema, &pointer));
-        collect(schema, kind, &items, &format!("{path}[]"), fields);
+        collect(schema, kind, &items, &format!("{path}[]"), carried_out, fields);
     }
 }
 
@@ -185,6 +194,9 @@ fn takes(schema: &Value, value: &Value) -> String {
             .pointer(reference.trim_start_matches('#'))
             .map(|value| takes(schema, value))
             .unwrap_or_default();
+    }
+    if let Some(title) = value.get("title").and_then(Value::as_str) {
+        return title.to_owned();
     }
     if let Some(word) = value.get("const").and_then(Value::as_str) {
         return format!("`{word}`");

@@ -11,6 +11,8 @@ pub mod cpu;
 pub mod defaults;
 pub mod devices;
 pub mod disk;
+#[cfg(test)]
+mod full;
 pub mod health;
 pub mod host;
 pub mod io;

@@ -1,7 +1,7 @@
 //! The parser's events to trees: anchors and merge keys resolved, keys checked, the cost counted.
 //!
 //! A document that cannot be finished (bad syntax, too much) still yields the tree of what was read
-//! before, so that its kind and name can be told. It is then marked as broken.
+//! before, so that its kind and name can be told.
 
 use super::limits;
 use super::node::{Entry, Key, Node, NodeKind};
@@ -24,8 +24,18 @@ pub(crate) struct Stream {
 /// One document as a tree.
 pub(crate) struct Tree {
     pub(crate) root: Node,
-    /// It ended early, or uses what it may not: the tree is not all that was written.
-    pub(crate) broken: bool,
+    pub(crate) state: TreeState,
+}
+
+/// How much of what was written a tree holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TreeState {
+    /// All of it.
+    Good,
+    /// All of it, but for what was refused at its place (a key written twice, a tag).
+    Flawed,
+    /// What came before an error that ended the document.
+    CutShort,
 }
 
 /// Reads the documents of a text.
@@ -45,7 +55,6 @@ pub(crate) fn build(file: &Arc<str>, text: &str) -> Stream {
         };
         if let Err(stop) = step {
             builder.problems.push(stop);
-            builder.broken = true;
             stream.whole = false;
             stream.documents.extend(builder.abandon());
             stream.diagnostics.append(&mut builder.problems);
@@ -80,7 +89,7 @@ struct Builder<'f> {
     frames: Vec<Frame>,
     anchors: HashMap<usize, (Node, Cost)>,
     problems: Vec<Diagnostic>,
-    broken: bool,
+    state: TreeState,
     finished: Option<Tree>,
     /// Of the document, and of the file without it.
     document: Cost,
@@ -110,7 +119,7 @@ impl<'f> Builder<'f> {
             frames: Vec::new(),
             anchors: HashMap::new(),
             problems: Vec::new(),
-            broken: false,
+            state: TreeState::Good,
             finished: None,
             document: Cost::default(),
             file_cost: Cost::default(),
@@ -148,7 +157,7 @@ impl<'f> Builder<'f> {
                 self.file_cost.bytes += self.document.bytes;
                 self.document = Cost::default();
                 self.anchors.clear();
-                self.broken = false;
+                self.state = TreeState::Good;
                 Ok(())
             }
             _ => Ok(()),
@@ -170,7 +179,7 @@ impl<'f> Builder<'f> {
         if text.contains('\0') {
             let wrong = Diagnostic::error(Code::Encoding, "the value holds a NUL character").at(&span, "");
             self.problems.push(wrong);
-            self.broken = true;
+            self.state = TreeState::Flawed;
         }
         let cost = Cost { nodes: 1, bytes: text.len(), depth: 0 };
         self.charge(cost, &span)?;
@@ -261,7 +270,7 @@ impl<'f> Builder<'f> {
             let NodeKind::Map(theirs) = &map.kind else {
                 let wrong = Diagnostic::error(Code::WrongType, "`<<` takes a map, or a list of maps");
                 self.problems.push(wrong.at(&map.span, "this is neither"));
-                self.broken = true;
+                self.state = TreeState::Flawed;
                 continue;
             };
             for entry in theirs.iter() {
@@ -285,7 +294,7 @@ impl<'f> Builder<'f> {
             self.anchors.insert(anchor, (node.clone(), cost));
         }
         let Some(frame) = self.frames.last_mut() else {
-            self.finished = Some(Tree { root: node, broken: self.broken });
+            self.finished = Some(Tree { root: node, state: self.state });
             return Ok(());
         };
         frame.end = frame.end.max(node.span.end);
@@ -304,7 +313,7 @@ impl<'f> Builder<'f> {
                             .also(first, "first written here")
                             .help("keep one of the two");
                     self.problems.push(wrong);
-                    self.broken = true;
+                    self.state = TreeState::Flawed;
                 } else if &*key.text == "<<" {
                     known.insert(Arc::clone(&key.text), usize::MAX);
                     merges.push(node);
@@ -328,14 +337,14 @@ impl<'f> Builder<'f> {
                         entries.push(Entry { key, value: node });
                     }
                 }
-                None => self.finished = Some(Tree { root: node, broken: true }),
+                None => self.finished = Some(Tree { root: node, state: TreeState::CutShort }),
             }
         }
         self.file_cost.nodes += self.document.nodes;
         self.file_cost.bytes += self.document.bytes;
         self.document = Cost::default();
         self.anchors.clear();
-        self.broken = false;
+        self.state = TreeState::Good;
         self.finished.take()
     }
 
@@ -375,7 +384,7 @@ impl<'f> Builder<'f> {
 
     fn refuse(&mut self, span: &Span, what: &str, help: &str) {
         self.problems.push(unsupported(span, what, help));
-        self.broken = true;
+        self.state = TreeState::Flawed;
     }
 
     fn too_much(&self, what: &str, most: usize, at: &Span) -> Diagnostic {

@@ -9,7 +9,7 @@ mod merge;
 mod node;
 mod text;
 
-pub(crate) use build::{Tree, build};
+pub(crate) use build::{Tree, TreeState, build};
 pub use merge::merge;
 pub(crate) use node::path_steps;
 pub use node::{Entry, Key, Node, NodeKind};

@@ -113,7 +113,9 @@ macro_rules! text_scalar {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!($schema)
+                let mut schema = schemars::json_schema!($schema);
+                schema.insert("title".to_owned(), $expecting.into());
+                schema
             }
         }
     };

@@ -87,6 +87,7 @@ impl JsonSchema for Command {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
+            "title": "a program, or a list of program and arguments",
             "anyOf": [
                 { "type": "string", "pattern": "^\\s*\\S+\\s*$" },
                 { "type": "array", "items": { "type": ["string", "number", "boolean"] }, "minItems": 1 }
