@@ -34,9 +34,9 @@ impl fmt::Display for SourceRef {
 pub struct FieldSource {
     /// The place.
     pub place: SourceRef,
-    /// The profile that says it; none for the VE's own manifest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub profile: Option<String>,
+    /// A profile or the host says it, not the VE's own manifest.
+    #[serde(default)]
+    pub inherited: bool,
 }
 
 /// Everything that is wanted of one VE.
@@ -79,9 +79,9 @@ impl Desired {
         self.field_source(field).map(|source| &source.place)
     }
 
-    /// Whether a field is said by a profile.
-    pub fn is_from_profile(&self, field: &str) -> bool {
-        self.field_source(field).is_some_and(|source| source.profile.is_some())
+    /// Whether a field is said by a profile or the host.
+    pub fn is_inherited(&self, field: &str) -> bool {
+        self.field_source(field).is_some_and(|source| source.inherited)
     }
 
     fn field_source(&self, field: &str) -> Option<&FieldSource> {

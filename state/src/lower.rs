@@ -1,46 +1,32 @@
 //! From a manifest, with profiles merged under it, to what is wanted with every default filled in.
 //!
-//! The host is asked nothing: its defaults and what its device nodes are come in as arguments.
+//! The host is asked nothing: what its device nodes are comes in as an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vzd_schema::VeSpec;
+use serde::Deserialize as _;
+use serde_json::Value;
 use vzd_schema::v1::{self, defaults};
+use vzd_schema::{Document, Node, Resolved, VeSpec};
 
 use crate::caps::{Cap, CapSet};
 use crate::desired::{Desired, FieldSource, SourceRef};
 use crate::digest::SpecDigest;
 use crate::ids::{Ctid, IdRange, VeName};
-use crate::subsystem::devices::{Access, DeviceKind, Node, Rule};
+use crate::ledger::Entry;
+use crate::subsystem::devices::{self, Access, DeviceKind, Rule};
 use crate::subsystem::lifecycle::{
     ColdSpec, DeletionPolicy, ExecProbe, RestartPolicy, Seccomp, State, Suspend, UpdatePolicy,
 };
 use crate::subsystem::namespaces::{Mount, MountFlags};
-use crate::subsystem::{cgroup, devices, disk, json, lifecycle, namespaces};
+use crate::subsystem::{cgroup, disk, json, lifecycle, namespaces};
 use crate::units::{Millis, Timestamp};
 
 /// What a device node of the host is.
 pub type HostDevice = (DeviceKind, u32, u32);
 
-/// What of the host a manifest leaves to it.
-#[derive(Clone, Copy)]
-pub struct HostDefaults<'a> {
-    /// The template of VEs that name none.
-    pub template: Option<&'a str>,
-    /// How long removed VEs are kept unless they say otherwise.
-    pub quarantine_ttl: Option<Millis>,
-    /// What the host's device node at a path is.
-    pub find_device: &'a dyn Fn(&str) -> Option<HostDevice>,
-}
-
-/// Where a manifest and its fields stand.
-#[derive(Clone, Copy)]
-pub struct Places<'a> {
-    /// The manifest.
-    pub manifest: &'a SourceRef,
-    /// The field at a path such as `spec.mounts[0]`, if it is written.
-    pub field: &'a dyn Fn(&str) -> Option<FieldSource>,
-}
+/// Tells what the host's device node at a path is.
+pub type FindDevice<'a> = &'a dyn Fn(&str) -> Option<HostDevice>;
 
 /// A field that cannot be carried out as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,47 +38,106 @@ pub struct LowerError {
     pub why: String,
 }
 
-/// Lowers one VE. All that is wrong is reported, not the first only.
+/// Lowers a VE's document with what it takes over from its profile and the host. All that is wrong is
+/// reported, not the first only.
 pub fn lower(
-    metadata: &v1::Metadata,
+    document: &Document,
+    resolved: &Resolved,
+    find_device: FindDevice<'_>,
+) -> Result<Desired, Vec<LowerError>> {
+    let Some(ve) = document.ve() else {
+        let why = "the document is no VE, or has errors".to_owned();
+        return Err(vec![LowerError { field: "kind".to_owned(), why }]);
+    };
+    let v1::Metadata { name, labels, annotations } = &ve.metadata;
+    let given = Given {
+        name: name.as_str(),
+        labels: labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+        annotations: annotations.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
+        source: SourceRef { file: document.span.file.to_string(), line: document.span.start.line },
+        canonical: json(&resolved.spec),
+        places: Some((document, &resolved.tree)),
+    };
+    lower_spec(given, &resolved.spec, find_device)
+}
+
+/// Lowers the last good spec of a VE whose manifest is broken or gone. Its digest is the ledger's, so
+/// that it is the same generation even if a later version of vzd writes specs in another way.
+pub fn lower_entry(entry: &Entry, find_device: FindDevice<'_>) -> Result<Desired, Vec<LowerError>> {
+    let spec = VeSpec::deserialize(&entry.spec)
+        .map_err(|error| vec![LowerError { field: "spec".to_owned(), why: error.to_string() }])?;
+    let given = Given {
+        name: entry.name.as_str(),
+        labels: entry.labels.clone(),
+        annotations: entry.annotations.clone(),
+        source: entry.source.clone(),
+        canonical: entry.spec.clone(),
+        places: None,
+    };
+    let desired = lower_spec(given, &spec, find_device)?;
+    Ok(Desired { digest: entry.digest.clone(), ..desired })
+}
+
+/// What stands around a spec.
+struct Given<'a> {
+    name: &'a str,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    source: SourceRef,
+    canonical: Value,
+    /// The document and the tree with all that it takes over; none for a spec of the ledger.
+    places: Option<(&'a Document, &'a Node)>,
+}
+
+impl Given<'_> {
+    /// Who says a field, if anyone does.
+    fn place(&self, path: &str) -> Option<FieldSource> {
+        let (document, tree) = self.places?;
+        let span = &tree.get(path)?.span;
+        let own = span.file == document.span.file
+            && document.span.start <= span.start
+            && span.start <= document.span.end;
+        let place = SourceRef { file: span.file.to_string(), line: span.start.line };
+        Some(FieldSource { place, inherited: !own })
+    }
+}
+
+fn lower_spec(
+    given: Given<'_>,
     spec: &VeSpec,
-    places: Places<'_>,
-    host: HostDefaults<'_>,
+    find_device: FindDevice<'_>,
 ) -> Result<Desired, Vec<LowerError>> {
     let mut wrong = Errors::default();
-    let name: Option<VeName> = wrong.check("metadata.name", metadata.name.as_str().parse());
+    let name: Option<VeName> = wrong.check("metadata.name", given.name.parse());
     let ctid = spec.ctid.and_then(|ctid| wrong.check("spec.ctid", Ctid::try_from(ctid.get())));
-    let annotations: BTreeMap<_, _> =
-        metadata.annotations.iter().map(|(key, value)| (key.as_str().to_owned(), value.clone())).collect();
-    let lifecycle = lower_lifecycle(spec, &annotations, host, &mut wrong);
-    let template = spec.template.as_ref().map(ToString::to_string);
-    if template.is_none() && host.template.is_none() {
-        wrong.add("spec.template", "name a template; the host has no default one");
+    let lifecycle = lower_lifecycle(spec, &given.annotations, &mut wrong);
+    if spec.template.is_none() && lifecycle.state != State::Absent {
+        wrong.add("spec.template", "a VE needs a template");
     }
+    let fields = locate(spec, &given);
     let disk = disk::Desired {
-        is_default: template.is_none(),
-        template: template.unwrap_or_else(|| host.template.unwrap_or_default().to_owned()),
+        template: spec.template.as_ref().map_or_else(String::new, ToString::to_string),
+        inherited: fields.get("spec.template").is_none_or(|source| source.inherited),
         may_destroy: lifecycle.deletion_policy == DeletionPolicy::Destroy,
     };
     let namespaces = namespaces::Desired {
-        hostname: spec.hostname.as_ref().map_or_else(|| metadata.name.to_string(), ToString::to_string),
+        hostname: spec.hostname.as_ref().map_or_else(|| given.name.to_owned(), ToString::to_string),
         domainname: spec.domainname.as_ref().map_or_else(String::new, ToString::to_string),
         mounts: spec.mounts.iter().map(lower_mount).collect(),
         id_range: lower_id_range(spec, &mut wrong),
     };
-    let devices = lower_devices(spec, host, &mut wrong);
-    let canonical = json(spec);
+    let devices = lower_devices(spec, find_device, &mut wrong);
     match name {
         Some(name) if wrong.0.is_empty() => Ok(Desired {
             name,
             ctid,
-            source: places.manifest.clone(),
-            labels: metadata.labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
-            annotations,
+            source: given.source,
+            labels: given.labels,
+            annotations: given.annotations,
             description: spec.description.clone(),
-            digest: SpecDigest::of(&canonical),
-            spec: canonical,
-            fields: locate(spec, places),
+            digest: SpecDigest::of(&given.canonical),
+            spec: given.canonical,
+            fields,
             cgroup: cgroup::Desired { frozen: lifecycle.state == State::Paused },
             lifecycle,
             disk,
@@ -119,7 +164,6 @@ impl Errors {
 fn lower_lifecycle(
     spec: &VeSpec,
     annotations: &BTreeMap<String, String>,
-    host: HostDefaults<'_>,
     wrong: &mut Errors,
 ) -> lifecycle::Desired {
     let state = match spec.state.unwrap_or(defaults::STATE) {
@@ -156,10 +200,7 @@ fn lower_lifecycle(
         start_timeout: millis(spec.start_timeout, defaults::START_TIMEOUT),
         on_boot: spec.on_boot.unwrap_or(defaults::ON_BOOT),
         boot_order: spec.boot_order.unwrap_or(defaults::BOOT_ORDER),
-        quarantine_ttl: match (spec.quarantine_ttl, host.quarantine_ttl) {
-            (None, Some(host)) => host,
-            (own, _) => millis(own, defaults::QUARANTINE_TTL),
-        },
+        quarantine_ttl: millis(spec.quarantine_ttl, defaults::QUARANTINE_TTL),
         health: spec.health.as_ref().and_then(lower_health),
         suspend: spec.suspend_reconcile.as_ref().map(|suspend| Suspend {
             reason: suspend.reason.clone().unwrap_or_else(|| "no reason given".to_owned()),
@@ -233,19 +274,20 @@ fn lower_id_range(spec: &VeSpec, wrong: &mut Errors) -> Option<IdRange> {
     }
 }
 
-fn lower_devices(spec: &VeSpec, host: HostDefaults<'_>, wrong: &mut Errors) -> devices::Desired {
+fn lower_devices(spec: &VeSpec, find_device: FindDevice<'_>, wrong: &mut Errors) -> devices::Desired {
     let mut wanted = devices::Desired::default();
     for (on, path, minor) in
         [(spec.security.features.tun, "/dev/net/tun", 200), (spec.security.features.fuse, "/dev/fuse", 229)]
     {
         if on == Some(true) {
-            let node = Node { kind: DeviceKind::Char, major: 10, minor, mode: 0o666, uid: 0, gid: 0 };
+            let node =
+                devices::Node { kind: DeviceKind::Char, major: 10, minor, mode: 0o666, uid: 0, gid: 0 };
             wanted.nodes.insert(path.to_owned(), node);
             allow(&mut wanted.rules, node.kind, node.major, Some(minor), Access::ALL);
         }
     }
     for (i, device) in spec.devices.iter().enumerate() {
-        if let Err(why) = lower_device(device, host, &mut wanted) {
+        if let Err(why) = lower_device(device, find_device, &mut wanted) {
             wrong.add(format!("spec.devices[{i}]"), why);
         }
     }
@@ -254,11 +296,11 @@ fn lower_devices(spec: &VeSpec, host: HostDefaults<'_>, wrong: &mut Errors) -> d
 
 fn lower_device(
     device: &v1::Device,
-    host: HostDefaults<'_>,
+    find_device: FindDevice<'_>,
     wanted: &mut devices::Desired,
 ) -> Result<(), &'static str> {
     let v1::Device { path, r#type, device: number, permissions, mode, uid, gid } = device;
-    let on_host = path.as_ref().and_then(|path| (host.find_device)(path.as_str()));
+    let on_host = path.as_ref().and_then(|path| find_device(path.as_str()));
     let kind = match (r#type, on_host) {
         (Some(v1::DeviceType::Char), _) => DeviceKind::Char,
         (Some(v1::DeviceType::Block), _) => DeviceKind::Block,
@@ -279,7 +321,7 @@ fn lower_device(
     if let Some(path) = path {
         let minor = minor.ok_or("a device node needs a minor number")?;
         let mode = mode.map_or(0o600, |mode| u32::from(mode.bits()));
-        let node = Node { kind, major, minor, mode, uid: uid.unwrap_or(0), gid: gid.unwrap_or(0) };
+        let node = devices::Node { kind, major, minor, mode, uid: uid.unwrap_or(0), gid: gid.unwrap_or(0) };
         wanted.nodes.insert(path.as_str().to_owned(), node);
     }
     Ok(())
@@ -320,7 +362,7 @@ const LOCATED: [&str; 26] = [
 ];
 
 /// List items are known by what they stand for (`spec.mounts[/data]`), not by their number.
-fn locate(spec: &VeSpec, places: Places<'_>) -> BTreeMap<String, FieldSource> {
+fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, FieldSource> {
     let named = LOCATED.iter().map(|path| ((*path).to_owned(), (*path).to_owned()));
     let mounts =
         spec.mounts.iter().enumerate().map(|(i, mount)| {
@@ -333,6 +375,6 @@ fn locate(spec: &VeSpec, places: Places<'_>) -> BTreeMap<String, FieldSource> {
     named
         .chain(mounts)
         .chain(devices)
-        .filter_map(|(written, known)| Some((known, (places.field)(&written)?)))
+        .filter_map(|(written, known)| Some((known, given.place(&written)?)))
         .collect()
 }

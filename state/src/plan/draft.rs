@@ -121,7 +121,7 @@ impl<'a> Draft<'a> {
         }
         if let Some(want) = self.want {
             change.source = want.source_of(&change.field).cloned();
-            if change.cause == Cause::Spec && want.is_from_profile(&change.field) {
+            if change.cause == Cause::Spec && want.is_inherited(&change.field) {
                 change.cause = Cause::Profile;
             }
         }

@@ -18,8 +18,8 @@ use crate::reading::Reading;
 pub struct Desired {
     /// The template it is made from: a name, or a `file:`, `dir:` or `oci:` source.
     pub template: String,
-    /// The template is the host's default one, which a VE that exists need not follow.
-    pub is_default: bool,
+    /// Its own manifest doesn't name the template: a root that exists need not follow it.
+    pub inherited: bool,
     /// The VE's `deletionPolicy` is `Destroy`, so making the root anew is allowed.
     pub may_destroy: bool,
 }
@@ -64,7 +64,7 @@ impl Subsystem for Disk {
     type Cold = Cold;
 
     fn diff(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Changes<Infallible, Cold> {
-        let Desired { template, is_default, may_destroy } = want;
+        let Desired { template, inherited, may_destroy } = want;
         let Observed { root } = have;
         let mut changes = Changes::default();
         let record = cx.entry.and_then(|entry| entry.disk.as_ref());
@@ -74,7 +74,7 @@ impl Subsystem for Disk {
                 changes.cannot_read(FIELD, why);
                 return changes;
             }
-            (Reading::Is(_), Some(whole)) if *is_default || whole.template == *template => return changes,
+            (Reading::Is(_), Some(whole)) if *inherited || whole.template == *template => return changes,
             (Reading::Is(_), Some(whole)) => (Value::from(whole.template.as_str()), Disruption::Recreate),
             // What was cut short holds nothing of worth, and what nobody noted isn't ours to keep.
             (Reading::Is(_), None) | (Reading::Absent, _) => (Value::Null, Disruption::None),
@@ -99,11 +99,11 @@ impl Subsystem for Disk {
     }
 
     fn satisfied(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
-        let Desired { template, is_default, may_destroy: _ } = want;
+        let Desired { template, inherited, may_destroy: _ } = want;
         let Observed { root } = have;
         let record = cx.entry.and_then(|entry| entry.disk.as_ref());
         let is = match (root, record.filter(|record| record.ready)) {
-            (Reading::Is(_), Some(whole)) if *is_default || whole.template == *template => return Vec::new(),
+            (Reading::Is(_), Some(whole)) if *inherited || whole.template == *template => return Vec::new(),
             (Reading::Is(_), whole) => Value::from(whole.map(|whole| whole.template.as_str())),
             (Reading::Absent, _) => Value::Null,
             (Reading::Unreadable(why), _) => Value::from(why.as_str()),
