@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: builds everything in release and runs vzd-bench. Must not measure anything itself.
 
+use crate::clean::World;
 use crate::run::{Result, cargo, run as succeed, target};
 use crate::{guest, setup};
 
@@ -14,5 +15,10 @@ pub(crate) fn run(options: &[&str]) -> Result<()> {
     let release = target().join("release");
     let mut command = std::process::Command::new(release.join("vzd-bench"));
     command.args(options).env("VZD_BIN", release.join("vzd")).env("VZD_GUEST_PAUSE", guest.pause);
-    succeed(&mut command)
+    if asks {
+        return succeed(&mut command);
+    }
+    // Whatever becomes of it, its containers and cgroups go with the world.
+    let world = World::new("bench")?;
+    succeed(command.env("VZD_BENCH_DIR", &world.directory).env("VZD_BENCH_CGROUP", &world.cgroup))
 }

@@ -7,8 +7,11 @@ use std::ffi::CString;
 use std::fs::{read_dir, read_to_string, remove_dir, remove_dir_all};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use crate::run::{Context, Result};
 
 /// What one demonstration owns. Dropping it takes everything away.
 pub(crate) struct World {
@@ -27,6 +30,22 @@ impl Drop for World {
 }
 
 impl World {
+    /// A directory in /tmp and a cgroup of this name. From now on ^C ends the commands that run, not this process, which
+    /// then fails and cleans up.
+    pub(crate) fn new(name: &str) -> Result<World> {
+        let name = format!("vzd-{name}-{}", std::process::id());
+        let world = World { directory: std::env::temp_dir().join(&name), cgroup: name };
+        std::fs::create_dir_all(&world.directory).context(world.directory.display())?;
+        // VEs' users are others than root on the host, and have to get through to their root file systems.
+        let passable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&world.directory, passable).context(world.directory.display())?;
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            // SAFETY: the handler does nothing; unlike SIG_IGN it is not inherited by the commands.
+            unsafe { libc::signal(signal, (ignore as extern "C" fn(i32)) as libc::sighandler_t) };
+        }
+        Ok(world)
+    }
+
     fn remove(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let tops: Vec<PathBuf> =
@@ -48,6 +67,8 @@ impl World {
         problems
     }
 }
+
+extern "C" fn ignore(_signal: i32) {}
 
 fn mountinfo() -> Vec<(PathBuf, String)> {
     let table = read_to_string("/proc/self/mountinfo").unwrap_or_default();

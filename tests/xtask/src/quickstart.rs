@@ -3,7 +3,6 @@
 //! Must leave nothing behind, even on failure, and must not touch a vzd that is installed: all of it is in directories
 //! and a cgroup of its own.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,8 +24,7 @@ pub(crate) fn run() -> Result<()> {
     println!("$ {}", shown(&build));
     succeed(&mut build)?;
 
-    let name = format!("vzd-quickstart-{}", std::process::id());
-    let world = World { directory: std::env::temp_dir().join(&name), cgroup: name };
+    let world = World::new("quickstart")?;
     let session = prepare(&world)?;
     let done = play(&session, &world);
     drop(world);
@@ -41,10 +39,6 @@ fn prepare(world: &World) -> Result<Session> {
     let directory = &world.directory;
     let manifests = directory.join("manifests");
     std::fs::create_dir_all(&manifests).context(manifests.display())?;
-    // The VEs' users are others than root on the host, and have to get through to their root file systems.
-    for path in [directory, &manifests] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).context(path.display())?;
-    }
     copy(&root().join("examples/quickstart"), &manifests)?;
     let path = |name: &str| directory.join(name).display().to_string();
     Ok(Session {

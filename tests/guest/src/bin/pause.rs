@@ -1,4 +1,4 @@
-//! `guest-pause`: the payload of the benchmarks. Its first instructions note the time, then it waits for SIGTERM.
+//! `guest-pause`: the payload of the benchmarks. Its first instructions note the time, then it waits to be stopped.
 //!
 //! It has neither Rust's nor C's start-up code, so that a benchmark times the container and not the payload, and an
 //! idle one costs three pages. The time is put where the host can read it without any help from inside and without a
@@ -44,16 +44,18 @@ extern "C" fn entry() -> ! {
     let name = name_of(micros);
     syscall(libc::SYS_prctl, libc::PR_SET_NAME as usize, name.as_ptr() as usize);
 
-    // PID 1 gets no signal that it does not handle.
+    // PID 1 gets no signal that it does not handle; each container manager has its own idea of which one means stop.
     const SA_RESTORER: usize = 0x0400_0000;
-    let action = SigAction { handler: on_term, flags: SA_RESTORER, restorer: 0, mask: 0 };
-    syscall(libc::SYS_rt_sigaction, libc::SIGTERM as usize, &raw const action as usize);
+    let action = SigAction { handler: on_end, flags: SA_RESTORER, restorer: 0, mask: 0 };
+    for signal in [libc::SIGTERM, libc::SIGPWR, libc::SIGUSR2, 34 + 4] {
+        syscall(libc::SYS_rt_sigaction, signal as usize, &raw const action as usize);
+    }
     loop {
         syscall(libc::SYS_pause, 0, 0);
     }
 }
 
-extern "C" fn on_term(_signal: i32) {
+extern "C" fn on_end(_signal: i32) {
     loop {
         syscall(libc::SYS_exit_group, 0, 0);
     }

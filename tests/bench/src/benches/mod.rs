@@ -1,0 +1,35 @@
+//! The benchmarks, by name. Each must say in its tables what the goal is, and whether it was met in this run.
+
+mod hundred;
+mod memory;
+mod pass;
+mod start;
+
+use crate::options::Options;
+use crate::place::Place;
+use crate::result::Result;
+use crate::table::{Table, number};
+
+/// One benchmark.
+pub(crate) struct Bench {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) run: fn(&Place, &Options) -> Result<Vec<Table>>,
+}
+
+pub(crate) const ALL: [Bench; 4] = [
+    Bench { name: "start", about: "start and stop of one container", run: start::run },
+    Bench { name: "hundred", about: "start and stop of many containers", run: hundred::run },
+    Bench {
+        name: "pass",
+        about: "passes over many manifests, one change among them, memory of the controller",
+        run: pass::run,
+    },
+    Bench { name: "memory", about: "memory of the host for each idle container", run: memory::run },
+];
+
+/// A goal and how it went.
+fn goal(what: &str, value: f64, most: f64) -> String {
+    let word = if value <= most { "met" } else { "MISSED" };
+    format!("goal: {what} at most {}: {word} ({})", number(most), number(value))
+}

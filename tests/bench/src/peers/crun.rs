@@ -1,0 +1,132 @@
+//! crun, with a bundle as like a VE as OCI allows: the same namespaces and ids, its own cgroups, no network device.
+//!
+//! Must not be given anything to do that a VE isn't given: no limits, no hooks, no copy of the root.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::command::{Commands, Tool};
+use super::on_path;
+use crate::place::{FIRST_ID, IDS, PAYLOAD, Place};
+use crate::result::{Context, Result};
+
+pub(super) struct Crun {
+    /// crun's own state.
+    state: PathBuf,
+    bundles: PathBuf,
+    root: PathBuf,
+    cgroup: String,
+}
+
+impl Crun {
+    pub(super) fn new(place: &Place, purpose: &str) -> Result<Commands<Crun>> {
+        on_path("crun")?;
+        let crun = Crun {
+            state: place.subdirectory(&format!("crun-{purpose}"))?,
+            bundles: place.subdirectory(&format!("bundles-{purpose}"))?,
+            root: place.shifted.clone(),
+            cgroup: place.cgroup.clone(),
+        };
+        Commands::new(crun, unbearable())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("crun");
+        command.arg("--root").arg(&self.state).args(arguments);
+        command
+    }
+}
+
+/// crun refuses to work where version 1 and version 2 both have controllers; without the latter in sight it does.
+fn unbearable() -> Option<PathBuf> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let of = |kind: &str| {
+        let line = table
+            .lines()
+            .find(|line| line.split_once(" - ").is_some_and(|(_, end)| end.starts_with(kind)))?;
+        line.split(' ').nth(4).map(PathBuf::from)
+    };
+    let version_2 = of("cgroup2 ")?;
+    of("cgroup ")?;
+    let controllers = std::fs::read_to_string(version_2.join("cgroup.controllers")).unwrap_or_default();
+    (!controllers.trim().is_empty()).then_some(version_2)
+}
+
+fn name(id: usize) -> String {
+    format!("bench-{id}")
+}
+
+impl Tool for Crun {
+    fn name(&self) -> &'static str {
+        "crun"
+    }
+
+    fn prepare(&self, id: usize) -> Result<()> {
+        let bundle = self.bundles.join(name(id));
+        std::fs::create_dir_all(&bundle).context(bundle.display())?;
+        let cgroup = format!("/{}/crun/{}", self.cgroup, name(id));
+        let config = config(&self.root.display().to_string(), &name(id), &cgroup);
+        std::fs::write(bundle.join("config.json"), config.to_string()).context(bundle.display())
+    }
+
+    fn start(&self, id: usize) -> Command {
+        let mut command = self.command(&["run", "--detach", "--bundle"]);
+        command.arg(self.bundles.join(name(id))).arg(name(id));
+        command
+    }
+
+    fn stop(&self, id: usize) -> Command {
+        self.command(&["kill", &name(id), "TERM"])
+    }
+
+    fn tidy(&self, id: usize) -> Option<Command> {
+        Some(self.command(&["delete", &name(id)]))
+    }
+}
+
+fn config(root: &str, host_name: &str, cgroup: &str) -> Value {
+    // What a VE's init may do; the kernel asks for most of them in its own user namespace only.
+    let capabilities: Vec<String> = "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE \
+        NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_CHROOT SYS_PTRACE SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE MKNOD LEASE \
+        AUDIT_WRITE SETFCAP"
+        .split_whitespace()
+        .map(|name| format!("CAP_{name}"))
+        .collect();
+    let mount = |target: &str, kind: &str, options: &[&str]| json!({"destination": target, "type": kind, "source": kind, "options": options});
+    let ids = json!([{"containerID": 0, "hostID": FIRST_ID, "size": IDS}]);
+    let namespaces =
+        ["pid", "network", "ipc", "uts", "mount", "user", "cgroup"].map(|kind| json!({"type": kind}));
+    json!({
+        "ociVersion": "1.0.0",
+        "process": {
+            "terminal": false,
+            "user": {"uid": 0, "gid": 0},
+            "args": [PAYLOAD],
+            "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "container=bench"],
+            "cwd": "/",
+            "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
+        },
+        "root": {"path": root, "readonly": false},
+        "hostname": host_name,
+        "mounts": [
+            mount("/proc", "proc", &[]),
+            mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+            mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+            mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+            mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        ],
+        "linux": {
+            "cgroupsPath": cgroup,
+            "namespaces": namespaces,
+            "uidMappings": ids,
+            "gidMappings": ids,
+            "resources": {"devices": [{"allow": false, "access": "rwm"}]},
+            "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+                "/proc/sched_debug", "/sys/firmware", "/proc/scsi"],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+        },
+    })
+}

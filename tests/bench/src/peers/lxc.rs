@@ -1,0 +1,75 @@
+//! lxc, unprivileged ids, an empty network namespace. Must be given no more to do than the others.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::command::{Commands, Tool};
+use super::on_path;
+use crate::place::{FIRST_ID, IDS, PAYLOAD, Place};
+use crate::result::{Context, Result};
+
+pub(super) struct Lxc {
+    /// lxc's directory of containers.
+    directory: PathBuf,
+    root: PathBuf,
+    cgroup: String,
+}
+
+impl Lxc {
+    pub(super) fn new(place: &Place, purpose: &str) -> Result<Commands<Lxc>> {
+        on_path("lxc-start")?;
+        let lxc = Lxc {
+            directory: place.subdirectory(&format!("lxc-{purpose}"))?,
+            root: place.shifted.clone(),
+            cgroup: place.cgroup.clone(),
+        };
+        Commands::new(lxc, None)
+    }
+
+    fn command(&self, program: &str, id: usize) -> Command {
+        let mut command = Command::new(program);
+        command.arg("--lxcpath").arg(&self.directory).args(["--name", &name(id)]);
+        command
+    }
+}
+
+fn name(id: usize) -> String {
+    format!("bench-{id}")
+}
+
+impl Tool for Lxc {
+    fn name(&self) -> &'static str {
+        "lxc"
+    }
+
+    fn prepare(&self, id: usize) -> Result<()> {
+        let name = name(id);
+        let directory = self.directory.join(&name);
+        std::fs::create_dir_all(&directory).context(directory.display())?;
+        let (root, cgroup) = (self.root.display(), &self.cgroup);
+        let config = format!(
+            "lxc.rootfs.path = dir:{root}\nlxc.init.cmd = {PAYLOAD}\nlxc.uts.name = {name}\nlxc.net.0.type = empty\n\
+             lxc.idmap = u 0 {FIRST_ID} {IDS}\nlxc.idmap = g 0 {FIRST_ID} {IDS}\n\
+             lxc.mount.auto = proc:mixed sys:mixed\nlxc.signal.halt = SIGTERM\nlxc.apparmor.profile = unconfined\n\
+             lxc.cgroup.dir.container = {cgroup}/lxc/{name}\nlxc.cgroup.dir.monitor = {cgroup}/lxc-monitor/{name}\n\
+             lxc.console.path = none\n"
+        );
+        std::fs::write(directory.join("config"), config).context(directory.display())
+    }
+
+    fn start(&self, id: usize) -> Command {
+        let mut command = self.command("lxc-start", id);
+        command.arg("--daemon");
+        command
+    }
+
+    fn stop(&self, id: usize) -> Command {
+        let mut command = self.command("lxc-stop", id);
+        command.args(["--timeout", "10"]);
+        command
+    }
+
+    fn tidy(&self, _id: usize) -> Option<Command> {
+        None
+    }
+}

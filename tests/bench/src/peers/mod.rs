@@ -1,0 +1,91 @@
+//! Who is measured: each starts and stops containers in its own way, behind one trait.
+//!
+//! Must time nothing differently for one than for another: a start is from the order to the payload's first instruction,
+//! a stop from the order to the end of the container's init.
+
+mod command;
+mod crun;
+mod lxc;
+mod vzd;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use vzd::{Controller, file_name, manifest};
+
+use crate::options::Options;
+use crate::place::Place;
+use crate::result::{Context, Result, fail};
+use crate::sys::Pidfd;
+
+/// A container that runs.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// Its number, from which its name is made.
+    pub(crate) id: usize,
+    pub(crate) init: Pidfd,
+    /// Time that its start took.
+    pub(crate) took: Duration,
+}
+
+/// Somebody who runs containers.
+pub(crate) trait Peer {
+    fn name(&self) -> &'static str;
+    /// Starts one; returns when its payload runs.
+    fn start(&mut self, id: usize) -> Result<Run>;
+    /// Stops one; the time is to the end of its init. Returns when everything of it is gone.
+    fn stop(&mut self, run: Run) -> Result<Duration>;
+    /// Starts many in the way that suits it; the time is to the last payload's first instruction.
+    fn start_many(&mut self, ids: std::ops::Range<usize>) -> Result<(Vec<Run>, Duration)>;
+    /// Stops them; the time is until everything of all of them is gone.
+    fn stop_many(&mut self, runs: Vec<Run>) -> Result<Duration>;
+    /// CPU time so far of everything that it is and has started.
+    fn cpu(&mut self) -> Result<Duration>;
+}
+
+/// Those that are wanted and can be had; the others are told of.
+pub(crate) fn all(place: &Place, options: &Options, purpose: &str) -> Result<Vec<Box<dyn Peer>>> {
+    let mut peers: Vec<Box<dyn Peer>> = Vec::new();
+    let mut add = |name: &str, made: Result<Box<dyn Peer>>| match made {
+        Ok(peer) => peers.push(peer),
+        Err(failure) => eprintln!("{name} is left out: {failure}"),
+    };
+    if options.wants_peer("vzd") {
+        add("vzd", Controller::start(place, purpose).map(|peer| Box::new(peer) as Box<dyn Peer>));
+    }
+    if options.wants_peer("crun") {
+        add("crun", crun::Crun::new(place, purpose).map(|peer| Box::new(peer) as Box<dyn Peer>));
+    }
+    if options.wants_peer("lxc") {
+        add("lxc", lxc::Lxc::new(place, purpose).map(|peer| Box::new(peer) as Box<dyn Peer>));
+    }
+    if peers.is_empty() { fail("nobody to measure") } else { Ok(peers) }
+}
+
+/// Reads the CPU time once it has stopped rising, so that what is still going on is in it.
+pub(crate) fn settled_cpu(peer: &mut dyn Peer) -> Result<Duration> {
+    let deadline = Instant::now() + Duration::from_secs(3);
+    let mut last = peer.cpu()?;
+    loop {
+        std::thread::sleep(Duration::from_millis(60));
+        let now = peer.cpu()?;
+        if now.saturating_sub(last) < Duration::from_micros(200) || Instant::now() > deadline {
+            return Ok(now);
+        }
+        last = now;
+    }
+}
+
+/// Waits for the end of an init.
+fn ended(init: &Pidfd) -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(20);
+    match init.wait(LIMIT).context("waiting for an init")? {
+        true => Ok(()),
+        false => fail(format!("process {} still runs {} s after it was to stop", init.pid, LIMIT.as_secs())),
+    }
+}
+
+fn on_path(program: &str) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    if found { Ok(()) } else { fail(format!("no {program} on the PATH")) }
+}
