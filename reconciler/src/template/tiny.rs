@@ -73,11 +73,12 @@ const FILES: &[(&str, u16, u32, &str)] = &[
     ("var/log/wtmp", 0o664, 43, ""),
 ];
 
+// Debian builds syslogd without rotation (-s, -b), and an option that it does not know ends it.
 // The console is opened by init's child, which leads a session of its own by then, and so gets it as its terminal. The
 // shell on it asks for no password: whoever can reach a VE's console from outside is root on the host.
 const INITTAB: &str = "\
 ::sysinit:/etc/init.d/rcS
-::respawn:/sbin/syslogd -n -s 200 -b 1
+::respawn:/sbin/syslogd -n
 ::respawn:/usr/sbin/crond -f -c /etc/crontabs
 console::respawn:/sbin/getty -n -l /etc/init.d/console 38400 console
 ::ctrlaltdel:/sbin/reboot
@@ -88,7 +89,7 @@ console::respawn:/sbin/getty -n -l /etc/init.d/console 38400 console
 const RC_S: &str = r#"#!/bin/sh
 # vzd has mounted what a VE needs; here is mounted only what is missing.
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
-mounted() { grep -q " $1 " /proc/mounts 2>/dev/null; }
+mounted() { grep -qs " $1 " /proc/mounts; }
 mounted /proc || mount -t proc proc /proc
 mounted /sys || mount -t sysfs -o ro sysfs /sys
 mounted /run || mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run
