@@ -6,7 +6,11 @@
 //! - `host.yaml`: the time, the boot, what is missing, which VEs are Ready, what is allowed; may be missing.
 //! - `plan.txt`: what comes of it. `VZD_BLESS=1 cargo test -p vzd-state --test scenarios` writes it.
 
-#![expect(clippy::disallowed_methods, clippy::print_stderr, reason = "a test reads its cases and tells about them")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test reads its cases and tells about them"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -27,10 +31,10 @@ use vzd_state::observed::{Observed, check_index};
 use vzd_state::plan::{Approved, HostPlan, Step, VePlan, Wish, plan_ve};
 use vzd_state::policy::{Policy, authorize, prune_guard};
 use vzd_state::status::{Health, Inputs, conditions};
-use vzd_state::subsystem::devices::DeviceKind;
-use vzd_state::subsystem::disk;
-use vzd_state::subsystem::lifecycle::{self, StartReason, StopReason};
 use vzd_state::subsystem::Cx;
+use vzd_state::subsystem::devices::DeviceKind;
+use vzd_state::subsystem::lifecycle::{self, StartReason, StopReason};
+use vzd_state::subsystem::{cgroup, disk};
 use vzd_state::units::Timestamp;
 
 const NOW: &str = "2026-11-22T12:00:00Z";
@@ -57,6 +61,7 @@ struct Known {
     standing: Option<Standing>,
     #[serde(default)]
     pinned: bool,
+    file: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +70,8 @@ struct KnownRun {
     init_pid: Option<u32>,
     boot_id: Option<String>,
     stopping: Option<StopReason>,
+    #[serde(default)]
+    frozen: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -169,6 +176,9 @@ fn remember(known: Vec<Known>, caps: &Capabilities) -> Ledger {
             let record = entry.run.as_mut().unwrap();
             record.boot_id = run.boot_id.clone().unwrap_or_else(|| BOOT.to_owned());
             record.stopping = run.stopping;
+            if run.frozen {
+                entry.finish(&Step::Cgroup(cgroup::Live::Freeze), Some(&want), &facts);
+            }
         }
         entry.ctid = ve.ctid.map_or(entry.ctid, |ctid| Ctid::try_from(ctid).unwrap());
         entry.run_override = ve.run_override;
@@ -176,6 +186,7 @@ fn remember(known: Vec<Known>, caps: &Capabilities) -> Ledger {
         entry.backoff = ve.backoff;
         entry.standing = ve.standing.unwrap_or(entry.standing);
         entry.pinned = ve.pinned;
+        entry.source.file = ve.file.unwrap_or(entry.source.file.clone());
     }
     ledger
 }
@@ -218,7 +229,8 @@ fn play(case: &Path) -> String {
     });
     let plan = HostPlan::new(plans.collect::<Vec<_>>(), check_index(&seen));
     assert_eq!(plan.to_json()["check_index"], json!(plan.check_index));
-    show(&plan, &ledger, &seen, now)
+    let broken = manifests.iter().filter(|(_, want)| want.is_none()).map(|(name, _)| name.as_str()).collect();
+    show(&plan, &ledger, &seen, &broken, now)
 }
 
 /// The plan as people see it, then its steps and the conditions that it leads to.
@@ -226,6 +238,7 @@ fn show(
     plan: &HostPlan<Approved>,
     ledger: &Ledger,
     seen: &BTreeMap<VeName, Observed>,
+    broken: &BTreeSet<&str>,
     now: Timestamp,
 ) -> String {
     let mut text = format!("{plan}\n");
@@ -236,7 +249,7 @@ fn show(
         if let Some(wake) = ve.next_wake {
             writeln!(text, "  wakes at {wake}").unwrap();
         }
-        for condition in conditions(&inputs(ve, ledger, seen, now), &[]) {
+        for condition in conditions(&inputs(ve, ledger, seen, broken, now), &[]) {
             let Value::String(status) = json!(condition.status) else { unreachable!() };
             let Value::String(kind) = json!(condition.r#type) else { unreachable!() };
             write!(text, "  {kind}={status} {}", condition.reason).unwrap();
@@ -251,6 +264,7 @@ fn inputs<'a>(
     plan: &'a VePlan<Approved>,
     ledger: &'a Ledger,
     seen: &'a BTreeMap<VeName, Observed>,
+    broken: &BTreeSet<&str>,
     now: Timestamp,
 ) -> Inputs<'a> {
     static NOTHING: std::sync::LazyLock<Observed> = std::sync::LazyLock::new(Observed::default);
@@ -261,7 +275,7 @@ fn inputs<'a>(
         plan,
         in_progress: !plan.is_empty(),
         failure: None,
-        broken_manifest: None,
+        broken_manifest: broken.contains(plan.name.as_str()).then_some("desired.yaml has errors"),
         health: &Health::NoProbe,
     }
 }

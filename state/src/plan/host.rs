@@ -90,11 +90,11 @@ impl<S> HostPlan<S> {
             match plan.action {
                 Action::None => {}
                 Action::Create => sum.add += 1,
-                Action::Update | Action::Restart | Action::Recreate => {
+                Action::Update | Action::Restart | Action::Recreate | Action::Forget => {
                     sum.change += 1;
                     sum.live += carried().filter(|change| change.disruption <= Disruption::Live).count();
                 }
-                Action::Delete | Action::Forget => sum.remove += 1,
+                Action::Delete => sum.remove += 1,
             }
             sum.restart += usize::from(plan.action == Action::Restart);
             sum.destroy += usize::from(plan.disruption() == Disruption::Recreate);

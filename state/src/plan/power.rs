@@ -97,7 +97,10 @@ pub fn end_of_run(entry: &Entry, have: &Observed, cx: &Cx<'_>) -> Option<End> {
 }
 
 /// Why a VE would be started now.
-pub(super) fn start_reason(entry: Option<&Entry>, target: Target) -> StartReason {
+pub(super) fn start_reason(entry: Option<&Entry>, target: Target, spec_changed: bool) -> StartReason {
+    if spec_changed {
+        return StartReason::Spec;
+    }
     if target.reason == Reason::Override(By::Operator) {
         return StartReason::Operator;
     }

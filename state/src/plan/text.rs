@@ -66,6 +66,13 @@ impl<S> fmt::Display for VePlan<S> {
             let held = self.held.iter().find(|held| held.field == change.field);
             field(f, change, held, width)?;
         }
+        for planned in self.steps.iter().filter(|planned| planned.changes.is_empty()) {
+            match &planned.step {
+                Step::Lifecycle(lifecycle::Step::Create) => {}
+                Step::Lifecycle(lifecycle::Step::Accept) if !self.changes.is_empty() => {}
+                step => writeln!(f, "      {step}")?,
+            }
+        }
         for held in self.held.iter().filter(|held| self.changes.iter().all(|is| is.field != held.field)) {
             writeln!(f, "    ! {:<width$}  {}", held.field, held.why)?;
         }

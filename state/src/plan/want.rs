@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use super::draft::{Draft, Source, Steps};
 use super::power::{Power, Target, start_reason, stop_reason, target};
 use super::{Action, Gentler, HeldFor, Order, PlannedStep, Proposed, Step, VePlan, gone, infeasible};
@@ -11,7 +13,7 @@ use crate::disruption::{Cause, Change, Disruption, Feasible};
 use crate::ledger::Standing;
 use crate::observed::Observed;
 use crate::reading::Reading;
-use crate::subsystem::lifecycle::{self, End, Run, StartReason, StopReason};
+use crate::subsystem::lifecycle::{self, Run, StartReason, StopReason};
 use crate::subsystem::{Cx, Subsystem, cgroup, devices, disk, json, namespaces};
 
 pub(super) fn plan(want: &Desired, source: Source, have: &Observed, cx: &Cx<'_>) -> VePlan<Proposed> {
@@ -22,6 +24,7 @@ pub(super) fn plan(want: &Desired, source: Source, have: &Observed, cx: &Cx<'_>)
         Order { boot_order: want.lifecycle.boot_order, depends_on: want.lifecycle.depends_on.clone() };
     draft.plan.target = target(want, cx.entry);
     if cx.entry.is_some_and(|entry| entry.standing == Standing::Destroying) {
+        draft.plan.target.power = Power::Absent;
         gone::destroy(&mut draft, StopReason::Absent);
         return draft.plan;
     }
@@ -39,54 +42,59 @@ pub(super) fn plan(want: &Desired, source: Source, have: &Observed, cx: &Cx<'_>)
         return draft.plan;
     }
 
-    let end = draft.reap();
+    draft.reap();
     note_manifest(&mut draft, want, source);
-    let entry = draft.entry.as_deref();
-    draft.plan.target = target(want, entry);
-    let seen = diff(&mut draft, want);
+    draft.plan.target = target(want, draft.entry.as_deref());
+    draft.merge(lifecycle::Lifecycle::diff(&want.lifecycle, &have.lifecycle, cx));
+    diff_metadata(&mut draft, want);
     match &have.lifecycle.run {
         Reading::Unreadable(_) => {}
         Reading::Is(Run::Running { init_pid, started_at }) => {
             adopt(&mut draft, *init_pid, *started_at);
-            running(&mut draft, want, seen);
+            running(&mut draft, want);
         }
-        Reading::Is(Run::Stopped { .. }) | Reading::Absent => stopped(&mut draft, end, want, seen),
+        Reading::Is(Run::Stopped { .. }) | Reading::Absent => stopped(&mut draft, want),
     }
     carry_the_rest(&mut draft, want);
     draft.plan
 }
 
-/// What the subsystems want done.
-struct Seen {
-    live: Vec<PlannedStep>,
-    disk: Steps<disk::Cold>,
+fn diff_disk(draft: &mut Draft<'_>, want: &Desired) -> Steps<disk::Cold> {
+    draft.merge(disk::Disk::diff(&want.disk, &draft.have.disk, draft.cx)).1
 }
 
-fn diff(draft: &mut Draft<'_>, want: &Desired) -> Seen {
+/// What a running VE can be changed without a stop, in order.
+fn diff_live(draft: &mut Draft<'_>, want: &Desired) -> Vec<PlannedStep> {
     let (have, cx) = (draft.have, draft.cx);
-    draft.merge(lifecycle::Lifecycle::diff(&want.lifecycle, &have.lifecycle, cx));
-    diff_notes(draft, want);
-    diff_ctid(draft, want);
-    let (_, disk) = draft.merge(disk::Disk::diff(&want.disk, &have.disk, cx));
-    let mut live = Vec::new();
-    if have.running().is_some() {
-        let frozen = cgroup::Desired { frozen: draft.plan.target.power == Power::Paused };
-        let (steps, _) = draft.merge(cgroup::Cgroup::diff(&frozen, &have.cgroup, cx));
-        live.extend(steps.into_iter().map(|(step, changes)| (Step::Cgroup(step), changes)));
-        let (steps, _) = draft.merge(namespaces::Namespaces::diff(&want.namespaces, &have.namespaces, cx));
-        live.extend(steps.into_iter().map(|(step, changes)| (Step::Namespaces(step), changes)));
-        let (steps, _) = draft.merge(devices::Devices::diff(&want.devices, &have.devices, cx));
-        live.extend(steps.into_iter().map(|(step, changes)| (Step::Devices(step), changes)));
-    }
-    let mut live: Vec<_> = live
-        .into_iter()
-        .map(|(step, changes)| {
-            let cause = draft.cause_of(&changes);
-            PlannedStep { step, changes, disruption: Disruption::Live, cause }
-        })
-        .collect();
-    live.sort_by_key(|planned| rank(&planned.step));
-    Seen { live, disk }
+    let frozen = cgroup::Desired { frozen: draft.plan.target.power == Power::Paused };
+    let (cgroup, _) = draft.merge(cgroup::Cgroup::diff(&frozen, &have.cgroup, cx));
+    let (namespaces, _) = draft.merge(namespaces::Namespaces::diff(&want.namespaces, &have.namespaces, cx));
+    let (devices, _) = draft.merge(devices::Devices::diff(&want.devices, &have.devices, cx));
+    let cgroup = cgroup.into_iter().map(|(step, changes)| (Step::Cgroup(step), changes));
+    let namespaces = namespaces.into_iter().map(|(step, changes)| (Step::Namespaces(step), changes));
+    let devices = devices.into_iter().map(|(step, changes)| (Step::Devices(step), changes));
+    let steps = cgroup.chain(namespaces).chain(devices).map(|(step, changes)| {
+        let cause = draft.cause_of(&changes);
+        PlannedStep { step, changes, disruption: Disruption::Live, cause }
+    });
+    let mut steps: Vec<_> = steps.collect();
+    steps.sort_by_key(|planned| rank(&planned.step));
+    steps
+}
+
+/// What a new VE will have that its kind has not by itself. A start gives it all of that.
+fn describe_new(draft: &mut Draft<'_>, want: &Desired) -> Vec<usize> {
+    let known = draft.plan.changes.len();
+    let cx = draft.cx;
+    let nothing = namespaces::Observed::nothing();
+    let mut changes = namespaces::Namespaces::diff(&want.namespaces, &nothing, cx);
+    changes.fields.retain(|change| change.cause != Cause::Default);
+    (changes.live, changes.cold) = (Vec::new(), Vec::new());
+    draft.merge(changes);
+    let mut changes = devices::Devices::diff(&want.devices, &devices::Observed::nothing(), cx);
+    (changes.live, changes.cold) = (Vec::new(), Vec::new());
+    draft.merge(changes);
+    (known..draft.plan.changes.len()).collect()
 }
 
 /// Thaw, take away, narrow and widen the rules, add, freeze.
@@ -111,8 +119,8 @@ fn diff_ctid(draft: &mut Draft<'_>, want: &Desired) {
     }
 }
 
-/// Labels, annotations and the description concern nobody but the reader.
-fn diff_notes(draft: &mut Draft<'_>, want: &Desired) {
+/// Labels and annotations concern nobody but the reader.
+fn diff_metadata(draft: &mut Draft<'_>, want: &Desired) {
     let entry = draft.cx.entry;
     let nothing = BTreeMap::new();
     let maps = [
@@ -124,10 +132,26 @@ fn diff_notes(draft: &mut Draft<'_>, want: &Desired) {
             draft.change(Change::new(field, json(was), json(is), Disruption::Live));
         }
     }
-    let was = entry.and_then(|entry| entry.spec.get("description")?.as_str());
-    let is = want.description.as_deref();
-    if was != is {
-        draft.change(Change::new("spec.description", was.into(), is.into(), Disruption::Live));
+    diff_ctid(draft, want);
+}
+
+/// Fields that differ from the accepted spec and that no subsystem looks at: the description and such
+/// of a running VE, nearly everything of one that doesn't run.
+fn diff_the_rest(draft: &mut Draft<'_>, want: &Desired) {
+    let accepted = draft.cx.entry.and_then(|entry| entry.spec.as_object());
+    let (Some(was), Some(is)) = (accepted, want.spec.as_object()) else { return };
+    let looked_at = |key: &str| match draft.have.running() {
+        Some(_) => !matches!(key, "description" | "profile"),
+        None => matches!(key, "state" | "template" | "ctid"),
+    };
+    let keys: BTreeSet<_> = was.keys().chain(is.keys()).filter(|key| !looked_at(key)).collect();
+    for key in keys.into_iter().filter(|key| was.get(*key) != is.get(*key)) {
+        let field = format!("spec.{key}");
+        let within = |known: &str| known.strip_prefix(&field).is_some_and(|rest| rest.starts_with(['.', '[']));
+        if !draft.plan.changes.iter().any(|change| change.field == field || within(&change.field)) {
+            let side = |spec: &serde_json::Map<_, Value>| spec.get(key).cloned().unwrap_or_default();
+            draft.change(Change::new(field, side(was), side(is), Disruption::Live));
+        }
     }
 }
 
@@ -153,15 +177,10 @@ fn note_manifest(draft: &mut Draft<'_>, want: &Desired, source: Source) {
     }
 }
 
-/// Gives `Create` or `Accept` the changes that no other step carries out, and sees to it that a new
-/// generation shows in the plan.
+/// Gives `Create` or `Accept` the changes that no other step carries out.
 fn carry_the_rest(draft: &mut Draft<'_>, want: &Desired) {
-    if let Some(entry) = draft.cx.entry
-        && entry.digest != want.digest
-        && draft.plan.changes.is_empty()
-    {
-        let (was, is) = (entry.generation, entry.generation + 1);
-        draft.change(Change::new("metadata.generation", was.into(), is.into(), Disruption::None));
+    if draft.cx.entry.is_some_and(|entry| entry.digest != want.digest) {
+        diff_the_rest(draft, want);
     }
     let VePlan { changes, steps, gentler, action, .. } = &mut draft.plan;
     give_rest(changes, steps);
@@ -198,7 +217,7 @@ fn adopt(draft: &mut Draft<'_>, init_pid: u32, started_at: crate::units::Timesta
     }
 }
 
-fn running(draft: &mut Draft<'_>, want: &Desired, seen: Seen) {
+fn running(draft: &mut Draft<'_>, want: &Desired) {
     let Target { power, .. } = draft.plan.target;
     let stopping = draft.entry.as_deref().and_then(|entry| entry.run.as_ref()?.stopping);
     if !matches!(power, Power::Running | Power::Paused) {
@@ -211,36 +230,44 @@ fn running(draft: &mut Draft<'_>, want: &Desired, seen: Seen) {
         draft.stop(reason, Disruption::Restart, Vec::new());
         return start(draft, StartReason::Restart, Disruption::Restart, Vec::new());
     }
+    let root = diff_disk(draft, want);
+    let live = diff_live(draft, want);
     let cold = cold_changes(draft);
-    if cold.is_empty() {
-        return live(draft, seen.live);
-    }
-    let missing = infeasible(want, draft.cx.caps);
+    let missing = if cold.is_empty() { Vec::new() } else { infeasible(want, draft.cx.caps) };
     if !missing.is_empty() {
         // What cannot start again is not stopped.
         hold_infeasible(draft, missing);
-        for index in cold {
-            hold_for_restart(draft, index);
+        for index in &cold {
+            hold_for_restart(draft, *index);
         }
-        return live(draft, seen.live);
+    } else if !cold.is_empty() {
+        return restart(draft, want, root, live, cold);
     }
-    let before = draft.plan.steps.len();
-    live(draft, seen.live);
-    let gentle = draft.plan.steps.clone();
-    let live_changes: Vec<_> = draft.plan.steps.drain(before..).flat_map(|planned| planned.changes).collect();
-    let recreate = !seen.disk.is_empty();
-    let (reason, disruption) = if recreate {
-        (StopReason::Recreate, Disruption::Recreate)
+    draft.plan.steps.extend(live);
+}
+
+/// Stops and starts the VE for what it cannot take while it runs; or, if that is not allowed, does
+/// what it can take.
+fn restart(
+    draft: &mut Draft<'_>,
+    want: &Desired,
+    root: Steps<disk::Cold>,
+    live: Vec<PlannedStep>,
+    cold: Vec<usize>,
+) {
+    let by_start = live.iter().flat_map(|planned| planned.changes.clone());
+    let all = cold.iter().copied().chain(by_start).collect();
+    let steps = draft.plan.steps.iter().cloned().chain(live).collect();
+    draft.plan.gentler = Some(Gentler { update_policy: want.lifecycle.update_policy, steps });
+    let (action, reason, disruption) = if root.is_empty() {
+        (Action::Restart, StopReason::Restart, Disruption::Restart)
     } else {
-        (StopReason::Restart, Disruption::Restart)
+        (Action::Recreate, StopReason::Recreate, Disruption::Recreate)
     };
-    draft.plan.action = if recreate { Action::Recreate } else { Action::Restart };
-    draft.stop(reason, disruption, cold.clone());
-    push_disk(draft, seen.disk);
-    let all = cold.into_iter().chain(live_changes).collect();
+    draft.plan.action = action;
+    draft.stop(reason, disruption, cold);
+    push_disk(draft, root);
     start(draft, StartReason::Restart, Disruption::Restart, all);
-    let update_policy = want.lifecycle.update_policy;
-    draft.plan.gentler = Some(Gentler { update_policy, steps: gentle });
 }
 
 /// The changes that a running VE cannot take.
@@ -261,39 +288,44 @@ fn cold_changes(draft: &mut Draft<'_>) -> Vec<usize> {
     cold
 }
 
-fn live(draft: &mut Draft<'_>, steps: Vec<PlannedStep>) {
-    draft.plan.steps.extend(steps);
-}
-
-fn stopped(draft: &mut Draft<'_>, end: Option<End>, want: &Desired, seen: Seen) {
+fn stopped(draft: &mut Draft<'_>, want: &Desired) {
+    let root = diff_disk(draft, want);
     let recreate = cold_changes(draft);
     let gentle = draft.plan.steps.clone();
-    let root = draft.have.disk.root.clone();
-    let has_root = !seen.disk.is_empty() || root.is().is_some();
+    let will_have_root = !root.is_empty() || draft.have.disk.root.is().is_some();
     if !recreate.is_empty() {
         draft.plan.action = Action::Recreate;
     }
-    push_disk(draft, seen.disk);
-    let starting = draft.plan.steps.len();
-    if matches!(draft.plan.target.power, Power::Running | Power::Paused) && has_root {
-        start_if_due(draft, end, want);
+    push_disk(draft, root);
+    let before_start = draft.plan.steps.len();
+    if matches!(draft.plan.target.power, Power::Running | Power::Paused) && will_have_root {
+        start_if_due(draft, want);
     }
     if !recreate.is_empty() {
-        let steps = gentle.into_iter().chain(draft.plan.steps[starting..].iter().cloned()).collect();
+        let steps = gentle.into_iter().chain(draft.plan.steps[before_start..].iter().cloned()).collect();
         draft.plan.gentler = Some(Gentler { update_policy: want.lifecycle.update_policy, steps });
     }
 }
 
 /// Starts the VE unless its host, its back-off or another VE stands in the way.
-fn start_if_due(draft: &mut Draft<'_>, end: Option<End>, want: &Desired) {
+fn start_if_due(draft: &mut Draft<'_>, want: &Desired) {
     let entry = draft.entry.as_deref();
-    let reason = start_reason(entry, draft.plan.target);
-    let by_itself = matches!(end, Some(End::Crashed(_) | End::HaltedByOwner))
-        || matches!(reason, StartReason::Crash | StartReason::Halted);
-    let unchanged = draft.cx.entry.is_some_and(|entry| entry.digest == want.digest);
-    let cause = if by_itself && unchanged { Cause::Drift } else { Cause::Spec };
+    let spec_changed = draft.cx.entry.is_some_and(|entry| entry.digest != want.digest);
+    let reason = start_reason(entry, draft.plan.target, spec_changed);
     let wait = entry.and_then(|entry| entry.backoff).filter(|backoff| backoff.until > draft.cx.now);
+    let cause = match reason {
+        StartReason::Crash | StartReason::Halted => Cause::Drift,
+        StartReason::Spec
+        | StartReason::Operator
+        | StartReason::Restart
+        | StartReason::Reboot
+        | StartReason::Boot => Cause::Spec,
+    };
     let state = draft.change_state(cause);
+    let mut carried = vec![state];
+    if draft.plan.action == Action::Create {
+        carried.extend(describe_new(draft, want));
+    }
 
     let missing = infeasible(want, draft.cx.caps);
     if !missing.is_empty() {
@@ -301,7 +333,8 @@ fn start_if_due(draft: &mut Draft<'_>, end: Option<End>, want: &Desired) {
         return hold_infeasible(draft, missing);
     }
     if let Some(wait) = wait {
-        let why = format!("{} tries in a row went wrong; the next is at {}", wait.failures, wait.until);
+        let s = if wait.failures == 1 { "" } else { "s" };
+        let why = format!("it waits until {} after {} failure{s}", wait.until, wait.failures);
         draft.wake(wait.until);
         return defer(draft, state, HeldFor::BackOff, why);
     }
@@ -309,7 +342,7 @@ fn start_if_due(draft: &mut Draft<'_>, end: Option<End>, want: &Desired) {
     if let Some(name) = unready {
         return defer(draft, state, HeldFor::DependencyNotReady, format!("VE {name} is not Ready"));
     }
-    start(draft, reason, Disruption::Live, vec![state]);
+    start(draft, reason, Disruption::Live, carried);
 }
 
 fn start(draft: &mut Draft<'_>, reason: StartReason, disruption: Disruption, changes: Vec<usize>) {

@@ -1,7 +1,7 @@
 //! Which conditions a VE has, from its last plan and what came of it.
 
 use super::{Condition, ConditionStatus, ConditionType};
-use crate::disruption::Cause;
+use crate::disruption::{Cause, Disruption};
 use crate::ledger::{By, Entry, Standing};
 use crate::observed::Observed;
 use crate::plan::{Approved, Held, HeldFor, Power, Reason, VePlan};
@@ -59,7 +59,7 @@ pub fn conditions(inputs: &Inputs<'_>, previous: &[Condition]) -> Vec<Condition>
         reconciling(inputs),
         stalled(inputs),
         healthy(inputs.health),
-        Some(drifted(inputs.plan)),
+        Some(drifted(inputs)),
         Some(restart_required(inputs.plan)),
         inputs
             .plan
@@ -122,9 +122,16 @@ fn ready<'a>(inputs: &Inputs<'a>) -> Found<'a> {
     if plan.target.power != Power::Running {
         return not_to_run(inputs);
     }
-    let waiting = plan.held.iter().find_map(|held| Some((waits_for(held)?, held)));
-    if let Some((reason, held)) = waiting {
-        return Found::no(Ready, reason, &held.why);
+    if let Some(unreadable) = plan.unreadable.first() {
+        let message = format!("{}: {}", unreadable.what, unreadable.why);
+        return Found::unknown(Ready, "Unreadable", message);
+    }
+    let stopped_by = |held: &&Held| held.field == "spec.state";
+    if let Some(held) = plan.held.iter().find(stopped_by) {
+        return Found::no(Ready, waits_for(held).unwrap_or("HeldByPolicy"), &held.why);
+    }
+    if let (Some(why), None) = (&plan.suspended, have.running()) {
+        return Found::no(Ready, "Suspended", why);
     }
     if have.running().is_none() || inputs.in_progress {
         return Found::no(Ready, "Progressing", "it is being made as its manifest says");
@@ -162,7 +169,6 @@ fn waits_for(held: &Held) -> Option<&'static str> {
     match held.held_for {
         HeldFor::DependencyNotReady => Some("DependencyNotReady"),
         HeldFor::BackOff => Some("BackOff"),
-        HeldFor::Policy if held.field == "spec.state" => Some("HeldByPolicy"),
         HeldFor::Policy | HeldFor::RestartRequired | HeldFor::RecreateRefused | HeldFor::Infeasible => None,
     }
 }
@@ -207,11 +213,13 @@ fn healthy<'a>(health: &Health) -> Option<Found<'a>> {
     }
 }
 
-fn drifted<'a>(plan: &VePlan<Approved>) -> Found<'a> {
-    let fields: Vec<_> = plan
+/// A VE that ended by itself has not drifted.
+fn drifted<'a>(inputs: &Inputs<'a>) -> Found<'a> {
+    let fields: Vec<_> = inputs
+        .plan
         .changes
         .iter()
-        .filter(|change| change.cause == Cause::Drift)
+        .filter(|change| change.cause == Cause::Drift && inputs.have.running().is_some())
         .map(|change| change.field.as_str())
         .collect();
     if fields.is_empty() {
@@ -222,7 +230,10 @@ fn drifted<'a>(plan: &VePlan<Approved>) -> Found<'a> {
 }
 
 fn restart_required<'a>(plan: &VePlan<Approved>) -> Found<'a> {
-    let waiting = plan.held.iter().filter(|held| held.held_for == HeldFor::RestartRequired);
+    let waiting = plan.held.iter().filter(|held| {
+        held.disruption == Disruption::Restart
+            && matches!(held.held_for, HeldFor::RestartRequired | HeldFor::Policy)
+    });
     let fields: Vec<_> = waiting
         .map(|held| match &held.source {
             Some(source) => format!("{} ({source})", held.field),

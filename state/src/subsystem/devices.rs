@@ -43,6 +43,14 @@ pub struct Node {
     pub gid: u32,
 }
 
+/// As `ls` and `mknod` show it: `c 10:200 0666 0:0`.
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, major, minor, mode, uid, gid } = self;
+        write!(f, "{kind} {major}:{minor} {mode:04o} {uid}:{gid}")
+    }
+}
+
 /// The two kinds of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -51,6 +59,15 @@ pub enum DeviceKind {
     Char,
     /// A block device.
     Block,
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Char => "c",
+            Self::Block => "b",
+        })
+    }
 }
 
 /// What may be done with a device.
@@ -95,12 +112,8 @@ pub struct Rule {
 /// As the devices controller of version 1 writes it: `c 10:200 rwm`.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            DeviceKind::Char => 'c',
-            DeviceKind::Block => 'b',
-        };
         let number = |n: Option<u32>| n.map_or_else(|| "*".to_owned(), |n| n.to_string());
-        write!(f, "{kind} {}:{} {}", number(self.major), number(self.minor), self.access)
+        write!(f, "{} {}:{} {}", self.kind, number(self.major), number(self.minor), self.access)
     }
 }
 
@@ -150,6 +163,14 @@ pub struct Observed {
     pub nodes: Reading<BTreeMap<String, Node>>,
     /// Digest of the rules in force; absent when none are attached.
     pub rules_digest: Reading<String>,
+}
+
+impl Observed {
+    /// What would be seen of a VE that runs and has no device but the safe ones.
+    pub(crate) fn nothing() -> Self {
+        let rules_digest = Reading::Is(rules_digest(&BTreeSet::new()));
+        Self { nodes: Reading::Is(BTreeMap::new()), rules_digest }
+    }
 }
 
 /// Steps for a running VE.
@@ -240,6 +261,10 @@ impl Subsystem for Devices {
 
 const RULES: &str = "spec.devices.rules";
 
+fn shown(node: Option<&Node>) -> Value {
+    node.map(Node::to_string).into()
+}
+
 fn field(path: &str) -> String {
     format!("spec.devices[{path}]")
 }
@@ -253,7 +278,7 @@ fn diff_gone_nodes(
 ) {
     for path in applied.keys().filter(|path| !wanted.contains_key(*path)) {
         if let Some(node) = seen.get(path) {
-            let change = Change::new(field(path), json(node), Value::Null, Disruption::Live);
+            let change = Change::new(field(path), shown(Some(node)), Value::Null, Disruption::Live);
             let index = changes.field(change);
             changes.live.push((Live::RemoveNode { path: path.clone(), had: *node }, vec![index]));
         }
@@ -277,8 +302,9 @@ fn diff_nodes(
             continue;
         }
         let cause = if applied.get(path) == Some(node) { Cause::Drift } else { Cause::Spec };
-        let change =
-            Change::new(field(path), json(&is), json(node), Disruption::Live).because(cause).unless(missing);
+        let change = Change::new(field(path), shown(is), shown(Some(node)), Disruption::Live)
+            .because(cause)
+            .unless(missing);
         let index = changes.field(change);
         if missing.is_none() {
             steps.push((Live::AddNode { path: path.clone(), had: is.copied(), node: *node }, vec![index]));

@@ -101,6 +101,14 @@ pub enum SourceSeen {
     Dead,
 }
 
+impl Observed {
+    /// What would be seen of a VE that runs and has nothing: a new one is compared with that.
+    pub(crate) fn nothing() -> Self {
+        let none = || Reading::Is(String::new());
+        Self { hostname: none(), domainname: none(), mounts: Reading::Is(BTreeMap::new()) }
+    }
+}
+
 /// Steps for a running VE.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -273,7 +281,7 @@ fn diff_mounts(
         if wanted.contains_key(target) || !seen.contains_key(target) {
             continue;
         }
-        let change = Change::new(mount_field(target), json(had), Value::Null, Disruption::Live);
+        let change = Change::new(mount_field(target), had.shown(), Value::Null, Disruption::Live);
         let index = changes.field(change);
         changes.live.push((Live::RemoveMount { target: target.clone(), had: had.clone() }, vec![index]));
     }
@@ -290,11 +298,11 @@ fn diff_mounts(
         };
         let before = match (have, had) {
             (None, _) => Value::Null,
-            (Some(_), Some(had)) if *had != mount => json(had),
-            (Some(seen), _) => json(seen),
+            (Some(_), Some(had)) if *had != mount => had.shown(),
+            (Some(seen), _) => seen.shown(),
         };
         let missing = if mount.idmap { cx.caps.idmapped_mounts.missing() } else { None };
-        let change = Change::new(mount_field(&target), before, json(&mount), Disruption::Live)
+        let change = Change::new(mount_field(&target), before, mount.shown(), Disruption::Live)
             .because(cause)
             .unless(missing);
         let index = changes.field(change);
@@ -306,6 +314,43 @@ fn diff_mounts(
             Some(_) => Live::ReplaceMount { target, had: had.cloned(), mount },
         };
         changes.live.push((step, vec![index]));
+    }
+}
+
+/// A mount as the manifest would write it: only what is not the default.
+fn shown(source: &str, flags: MountFlags, idmap: bool) -> Value {
+    let MountFlags { read_only, nosuid, noexec, nodev } = flags;
+    let mut shown = serde_json::Map::from_iter([("source".to_owned(), Value::from(source))]);
+    for (name, is, default) in [
+        ("readOnly", read_only, false),
+        ("nosuid", nosuid, true),
+        ("noexec", noexec, false),
+        ("nodev", nodev, true),
+        ("idmap", idmap, false),
+    ] {
+        if is != default {
+            shown.insert(name.to_owned(), Value::from(is));
+        }
+    }
+    Value::Object(shown)
+}
+
+impl Mount {
+    fn shown(&self) -> Value {
+        let Self { source, flags, idmap, system: _ } = self;
+        shown(source, *flags, *idmap)
+    }
+}
+
+impl MountSeen {
+    fn shown(&self) -> Value {
+        let Self { source, flags } = self;
+        let source = match source {
+            SourceSeen::Same => "the same",
+            SourceSeen::Other => "something else",
+            SourceSeen::Dead => "something dead",
+        };
+        shown(source, *flags, false)
     }
 }
 

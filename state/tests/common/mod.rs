@@ -1,0 +1,237 @@
+//! Wishes and histories for properties: small worlds, so that they often meet.
+
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use vzd_state::capability::Capabilities;
+use vzd_state::desired::{Desired, SourceRef};
+use vzd_state::digest::SpecDigest;
+use vzd_state::ids::VeUid;
+use vzd_state::ledger::By;
+use vzd_state::plan::Wish;
+use vzd_state::policy::{Policy, authorize};
+use vzd_state::sim::Sim;
+use vzd_state::subsystem::devices::{Access, DeviceKind, Node, Rule};
+use vzd_state::subsystem::lifecycle::{
+    ColdSpec, DeletionPolicy, Exit, RestartPolicy, State, UpdatePolicy,
+};
+use vzd_state::subsystem::namespaces::{Mount, MountFlags};
+use vzd_state::subsystem::{cgroup, devices, disk, lifecycle, namespaces};
+use vzd_state::units::{Millis, Timestamp};
+
+/// What is wanted of a VE, short when a test fails.
+#[derive(Clone)]
+pub struct Wishful(pub Desired);
+
+impl std::fmt::Debug for Wishful {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.spec.to_string())
+    }
+}
+
+pub fn host() -> Sim {
+    Sim::new(Capabilities::full("boot-0"), Timestamp(1_800_000_000_000))
+}
+
+pub fn mount(source: &str, read_only: bool) -> Mount {
+    let flags = MountFlags { read_only, nosuid: true, noexec: false, nodev: true };
+    Mount { source: source.to_owned(), flags, idmap: false, system: false }
+}
+
+pub fn node(minor: u32) -> Node {
+    Node { kind: DeviceKind::Char, major: 10, minor, mode: 0o600, uid: 0, gid: 0 }
+}
+
+/// The same wish for another VE.
+pub fn at(want: &Wishful, number: usize) -> (Desired, VeUid) {
+    let name = format!("ve{number}").parse().unwrap();
+    (Desired { name, ..want.0.clone() }, VeUid::from_bits(number as u128 + 100))
+}
+
+fn finish(mut want: Desired) -> Wishful {
+    let Desired { lifecycle, disk, namespaces, devices, .. } = &want;
+    want.spec = serde_json::json!([lifecycle, disk, namespaces, devices]);
+    want.digest = SpecDigest::of(&want.spec);
+    Wishful(want)
+}
+
+fn lifecycle() -> impl Strategy<Value = lifecycle::Desired> {
+    let state = prop_oneof![
+        6 => Just(State::Running), 1 => Just(State::Stopped), 1 => Just(State::Paused), 1 => Just(State::Absent),
+    ];
+    let restart = select(vec![RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never]);
+    let update = select(vec![UpdatePolicy::Live, UpdatePolicy::Restart]);
+    let deletion =
+        select(vec![DeletionPolicy::Quarantine, DeletionPolicy::Retain, DeletionPolicy::Destroy]);
+    let init = select(vec!["/sbin/init", "/bin/init"]);
+    (state, restart, update, deletion, init, any::<bool>(), any::<bool>()).prop_map(
+        |(state, restart_policy, update_policy, deletion_policy, init, nesting, on_boot)| {
+            lifecycle::Desired {
+                state,
+                restart_policy,
+                update_policy,
+                deletion_policy,
+                on_boot,
+                cold: ColdSpec { init: vec![init.to_owned()], nesting, ..ColdSpec::default() },
+                ..lifecycle::Desired::default()
+            }
+        },
+    )
+}
+
+fn mounts() -> impl Strategy<Value = BTreeMap<String, Mount>> {
+    let targets = subsequence(vec!["/a", "/b", "/c"], 0..=3);
+    (targets, select(vec!["/srv/x", "/srv/y"]), any::<bool>()).prop_map(|(targets, source, read_only)| {
+        targets.into_iter().map(|target| (target.to_owned(), mount(source, read_only))).collect()
+    })
+}
+
+fn wanted_devices() -> impl Strategy<Value = devices::Desired> {
+    let minors = subsequence(vec![200u32, 229], 0..=2);
+    (minors, any::<bool>()).prop_map(|(minors, mknod)| {
+        let access = Access { read: true, write: true, mknod };
+        let rule = |minor| Rule { kind: DeviceKind::Char, major: Some(10), minor: Some(minor), access };
+        devices::Desired {
+            nodes: minors.iter().map(|minor| (format!("/dev/n{minor}"), node(*minor))).collect(),
+            rules: minors.iter().map(|minor| rule(*minor)).collect::<BTreeSet<_>>(),
+        }
+    })
+}
+
+/// Any wish for the VE `ve`.
+pub fn wishful() -> impl Strategy<Value = Wishful> {
+    let names = (select(vec!["one", "two"]), select(vec!["", "lan"]));
+    let template = select(vec!["debian-12", "debian-13"]);
+    (lifecycle(), names, mounts(), wanted_devices(), template).prop_map(
+        |(lifecycle, (hostname, domainname), mounts, devices, template)| {
+            finish(Desired {
+                name: "ve".parse().unwrap(),
+                ctid: None,
+                source: SourceRef::default(),
+                labels: BTreeMap::new(),
+                annotations: BTreeMap::new(),
+                description: None,
+                spec: serde_json::Value::Null,
+                digest: SpecDigest::default(),
+                fields: BTreeMap::new(),
+                cgroup: cgroup::Desired { frozen: lifecycle.state == State::Paused },
+                disk: disk::Desired {
+                    template: template.to_owned(),
+                    inherited: false,
+                    may_destroy: lifecycle.deletion_policy == DeletionPolicy::Destroy,
+                },
+                lifecycle,
+                namespaces: namespaces::Desired {
+                    hostname: hostname.to_owned(),
+                    domainname: domainname.to_owned(),
+                    mounts,
+                    id_range: None,
+                },
+                devices,
+            })
+        },
+    )
+}
+
+/// Something that happens to the VE or its host.
+#[derive(Debug, Clone)]
+enum Happening {
+    /// Its manifest says this; so many steps of the plan are done.
+    Manifest(Wishful, usize),
+    /// Its manifest is gone; so many steps of the plan are done.
+    Gone(usize),
+    Ends(Exit),
+    HostReboots,
+    Renamed,
+    Unmounted,
+    Remounted,
+    NodeGone,
+    RulesLoosened,
+    Frozen,
+    Operator(State),
+    TimePasses(u64),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let exit = select(vec![Exit::Halted, Exit::Rebooted, Exit::Exited(1), Exit::Killed(9), Exit::Unknown]);
+    prop_oneof![
+        6 => (wishful(), 0usize..12).prop_map(|(want, steps)| Happening::Manifest(want, steps)),
+        1 => (0usize..6).prop_map(Happening::Gone),
+        2 => exit.prop_map(Happening::Ends),
+        1 => Just(Happening::HostReboots),
+        1 => Just(Happening::Renamed),
+        1 => Just(Happening::Unmounted),
+        1 => Just(Happening::Remounted),
+        1 => Just(Happening::NodeGone),
+        1 => Just(Happening::RulesLoosened),
+        1 => Just(Happening::Frozen),
+        1 => select(vec![State::Running, State::Stopped, State::Paused]).prop_map(Happening::Operator),
+        1 => (0u64..100_000).prop_map(Happening::TimePasses),
+    ]
+}
+
+/// A host on which a VE has lived through something, and the last wish for it.
+pub fn histories() -> impl Strategy<Value = (Sim, Wishful)> {
+    (wishful(), proptest::collection::vec(happening(), 0..8)).prop_map(|(first, happenings)| {
+        let mut sim = host();
+        let mut last = first;
+        for (i, happening) in happenings.into_iter().enumerate() {
+            happen(&mut sim, &mut last, happening, i);
+        }
+        (sim, last)
+    })
+}
+
+fn happen(sim: &mut Sim, last: &mut Wishful, happening: Happening, number: usize) {
+    let uid = VeUid::from_bits(7);
+    match happening {
+        Happening::Manifest(want, steps) => {
+            let plan = sim.plan(&uid, &want.0.name, Wish::Want(&want.0));
+            for planned in authorize(plan, &Policy::default()).steps.iter().take(steps) {
+                sim.step(&uid, &planned.step, Some(&want.0)).unwrap();
+            }
+            *last = want;
+        }
+        Happening::Gone(steps) => {
+            let plan = sim.plan(&uid, &last.0.name, Wish::Gone);
+            for planned in authorize(plan, &Policy::default()).steps.iter().take(steps) {
+                sim.step(&uid, &planned.step, None).unwrap();
+            }
+        }
+        Happening::Ends(exit) => sim.end(&uid, exit),
+        Happening::HostReboots => sim.reboot(&format!("boot-{}", number + 1)),
+        Happening::Operator(state) => {
+            let now = sim.now;
+            if let Some(entry) = sim.ledger.get_mut(&uid) {
+                entry.override_state(state, By::Operator, now);
+            }
+        }
+        Happening::TimePasses(seconds) => sim.wait(Millis::from_secs(seconds)),
+        Happening::Renamed
+        | Happening::Unmounted
+        | Happening::Remounted
+        | Happening::NodeGone
+        | Happening::RulesLoosened
+        | Happening::Frozen => {
+            let Some(run) = sim.ve(&uid).run.as_mut() else { return };
+            match happening {
+                Happening::Renamed => run.hostname = "renamed".to_owned(),
+                Happening::Unmounted => drop(run.mounts.pop_first()),
+                Happening::Remounted => {
+                    if let Some(mut first) = run.mounts.first_entry() {
+                        first.get_mut().source = "/elsewhere".to_owned();
+                    }
+                }
+                Happening::NodeGone => drop(run.nodes.pop_first()),
+                Happening::RulesLoosened => {
+                    let access = Access::ALL;
+                    run.rules.insert(Rule { kind: DeviceKind::Block, major: None, minor: None, access });
+                }
+                _ => run.frozen = !run.frozen,
+            }
+        }
+    }
+}
