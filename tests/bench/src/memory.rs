@@ -1,7 +1,11 @@
-//! Memory in use on the whole host, and of one process. Must not drop caches or otherwise change what it measures.
+//! Memory in use: on the whole host, charged to our cgroup, and of one process.
+//!
+//! Must not drop caches or otherwise change what it measures.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::place::Place;
 use crate::result::{Context, Result};
 
 /// Kilobytes that nobody else could have: neither free nor cache of files. Kernel memory is in it.
@@ -16,7 +20,7 @@ fn used_now() -> Result<f64> {
     Ok(field("MemTotal")? - field("MemFree")? - field("Buffers")? - field("Cached")? + field("Shmem")?)
 }
 
-/// The same, once it has stopped moving: the least of some readings, since what disturbs takes memory for a while.
+/// The same over a second: the least of some readings, since what disturbs takes memory for a while.
 pub(crate) fn used() -> Result<f64> {
     let mut least = f64::INFINITY;
     for _ in 0..10 {
@@ -24,6 +28,45 @@ pub(crate) fn used() -> Result<f64> {
         least = least.min(used_now()?);
     }
     Ok(least)
+}
+
+/// Waits until it has stopped falling: namespaces are taken apart long after their last process has ended.
+pub(crate) fn settle() -> Result<()> {
+    let mut last = used()?;
+    for _ in 0..15 {
+        let now = used()?;
+        if last - now < 256.0 {
+            return Ok(());
+        }
+        last = now;
+    }
+    Ok(())
+}
+
+/// Our cgroup's account: less than the host's (some of a namespace is charged to nobody), but undisturbed by others.
+pub(crate) struct Account {
+    directory: PathBuf,
+}
+
+impl Account {
+    pub(crate) fn of(place: &Place) -> Account {
+        let version_1 = Path::new("/sys/fs/cgroup/memory");
+        let top = if version_1.is_dir() { version_1 } else { Path::new("/sys/fs/cgroup") };
+        Account { directory: top.join(&place.cgroup) }
+    }
+
+    /// Kilobytes charged, cache of files left out; none where the kernel has no such controller.
+    pub(crate) fn charged(&self) -> Option<f64> {
+        let read = |name: &str| std::fs::read_to_string(self.directory.join(name)).ok();
+        let stat = read("memory.stat")?;
+        let field =
+            |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        let (all, cache, shared) = match read("memory.usage_in_bytes") {
+            Some(all) => (all, field("total_cache ")?, field("total_shmem ")?),
+            None => (read("memory.current")?, field("file ")?, field("shmem ")?),
+        };
+        Some((all.trim().parse::<f64>().ok()? - cache + shared) / 1024.0)
+    }
 }
 
 /// Resident kilobytes of a process.

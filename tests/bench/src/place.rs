@@ -47,7 +47,19 @@ impl Place {
         for hierarchy in hierarchies() {
             cgroup(&hierarchy, &place.cgroup)?;
         }
+        place.join_account()?;
         Ok(place)
+    }
+
+    /// What this process starts is charged to our cgroup, not to the shell's: starters make much of what containers keep.
+    fn join_account(&self) -> Result<()> {
+        let memory = Path::new("/sys/fs/cgroup/memory");
+        if !memory.is_dir() {
+            return Ok(());
+        }
+        let own = memory.join(&self.cgroup).join("bench");
+        fs::create_dir_all(&own).context(own.display())?;
+        fs::write(own.join("cgroup.procs"), std::process::id().to_string()).context(own.display())
     }
 
     /// A new directory in it that others may pass through.

@@ -1,75 +1,128 @@
 //! Memory of the host for each idle container beyond its own processes.
 //!
-//! What the same number of bare payloads takes is taken off. The machine has to be otherwise idle: it is the whole
-//! host's memory that is looked at, since much of what a container costs is charged to nobody.
+//! What the same number of bare payloads takes is taken off. It is the whole host's memory that is looked at, since
+//! some of what a container costs is charged to nobody; so the machine has to be otherwise idle, and the table says how
+//! far it was. What is charged to our cgroup is given beside it.
 
 use std::process::{Child, Command, Stdio};
 
 use super::goal;
+use crate::memory::{Account, settle, used};
 use crate::options::Options;
 use crate::peers::{self, Peer};
 use crate::place::{PAYLOAD, Place};
 use crate::result::{Context, Result};
 use crate::stats::median;
+use crate::sys;
 use crate::table::{Table, number};
-use crate::{memory, sys};
+
+/// Megabytes a container.
+#[derive(Default)]
+struct Series {
+    host: Vec<f64>,
+    charged: Vec<f64>,
+}
+
+impl Series {
+    fn add(&mut self, growth: Growth, count: usize) {
+        let scale = u32::try_from(count).map_or(f64::NAN, f64::from) * 1024.0;
+        self.host.push(growth.host / scale);
+        self.charged.push(growth.charged / scale);
+    }
+}
+
+struct Growth {
+    host: f64,
+    charged: f64,
+}
 
 pub(super) fn run(place: &Place, options: &Options) -> Result<Vec<Table>> {
+    let account = Account::of(place);
     let mut peers = peers::all(place, options, "memory")?;
-    let mut series: Vec<Vec<f64>> = peers.iter().map(|_| Vec::new()).collect();
-    let mut bare = Vec::new();
+    let mut series: Vec<Series> = peers.iter().map(|_| Series::default()).collect();
+    let (mut bare, mut nothing) = (Series::default(), Series::default());
     let rounds = (options.rounds / 5).max(3);
     let count = (options.count / 2).max(1);
-    let each = u32::try_from(count).map_or(f64::NAN, f64::from);
     // The first round grows what stays: slabs, cgroup records, the controller's own tables.
     for round in 0..=rounds {
-        let alone = payloads(place, count)? / each;
+        let idle = growth(&account, || Ok(()))?;
+        let alone = payloads(place, &account, count)?;
         if round > 0 {
-            bare.push(alone);
+            nothing.add(idle, count);
+            bare.add(alone, count);
         }
         for (peer, series) in peers.iter_mut().zip(&mut series) {
-            let grown = containers(peer.as_mut(), round, count)? / each;
+            let grown = containers(peer.as_mut(), &account, round, count)?;
             if round > 0 {
-                series.push(grown);
+                series.add(grown, count);
             }
         }
     }
-    let title = format!("Memory of the host for each of {count} idle containers, {rounds} rounds, medians");
-    let mut table = Table::new(title, &["", "MB with payload", "MB", "÷ crun"]);
-    let alone = median(&bare);
-    let net = |series: &[f64]| (median(series) - alone) / 1024.0;
+    let title = format!(
+        "Memory of the host for each of {count} idle containers, {rounds} rounds, medians, payload taken off"
+    );
+    let mut table = Table::new(title, &["", "MB", "÷ crun", "charged MB", "÷ crun"]);
+    let net = |series: &Series| {
+        [median(&series.host) - median(&bare.host), median(&series.charged) - median(&bare.charged)]
+    };
     let base = peers.iter().position(|peer| peer.name() == "crun").map(|place| net(&series[place]));
-    table.row(vec!["bare payload".to_owned(), number(alone / 1024.0), String::new(), String::new()]);
     for (peer, series) in peers.iter().zip(&series) {
-        let own = net(series);
-        let ratio = base.map_or(f64::NAN, |base| own / base);
-        let numbers = [median(series) / 1024.0, own, ratio].map(number);
+        let [host, charged] = net(series);
+        let [host_ratio, charged_ratio] =
+            base.map_or([f64::NAN; 2], |base| [host / base[0], charged / base[1]]);
+        let numbers = [host, host_ratio, charged, charged_ratio].map(number);
         table.row(std::iter::once(peer.name().to_owned()).chain(numbers).collect());
         if let ("vzd", Some(base)) = (peer.name(), base) {
-            table.note(goal("vzd's MB", own, base));
+            table.note(goal("vzd's MB (crun's)", host, base[0]));
         }
+    }
+    let [host, charged] = [&bare.host, &bare.charged].map(|series| number(median(series)));
+    table.note(format!("a bare payload takes {host} MB, of it charged {charged}"));
+    let noise = median(&nothing.host.iter().map(|drift| drift.abs()).collect::<Vec<_>>());
+    table.note(format!(
+        "the host's memory moved by {} MB a container's worth while nothing was done",
+        number(noise)
+    ));
+    if noise > 0.02 {
+        table.note("the machine was not idle: of these, only what is charged can be trusted");
     }
     Ok(vec![table])
 }
 
-fn containers(peer: &mut dyn Peer, round: usize, count: usize) -> Result<f64> {
-    let first = 10_000 * (round + 1);
-    let before = memory::used()?;
-    let (runs, _) = peer.start_many(first..first + count)?;
-    let after = memory::used()?;
-    peer.stop_many(runs)?;
-    sys::reap(None);
-    Ok(after - before)
+fn growth(account: &Account, work: impl FnOnce() -> Result<()>) -> Result<Growth> {
+    let (host, charged) = (used()?, account.charged());
+    work()?;
+    let grown = account.charged().zip(charged).map_or(f64::NAN, |(after, before)| after - before);
+    Ok(Growth { host: used()? - host, charged: grown })
 }
 
-fn payloads(place: &Place, count: usize) -> Result<f64> {
+fn containers(peer: &mut dyn Peer, account: &Account, round: usize, count: usize) -> Result<Growth> {
+    let first = 10_000 * (round + 1);
+    let mut runs = Vec::new();
+    let grown = growth(account, || {
+        runs = peer.start_many(first..first + count)?.0;
+        // What starters and monitors need only for a moment isn't the idle container's.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        Ok(())
+    })?;
+    peer.stop_many(runs)?;
+    sys::reap(None);
+    settle()?;
+    Ok(grown)
+}
+
+fn payloads(place: &Place, account: &Account, count: usize) -> Result<Growth> {
     let program = place.template.join(PAYLOAD.trim_start_matches('/'));
-    let before = memory::used()?;
-    let start = |_| Command::new(&program).stdin(Stdio::null()).spawn().context(program.display());
-    let children: Vec<Child> = (0..count).map(start).collect::<Result<_>>()?;
-    let after = memory::used()?;
+    let mut children: Vec<Child> = Vec::new();
+    let grown = growth(account, || {
+        for _ in 0..count {
+            children.push(Command::new(&program).stdin(Stdio::null()).spawn().context(program.display())?);
+        }
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        Ok(())
+    })?;
     for mut child in children {
         child.kill().and_then(|()| child.wait()).context("a payload")?;
     }
-    Ok(after - before)
+    Ok(grown)
 }
