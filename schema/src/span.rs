@@ -1,11 +1,11 @@
 //! Where a text stands: file, line and column. Knows nothing of what stands there.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
 /// A place in a file, counted as editors count: from 1, columns in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position {
     /// The line.
     pub line: u32,
@@ -19,7 +19,7 @@ impl Position {
 }
 
 /// A stretch of a file, from `start` up to but not including `end`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Span {
     /// The file, as the caller named it. Shared by all spans of the file.
     pub file: Arc<str>,
