@@ -169,7 +169,7 @@ impl Sim {
             let expected = wanted.get(target).or_else(|| applied?.mounts.get(target));
             let same = expected.is_some_and(|expected| expected.source == mount.source);
             let source = if same { SourceSeen::Same } else { SourceSeen::Other };
-            (target.clone(), MountSeen { source, flags: mount.flags })
+            (target.clone(), MountSeen { source, flags: mount.flags, idmapped: mount.idmap })
         };
         mounts.iter().map(seen).collect()
     }

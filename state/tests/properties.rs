@@ -92,11 +92,14 @@ proptest! {
     }
 
     #[test]
-    fn a_second_run_of_live_steps_changes_nothing((mut sim, _) in histories(), want in wishful()) {
+    fn a_second_run_of_live_steps_changes_nothing((mut sim, last) in histories(), want in wishful()) {
+        settle(&mut sim, &last)?;
         let plan = plan(&sim, &want);
         let cold = |step: &Step| matches!(step, Step::Lifecycle(_) | Step::Disk(_));
         let live = plan.steps.iter().map(|planned| &planned.step).filter(|step| !cold(step));
-        prop_assume!(plan.steps.iter().all(|planned| planned.step.only_notes() || !cold(&planned.step)));
+        if plan.steps.iter().any(|planned| !planned.step.only_notes() && cold(&planned.step)) {
+            return Ok(());
+        }
         let live: Vec<_> = live.collect();
         for planned in &plan.steps {
             prop_assert!(sim.step(&uid(), &planned.step, Some(&want.0)).is_ok());
@@ -108,14 +111,16 @@ proptest! {
 
     #[test]
     fn undo_of_any_prefix_restores_the_start(
-        (mut sim, _) in histories(), want in wishful(), done in 0usize..8,
+        (mut sim, last) in histories(), want in wishful(), done in 0usize..8,
     ) {
+        settle(&mut sim, &last)?;
         let plan = plan(&sim, &want);
         let live: Vec<_> = plan.steps.iter().map(|planned| planned.step.clone())
             .filter(|step| matches!(step, Step::Cgroup(_) | Step::Namespaces(_) | Step::Devices(_)))
             .take(done).collect();
-        prop_assume!(plan.disruption() <= Disruption::Live && sim.ve(&uid()).run.is_some());
-        prop_assume!(live.iter().all(|step| vzd_state::undo::inverse(step).is_some()));
+        if plan.disruption() > Disruption::Live || sim.ve(&uid()).run.is_none() {
+            return Ok(());
+        }
         let before = sim.ve(&uid()).clone();
         for step in &live {
             prop_assert!(sim.apply(&uid(), step, Some(&want.0)).is_ok());

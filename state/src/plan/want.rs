@@ -147,7 +147,8 @@ fn diff_the_rest(draft: &mut Draft<'_>, want: &Desired) {
     let keys: BTreeSet<_> = was.keys().chain(is.keys()).filter(|key| !looked_at(key)).collect();
     for key in keys.into_iter().filter(|key| was.get(*key) != is.get(*key)) {
         let field = format!("spec.{key}");
-        let within = |known: &str| known.strip_prefix(&field).is_some_and(|rest| rest.starts_with(['.', '[']));
+        let within =
+            |known: &str| known.strip_prefix(&field).is_some_and(|rest| rest.starts_with(['.', '[']));
         if !draft.plan.changes.iter().any(|change| change.field == field || within(&change.field)) {
             let side = |spec: &serde_json::Map<_, Value>| spec.get(key).cloned().unwrap_or_default();
             draft.change(Change::new(field, side(was), side(is), Disruption::Live));

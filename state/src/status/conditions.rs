@@ -232,6 +232,7 @@ fn drifted<'a>(inputs: &Inputs<'a>) -> Found<'a> {
 fn restart_required<'a>(plan: &VePlan<Approved>) -> Found<'a> {
     let waiting = plan.held.iter().filter(|held| {
         held.disruption == Disruption::Restart
+            && held.field != "spec.state"
             && matches!(held.held_for, HeldFor::RestartRequired | HeldFor::Policy)
     });
     let fields: Vec<_> = waiting

@@ -87,6 +87,8 @@ pub struct MountSeen {
     pub source: SourceSeen,
     /// How it is mounted.
     pub flags: MountFlags,
+    /// Files show with the VE's ids (`idmapped` in mountinfo).
+    pub idmapped: bool,
 }
 
 /// What a mount shows.
@@ -344,20 +346,20 @@ impl Mount {
 
 impl MountSeen {
     fn shown(&self) -> Value {
-        let Self { source, flags } = self;
+        let Self { source, flags, idmapped } = self;
         let source = match source {
             SourceSeen::Same => "the same",
             SourceSeen::Other => "something else",
             SourceSeen::Dead => "something dead",
         };
-        shown(source, *flags, false)
+        shown(source, *flags, *idmapped)
     }
 }
 
 /// Whether what is seen is what is wanted. Flags of a system view are the kernel's business.
 fn shows(want: &Mount, have: &MountSeen) -> bool {
-    let MountSeen { source, flags } = have;
-    *source == SourceSeen::Same && (want.system || *flags == want.flags)
+    let MountSeen { source, flags, idmapped } = have;
+    *source == SourceSeen::Same && (want.system || *flags == want.flags && *idmapped == want.idmap)
 }
 
 /// Ids are in every file of the disk: another range means another VE.

@@ -15,9 +15,7 @@ use vzd_state::plan::Wish;
 use vzd_state::policy::{Policy, authorize};
 use vzd_state::sim::Sim;
 use vzd_state::subsystem::devices::{Access, DeviceKind, Node, Rule};
-use vzd_state::subsystem::lifecycle::{
-    ColdSpec, DeletionPolicy, Exit, RestartPolicy, State, UpdatePolicy,
-};
+use vzd_state::subsystem::lifecycle::{ColdSpec, DeletionPolicy, Exit, RestartPolicy, State, UpdatePolicy};
 use vzd_state::subsystem::namespaces::{Mount, MountFlags};
 use vzd_state::subsystem::{cgroup, devices, disk, lifecycle, namespaces};
 use vzd_state::units::{Millis, Timestamp};
@@ -64,8 +62,7 @@ fn lifecycle() -> impl Strategy<Value = lifecycle::Desired> {
     ];
     let restart = select(vec![RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never]);
     let update = select(vec![UpdatePolicy::Live, UpdatePolicy::Restart]);
-    let deletion =
-        select(vec![DeletionPolicy::Quarantine, DeletionPolicy::Retain, DeletionPolicy::Destroy]);
+    let deletion = select(vec![DeletionPolicy::Quarantine, DeletionPolicy::Retain, DeletionPolicy::Destroy]);
     let init = select(vec!["/sbin/init", "/bin/init"]);
     (state, restart, update, deletion, init, any::<bool>(), any::<bool>()).prop_map(
         |(state, restart_policy, update_policy, deletion_policy, init, nesting, on_boot)| {
@@ -84,9 +81,14 @@ fn lifecycle() -> impl Strategy<Value = lifecycle::Desired> {
 
 fn mounts() -> impl Strategy<Value = BTreeMap<String, Mount>> {
     let targets = subsequence(vec!["/a", "/b", "/c"], 0..=3);
-    (targets, select(vec!["/srv/x", "/srv/y"]), any::<bool>()).prop_map(|(targets, source, read_only)| {
-        targets.into_iter().map(|target| (target.to_owned(), mount(source, read_only))).collect()
-    })
+    (targets, select(vec!["/srv/x", "/srv/y"]), any::<bool>(), any::<bool>()).prop_map(
+        |(targets, source, read_only, idmap)| {
+            targets
+                .into_iter()
+                .map(|target| (target.to_owned(), Mount { idmap, ..mount(source, read_only) }))
+                .collect()
+        },
+    )
 }
 
 fn wanted_devices() -> impl Strategy<Value = devices::Desired> {
@@ -233,5 +235,27 @@ fn happen(sim: &mut Sim, last: &mut Wishful, happening: Happening, number: usize
                 _ => run.frozen = !run.frozen,
             }
         }
+    }
+}
+
+/// Lowers the VE `ve` of some manifests.
+pub fn manifest(text: &str) -> Desired {
+    let parsed = vzd_schema::parse("ve.yaml", text.as_bytes());
+    assert!(parsed.diagnostics.is_empty(), "{text}\n{:?}", parsed.diagnostics);
+    let set = vzd_schema::Set::new(&parsed.documents);
+    let document = parsed.documents.iter().find(|document| document.ve().is_some()).unwrap();
+    let find_device = |path: &str| (path == "/dev/ttyS0").then_some((DeviceKind::Char, 4, 64));
+    vzd_state::lower::lower(document, &set.resolve(document).unwrap(), &find_device).unwrap()
+}
+
+/// The VE `ve` with this spec, in YAML's flow style.
+pub fn spec(spec: &str) -> Desired {
+    manifest(&format!("apiVersion: vzd/v1\nkind: VE\nmetadata: {{name: ve}}\nspec: {{{spec}}}\n"))
+}
+
+/// Does all that is planned for a wish, at once.
+pub fn apply(sim: &mut Sim, uid: &VeUid, want: &Desired) {
+    for planned in authorize(sim.plan(uid, &want.name, Wish::Want(want)), &Policy::default()).steps {
+        sim.step(uid, &planned.step, Some(want)).unwrap();
     }
 }

@@ -1,0 +1,14 @@
+//! Tables of cases, by subject.
+
+#[path = "common/mod.rs"]
+mod common;
+#[path = "tables/ledger.rs"]
+mod ledger;
+#[path = "tables/output.rs"]
+mod output;
+#[path = "tables/policy.rs"]
+mod policy;
+#[path = "tables/status.rs"]
+mod status;
+#[path = "tables/update_class.rs"]
+mod update_class;

@@ -1,0 +1,189 @@
+//! The class that the schema says a change of a field has is the one that the planner finds.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use vzd_schema::{UpdateClass, update_class};
+use vzd_state::disruption::Disruption;
+use vzd_state::ids::VeUid;
+use vzd_state::plan::Wish;
+
+use crate::common::{apply, host, manifest};
+
+const PAST: &str = "2020-01-01T00:00:00Z";
+
+/// A field, a spec, and the spec with nothing changed but that field.
+fn cases() -> Vec<(&'static str, String, String)> {
+    let plain = "template: debian-12".to_owned();
+    let with = |more: &str| format!("template: debian-12, {more}");
+    let set = |field: &'static str, value: &str| {
+        let name = field.strip_prefix("spec.").unwrap();
+        (field, plain.clone(), with(&format!("{name}: {value}")))
+    };
+    let swap = |field, was: &str, is: &str| (field, with(was), with(is));
+    let mount = |field, more: &str| {
+        let item = "source: /a, target: /b";
+        swap(field, &format!("mounts: [{{{item}}}]"), &format!("mounts: [{{{item}, {more}}}]"))
+    };
+    let device = |field, more: &str| {
+        let item = "path: /dev/x, type: char, device: '10:1'";
+        swap(field, &format!("devices: [{{{item}}}]"), &format!("devices: [{{{item}, {more}}}]"))
+    };
+    let health =
+        |field, more: &str| swap(field, "health: {exec: [/a]}", &format!("health: {{exec: [/a], {more}}}"));
+    let security = |field, more: &str| (field, plain.clone(), with(&format!("security: {{{more}}}")));
+    vec![
+        swap("spec.ctid", "ctid: 200", "ctid: 201"),
+        set("spec.profile", "basic"),
+        set("spec.state", "paused"),
+        set("spec.description", "words"),
+        set("spec.onBoot", "false"),
+        set("spec.bootOrder", "7"),
+        set("spec.stopTimeout", "7s"),
+        set("spec.startTimeout", "7s"),
+        set("spec.restartPolicy", "Never"),
+        set("spec.updatePolicy", "Restart"),
+        set("spec.deletionPolicy", "Retain"),
+        set("spec.quarantineTTL", "1d"),
+        ("spec.template", plain.clone(), "template: debian-13".to_owned()),
+        set("spec.init", "[/bin/init]"),
+        set("spec.hostname", "other"),
+        set("spec.domainname", "lan"),
+        swap(
+            "spec.devices[].path",
+            "devices: [{path: /dev/x, type: char, device: '10:1'}]",
+            "devices: [{path: /dev/y, type: char, device: '10:1'}]",
+        ),
+        swap(
+            "spec.devices[].type",
+            "devices: [{path: /dev/x, type: char, device: '10:1'}]",
+            "devices: [{path: /dev/x, type: block, device: '10:1'}]",
+        ),
+        swap(
+            "spec.devices[].device",
+            "devices: [{path: /dev/x, type: char, device: '10:1'}]",
+            "devices: [{path: /dev/x, type: char, device: '10:2'}]",
+        ),
+        device("spec.devices[].permissions", "permissions: r"),
+        device("spec.devices[].mode", "mode: '0640'"),
+        device("spec.devices[].uid", "uid: 5"),
+        device("spec.devices[].gid", "gid: 5"),
+        swap(
+            "spec.mounts[].source",
+            "mounts: [{source: /a, target: /b}]",
+            "mounts: [{source: /c, target: /b}]",
+        ),
+        swap(
+            "spec.mounts[].target",
+            "mounts: [{source: /a, target: /b}]",
+            "mounts: [{source: /a, target: /c}]",
+        ),
+        mount("spec.mounts[].readOnly", "readOnly: true"),
+        mount("spec.mounts[].nosuid", "nosuid: false"),
+        mount("spec.mounts[].noexec", "noexec: true"),
+        mount("spec.mounts[].nodev", "nodev: false"),
+        mount("spec.mounts[].idmap", "idmap: true"),
+        security("spec.security.capabilities.add", "capabilities: {add: [SYS_TIME]}"),
+        security("spec.security.capabilities.drop", "capabilities: {drop: [NET_RAW]}"),
+        security("spec.security.features.fuse", "features: {fuse: true}"),
+        security("spec.security.features.nesting", "features: {nesting: true}"),
+        security("spec.security.features.tun", "features: {tun: true}"),
+        security("spec.security.seccomp", "seccomp: /etc/seccomp.json"),
+        swap(
+            "spec.security.userNamespace.start",
+            "security: {userNamespace: {start: 2000000000}}",
+            "security: {userNamespace: {start: 2000100000}}",
+        ),
+        swap(
+            "spec.security.userNamespace.size",
+            "security: {userNamespace: {start: 2000000000}}",
+            "security: {userNamespace: {start: 2000000000, size: 131072}}",
+        ),
+        swap("spec.health.exec", "health: {exec: [/a]}", "health: {exec: [/b]}"),
+        health("spec.health.interval", "interval: 7s"),
+        health("spec.health.timeout", "timeout: 7s"),
+        health("spec.health.initialDelay", "initialDelay: 7s"),
+        health("spec.health.successThreshold", "successThreshold: 7"),
+        health("spec.health.failureThreshold", "failureThreshold: 7"),
+        set("spec.dependsOn", "[db]"),
+        swap(
+            "spec.suspendReconcile.reason",
+            &format!("suspendReconcile: {{reason: a, until: '{PAST}'}}"),
+            &format!("suspendReconcile: {{reason: b, until: '{PAST}'}}"),
+        ),
+        swap(
+            "spec.suspendReconcile.until",
+            &format!("suspendReconcile: {{reason: a, until: '{PAST}'}}"),
+            "suspendReconcile: {reason: a, until: '2021-01-01T00:00:00Z'}",
+        ),
+    ]
+}
+
+fn document(spec: &str) -> String {
+    format!(
+        "apiVersion: vzd/v1\nkind: Profile\nmetadata: {{name: basic}}\n---\n\
+         apiVersion: vzd/v1\nkind: VE\nmetadata: {{name: ve}}\nspec: {{{spec}}}\n"
+    )
+}
+
+#[test]
+fn each_field_is_as_disruptive_as_the_schema_says() {
+    for (field, was, is) in cases() {
+        let class = match update_class(field) {
+            Some(UpdateClass::Live) => Disruption::Live,
+            Some(UpdateClass::Reattach) => Disruption::Reattach,
+            Some(UpdateClass::Restart) => Disruption::Restart,
+            Some(UpdateClass::Recreate) => Disruption::Recreate,
+            None => panic!("{field} has no class"),
+        };
+        let (mut sim, uid) = (host(), VeUid::from_bits(1));
+        apply(&mut sim, &uid, &manifest(&document(&was)));
+        let want = manifest(&document(&is));
+        let plan = sim.plan(&uid, &want.name, Wish::Want(&want));
+        let found = plan.changes.iter().map(|change| change.disruption).max();
+        assert_eq!(found, Some(class), "{field}:\n{plan}");
+    }
+}
+
+#[test]
+fn no_field_that_is_carried_out_is_left_out() {
+    let schema = vzd_schema::json_schema();
+    let mut fields = BTreeSet::new();
+    leaves(&schema, &schema["$defs"]["Ve"]["properties"]["spec"], "spec", &mut fields);
+    let tested: BTreeSet<_> = cases().into_iter().map(|(field, ..)| field.to_owned()).collect();
+    assert_eq!(fields.symmetric_difference(&tested).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+/// The fields that hold a value, not other fields, and that are carried out.
+fn leaves(schema: &Value, field: &Value, path: &str, found: &mut BTreeSet<String>) {
+    if field.get("x-vzd-carried-out") == Some(&Value::Bool(false)) {
+        return;
+    }
+    let (inner, list) = resolve(schema, field);
+    match inner.get("properties").and_then(Value::as_object) {
+        Some(properties) => {
+            let list = if list { "[]" } else { "" };
+            for (name, field) in properties {
+                leaves(schema, field, &format!("{path}{list}.{name}"), found);
+            }
+        }
+        None => drop(found.insert(path.to_owned())),
+    }
+}
+
+/// What a field's type is, and whether the field is a list of it.
+fn resolve<'s>(schema: &'s Value, field: &'s Value) -> (&'s Value, bool) {
+    if let Some(reference) = field.get("$ref").and_then(Value::as_str) {
+        return resolve(schema, schema.pointer(reference.trim_start_matches('#')).unwrap());
+    }
+    for choice in ["anyOf", "oneOf", "allOf"] {
+        let choices = field.get(choice).and_then(Value::as_array).into_iter().flatten();
+        if let Some(only) = choices.filter(|one| one.get("$ref").is_some()).next() {
+            return resolve(schema, only);
+        }
+    }
+    match field.get("items") {
+        Some(items) => (resolve(schema, items).0, true),
+        None => (field, false),
+    }
+}
