@@ -1,2 +1,7 @@
-//! The vzd binary.
-fn main() {}
+//! The vzd binary. Everything is in the library, so that tests can reach it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vzd::cli::main()
+}

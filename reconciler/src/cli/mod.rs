@@ -1,0 +1,196 @@
+//! The command line: what can be said, and which file carries it out. One file a command.
+//!
+//! A command asks a [`Control`](crate::control::Control), whoever that is, and shows what it says. It
+//! decides nothing about VEs and touches no kernel object, but for `exec`, `enter` and `console`, which
+//! are about the caller's own terminal and descriptors. Data goes to stdout, everything else to stderr.
+
+mod apply;
+mod completions;
+mod connect;
+mod console;
+mod describe;
+mod drift;
+mod enter;
+mod events;
+mod exec;
+mod explain;
+mod failure;
+mod get;
+mod keeper;
+mod man;
+mod output;
+mod plan;
+mod power;
+mod progress;
+mod run;
+mod schema;
+mod select;
+mod shown;
+mod status;
+mod table;
+mod terminal;
+mod undelete;
+mod validate;
+mod wait;
+mod why;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::cli::failure::{FAILED, OK, Outcome, USAGE};
+use crate::cli::output::{Format, Out, When};
+use crate::settings::Settings;
+
+/// Declarative system containers, as OpenVZ had them, on a stock Linux kernel
+#[derive(Debug, Parser)]
+#[command(
+    name = "vzd",
+    version,
+    max_term_width = 110,
+    subcommand_required = true,
+    arg_required_else_help = false
+)]
+struct Cli {
+    #[command(flatten, next_help_heading = "Common options")]
+    settings: Settings,
+    /// How results are shown
+    #[arg(short, long, global = true, value_enum, default_value = "table", value_name = "FORMAT")]
+    output: Format,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    color: When,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the controller
+    Run(run::Args),
+    /// Check manifests; needs neither root nor the controller
+    Validate(validate::Args),
+    /// Show what would change
+    Plan(plan::Args),
+    /// Make it so: one pass, then exit
+    Apply(apply::Args),
+    /// Show what was changed behind vzd's back; changes nothing
+    Drift(drift::Args),
+    /// List VEs, or show one
+    Get(get::Args),
+    /// Show a VE with its conditions, limits, use and latest events
+    Describe(describe::Args),
+    /// Show what happened
+    Events(events::Args),
+    /// Run a command inside VEs
+    Exec(exec::Args),
+    /// Open a shell inside a VE
+    Enter(enter::Args),
+    /// Attach to a VE's console
+    Console(console::Args),
+    /// Start VEs, whatever stopped them
+    Start(power::Args),
+    /// Stop VEs, until their manifest changes or they are started
+    Stop(power::ForceArgs),
+    /// Stop VEs and start them with everything that waited for it
+    Restart(power::ForceArgs),
+    /// Freeze VEs
+    Pause(power::Args),
+    /// Thaw VEs
+    Resume(power::Args),
+    /// Bring a VE back from quarantine
+    Undelete(undelete::Args),
+    /// Wait until VEs have a condition
+    Wait(wait::Args),
+    /// Show the state of the controller
+    Status(status::Args),
+    /// Explain an error code or a field
+    Explain(explain::Args),
+    /// Show where a field's value comes from
+    Why(why::Args),
+    /// Print the JSON Schema of manifests
+    Schema(schema::Args),
+    /// Print a script that completes vzd's commands in a shell
+    Completions(completions::Args),
+    /// Write man pages
+    #[command(hide = true)]
+    Man(man::Args),
+    /// Hold consoles and exits of VEs
+    #[command(hide = true)]
+    Keeper,
+    /// Run a command inside the VE that is described in a descriptor
+    #[command(hide = true)]
+    EnterVe(exec::inside::Args),
+}
+
+/// What every command gets.
+#[derive(Debug)]
+struct Context {
+    settings: Settings,
+    out: Out,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed stdout or stderr is nothing to fail over.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { OK });
+        }
+    };
+    let mut cx = Context { settings: cli.settings, out: Out::new(cli.output, cli.color) };
+    match carry_out(cli.command, &mut cx) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            failure.print(cx.out.colour_notes);
+            ExitCode::from(failure.exit.max(FAILED))
+        }
+    }
+}
+
+fn carry_out(command: Command, cx: &mut Context) -> Outcome {
+    use crate::control::PowerAction;
+    match command {
+        Command::Run(args) => run::run(&args, cx),
+        Command::Validate(args) => validate::run(&args, cx),
+        Command::Plan(args) => plan::run(args, cx),
+        Command::Apply(args) => apply::run(args, cx),
+        Command::Drift(args) => drift::run(args, cx),
+        Command::Get(args) => get::run(args, cx),
+        Command::Describe(args) => describe::run(&args, cx),
+        Command::Events(args) => events::run(&args, cx),
+        Command::Exec(args) => exec::run(args, cx),
+        Command::Enter(args) => enter::run(args, cx),
+        Command::Console(args) => console::run(&args, cx),
+        Command::Start(args) => power::run(args.into(), PowerAction::Start, cx),
+        Command::Stop(args) => power::run(args, PowerAction::Stop, cx),
+        Command::Restart(args) => power::run(args, PowerAction::Restart, cx),
+        Command::Pause(args) => power::run(args.into(), PowerAction::Pause, cx),
+        Command::Resume(args) => power::run(args.into(), PowerAction::Resume, cx),
+        Command::Undelete(args) => undelete::run(&args, cx),
+        Command::Wait(args) => wait::run(args, cx),
+        Command::Status(args) => status::run(&args, cx),
+        Command::Explain(args) => explain::run(&args, cx),
+        Command::Why(args) => why::run(&args, cx),
+        Command::Schema(args) => schema::run(&args, cx),
+        Command::Completions(args) => completions::run(&args, cx),
+        Command::Man(args) => man::run(&args, cx),
+        Command::Keeper => keeper::run(),
+        Command::EnterVe(args) => exec::inside::run(&args),
+    }
+}
+
+/// The whole command line, for completions and man pages.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::command().debug_assert();
+    }
+}

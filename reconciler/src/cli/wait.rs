@@ -1,0 +1,59 @@
+//! `vzd wait`: until VEs have a condition. Ends with 0, or with 124 when it did not come in time.
+
+use vzd_schema::v1::Duration;
+
+use crate::cli::Context;
+use crate::cli::connect::connect;
+use crate::cli::failure::{OK, Outcome, TIMEOUT};
+use crate::cli::progress::Progress;
+use crate::cli::select::ChosenOrAll;
+use crate::engine::Access;
+
+/// Options of `vzd wait`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    ves: ChosenOrAll,
+    /// What to wait for; STATUS is True, False or Unknown
+    #[arg(long = "for", default_value = "condition=Ready", value_name = "condition=NAME[=STATUS]", value_parser = wish)]
+    wish: Wish,
+    /// At most so long
+    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = duration)]
+    timeout: Duration,
+}
+
+/// A condition and its status.
+#[derive(Debug, Clone)]
+struct Wish {
+    condition: String,
+    status: String,
+}
+
+fn wish(text: &str) -> Result<Wish, String> {
+    let wrong = || "write it as condition=NAME or condition=NAME=STATUS".to_owned();
+    let condition = text.strip_prefix("condition=").ok_or_else(wrong)?;
+    let (condition, status) = condition.split_once('=').unwrap_or((condition, "True"));
+    let known = ["true", "false", "unknown"].contains(&status.to_ascii_lowercase().as_str());
+    if condition.is_empty() || !known {
+        return Err(wrong());
+    }
+    Ok(Wish { condition: condition.to_owned(), status: status.to_owned() })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    text.parse().map_err(|wrong: vzd_schema::v1::ScalarError| wrong.to_string())
+}
+
+/// Waits.
+pub fn run(args: Args, cx: &mut Context) -> Outcome {
+    let select = args.ves.required()?;
+    let control = connect(&cx.settings, Access::Read)?;
+    let came = {
+        let _progress = Progress::start("waiting");
+        control.wait(&select, &args.wish.condition, &args.wish.status, args.timeout.millis())?
+    };
+    if !came {
+        cx.out.note(&format!("condition {} is not {} in time", args.wish.condition, args.wish.status));
+    }
+    Ok(if came { OK } else { TIMEOUT })
+}
