@@ -15,6 +15,7 @@ mod want;
 use std::marker::PhantomData;
 
 use serde::Serialize;
+use vzd_schema::Code;
 
 pub use self::feasible::{Infeasible, infeasible};
 pub use self::host::{HostPlan, Summary};
@@ -106,8 +107,23 @@ pub enum HeldFor {
     DependencyNotReady,
     /// Earlier tries failed.
     BackOff,
+    /// Too many VEs would go at once.
+    PruneGuard,
     /// The operator or the host forbids it.
     Policy,
+}
+
+impl HeldFor {
+    /// The code under which the reason is explained, unless it is a matter of time or of leave.
+    pub fn code(self) -> Option<Code> {
+        match self {
+            Self::RestartRequired => Some(Code::RestartRequired),
+            Self::RecreateRefused => Some(Code::RecreateRefused),
+            Self::Infeasible => Some(Code::KernelLacks),
+            Self::PruneGuard => Some(Code::PruneGuard),
+            Self::DependencyNotReady | Self::BackOff | Self::Policy => None,
+        }
+    }
 }
 
 /// Something that is not done now.

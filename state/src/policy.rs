@@ -29,7 +29,7 @@ impl Default for Policy {
 pub fn authorize(plan: VePlan<Proposed>, policy: &Policy) -> VePlan<Approved> {
     let mut plan = plan;
     if let (Some(why), Reason::Removed) = (&policy.no_removals, plan.target.reason) {
-        return refuse(plan, why.clone());
+        return refuse(plan, HeldFor::PruneGuard, why.clone());
     }
     if let Some(Gentler { update_policy, steps }) = plan.gentler.take() {
         let disruption = plan.disruption();
@@ -43,7 +43,7 @@ pub fn authorize(plan: VePlan<Proposed>, policy: &Policy) -> VePlan<Approved> {
     }
     if plan.disruption() > policy.max_disruption {
         let why = format!("only {} changes are allowed now", policy.max_disruption);
-        return refuse(plan, why);
+        return refuse(plan, HeldFor::Policy, why);
     }
     approve(plan)
 }
@@ -79,11 +79,11 @@ fn hold_cold(plan: &mut VePlan<Proposed>, by_manifest: bool) {
     }
 }
 
-fn refuse(mut plan: VePlan<Proposed>, why: String) -> VePlan<Approved> {
+fn refuse(mut plan: VePlan<Proposed>, held_for: HeldFor, why: String) -> VePlan<Approved> {
     plan.held.push(Held {
         field: "spec.state".to_owned(),
         disruption: plan.disruption(),
-        held_for: HeldFor::Policy,
+        held_for,
         why,
         source: plan.source.clone(),
     });

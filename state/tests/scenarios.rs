@@ -9,6 +9,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stderr,
+    clippy::unwrap_used,
     reason = "a test reads its cases and tells about them"
 )]
 

@@ -1,5 +1,7 @@
 //! Tables of cases, by subject.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by it")]
+
 #[path = "common/mod.rs"]
 mod common;
 #[path = "tables/ledger.rs"]

@@ -325,36 +325,36 @@ enum Phase {
 }
 
 impl Entry {
+    /// What is added is noted before, what is taken away or replaced by a value after.
     fn apply_namespaces(&mut self, step: &namespaces::Live, phase: Phase) {
+        use namespaces::Live;
         let applied = self.applied.namespaces.get_or_insert_default();
-        match (step, phase) {
-            (namespaces::Live::SetHostname { to, .. }, Phase::After) => applied.hostname.clone_from(to),
-            (namespaces::Live::SetDomainname { to, .. }, Phase::After) => applied.domainname.clone_from(to),
-            (namespaces::Live::RemoveMount { target, .. }, Phase::After) => {
-                applied.mounts.remove(target);
-            }
-            (
-                namespaces::Live::AddMount { target, mount }
-                | namespaces::Live::ReplaceMount { target, mount, .. },
-                Phase::Before,
-            ) => {
+        match (phase, step) {
+            (Phase::Before, Live::AddMount { target, mount } | Live::ReplaceMount { target, mount, .. }) => {
                 applied.mounts.insert(target.clone(), mount.clone());
             }
-            _ => {}
+            (Phase::After, Live::RemoveMount { target, .. }) => drop(applied.mounts.remove(target)),
+            (Phase::After, Live::SetHostname { to, .. }) => applied.hostname.clone_from(to),
+            (Phase::After, Live::SetDomainname { to, .. }) => applied.domainname.clone_from(to),
+            (
+                Phase::Before,
+                Live::RemoveMount { .. } | Live::SetHostname { .. } | Live::SetDomainname { .. },
+            )
+            | (Phase::After, Live::AddMount { .. } | Live::ReplaceMount { .. }) => {}
         }
     }
 
     fn apply_devices(&mut self, step: &devices::Live, phase: Phase) {
+        use devices::Live;
         let applied = self.applied.devices.get_or_insert_default();
-        match (step, phase) {
-            (devices::Live::RemoveNode { path, .. }, Phase::After) => {
-                applied.nodes.remove(path);
-            }
-            (devices::Live::AddNode { path, node, .. }, Phase::Before) => {
+        match (phase, step) {
+            (Phase::Before, Live::AddNode { path, node, .. }) => {
                 applied.nodes.insert(path.clone(), *node);
             }
-            (devices::Live::SetRules { to, .. }, Phase::After) => applied.rules.clone_from(to),
-            _ => {}
+            (Phase::After, Live::RemoveNode { path, .. }) => drop(applied.nodes.remove(path)),
+            (Phase::After, Live::SetRules { to, .. }) => applied.rules.clone_from(to),
+            (Phase::Before, Live::RemoveNode { .. } | Live::SetRules { .. })
+            | (Phase::After, Live::AddNode { .. }) => {}
         }
     }
 }

@@ -64,10 +64,8 @@ impl<S> HostPlan<S> {
     pub fn new(plans: impl IntoIterator<Item = VePlan<S>>, check_index: String) -> Self {
         let mut plans: Vec<_> = plans.into_iter().collect();
         let depth = depths(&plans);
-        let key =
+        let layer =
             |plan: &VePlan<S>| (!plan.is_removal(), depth.get(plan.name.as_str()).copied().unwrap_or(0));
-        let keys: BTreeMap<_, _> = plans.iter().map(|plan| (plan.name.clone(), key(plan))).collect();
-        let layer = |plan: &VePlan<S>| keys.get(&plan.name).copied().unwrap_or_default();
         plans.sort_by(|a, b| {
             let order = layer(a).cmp(&layer(b));
             order.then(b.order.boot_order.cmp(&a.order.boot_order)).then_with(|| a.name.cmp(&b.name))

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Action, HostPlan, VePlan};
+use super::{Action, Held, HostPlan, VePlan};
 use crate::disruption::{Cause, Change, Disruption, Feasible};
 
 /// Version of the format. The first number rises when readers of the old one would go wrong.
@@ -55,10 +55,21 @@ fn resource<S>(plan: &VePlan<S>) -> Value {
         "source": plan.source,
         "fields": plan.changes.iter().map(field).collect::<Vec<_>>(),
         "steps": plan.steps.iter().map(|planned| planned.step.to_string()).collect::<Vec<_>>(),
-        "held": plan.held,
+        "held": plan.held.iter().map(held).collect::<Vec<_>>(),
         "unreadable": plan.unreadable,
         "suspended": plan.suspended,
         "next_wake": plan.next_wake,
+    })
+}
+
+fn held(held: &Held) -> Value {
+    json!({
+        "path": held.field,
+        "impact": held.disruption,
+        "held_for": held.held_for,
+        "code": held.held_for.code().map(|code| code.to_string()),
+        "why": held.why,
+        "source": held.source,
     })
 }
 

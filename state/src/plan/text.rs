@@ -74,7 +74,7 @@ impl<S> fmt::Display for VePlan<S> {
             }
         }
         for held in self.held.iter().filter(|held| self.changes.iter().all(|is| is.field != held.field)) {
-            writeln!(f, "    ! {:<width$}  {}", held.field, held.why)?;
+            writeln!(f, "    ! {:<width$}  {}{}", held.field, held.why, Coded(held))?;
         }
         for unreadable in &self.unreadable {
             writeln!(f, "    ? {:<width$}  cannot be read: {}", unreadable.what, unreadable.why)?;
@@ -108,17 +108,24 @@ fn field(f: &mut fmt::Formatter<'_>, change: &Change, held: Option<&Held>, width
         Cause::Profile => f.write_str("  # from a profile")?,
         Cause::Default => f.write_str("  # default of the host")?,
     }
-    let why = match feasible {
-        Feasible::Yes => held.map(|held| held.why.as_str()),
-        Feasible::Deferred(why) | Feasible::Infeasible(why) => Some(why.as_str()),
-    };
-    if let Some(why) = why {
-        write!(f, "  # held: {why}")?;
-        if let Some(source) = source {
-            write!(f, " ({source})")?;
-        }
+    match (held, feasible) {
+        (Some(held), _) => write!(f, "  # held: {}{}", held.why, Coded(held))?,
+        (None, Feasible::Deferred(why) | Feasible::Infeasible(why)) => write!(f, "  # held: {why}")?,
+        (None, Feasible::Yes) => return writeln!(f),
+    }
+    if let Some(source) = source {
+        write!(f, " ({source})")?;
     }
     writeln!(f)
+}
+
+/// The code of what is held, in brackets.
+struct Coded<'a>(&'a Held);
+
+impl fmt::Display for Coded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.held_for.code().map_or(Ok(()), |code| write!(f, " [{code}]"))
+    }
 }
 
 /// A step in a few words, as events and logs name it.

@@ -22,6 +22,9 @@ pub(super) fn plan(want: &Desired, source: Source, have: &Observed, cx: &Cx<'_>)
     draft.plan.source = Some(want.source.clone());
     draft.plan.order =
         Order { boot_order: want.lifecycle.boot_order, depends_on: want.lifecycle.depends_on.clone() };
+    if source == Source::Ledger && cx.entry.is_some_and(|entry| entry.standing == Standing::Retained) {
+        return draft.unmanaged();
+    }
     draft.plan.target = target(want, cx.entry);
     if cx.entry.is_some_and(|entry| entry.standing == Standing::Destroying) {
         draft.plan.target.power = Power::Absent;

@@ -169,7 +169,11 @@ fn waits_for(held: &Held) -> Option<&'static str> {
     match held.held_for {
         HeldFor::DependencyNotReady => Some("DependencyNotReady"),
         HeldFor::BackOff => Some("BackOff"),
-        HeldFor::Policy | HeldFor::RestartRequired | HeldFor::RecreateRefused | HeldFor::Infeasible => None,
+        HeldFor::Policy
+        | HeldFor::PruneGuard
+        | HeldFor::RestartRequired
+        | HeldFor::RecreateRefused
+        | HeldFor::Infeasible => None,
     }
 }
 
@@ -198,7 +202,11 @@ fn stalled<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {
     let never = inputs.plan.held.iter().find_map(|held| match held.held_for {
         HeldFor::Infeasible => Some(("Infeasible", held)),
         HeldFor::RecreateRefused => Some(("RecreateRefused", held)),
-        HeldFor::RestartRequired | HeldFor::DependencyNotReady | HeldFor::BackOff | HeldFor::Policy => None,
+        HeldFor::RestartRequired
+        | HeldFor::DependencyNotReady
+        | HeldFor::BackOff
+        | HeldFor::PruneGuard
+        | HeldFor::Policy => None,
     });
     never.map(|(reason, held)| Found::yes(Stalled, reason, format!("{}: {}", held.field, held.why)))
 }
@@ -250,8 +258,7 @@ fn restart_required<'a>(plan: &VePlan<Approved>) -> Found<'a> {
 
 fn deletion_pending<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {
     use ConditionType::DeletionPending;
-    let refused = inputs.plan.held.iter().find(|held| held.held_for == HeldFor::Policy);
-    if let (Reason::Removed, Some(held)) = (inputs.plan.target.reason, refused) {
+    if let Some(held) = inputs.plan.held.iter().find(|held| held.held_for == HeldFor::PruneGuard) {
         return Some(Found::yes(DeletionPending, "PruneGuardTripped", &held.why));
     }
     match inputs.entry?.standing {

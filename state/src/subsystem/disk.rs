@@ -83,8 +83,7 @@ impl Subsystem for Disk {
             .unless(cx.caps.overlay_idmap.missing());
         if disruption == Disruption::Recreate && !may_destroy {
             change.feasible = Feasible::Infeasible(
-                "another template means another disk; set deletionPolicy: Destroy to allow it (VZ0203)"
-                    .to_owned(),
+                "another template means another disk; set `deletionPolicy: Destroy` to allow it".to_owned(),
             );
         }
         let feasible = change.feasible == Feasible::Yes;

@@ -142,7 +142,7 @@ pub fn wishful() -> impl Strategy<Value = Wishful> {
 #[derive(Debug, Clone)]
 enum Happening {
     /// Its manifest says this; so many steps of the plan are done.
-    Manifest(Wishful, usize),
+    Manifest(Box<Wishful>, usize),
     /// Its manifest is gone; so many steps of the plan are done.
     Gone(usize),
     Ends(Exit),
@@ -160,7 +160,7 @@ enum Happening {
 fn happening() -> impl Strategy<Value = Happening> {
     let exit = select(vec![Exit::Halted, Exit::Rebooted, Exit::Exited(1), Exit::Killed(9), Exit::Unknown]);
     prop_oneof![
-        6 => (wishful(), 0usize..12).prop_map(|(want, steps)| Happening::Manifest(want, steps)),
+        6 => (wishful(), 0usize..12).prop_map(|(want, steps)| Happening::Manifest(Box::new(want), steps)),
         1 => (0usize..6).prop_map(Happening::Gone),
         2 => exit.prop_map(Happening::Ends),
         1 => Just(Happening::HostReboots),
@@ -195,7 +195,7 @@ fn happen(sim: &mut Sim, last: &mut Wishful, happening: Happening, number: usize
             for planned in authorize(plan, &Policy::default()).steps.iter().take(steps) {
                 sim.step(&uid, &planned.step, Some(&want.0)).unwrap();
             }
-            *last = want;
+            *last = *want;
         }
         Happening::Gone(steps) => {
             let plan = sim.plan(&uid, &last.0.name, Wish::Gone);

@@ -25,10 +25,10 @@ fn ctid(number: u32) -> Ctid {
 #[test]
 fn the_lowest_free_ids_are_handed_out_and_never_twice() {
     let mut ledger = Ledger::default();
-    for number in 0..3 {
-        let entry = create(&mut ledger, number, "").unwrap();
-        assert_eq!(entry.ctid, ctid(101 + number as u32));
-        let start = IdPool::default().start + IdRange::BLOCK * number as u32;
+    for number in 0u32..3 {
+        let entry = create(&mut ledger, number.into(), "").unwrap();
+        assert_eq!(entry.ctid, ctid(101 + number));
+        let start = IdPool::default().start + IdRange::BLOCK * number;
         assert_eq!(entry.ids, IdRange { start, count: IdRange::BLOCK });
     }
     ledger.remove(&uid(1));

@@ -177,8 +177,8 @@ fn resolve<'s>(schema: &'s Value, field: &'s Value) -> (&'s Value, bool) {
         return resolve(schema, schema.pointer(reference.trim_start_matches('#')).unwrap());
     }
     for choice in ["anyOf", "oneOf", "allOf"] {
-        let choices = field.get(choice).and_then(Value::as_array).into_iter().flatten();
-        if let Some(only) = choices.filter(|one| one.get("$ref").is_some()).next() {
+        let mut choices = field.get(choice).and_then(Value::as_array).into_iter().flatten();
+        if let Some(only) = choices.find(|one| one.get("$ref").is_some()) {
             return resolve(schema, only);
         }
     }
