@@ -12,3 +12,4 @@ pub mod kernel;
 pub mod runtime;
 pub mod settings;
 pub mod template;
+pub mod watch;
