@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vzd_state::event::Event;
-use vzd_state::status::VeDocument;
+use vzd_state::status::Document as VeDocument;
 
 use crate::runtime::enter::Door;
 

@@ -4,6 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::net::sockopt::Timeout;
 
 use crate::error::{At, SysError, SysResult};
 use crate::keeper::protocol::{ConsoleInput, Exited, Held, Reply, Request};
@@ -67,19 +70,39 @@ impl Keeper {
     }
 
     fn ask(&self, request: &Request, fd: Option<&Pidfd>) -> SysResult<(Reply, Option<OwnedFd>, OwnedFd)> {
+        self.ask_within(request, fd, None)
+    }
+
+    /// Asks, and gives up (which cancels the request) when there is no answer in time.
+    fn ask_within(
+        &self,
+        request: &Request,
+        fd: Option<&Pidfd>,
+        timeout: Option<Duration>,
+    ) -> SysResult<(Reply, Option<OwnedFd>, OwnedFd)> {
         let socket = self.connect()?;
+        if timeout.is_some() {
+            rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Recv, timeout)
+                .at("set timeout of", "keeper socket")?;
+        }
         let fds: Vec<_> = fd.map(AsFd::as_fd).into_iter().collect();
         seqpacket::send(&socket, request, &fds)?;
-        match seqpacket::recv::<Reply>(&socket)? {
+        let answer = seqpacket::recv::<Reply>(&socket).map_err(|e| match (e.errno, timeout) {
+            (libc::EAGAIN, Some(timeout)) => {
+                SysError::refused("wait for", "keeper", format!("no answer within {timeout:?}"))
+            }
+            _ => e,
+        })?;
+        match answer {
             None => Err(SysError::refused("ask", "keeper", "it ended before it answered")),
             Some((Reply::Failed(error), _)) => Err(error),
             Some((reply, fds)) => Ok((reply, fds.into_iter().next(), socket)),
         }
     }
 
-    /// Starts a VE; returns once its init runs.
-    pub fn start_ve(&self, spec: StartSpec) -> SysResult<(Started, Pidfd)> {
-        match self.ask(&Request::Start(Box::new(spec)), None)? {
+    /// Starts a VE; returns once its init runs, or gives up after `timeout`.
+    pub fn start_ve(&self, spec: StartSpec, timeout: Duration) -> SysResult<(Started, Pidfd)> {
+        match self.ask_within(&Request::Start(Box::new(spec)), None, Some(timeout))? {
             (Reply::Started(started), Some(pidfd), _) => Ok((started, Pidfd::from(pidfd))),
             (other, ..) => Err(unexpected(&other)),
         }
@@ -104,9 +127,13 @@ impl Keeper {
         }
     }
 
-    /// Tells it that the exit of a VE is on record.
+    /// Tells it that the exit of a VE is on record. Where there is no keeper there is nothing to forget.
     pub fn forget(&self, uid: &str) -> SysResult<()> {
-        self.done(&Request::Forget(uid.to_owned()), None)
+        match seqpacket::connect(&self.socket_path()) {
+            Err(e) if matches!(e.errno, libc::ENOENT | libc::ECONNREFUSED) => Ok(()),
+            Err(e) => Err(e),
+            Ok(_) => self.done(&Request::Forget(uid.to_owned()), None),
+        }
     }
 
     /// Hands it a VE that it did not start.

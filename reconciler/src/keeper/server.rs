@@ -176,7 +176,16 @@ impl Server {
         }
     }
 
+    /// A requester that goes away gives up what it asked for: its child is killed, and with a starter
+    /// the VE that was to be.
     fn hang_up(&mut self, token: u64) {
+        for (pid, child) in &self.children {
+            let (Child::Starter { client, .. } | Child::Job { client }) = child;
+            if *client == token {
+                // Our own child, not reaped yet: the number is still its own.
+                let _ = Pidfd::open(*pid).and_then(|pidfd| pidfd.signal(libc::SIGKILL));
+            }
+        }
         if let Some(client) = self.clients.remove(&token) {
             if let Some((_, console)) =
                 client.console_of.and_then(|uid| self.ves.get_mut(&uid)?.console.as_mut())

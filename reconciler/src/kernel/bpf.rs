@@ -174,6 +174,11 @@ fn load(rules: &[DeviceRule], digest: &str) -> SysResult<OwnedFd> {
     bpf("load", CMD_PROG_LOAD, &mut attr).map(own)
 }
 
+/// Whether the kernel takes such a program at all: loads one and lets go of it.
+pub fn try_load(rules: &[DeviceRule]) -> SysResult<()> {
+    load(rules, "probe").map(drop)
+}
+
 /// The programs attached to `cgroup` itself: their ids.
 fn attached(cgroup: BorrowedFd<'_>) -> SysResult<Vec<u32>> {
     #[repr(C)]

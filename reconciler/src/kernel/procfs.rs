@@ -24,6 +24,17 @@ pub fn exe(pid: i32) -> SysResult<PathBuf> {
     std::fs::read_link(&path).at("read", &path)
 }
 
+/// When a process started, in milliseconds since 1970, to a clock tick.
+pub fn started_at_ms(pid: i32) -> Option<i64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything, but not after the last closing one.
+    let ticks: i64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    let boot = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot: i64 = boot.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let per_second = i64::try_from(rustix::param::clock_ticks_per_second()).ok()?;
+    Some(boot * 1000 + ticks * 1000 / per_second)
+}
+
 /// One line of /proc/PID/mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountLine {
@@ -33,6 +44,8 @@ pub struct MountLine {
     pub options: Vec<String>,
     /// File system type.
     pub fs_type: String,
+    /// Device number of the file system, as stat(2) tells it.
+    pub device: u64,
 }
 
 /// The mounts of a process, in the order they were made; the last of one target is on top.
@@ -44,11 +57,13 @@ pub fn mounts(pid: i32) -> SysResult<Vec<MountLine>> {
 
 fn parse_mountinfo(line: &str) -> Option<MountLine> {
     let (left, right) = line.split_once(" - ")?;
-    let mut fields = left.split(' ').skip(4);
-    let target = unescape(fields.next()?);
+    let mut fields = left.split(' ').skip(2);
+    let (major, minor) = fields.next()?.split_once(':')?;
+    let device = rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?);
+    let target = unescape(fields.nth(1)?);
     let options = fields.next()?.split(',').map(str::to_owned).collect();
     let fs_type = right.split(' ').next()?.to_owned();
-    Some(MountLine { target, options, fs_type })
+    Some(MountLine { target, options, fs_type, device })
 }
 
 /// mountinfo writes space, tab, newline and backslash as three octal digits.
@@ -84,5 +99,6 @@ mod tests {
         assert_eq!(mount.target, "/mnt 2");
         assert_eq!(mount.options, ["rw", "nosuid"]);
         assert_eq!(mount.fs_type, "ext3");
+        assert_eq!(mount.device, rustix::fs::makedev(98, 0));
     }
 }

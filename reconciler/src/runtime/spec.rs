@@ -116,6 +116,4 @@ pub struct NodeSpec {
 pub struct Started {
     /// The host's pid of the VE's init.
     pub pid: i32,
-    /// Device number of the VE's /dev, by which it is known again before a node is made there.
-    pub dev_id: u64,
 }

@@ -83,7 +83,7 @@ fn raise(
     let mounts = inject::open_sources(&spec.mounts, &userns)?;
     // The tree's root becomes this process's root as well: the host's /proc is looked up before.
     let host_proc = mount::open_path(Path::new("/proc"))?;
-    let dev_id = build(proof, spec, pid, console, v1, &userns)?;
+    build(proof, spec, pid, console, v1, &userns)?;
     seqpacket::send(first, &Word::Go, &[])?;
     match hear(first)? {
         Some(Word::Locked) => {}
@@ -95,7 +95,7 @@ fn raise(
     }
     seqpacket::send(first, &Word::Go, &[])?;
     match hear(first)? {
-        None => Ok(Started { pid, dev_id }),
+        None => Ok(Started { pid }),
         other => Err(SysError::refused("execute", "init", format!("the first process said {other:?}"))),
     }
 }
@@ -125,7 +125,7 @@ fn build(
     console: &Path,
     v1: &[OwnedFd],
     userns: &Namespace,
-) -> SysResult<u64> {
+) -> SysResult<()> {
     let pidns = Namespace::of(pid, Kind::Pid)?;
     let netns = Namespace::of(pid, Kind::Net)?;
     let (ours, theirs) = seqpacket::pair()?;
@@ -140,7 +140,7 @@ fn build(
     drop(theirs);
     // The first write after a quiet while waits for the kernel; the tree is built meanwhile.
     let attached = attach_v1(spec, pid, v1);
-    let built = seqpacket::recv::<SysResult<u64>>(&ours);
+    let built = seqpacket::recv::<SysResult<()>>(&ours);
     let ended = builder.wait()?;
     attached?;
     match built? {

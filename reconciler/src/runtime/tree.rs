@@ -77,8 +77,8 @@ const DEV_DIRS: &[&str] = &["pts", "shm", "mqueue"];
 /// The group that owns terminals in every distribution.
 pub(super) const TTY_GROUP: u32 = 5;
 
-/// Builds the tree, makes it the root of this mount namespace, and returns the device number of its /dev.
-pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<u64> {
+/// Builds the tree and makes it the root of this mount namespace.
+pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<()> {
     let tree = Tree { base: spec.id_base, root: root(&spec.root, userns)? };
     let null = mount::open_path(Path::new("/dev/null"))?;
     chown(rustix::fs::CWD, console, spec.id_base, spec.id_base + TTY_GROUP)?;
@@ -88,7 +88,6 @@ pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<
     let proc = mount::new_fs("proc", &[], safe)?;
     let sysfs = mount::new_fs("sysfs", &[], safe | Attr::MOUNT_ATTR_RDONLY)?;
     let dev = tree.dev(&spec.devices)?;
-    let dev_id = rustix::fs::fstat(&dev).at("stat", "/dev")?.st_dev;
 
     let staging = spec.root.staging.as_path();
     mount::attach(&tree.root, rustix::fs::CWD, staging)?;
@@ -100,8 +99,8 @@ pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<
     if !spec.nesting {
         tree.restrict(&null)?;
     }
-    mount::pivot_into(&tree.open(Path::new("/"))?)?;
-    Ok(dev_id)
+    tree.write_hostname(&spec.hostname)?;
+    mount::pivot_into(&tree.open(Path::new("/"))?)
 }
 
 /// overlayfs over the template, whose ids are shown through the VE's mapping; the VE's own files carry
@@ -171,6 +170,28 @@ impl Tree {
         process::set_fs_ids(0, 0);
         made?;
         self.open(path)
+    }
+
+    /// An init may set the host name again from /etc/hostname: let that say the same. A root without
+    /// /etc, or with something else than a file there, is left alone.
+    fn write_hostname(&self, hostname: &str) -> SysResult<()> {
+        const FILE: &str = "/etc/hostname";
+        let line = format!("{hostname}\n");
+        // A fifo put there must not hold the start up.
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        process::set_fs_ids(self.base, self.base);
+        let opened =
+            rustix::fs::openat2(&self.root, FILE, flags, Mode::from_raw_mode(0o644), BENEATH);
+        process::set_fs_ids(0, 0);
+        let Ok(file) = opened else { return Ok(()) };
+        let mut before = vec![0; line.len() + 1];
+        let same = kind_of(&file)? != FileType::RegularFile
+            || rustix::io::pread(&file, &mut before, 0).is_ok_and(|n| before[..n] == *line.as_bytes());
+        if same {
+            return Ok(());
+        }
+        rustix::fs::ftruncate(&file, 0).at("truncate", FILE)?;
+        rustix::io::pwrite(&file, line.as_bytes(), 0).map(drop).at("write", FILE)
     }
 
     /// Masks and write-protects what must not be had; what this kernel does not have is no hole.

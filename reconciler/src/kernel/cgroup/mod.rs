@@ -130,19 +130,21 @@ fn write(path: &Path, value: &str) -> SysResult<()> {
     std::fs::write(path, value).map_err(|e| SysError::new("write", path.display(), e).value(value))
 }
 
-fn make_dir(path: &Path) -> SysResult<bool> {
+fn make_dir(path: &Path) -> SysResult<()> {
     match std::fs::create_dir(path) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-        Err(e) => Err(SysError::new("make cgroup", path.display(), e)),
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(SysError::new("make cgroup", path.display(), e))
+        }
+        _ => Ok(()),
     }
 }
 
-fn remove_dir(path: &Path) -> SysResult<bool> {
+fn remove_dir(path: &Path) -> SysResult<()> {
     match std::fs::remove_dir(path) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(SysError::new("remove cgroup", path.display(), e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(SysError::new("remove cgroup", path.display(), e))
+        }
+        _ => Ok(()),
     }
 }
 

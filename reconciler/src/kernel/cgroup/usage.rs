@@ -2,6 +2,8 @@
 //!
 //! For people's eyes (`vzd describe`, status); limits are not this file's concern.
 
+use std::collections::BTreeMap;
+
 use cgroups_rs::fs::cpu::CpuController;
 use cgroups_rs::fs::cpuacct::CpuAcctController;
 use cgroups_rs::fs::memory::MemController;
@@ -21,6 +23,16 @@ pub struct Usage {
     pub memory_bytes: Option<u64>,
     /// Tasks (processes and threads).
     pub tasks: Option<u64>,
+}
+
+impl Usage {
+    /// By name, for status.
+    pub fn to_map(self) -> BTreeMap<String, serde_json::Value> {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::Object(map)) => map.into_iter().filter(|(_, value)| !value.is_null()).collect(),
+            _ => BTreeMap::new(),
+        }
+    }
 }
 
 impl VeCgroup<'_> {

@@ -43,6 +43,11 @@ impl<'a> VeCgroup<'a> {
         self.v2_dir().join(VE)
     }
 
+    /// The directory for processes that the host puts into the VE.
+    pub fn exec_dir(&self) -> PathBuf {
+        self.v2_dir().join(EXEC)
+    }
+
     /// Our directories in the version 1 trees.
     pub fn v1_dirs(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.layout.v1.iter().map(|top| top.join(&self.layout.root).join(self.ctid.to_string()))
@@ -57,31 +62,25 @@ impl<'a> VeCgroup<'a> {
         if let Some(error) = self.remove().into_iter().next() {
             return Err(error);
         }
-        self.ensure(owner).map(drop)
+        self.make(owner)
     }
 
-    /// Makes what is missing. Tells whether anything was.
-    pub fn ensure(&self, owner: u32) -> SysResult<bool> {
-        let mut made = false;
+    fn make(&self, owner: u32) -> SysResult<()> {
         for dir in self.v1_dirs() {
-            made |= make_dir(&dir)?;
+            make_dir(&dir)?;
         }
         let v2 = self.v2_dir();
-        if make_dir(&v2)? {
-            made = true;
-            enable_controllers(&v2)?;
-        }
-        made |= make_dir(&v2.join(EXEC))?;
+        make_dir(&v2)?;
+        enable_controllers(&v2)?;
+        make_dir(&self.exec_dir())?;
         let delegated = self.delegated_dir();
-        if make_dir(&delegated)? {
-            made = true;
-            chown(&delegated, Some(owner), Some(owner)).at("chown", delegated.display())?;
-            for file in ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
-                let path = delegated.join(file);
-                chown(&path, Some(owner), Some(owner)).at("chown", path.display())?;
-            }
+        make_dir(&delegated)?;
+        chown(&delegated, Some(owner), Some(owner)).at("chown", delegated.display())?;
+        for file in ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+            let path = delegated.join(file);
+            chown(&path, Some(owner), Some(owner)).at("chown", path.display())?;
         }
-        Ok(made)
+        Ok(())
     }
 
     /// Whether the version 2 directory is there.
@@ -94,18 +93,6 @@ impl<'a> VeCgroup<'a> {
         let dir = self.v2_dir();
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
         rustix::fs::open(&dir, flags, rustix::fs::Mode::empty()).at("open", dir.display())
-    }
-
-    /// Puts a process of the host (0: the caller) into all of them, but for the version 2 one when
-    /// `v2` is false (it was cloned into it).
-    pub fn attach(&self, pid: i32, v2: bool) -> SysResult<()> {
-        for dir in self.v1_dirs() {
-            write(&dir.join("cgroup.procs"), &pid.to_string())?;
-        }
-        if v2 {
-            write(&self.v2_dir().join(EXEC).join("cgroup.procs"), &pid.to_string())?;
-        }
-        Ok(())
     }
 
     /// Whether the whole VE is frozen, or about to be.
@@ -210,7 +197,7 @@ fn remove_tree(dir: &Path) -> SysResult<()> {
     for child in children(dir)? {
         remove_tree(&child)?;
     }
-    remove_dir(dir).map(drop)
+    remove_dir(dir)
 }
 
 fn children(dir: &Path) -> SysResult<Vec<PathBuf>> {

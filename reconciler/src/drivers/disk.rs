@@ -1,0 +1,106 @@
+//! The root file system, IO half: a directory per VE with the overlay's own layers and a link to its
+//! template.
+//!
+//! `<state>/ves/<uid>/` holds `upper` (the VE's own files, with the ids of its range), `work`
+//! (overlayfs's), `staging` (an empty directory where the tree is put together) and `lower`, a link to
+//! the template as it was when the VE was made: a newer template of the same name does not change a VE.
+//! The overlay itself is mounted by the starter, in the VE's own mount namespace: the host has no mount
+//! of it.
+
+use std::os::unix::fs::{DirBuilderExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use vzd_state::ledger::MadeRoot;
+use vzd_state::reading::Reading;
+use vzd_state::subsystem::disk::{Cold, Observed, Root};
+
+use crate::drivers::{Effect, Made, Stopped, StepError, Ve};
+use crate::error::{At, SysError, SysResult};
+use crate::runtime::spec::RootSpec;
+use crate::template::Source;
+
+/// Reads whether the root is there. A directory that was not finished counts as absent.
+pub fn observe(ve: Ve<'_>) -> Observed {
+    let dir = ve.host.ve_dir(&ve.entry.uid);
+    let finished = ve.entry.disk.as_ref().is_some_and(|disk| disk.ready);
+    let root = match std::fs::symlink_metadata(dir.join("lower")) {
+        Ok(_) if finished => Reading::Is(Root { path: dir.display().to_string() }),
+        Ok(_) => Reading::Absent,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Reading::Absent,
+        Err(e) => Reading::Unreadable(SysError::new("stat", dir.join("lower").display(), e).to_string()),
+    };
+    Observed { root }
+}
+
+/// Makes or throws away the root.
+pub fn apply_cold(ve: Ve<'_>, step: &Cold, _stopped: &Stopped) -> Result<(Effect, Made), StepError> {
+    let dir = ve.host.ve_dir(&ve.entry.uid);
+    match step {
+        Cold::CreateRoot { template } => create(ve, &dir, template),
+        Cold::DestroyRoot => Ok((destroy(ve, &dir)?, Made::default())),
+    }
+}
+
+fn create(ve: Ve<'_>, dir: &Path, template: &str) -> Result<(Effect, Made), StepError> {
+    // Held until the link is made: from then on the template counts as used.
+    let template = ve.host.templates.ensure(&source(template))?;
+    let made = MadeRoot { path: Some(dir.display().to_string()), digest: Some(template.digest.clone()) };
+    let link = dir.join("lower");
+    let base = ve.entry.ids.start;
+    for (name, mode, owner) in [("", 0o711, 0), ("upper", 0o755, base), ("work", 0o700, 0), ("staging", 0o755, 0)] {
+        let path = dir.join(name);
+        make_dir(&path, mode)?;
+        chown(&path, Some(owner), Some(owner)).at("chown", path.display())?;
+    }
+    let effect = match symlink(&template.root, &link) {
+        Ok(()) => Effect::Changed,
+        // Left by a controller that was killed before it could say so; nothing has used it yet.
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            std::fs::remove_file(&link).at("remove", link.display())?;
+            symlink(&template.root, &link).at("link", link.display())?;
+            Effect::AlreadySo
+        }
+        Err(e) => return Err(SysError::new("link", link.display(), e).into()),
+    };
+    Ok((effect, Made { root: Some(made), init_pid: None }))
+}
+
+/// The source that a manifest's `template` names; the schema has checked its form.
+fn source(template: &str) -> Source {
+    match template.split_once(':') {
+        Some(("dir", path)) => Source::Dir(PathBuf::from(path)),
+        Some(("file", path)) => Source::File(PathBuf::from(path)),
+        _ => Source::Named(template.to_owned()),
+    }
+}
+
+/// Renames the directory first, so that a root that is half gone is never taken for one.
+fn destroy(ve: Ve<'_>, dir: &Path) -> SysResult<Effect> {
+    let trash = ve.host.settings.ves_dir().join(format!(".trash-{}", ve.entry.uid.as_str()));
+    let was = match std::fs::rename(dir, &trash) {
+        Ok(()) => Effect::Changed,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Effect::AlreadySo,
+        Err(e) => return Err(SysError::new("rename", dir.display(), e)),
+    };
+    match std::fs::remove_dir_all(&trash) {
+        Ok(()) => Ok(Effect::Changed),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(was),
+        Err(e) => Err(SysError::new("remove", trash.display(), e)),
+    }
+}
+
+/// The layers of a VE's root, for its start.
+pub fn root_spec(ve: Ve<'_>) -> SysResult<RootSpec> {
+    let dir = ve.host.ve_dir(&ve.entry.uid);
+    let lower = std::fs::read_link(dir.join("lower")).at("read", dir.join("lower").display())?;
+    Ok(RootSpec { lower, upper: dir.join("upper"), work: dir.join("work"), staging: dir.join("staging") })
+}
+
+fn make_dir(path: &Path, mode: u32) -> SysResult<()> {
+    match std::fs::DirBuilder::new().mode(mode).create(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(SysError::new("make directory", path.display(), e))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,323 @@
+//! The lifecycle, IO half: whether a VE runs, starting it and stopping it.
+//!
+//! The keeper knows the VEs it started and how they ended. One that it does not hold (its keeper was
+//! killed) is found by its control group, since a VE's processes cannot leave that, and handed to the
+//! present keeper. This file makes the [`Running`] and [`Stopped`] tokens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use vzd_state::reading::Reading;
+use vzd_state::subsystem::lifecycle::{Exit, Observed, Run, Seccomp, Step};
+use vzd_state::subsystem::namespaces::wanted_mounts;
+use vzd_state::units::{Millis, Timestamp};
+
+use crate::drivers::{Effect, Made, StepError, Ve, devices, disk, namespaces};
+use crate::error::{At, SysError, SysResult};
+use crate::host::Host;
+use crate::keeper::protocol::Held;
+use crate::kernel::pidfd::Pidfd;
+use crate::kernel::process::WaitStatus;
+use crate::kernel::procfs;
+use crate::runtime::enter::Door;
+use crate::runtime::spec::StartSpec;
+
+/// A VE that runs: made only here, from what was found in the kernel.
+#[derive(Debug)]
+pub struct Running {
+    /// The host's pid of its init.
+    pub pid: i32,
+    pidfd: Pidfd,
+}
+
+impl Running {
+    /// Whether it still runs: what was read by its pid is good only if it does.
+    pub fn is_alive(&self) -> bool {
+        self.pidfd.is_alive().unwrap_or(false)
+    }
+
+    /// Its pidfd.
+    pub fn pidfd(&self) -> &Pidfd {
+        &self.pidfd
+    }
+}
+
+/// A VE that certainly does not run.
+#[derive(Debug)]
+pub struct Stopped(());
+
+/// What runs on this host, read once for many VEs.
+#[derive(Debug)]
+pub struct Census {
+    /// What the keeper holds, by uid.
+    held: SysResult<BTreeMap<String, Held>>,
+    /// Ctids that have control groups.
+    groups: SysResult<BTreeSet<u32>>,
+}
+
+impl Census {
+    /// Asks the keeper and lists the control groups.
+    pub fn take(host: &Host) -> Self {
+        let held = host.keeper.held();
+        let held = held.map(|held| held.into_iter().map(|one| (one.uid.clone(), one)).collect());
+        Census { held, groups: host.layout.ctids().map(|ctids| ctids.into_iter().collect()) }
+    }
+}
+
+/// After a kill every process of a VE is gone within this, unless one hangs in the kernel.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads whether the VE runs; the token comes with it when it does.
+pub fn observe(ve: Ve<'_>, census: &Census) -> (Observed, Option<Running>) {
+    match find(ve, census) {
+        Ok(Found::Running(running)) => {
+            let run = Run::Running { init_pid: running.pid.unsigned_abs(), started_at: started_at(running.pid) };
+            (Observed { run: Reading::Is(run) }, Some(running))
+        }
+        Ok(Found::Stopped(last_exit)) => (Observed { run: Reading::Is(Run::Stopped { last_exit }) }, None),
+        Err(e) => (Observed { run: Reading::Unreadable(e.to_string()) }, None),
+    }
+}
+
+enum Found {
+    Running(Running),
+    Stopped(Option<Exit>),
+}
+
+fn find(ve: Ve<'_>, census: &Census) -> SysResult<Found> {
+    let uid = ve.entry.uid.as_str();
+    match census.held.as_ref().map_err(Clone::clone)?.get(uid) {
+        Some(Held { exited: Some(status), .. }) => Ok(Found::Stopped(Some(exit(*status)))),
+        Some(Held { pid, exited: None, .. }) => match ve.host.keeper.open(uid) {
+            Ok(pidfd) => Ok(Found::Running(Running { pid: *pid, pidfd })),
+            // It ended between the census and now.
+            Err(_) => Err(SysError::refused("open", format_args!("VE {uid}"), "it is just ending")),
+        },
+        None if census.groups.as_ref().map_err(Clone::clone)?.contains(&ve.entry.ctid.get()) => search_group(ve),
+        None => Ok(Found::Stopped(None)),
+    }
+}
+
+/// Looks for the init of a VE that the keeper does not know, and hands it to the keeper.
+fn search_group(ve: Ve<'_>) -> SysResult<Found> {
+    let group = ve.host.cgroup(ve.entry);
+    for pid in group.pids()? {
+        if procfs::innermost_pid(pid).is_ok_and(|inner| inner == 1) {
+            let Ok(pidfd) = Pidfd::open(pid) else { continue };
+            // Still in the group: so the number still meant it when the pidfd was opened.
+            if pidfd.is_alive()? && group.pids()?.contains(&pid) {
+                ve.host.keeper.adopt(ve.entry.uid.as_str(), pid, &pidfd)?;
+                return Ok(Found::Running(Running { pid, pidfd }));
+            }
+        }
+    }
+    Ok(Found::Stopped(None))
+}
+
+fn exit(status: WaitStatus) -> Exit {
+    match status {
+        WaitStatus::Exited(code) => Exit::Exited(code),
+        WaitStatus::Signaled(libc::SIGINT) => Exit::Halted,
+        WaitStatus::Signaled(libc::SIGHUP) => Exit::Rebooted,
+        WaitStatus::Signaled(signal) => Exit::Killed(signal),
+        WaitStatus::Unknown => Exit::Unknown,
+    }
+}
+
+/// When a process started, by the kernel's account; to about ten milliseconds.
+fn started_at(pid: i32) -> Timestamp {
+    procfs::started_at_ms(pid).map_or(Timestamp(0), Timestamp)
+}
+
+/// The token of a running VE.
+pub fn running(ve: Ve<'_>) -> SysResult<Running> {
+    match find(ve, &Census::take(ve.host))? {
+        Found::Running(running) => Ok(running),
+        Found::Stopped(_) => Err(SysError::refused("change", format_args!("VE {}", ve.entry.name), "it does not run")),
+    }
+}
+
+/// The token of a stopped VE.
+pub fn stopped(ve: Ve<'_>) -> SysResult<Stopped> {
+    match find(ve, &Census::take(ve.host))? {
+        Found::Stopped(_) => Ok(Stopped(())),
+        Found::Running(_) => Err(SysError::refused("change", format_args!("VE {}", ve.entry.name), "it runs")),
+    }
+}
+
+/// Carries out a step. Those that only the ledger notes have nothing to do here.
+pub fn apply(ve: Ve<'_>, step: &Step) -> Result<(Effect, Made), StepError> {
+    let done = |effect| Ok((effect, Made::default()));
+    match step {
+        Step::Start { .. } => {
+            let init_pid = start(ve)?;
+            Ok((Effect::Changed, Made { root: None, init_pid: Some(init_pid) }))
+        }
+        Step::Stop { timeout, .. } => done(stop(ve, *timeout)?),
+        Step::Reap { .. } => done(clear(ve)?),
+        Step::Destroy => {
+            stopped(ve)?;
+            clear(ve)?;
+            done(Effect::Changed)
+        }
+        Step::Create
+        | Step::Restore
+        | Step::Accept
+        | Step::Adopt { .. }
+        | Step::Quarantine { .. }
+        | Step::Forget => done(Effect::AlreadySo),
+    }
+}
+
+/// Starts the VE with everything its manifest wants.
+fn start(ve: Ve<'_>) -> Result<u32, StepError> {
+    if let Found::Running(running) = find(ve, &Census::take(ve.host))? {
+        return Ok(running.pid.unsigned_abs());
+    }
+    let want = ve
+        .want
+        .ok_or_else(|| SysError::refused("start", format_args!("VE {}", ve.entry.name), "nothing says how"))?;
+    let spec = start_spec(ve, want)?;
+    ve.host.keeper.forget(ve.entry.uid.as_str())?;
+    let group = ve.host.cgroup(ve.entry);
+    group.renew(ve.entry.ids.start)?;
+    let started = devices::set_rules(ve, &want.devices.rules).and_then(|_| {
+        let timeout = Duration::from_millis(want.lifecycle.start_timeout.0);
+        ve.host.keeper.start_ve(spec, timeout)
+    });
+    match started {
+        Ok((started, _)) => Ok(started.pid.unsigned_abs()),
+        Err(e) => {
+            // Nothing of a start that failed is left; the reason is worth more than a failure to clear.
+            let _ = clear(ve);
+            Err(e.into())
+        }
+    }
+}
+
+fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired) -> SysResult<StartSpec> {
+    let group = ve.host.cgroup(ve.entry);
+    let cold = &want.lifecycle.cold;
+    let mounts = wanted_mounts(&want.namespaces, &ve.host.caps);
+    Ok(StartSpec {
+        uid: ve.entry.uid.as_str().to_owned(),
+        id_base: ve.entry.ids.start,
+        id_count: ve.entry.ids.count,
+        hostname: want.namespaces.hostname.clone(),
+        domainname: want.namespaces.domainname.clone(),
+        init: cold.init.clone(),
+        env: ["container=vzd", "TERM=linux", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+            .map(str::to_owned)
+            .to_vec(),
+        cgroup_delegated: group.delegated_dir(),
+        cgroup_v1: group.v1_dirs().collect(),
+        root: disk::root_spec(ve)?,
+        mounts: mounts.iter().map(|(target, mount)| namespaces::mount_spec(target, mount)).collect(),
+        devices: want
+            .devices
+            .nodes
+            .iter()
+            .map(|(path, node)| devices::node_spec(path, node))
+            .collect::<SysResult<_>>()?,
+        capabilities: cold.capabilities.bits(),
+        seccomp_profile: seccomp_profile(&cold.seccomp)?,
+        nesting: cold.nesting,
+    })
+}
+
+fn seccomp_profile(seccomp: &Seccomp) -> SysResult<Option<String>> {
+    match seccomp {
+        Seccomp::Default => Ok(None),
+        Seccomp::File { path } => std::fs::read_to_string(path).map(Some).at("read", path),
+    }
+}
+
+/// How to enter the VE: with what its present run was started with.
+pub fn door(ve: Ve<'_>) -> SysResult<Door> {
+    let running = running(ve)?;
+    let group = ve.host.cgroup(ve.entry);
+    let cold = ve.entry.run.as_ref().map(|run| &run.cold);
+    let cold = cold.ok_or_else(|| {
+        SysError::refused("enter", format_args!("VE {}", ve.entry.name), "its start is not on record yet")
+    })?;
+    Ok(Door {
+        pid: running.pid,
+        cgroup_exec: group.exec_dir(),
+        cgroup_v1: group.v1_dirs().collect(),
+        capabilities: cold.capabilities.bits(),
+        seccomp_profile: seccomp_profile(&cold.seccomp)?,
+    })
+}
+
+/// Asks init to stop, and kills every process when it has not within `timeout`.
+fn stop(ve: Ve<'_>, timeout: Millis) -> Result<Effect, StepError> {
+    let effect = match find(ve, &Census::take(ve.host))? {
+        Found::Stopped(_) => Effect::AlreadySo,
+        Found::Running(running) => {
+            let group = ve.host.cgroup(ve.entry);
+            if timeout.0 > 0 {
+                // A frozen init cannot hear.
+                if group.is_frozen()? {
+                    group.set_frozen(false, KILL_TIMEOUT)?;
+                }
+                ask_to_stop(ve, &running)?;
+            }
+            if !running.pidfd.wait(Duration::from_millis(timeout.0))? {
+                group.kill()?;
+            }
+            if !running.pidfd.wait(KILL_TIMEOUT)? {
+                return Err(SysError::refused("kill", format_args!("VE {}", ve.entry.name), "its init does not end").into());
+            }
+            Effect::Changed
+        }
+    };
+    clear(ve)?;
+    Ok(effect)
+}
+
+/// Tells init in its own language to power off.
+fn ask_to_stop(ve: Ve<'_>, running: &Running) -> SysResult<()> {
+    /// glibc keeps the first two real-time signals to itself: SIGRTMIN is 34.
+    const SIGRTMIN: i32 = 34;
+    let exe = procfs::exe(running.pid)?;
+    let name = exe.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    match name.as_str() {
+        "systemd" => running.pidfd.signal(SIGRTMIN + 4),
+        "busybox" => running.pidfd.signal(libc::SIGUSR2),
+        // No signal of sysvinit's halts: its own command has to.
+        "init" => {
+            let command = crate::runtime::enter::Command {
+                argv: vec!["telinit".into(), "0".into()],
+                env: crate::runtime::enter::default_env("linux"),
+                cwd: "/".into(),
+            };
+            match ve.host.keeper.run(door(ve)?, command, 5_000) {
+                Ok(Some(WaitStatus::Exited(0))) => Ok(()),
+                _ => running.pidfd.signal(libc::SIGTERM),
+            }
+        }
+        _ => running.pidfd.signal(libc::SIGTERM),
+    }
+}
+
+/// Clears up after a run: what is left of its processes, its groups, its place in the keeper.
+fn clear(ve: Ve<'_>) -> Result<Effect, StepError> {
+    let group = ve.host.cgroup(ve.entry);
+    let mut errors = Vec::new();
+    let mut effect = Effect::AlreadySo;
+    if group.exists() {
+        effect = Effect::Changed;
+        let emptied = group.kill().and_then(|()| group.wait_empty(KILL_TIMEOUT));
+        match emptied {
+            Ok(true) => errors.extend(group.remove()),
+            Ok(false) => {
+                let object = group.v2_dir().display().to_string();
+                errors.push(SysError::refused("empty", object, "a process does not end"));
+            }
+            Err(e) => errors.push(e),
+        }
+    }
+    errors.extend(ve.host.keeper.forget(ve.entry.uid.as_str()).err());
+    StepError::teardown(errors)?;
+    Ok(effect)
+}

@@ -1,0 +1,119 @@
+//! The IO halves of the subsystems: observe the kernel, carry out a step. No driver decides anything.
+//!
+//! A [`Running`] token stands for a VE that runs, a [`Stopped`] one for a VE that certainly does not;
+//! only the lifecycle driver makes them, so that no live step reaches a stopped VE and no cold step a
+//! running one. Every step can be done twice: the second time it is [`Effect::AlreadySo`].
+
+pub mod cgroup;
+pub mod devices;
+pub mod disk;
+pub mod lifecycle;
+pub mod namespaces;
+
+use vzd_state::desired::Desired;
+use vzd_state::ledger::{Entry, MadeRoot};
+use vzd_state::observed::Observed;
+use vzd_state::plan::Step;
+use vzd_state::reading::Reading;
+
+use crate::error::{SysError, SysResult};
+use crate::host::Host;
+use crate::template::TemplateError;
+
+pub use lifecycle::{Census, Running, Stopped};
+
+/// What doing a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Something was changed.
+    Changed,
+    /// It was so already.
+    AlreadySo,
+}
+
+/// What a step made that the ledger has to know.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// A root file system.
+    pub root: Option<MadeRoot>,
+    /// A run: the host's pid of init.
+    pub init_pid: Option<u32>,
+}
+
+/// Why a step could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The kernel or the file system refused.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+    /// The template cannot be had.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// Something was left behind; everything that could be cleared was.
+    #[error("{} things were left behind; the first: {}", .0.len(), .0[0])]
+    Teardown(Vec<SysError>),
+}
+
+impl StepError {
+    /// The errors of a teardown that went on past failures, if there were any.
+    pub fn teardown(errors: Vec<SysError>) -> Result<(), Self> {
+        if errors.is_empty() { Ok(()) } else { Err(StepError::Teardown(errors)) }
+    }
+
+    /// What can be done about it.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            StepError::Template(e) => e.help(),
+            StepError::Sys(_) | StepError::Teardown(_) => None,
+        }
+    }
+}
+
+/// One VE as the drivers see it.
+#[derive(Clone, Copy)]
+pub struct Ve<'a> {
+    /// The host it lives on.
+    pub host: &'a Host,
+    /// What the ledger holds of it.
+    pub entry: &'a Entry,
+    /// What its manifest wants, where there is one.
+    pub want: Option<&'a Desired>,
+}
+
+/// A failed reading is a reading too: it causes a condition, never a change.
+pub(crate) fn reading<T>(read: SysResult<T>) -> Reading<T> {
+    match read {
+        Ok(value) => Reading::Is(value),
+        Err(e) if e.is_absent() => Reading::Absent,
+        Err(e) => Reading::Unreadable(e.to_string()),
+    }
+}
+
+/// Reads everything about one VE.
+pub fn observe(ve: Ve<'_>, census: &Census) -> Observed {
+    let (lifecycle, running) = lifecycle::observe(ve, census);
+    let mut observed = Observed { lifecycle, disk: disk::observe(ve), ..Observed::default() };
+    if let Some(running) = running {
+        observed.cgroup = cgroup::observe(ve);
+        observed.namespaces = namespaces::observe(ve, &running);
+        observed.devices = devices::observe(ve, &running);
+        // What was read by pid is worth nothing if the pid has changed hands meanwhile.
+        if !running.is_alive() {
+            return observe(ve, &Census::take(ve.host));
+        }
+    }
+    observed
+}
+
+/// Carries out one step.
+pub fn apply(ve: Ve<'_>, step: &Step) -> Result<(Effect, Made), StepError> {
+    ve.host.writes.kernel();
+    let plain = |effect| (effect, Made::default());
+    match step {
+        Step::Lifecycle(step) => lifecycle::apply(ve, step),
+        Step::Disk(step) => disk::apply_cold(ve, step, &lifecycle::stopped(ve)?),
+        Step::Cgroup(step) => Ok(plain(cgroup::apply_live(ve, *step, &lifecycle::running(ve)?)?)),
+        Step::Namespaces(step) => Ok(plain(namespaces::apply_live(ve, step, &lifecycle::running(ve)?)?)),
+        Step::Devices(step) => Ok(plain(devices::apply_live(ve, step, &lifecycle::running(ve)?)?)),
+    }
+}

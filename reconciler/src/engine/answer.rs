@@ -1,0 +1,378 @@
+//! What can be asked, answered by an engine: the controller's, or a command's own.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use vzd_state::desired::Desired;
+use vzd_state::ids::{Ctid, VeName};
+use vzd_state::ledger::{By, Entry, Facts};
+use vzd_state::observed::Observed;
+use vzd_state::status::{ConditionStatus, Document, DocumentMetadata, Status};
+use vzd_state::plan::Step;
+use vzd_state::subsystem::lifecycle::{Run, State, Step as LifecycleStep, StopReason};
+
+use crate::control::{
+    ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
+    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Why,
+};
+use crate::drivers::{Ve, lifecycle};
+use crate::engine::pass::{Look, failure_of, plan_view};
+use crate::engine::reconcile::{Leave, View};
+use crate::engine::{Engine, Subject, clock};
+
+fn error(code: &str, message: impl Into<String>) -> ControlError {
+    ControlError { code: code.to_owned(), message: message.into(), help: None }
+}
+
+impl Selector {
+    fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.labels.is_empty() && !self.all
+    }
+}
+
+impl Engine {
+    /// The subjects that a selector means. A name that is not known is an error.
+    fn select(&self, select: &Selector) -> ControlResult<Vec<Subject>> {
+        let known: Vec<_> = self.subjects().into_iter().filter(|s| matches!(s, Subject::Name(_))).collect();
+        let mut chosen = Vec::new();
+        for name in &select.names {
+            let subject = self.named(name, &known)?;
+            chosen.push(subject);
+        }
+        if select.names.is_empty() {
+            let matches = |subject: &&Subject| {
+                let labels = self.labels_of(subject);
+                select.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            };
+            chosen.extend(known.iter().filter(matches).cloned());
+        }
+        Ok(chosen)
+    }
+
+    fn named(&self, name: &str, known: &[Subject]) -> ControlResult<Subject> {
+        let ctid = name.parse::<u32>().ok().and_then(|number| Ctid::try_from(number).ok());
+        let by_ctid = ctid.and_then(|ctid| {
+            let shared = self.shared();
+            let entry = shared.ledger.by_ctid(ctid).filter(|entry| !entry.is_quarantined())?;
+            Some(Subject::Name(entry.name.clone()))
+        });
+        let by_name = name.parse::<VeName>().ok().map(Subject::Name).filter(|subject| known.contains(subject));
+        by_name.or(by_ctid).ok_or_else(|| error("VZ0307", format!("there is no VE {name:?}")))
+    }
+
+    fn labels_of(&self, subject: &Subject) -> BTreeMap<String, String> {
+        let shared = self.shared();
+        let Subject::Name(name) = subject else { return BTreeMap::new() };
+        match (shared.wishes.want.get(name), shared.entry(subject)) {
+            (Some(want), _) => want.labels.clone(),
+            (None, Some(entry)) => entry.labels.clone(),
+            (None, None) => BTreeMap::new(),
+        }
+    }
+
+    /// A VE as it is published. A command without a controller looks at it now.
+    fn document(&self, subject: &Subject) -> Option<Document> {
+        if !self.shared().published.contains_key(subject) {
+            self.look(subject);
+        }
+        let view = self.view(subject, Leave::default())?;
+        let published = self.shared().published.get(subject).cloned()?;
+        let entry = view.entry.as_ref();
+        let want = view.want();
+        let (init_pid, started_at) = match published.observed.running() {
+            Some(Run::Running { init_pid, started_at }) => (Some(*init_pid), Some(*started_at)),
+            _ => (None, None),
+        };
+        let group = entry.map(|entry| self.host.cgroup(entry)).filter(|_| init_pid.is_some());
+        let resources = group.as_ref().map(|group| group.usage().to_map()).unwrap_or_default();
+        let status = Status {
+            ctid: entry.map(|entry| entry.ctid),
+            init_pid,
+            started_at,
+            cgroup: group.map(|group| group.v2_dir().display().to_string()),
+            conditions: published.conditions,
+            resources,
+            source: want.map(|want| want.source.clone()).or(entry.map(|entry| entry.source.clone())),
+        };
+        let metadata = DocumentMetadata {
+            name: view.name.clone(),
+            uid: entry.map(|entry| entry.uid.clone()),
+            generation: entry.map_or(0, |entry| entry.generation),
+            labels: self.labels_of(subject),
+            annotations: want.map(|want| want.annotations.clone()).unwrap_or_default(),
+        };
+        let spec = want.map(|want| want.spec.clone()).or(entry.map(|e| e.spec.clone())).unwrap_or_default();
+        Some(Document { api_version: "vzd/v1".into(), kind: "VE".into(), metadata, spec, status })
+    }
+
+    /// Overrides the state of a VE, as an operator, and makes it so.
+    fn order(&self, subject: &Subject, state: State, force: bool) -> ControlResult<()> {
+        let said = self.view(subject, Leave::default()).and_then(|view| Some(view.want()?.lifecycle.state));
+        let entry = {
+            let mut shared = self.shared();
+            let uid = shared.entry(subject).map(|entry| entry.uid.clone());
+            let Some(entry) = uid.and_then(|uid| shared.ledger.get_mut(&uid)) else { return Ok(()) };
+            if said == Some(state) {
+                entry.run_override = None;
+                entry.backoff = None;
+            } else {
+                entry.override_state(state, By::Operator, clock::now());
+            }
+            if let Some(run) = entry.run.as_mut().filter(|_| force) {
+                run.stopping = Some(StopReason::Operator);
+            }
+            entry.clone()
+        };
+        self.records.save(&entry).map_err(|e| error("VZ0404", e.to_string()))?;
+        if force {
+            let group = self.host.cgroup(&entry);
+            if group.exists() {
+                group.kill().map_err(|e| error("VZ0303", e.to_string()))?;
+            }
+        }
+        let outcome = self.reconcile(subject, Leave::default(), None);
+        failure_of(&outcome).map_or(Ok(()), Err)
+    }
+
+    fn order_one(&self, subject: &Subject, action: PowerAction, force: bool) -> ControlResult<()> {
+        match action {
+            PowerAction::Start | PowerAction::Resume => self.order(subject, State::Running, false),
+            PowerAction::Stop => self.order(subject, State::Stopped, force),
+            PowerAction::Pause => self.order(subject, State::Paused, false),
+            PowerAction::Restart => {
+                self.order(subject, State::Stopped, force)?;
+                self.order(subject, State::Running, false)
+            }
+        }
+    }
+
+    /// Plans afresh before a request that is about the manifests as they are now.
+    fn subjects_of(&self, request: &PlanRequest) -> ControlResult<(Vec<Subject>, Leave)> {
+        self.rescan();
+        let subjects =
+            if request.only.is_empty() { self.subjects() } else { self.select(&request.only)? };
+        Ok((subjects, Leave { allow_prune: request.allow_prune }))
+    }
+
+    fn entrance(&self, view: &View) -> ControlResult<Option<Entrance>> {
+        let Some(entry) = &view.entry else { return Ok(None) };
+        let ve = Ve { host: &self.host, entry, want: view.want() };
+        match lifecycle::door(ve) {
+            Ok(door) => {
+                let uid = entry.uid.as_str().to_owned();
+                Ok(Some(Entrance { name: view.name.to_string(), uid, door }))
+            }
+            Err(e) if e.detail.as_deref() == Some("it does not run") => Ok(None),
+            Err(e) => Err(error("VZ0307", e.to_string())),
+        }
+    }
+}
+
+impl Control for Engine {
+    fn list(&self, select: &Selector, quarantined: bool) -> ControlResult<Vec<Document>> {
+        let mut subjects = self.select(select)?;
+        if quarantined {
+            subjects.extend(self.subjects().into_iter().filter(|s| matches!(s, Subject::Quarantined(_))));
+        }
+        subjects.sort_unstable();
+        subjects.dedup();
+        Ok(subjects.iter().filter_map(|subject| self.document(subject)).collect())
+    }
+
+    fn plan(&self, request: &PlanRequest) -> ControlResult<PlanView> {
+        let (subjects, leave) = self.subjects_of(request)?;
+        let plan = self.plan_all(&subjects, Look::Plan, leave);
+        Ok(plan_view(&plan, self.shared().wishes.diagnostics.clone()))
+    }
+
+    fn apply(&self, request: &PlanRequest) -> ControlResult<ApplyOutcome> {
+        let (subjects, leave) = self.subjects_of(request)?;
+        let plan = self.plan_all(&subjects, Look::Plan, leave);
+        if let Some(expected) = request.check_index.as_ref().filter(|index| **index != plan.check_index) {
+            return Err(ControlError {
+                code: "VZ0205".into(),
+                message: format!("the world has moved: the plan was made at {expected}, this is {}", plan.check_index),
+                help: Some("make a new plan".into()),
+            });
+        }
+        let outcomes = self.settle(&subjects, leave);
+        let changed = outcomes.values().map(|outcome| outcome.changed).sum();
+        let failed = outcomes
+            .iter()
+            .filter_map(|(subject, outcome)| Some((self.label(subject), failure_of(outcome)?)))
+            .collect();
+        let diagnostics = self.shared().wishes.diagnostics.clone();
+        Ok(ApplyOutcome { plan: plan_view(&plan, diagnostics), changed, failed })
+    }
+
+    fn drift(&self, select: &Selector) -> ControlResult<PlanView> {
+        let subjects = self.select(select)?;
+        let plan = self.plan_all(&subjects, Look::Drift, Leave::default());
+        Ok(plan_view(&plan, Vec::new()))
+    }
+
+    fn power(&self, request: &PowerRequest) -> ControlResult<Outcomes> {
+        let subjects = self.select(&request.select)?;
+        let outcomes = std::sync::Mutex::new(Outcomes::new());
+        std::thread::scope(|scope| {
+            for subject in &subjects {
+                let outcomes = &outcomes;
+                scope.spawn(move || {
+                    let outcome = self.order_one(subject, request.action, request.force).err();
+                    let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                    outcomes.insert(self.label(subject), outcome);
+                });
+            }
+        });
+        Ok(outcomes.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn undelete(&self, name: &str) -> ControlResult<()> {
+        let missing = || error("VZ0307", format!("there is no VE {name:?} in quarantine"));
+        let name: VeName = name.parse().map_err(|_| missing())?;
+        let entry = {
+            let mut shared = self.shared();
+            if shared.ledger.by_name(&name).is_some() {
+                let taken = format!("there is a VE {name} again; remove or rename that first");
+                return Err(error("VZ0307", taken));
+            }
+            let uid = shared.ledger.quarantined(&name).map(|entry| entry.uid.clone()).ok_or_else(missing)?;
+            let restore = Step::Lifecycle(LifecycleStep::Restore);
+            let facts = Facts::at(&self.host.caps, clock::now());
+            let noted = shared.ledger.finish(&uid, &restore, None, &facts);
+            noted.map_err(|e| error("VZ0307", e.to_string()))?;
+            shared.ledger.get(&uid).cloned().ok_or_else(missing)?
+        };
+        self.records.save(&entry).map_err(|e| error("VZ0404", e.to_string()))?;
+        let outcome = self.reconcile(&Subject::Name(name), Leave::default(), None);
+        failure_of(&outcome).map_or(Ok(()), Err)
+    }
+
+    fn events(&self, query: &EventQuery) -> ControlResult<Vec<LoggedEvent>> {
+        let wait = Duration::from_millis(query.wait_ms.min(60_000));
+        Ok(self.events.query(query.after, query.ve.as_deref(), wait))
+    }
+
+    fn why(&self, ve: &str, field: &str) -> ControlResult<Why> {
+        let select = Selector { names: vec![ve.to_owned()], ..Selector::default() };
+        let subject = self.select(&select)?.pop().ok_or_else(|| error("VZ0307", "no VE was named"))?;
+        self.document(&subject);
+        let view = self.view(&subject, Leave::default());
+        let view = view.ok_or_else(|| error("VZ0307", format!("there is no VE {ve:?}")))?;
+        let want = view.want().ok_or_else(|| error("VZ0307", format!("VE {ve:?} has no manifest")))?;
+        let field = if field.starts_with("spec") { field.to_owned() } else { format!("spec.{field}") };
+        let update = vzd_schema::update_class(&field);
+        if update.is_none() && value_at(want, &field).is_null() {
+            return Err(error("VZ0405", format!("there is no field {field:?}")));
+        }
+        let published = self.shared().published.get(&subject).cloned();
+        let held = published.as_ref().and_then(|published| {
+            published.plan.held.iter().find(|held| held.field == field).map(|held| held.why.clone())
+        });
+        Ok(Why {
+            value: value_at(want, &field),
+            source: want.source_of(&field).map(ToString::to_string),
+            profile: want.is_inherited(&field).then(|| want.spec["profile"].as_str().unwrap_or("host").to_owned()),
+            update: update.map(|class| class.to_string()),
+            observed: published.and_then(|published| observed_at(&published.observed, &field)),
+            held,
+            field,
+        })
+    }
+
+    fn entrances(&self, select: &Selector) -> ControlResult<Vec<Entrance>> {
+        let mut entrances = Vec::new();
+        for subject in self.select(select)? {
+            let Some(view) = self.view(&subject, Leave::default()) else { continue };
+            match self.entrance(&view)? {
+                Some(entrance) => entrances.push(entrance),
+                None if select.names.is_empty() => {}
+                None => return Err(error("VZ0307", format!("VE {} does not run", view.name))),
+            }
+        }
+        Ok(entrances)
+    }
+
+    fn info(&self) -> ControlResult<Info> {
+        let shared = self.shared();
+        Ok(Info {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: Some(std::process::id()),
+            revision: shared.wishes.revision.digest.clone(),
+            ves: shared.wishes.want.len(),
+            last_pass: shared.last_pass.clone(),
+            diagnostics: shared.wishes.diagnostics.clone(),
+            skipped: shared.wishes.revision.skipped.clone(),
+            capabilities: serde_json::to_value(&self.host.caps).unwrap_or_default(),
+        })
+    }
+
+    fn wait(&self, select: &Selector, condition: &str, status: &str, timeout_ms: u64) -> ControlResult<bool> {
+        let wanted = match status.to_ascii_lowercase().as_str() {
+            "true" => ConditionStatus::True,
+            "false" => ConditionStatus::False,
+            "unknown" => ConditionStatus::Unknown,
+            _ => return Err(error("VZ0405", format!("{status:?} is not a status: True, False or Unknown"))),
+        };
+        let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+        loop {
+            let met = self.select(select).is_ok_and(|subjects| {
+                let shared = self.shared();
+                subjects.iter().all(|subject| {
+                    let conditions = shared.published.get(subject).map(|is| is.conditions.as_slice());
+                    let found = conditions.unwrap_or_default().iter();
+                    let mut found = found.filter(|c| format!("{:?}", c.r#type).eq_ignore_ascii_case(condition));
+                    // A condition that is present only while true is false when it is not there.
+                    found.next().map_or(wanted == ConditionStatus::False, |c| c.status == wanted)
+                        && shared.published.contains_key(subject)
+                })
+            });
+            let left = deadline.saturating_duration_since(Instant::now());
+            if met || left.is_zero() {
+                return Ok(met);
+            }
+            // Published or not, the directory may have named a VE meanwhile.
+            let guard = self.shared();
+            let nap = left.min(Duration::from_millis(200));
+            drop(self.published.wait_timeout(guard, nap).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+impl Engine {
+    fn label(&self, subject: &Subject) -> String {
+        match subject {
+            Subject::Name(name) => name.to_string(),
+            Subject::Quarantined(uid) => {
+                let shared = self.shared();
+                let name = shared.ledger.get(uid).map(|entry: &Entry| entry.name.to_string());
+                format!("{} (in quarantine)", name.unwrap_or_else(|| uid.to_string()))
+            }
+        }
+    }
+}
+
+/// The value of a field in the spec as resolved.
+fn value_at(want: &Desired, field: &str) -> Value {
+    let pointer = field.strip_prefix("spec").unwrap_or(field).replace('.', "/");
+    let pointer = pointer.replace('[', "/").replace(']', "");
+    want.spec.pointer(&pointer).cloned().unwrap_or_default()
+}
+
+/// What was read of a field, where a driver reads it.
+fn observed_at(observed: &Observed, field: &str) -> Option<Value> {
+    let seen = serde_json::to_value(observed).ok()?;
+    let pointer = match field {
+        "spec.state" => "/lifecycle/run",
+        "spec.hostname" => "/namespaces/hostname",
+        "spec.domainname" => "/namespaces/domainname",
+        "spec.template" => "/disk/root",
+        mounts if mounts.starts_with("spec.mounts") => "/namespaces/mounts",
+        devices if devices.starts_with("spec.devices") => "/devices/nodes",
+        _ => return None,
+    };
+    let reading = seen.pointer(pointer)?;
+    Some(reading.get("is").unwrap_or(reading).clone())
+}

@@ -1,0 +1,247 @@
+//! Doing a plan's steps, with the ledger written before and after each.
+//!
+//! What a step is about to do to the kernel is on disk before it does it, so a controller killed in
+//! between finds more in the ledger than in the kernel, never less. A live step that fails takes back
+//! what this plan did to its subsystem and leaves the other subsystems alone; any other ends the plan.
+
+use std::collections::BTreeSet;
+use std::mem::{Discriminant, discriminant};
+
+use vzd_state::desired::Desired;
+use vzd_state::disruption::Cause;
+use vzd_state::event::{Event, EventType};
+use vzd_state::ids::{VeName, VeUid};
+use vzd_state::ledger::{Facts, LedgerError, Started};
+use vzd_state::observed::Observed;
+use vzd_state::plan::{Approved, Step, VePlan};
+use vzd_state::subsystem::lifecycle::{self, Exit, Run};
+use vzd_state::undo::undo;
+
+use crate::drivers::{self, Effect, Made, StepError, Ve};
+use crate::engine::{Engine, clock, fault};
+use crate::error::SysError;
+
+/// What came of a plan.
+#[derive(Debug, Default)]
+pub(super) struct Executed {
+    /// Steps that changed something.
+    pub changed: usize,
+    /// The first step that failed, and why.
+    pub failure: Option<StepFailure>,
+}
+
+/// A step that failed.
+#[derive(Debug)]
+pub(super) struct StepFailure {
+    /// Code of the kind of error.
+    pub code: &'static str,
+    /// Which step, and why.
+    pub message: String,
+    /// What can be done about it.
+    pub help: Option<String>,
+}
+
+/// One plan being done.
+struct Execution<'a> {
+    engine: &'a Engine,
+    name: &'a VeName,
+    uid: VeUid,
+    want: Option<&'a Desired>,
+    exit: Option<Exit>,
+    /// The record in memory is ahead of the one on disk.
+    unsaved: bool,
+}
+
+impl Engine {
+    /// Does the plan's steps in order.
+    pub(super) fn execute(
+        &self,
+        plan: &VePlan<Approved>,
+        want: Option<&Desired>,
+        observed: &Observed,
+    ) -> Executed {
+        let exit = match observed.lifecycle.run.is() {
+            Some(Run::Stopped { last_exit }) => *last_exit,
+            _ => None,
+        };
+        let uid = plan.uid.clone().unwrap_or_else(clock::new_uid);
+        let mut execution = Execution { engine: self, name: &plan.name, uid, want, exit, unsaved: false };
+        let mut executed = Executed::default();
+        let mut done: Vec<&Step> = Vec::new();
+        let mut failed: BTreeSet<usize> = BTreeSet::new();
+        let mut skipped: Vec<Discriminant<Step>> = Vec::new();
+        for (at, planned) in plan.steps.iter().enumerate() {
+            if skipped.contains(&discriminant(&planned.step)) {
+                continue;
+            }
+            fault::point();
+            match execution.step(&planned.step) {
+                Ok(effect) => {
+                    executed.changed += usize::from(effect == Effect::Changed);
+                    execution.tell(&planned.step, planned.cause);
+                    done.push(&planned.step);
+                }
+                Err(error) => {
+                    failed.insert(at);
+                    executed.failure.get_or_insert(execution.failed(&planned.step, &error));
+                    if !is_live(&planned.step) {
+                        break;
+                    }
+                    execution.take_back(&done, &planned.step);
+                    skipped.push(discriminant(&planned.step));
+                }
+            }
+            fault::point();
+        }
+        if let Err(error) = execution.save() {
+            executed.failure.get_or_insert(StepFailure {
+                code: "VZ0404",
+                message: error.to_string(),
+                help: None,
+            });
+        }
+        executed
+    }
+}
+
+/// A step that is done to a VE as it runs, and that other subsystems do not build on.
+fn is_live(step: &Step) -> bool {
+    matches!(step, Step::Cgroup(_) | Step::Namespaces(_) | Step::Devices(_))
+}
+
+impl Execution<'_> {
+    fn facts(&self, made: Option<&Made>) -> Facts<'_> {
+        let mut facts = Facts::at(&self.engine.host.caps, clock::now());
+        facts.jitter = clock::jitter();
+        facts.exit = self.exit;
+        if let Some(made) = made {
+            facts.started = made.init_pid.map(|init_pid| Started { init_pid, at: facts.now });
+            facts.made_root = made.root.clone();
+        }
+        facts
+    }
+
+    fn step(&mut self, step: &Step) -> Result<Effect, StepError> {
+        self.note(|ledger, uid, want, facts| ledger.begin(uid, step, want, facts), None)?;
+        let (effect, made) = if step.only_notes() {
+            (Effect::Changed, Made::default())
+        } else {
+            self.save()?;
+            fault::point();
+            let applied = self.apply(step)?;
+            fault::point();
+            applied
+        };
+        self.note(|ledger, uid, want, facts| ledger.finish(uid, step, want, facts), Some(&made))?;
+        if *step == Step::Lifecycle(lifecycle::Step::Destroy) {
+            self.unsaved = false;
+            self.engine.records.remove(&self.uid)?;
+        }
+        Ok(effect)
+    }
+
+    fn note(
+        &mut self,
+        change: impl FnOnce(
+            &mut vzd_state::ledger::Ledger,
+            &VeUid,
+            Option<&Desired>,
+            &Facts<'_>,
+        ) -> Result<(), LedgerError>,
+        made: Option<&Made>,
+    ) -> Result<(), StepError> {
+        let noted = change(&mut self.engine.shared().ledger, &self.uid, self.want, &self.facts(made));
+        self.unsaved = true;
+        Ok(noted.map_err(|e| SysError::refused("note in the ledger", format_args!("VE {}", self.name), e))?)
+    }
+
+    /// Writes the record, if it is ahead of the one on disk.
+    fn save(&mut self) -> Result<(), SysError> {
+        if !std::mem::take(&mut self.unsaved) {
+            return Ok(());
+        }
+        let entry = self.engine.shared().ledger.get(&self.uid).cloned();
+        match entry {
+            Some(entry) => self.engine.records.save(&entry).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn apply(&self, step: &Step) -> Result<(Effect, Made), StepError> {
+        let entry = self.engine.shared().ledger.get(&self.uid).cloned();
+        let entry = entry.ok_or_else(|| {
+            SysError::refused("change", format_args!("VE {}", self.name), "the ledger does not know it")
+        })?;
+        drivers::apply(Ve { host: &self.engine.host, entry: &entry, want: self.want }, step)
+    }
+
+    fn failed(&mut self, step: &Step, error: &StepError) -> StepFailure {
+        let facts = self.facts(None);
+        if let Some(entry) = self.engine.shared().ledger.get_mut(&self.uid) {
+            entry.fail(step, &facts);
+        }
+        self.unsaved = true;
+        let code = match (step, error) {
+            (_, StepError::Template(_)) => "VZ0304",
+            (_, StepError::Teardown(_)) => "VZ0305",
+            (Step::Lifecycle(lifecycle::Step::Stop { .. }), _) => "VZ0303",
+            (Step::Lifecycle(_) | Step::Disk(_), _) => "VZ0301",
+            _ => "VZ0302",
+        };
+        let message = format!("{step}: {error}");
+        let event = Event::new(
+            clock::now(),
+            Some(self.name.clone()),
+            EventType::Warning,
+            "ReconciliationFailed",
+            message.clone(),
+        );
+        self.engine.events.add(event);
+        StepFailure { code, message, help: error.help() }
+    }
+
+    /// Undoes what this plan has done to the subsystem of a step that failed.
+    fn take_back(&mut self, done: &[&Step], failed: &Step) {
+        let same = done.iter().copied().filter(|step| discriminant(*step) == discriminant(failed));
+        for step in undo(same.collect::<Vec<_>>().into_iter()) {
+            let undone = self.step(&step);
+            let (kind, reason, message) = match undone {
+                Ok(_) => (EventType::Normal, "RollbackSucceeded", step.to_string()),
+                Err(e) => (EventType::Warning, "RollbackFailed", format!("{step}: {e}")),
+            };
+            let event = Event::new(clock::now(), Some(self.name.clone()), kind, reason, message);
+            self.engine.events.add(event);
+        }
+    }
+
+    fn tell(&self, step: &Step, cause: Cause) {
+        let Some(reason) = reason(step) else { return };
+        let kind = match step {
+            Step::Lifecycle(lifecycle::Step::Reap { end: lifecycle::End::Crashed(_) }) => EventType::Warning,
+            _ => EventType::Normal,
+        };
+        let event = Event::new(clock::now(), Some(self.name.clone()), kind, reason, step.to_string());
+        self.engine.events.add(event.because(cause));
+    }
+}
+
+/// The event of a step that was done; none for bookkeeping that nobody asks about.
+fn reason(step: &Step) -> Option<&'static str> {
+    Some(match step {
+        Step::Lifecycle(step) => match step {
+            lifecycle::Step::Create => "Created",
+            lifecycle::Step::Restore => "Restored",
+            lifecycle::Step::Accept => return None,
+            lifecycle::Step::Adopt { .. } => "Adopted",
+            lifecycle::Step::Reap { .. } => "Ended",
+            lifecycle::Step::Stop { .. } => "Stopped",
+            lifecycle::Step::Start { .. } => "Started",
+            lifecycle::Step::Quarantine { .. } => "DeletionQuarantined",
+            lifecycle::Step::Forget => "Retained",
+            lifecycle::Step::Destroy => "Destroyed",
+        },
+        Step::Cgroup(_) => "PowerChanged",
+        Step::Disk(_) => "DiskChanged",
+        Step::Namespaces(_) | Step::Devices(_) => "ChangedLive",
+    })
+}

@@ -1,0 +1,96 @@
+//! Health: a command run inside a VE now and then, and what its answers come to.
+//!
+//! The bookkeeping is pure; [`Engine::probe`] runs the command through the keeper, outside of any pass,
+//! so that a probe that hangs holds nothing up.
+
+use vzd_state::observed::Observed;
+use vzd_state::status::Health;
+use vzd_state::subsystem::lifecycle::{ExecProbe, Run};
+use vzd_state::units::Timestamp;
+
+use crate::drivers::{Ve, lifecycle};
+use crate::engine::reconcile::Leave;
+use crate::engine::{Engine, Subject, clock};
+use crate::kernel::process::WaitStatus;
+use crate::runtime::enter::{Command, default_env};
+
+/// What a VE's probe has said so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Probes {
+    probe: Option<ExecProbe>,
+    /// The run that was probed: answers of an earlier one mean nothing.
+    started_at: Option<Timestamp>,
+    next: Option<Timestamp>,
+    in_a_row: u32,
+    last: Option<Result<(), String>>,
+    verdict: Option<Result<(), String>>,
+}
+
+impl Probes {
+    /// Takes the present probe and run.
+    pub fn follow(&mut self, probe: Option<&ExecProbe>, observed: &Observed, now: Timestamp) {
+        let started_at = match observed.running() {
+            Some(Run::Running { started_at, .. }) => Some(*started_at),
+            _ => None,
+        };
+        if self.probe.as_ref() != probe || self.started_at != started_at {
+            let next = probe.zip(started_at).map(|(probe, at)| (at + probe.initial_delay).max(now));
+            *self = Probes { probe: probe.cloned(), started_at, next, ..Probes::default() };
+        }
+    }
+
+    /// When the next probe is due.
+    pub fn next(&self) -> Option<Timestamp> {
+        self.next
+    }
+
+    /// What the answers come to.
+    pub fn health(&self) -> Health {
+        match (&self.probe, self.started_at, &self.verdict) {
+            (None, ..) => Health::NoProbe,
+            (Some(_), None, _) | (Some(_), Some(_), None) => Health::Unknown,
+            (Some(_), Some(_), Some(Ok(()))) => Health::Healthy,
+            (Some(_), Some(_), Some(Err(why))) => Health::Unhealthy(why.clone()),
+        }
+    }
+
+    /// Counts an answer; the verdict changes when enough in a row agree.
+    pub fn answer(&mut self, answer: Result<(), String>, now: Timestamp) {
+        let Some(probe) = &self.probe else { return };
+        self.next = Some(now + probe.interval);
+        let agrees = self.last.as_ref().is_some_and(|last| last.is_ok() == answer.is_ok());
+        self.in_a_row = if agrees { self.in_a_row + 1 } else { 1 };
+        let enough = if answer.is_ok() { probe.success_threshold } else { probe.failure_threshold };
+        if self.in_a_row >= enough {
+            self.verdict = Some(answer.clone());
+        }
+        self.last = Some(answer);
+    }
+}
+
+impl Engine {
+    /// Runs the probe of a VE if it is due.
+    pub(super) fn probe(&self, subject: &Subject) {
+        let now = clock::now();
+        let due = self.shared().published.get(subject).and_then(|is| {
+            is.probes.next.filter(|at| *at <= now).and(is.probes.probe.clone())
+        });
+        let Some(probe) = due else { return };
+        let Some(view) = self.view(subject, Leave::default()) else { return };
+        let Some(entry) = &view.entry else { return };
+        let ve = Ve { host: &self.host, entry, want: view.want() };
+        let command = Command { argv: probe.command.clone(), env: default_env("dumb"), cwd: "/".into() };
+        let ran = lifecycle::door(ve).and_then(|door| self.host.keeper.run(door, command, probe.timeout.0));
+        let answer = match ran {
+            Ok(Some(WaitStatus::Exited(0))) => Ok(()),
+            Ok(Some(WaitStatus::Exited(code))) => Err(format!("the probe exited with {code}")),
+            Ok(Some(WaitStatus::Signaled(signal))) => Err(format!("the probe was killed by signal {signal}")),
+            Ok(Some(WaitStatus::Unknown)) => Err("the probe ended, nobody knows how".to_owned()),
+            Ok(None) => Err(format!("the probe did not end within {}", probe.timeout)),
+            Err(e) => Err(e.to_string()),
+        };
+        if let Some(published) = self.shared().published.get_mut(subject) {
+            published.probes.answer(answer, clock::now());
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The engine: what is wanted, what is, and passes that make them one.
+//!
+//! - [`wishes`] turns a revision of the manifest directory into what is wanted of each VE,
+//! - [`reconcile`] is one pass over one VE: observe, plan, authorize, execute, verify, publish,
+//! - [`execute`] does a plan's steps with the ledger written before and after, and takes back a
+//!   subsystem's steps when one fails,
+//! - [`pass`] is a pass over all of them, for a command,
+//! - [`run`] is the controller's loop around [`queue`],
+//! - [`health`] runs probes, [`clock`] is where time and chance come from,
+//! - [`answer`] answers what can be asked ([`crate::control`]).
+//!
+//! One VE is never worked on by two passes at a time; different VEs are. The engine holds no truth: all
+//! of its memory can be made again from the directory, the ledger and the kernel.
+
+mod answer;
+mod clock;
+mod execute;
+mod fault;
+mod health;
+mod pass;
+mod queue;
+mod reconcile;
+mod run;
+mod wishes;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use vzd_state::ids::{VeName, VeUid};
+use vzd_state::ledger::{Entry, IdPool, Ledger};
+
+use crate::control::{Control, ControlError, ControlResult, PassStats};
+use crate::host::Host;
+use crate::settings::Settings;
+use crate::store::{EventLog, HostLock, LedgerStore};
+use crate::watch::{Scanner, Trust};
+
+pub use run::run;
+
+use reconcile::Published;
+use wishes::Wishes;
+
+/// What a command means to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Only look.
+    Read,
+    /// Change something: takes the host lock.
+    Write,
+}
+
+/// One thing to reconcile: the VE of a name, or one in quarantine, whose name is free.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Subject {
+    /// The VE that bears this name.
+    Name(VeName),
+    /// A VE in quarantine.
+    Quarantined(VeUid),
+}
+
+/// The engine of one controller or one command.
+pub struct Engine {
+    host: Host,
+    shared: Mutex<Shared>,
+    /// Signalled whenever something was published.
+    published: Condvar,
+    scanner: Mutex<Scanner>,
+    records: LedgerStore,
+    events: EventLog,
+    /// One lock a subject: two passes never work on one VE.
+    locks: Mutex<BTreeMap<Subject, Arc<Mutex<()>>>>,
+    _lock: Option<HostLock>,
+}
+
+/// What passes share.
+#[derive(Default)]
+struct Shared {
+    ledger: Ledger,
+    wishes: Arc<Wishes>,
+    published: BTreeMap<Subject, Published>,
+    /// Work that the loop is to look at, for reasons of its own (a dependency became Ready).
+    nudged: Vec<Subject>,
+    last_pass: Option<PassStats>,
+}
+
+/// The engine of a command that has no controller to ask.
+pub fn local(settings: &Settings, access: Access) -> ControlResult<Box<dyn Control>> {
+    let engine = Engine::open(settings, access)?;
+    engine.rescan();
+    Ok(Box::new(engine))
+}
+
+impl Engine {
+    fn open(settings: &Settings, access: Access) -> ControlResult<Self> {
+        let failed = |code: &str, e: &dyn std::fmt::Display| ControlError {
+            code: code.to_owned(),
+            message: e.to_string(),
+            help: None,
+        };
+        let host = Host::open(settings).map_err(|e| failed("VZ0301", &e))?;
+        let lock = match access {
+            Access::Read => None,
+            Access::Write => Some(HostLock::take(&settings.host_lock()).map_err(|e| failed("VZ0402", &e))?),
+        };
+        let (records, entries, unreadable) =
+            LedgerStore::open(&settings.ledger_dir(), host.writes.clone()).map_err(|e| failed("VZ0404", &e))?;
+        if let (Access::Write, Some(record)) = (access, unreadable.first()) {
+            return Err(failed("VZ0404", record));
+        }
+        let events = EventLog::open(&settings.events_file(), host.writes.clone()).map_err(|e| failed("VZ0404", &e))?;
+        let shared = Shared { ledger: Ledger::from_entries(IdPool::default(), entries), ..Shared::default() };
+        Ok(Engine {
+            scanner: Mutex::new(Scanner::new(&settings.manifests, Trust::Owners { also: None })),
+            shared: Mutex::new(shared),
+            published: Condvar::new(),
+            locks: Mutex::default(),
+            host,
+            records,
+            events,
+            _lock: lock,
+        })
+    }
+
+    /// Reads the manifest directory again and returns the subjects whose wish is another one now.
+    fn rescan(&self) -> Vec<Subject> {
+        let revision = self.scanner.lock().unwrap_or_else(PoisonError::into_inner).scan();
+        let before = self.shared().wishes.clone();
+        // What was changed and is as before has the same digest; a file that can be read again may not.
+        if Arc::ptr_eq(&before.revision, &revision) {
+            return Vec::new();
+        }
+        let wishes = Arc::new(Wishes::new(revision, &before));
+        let changed = wishes.changed_from(&before);
+        let mut shared = self.shared();
+        if wishes.id_pool != before.id_pool {
+            let entries: Vec<Entry> = shared.ledger.entries().cloned().collect();
+            shared.ledger = Ledger::from_entries(wishes.id_pool, entries);
+        }
+        let gone = shared.ledger.entries().filter(|entry| !entry.is_quarantined());
+        let gone = gone.filter(|entry| !wishes.knows(&entry.name)).map(|entry| entry.name.clone());
+        let mut subjects: Vec<Subject> = gone.chain(changed).map(Subject::Name).collect();
+        subjects.sort_unstable();
+        subjects.dedup();
+        shared.wishes = wishes;
+        subjects
+    }
+
+    /// Everything there is to reconcile, in the order of a boot.
+    fn subjects(&self) -> Vec<Subject> {
+        let shared = self.shared();
+        let mut named: BTreeMap<VeName, i64> = BTreeMap::new();
+        let mut subjects = Vec::new();
+        for entry in shared.ledger.entries() {
+            if entry.is_quarantined() {
+                subjects.push(Subject::Quarantined(entry.uid.clone()));
+            } else {
+                // A VE without a manifest goes first: it may free what another needs.
+                named.insert(entry.name.clone(), i64::MAX);
+            }
+        }
+        for (name, want) in &shared.wishes.want {
+            named.insert(name.clone(), i64::from(want.lifecycle.boot_order));
+        }
+        let mut named: Vec<_> = named.into_iter().collect();
+        named.sort_by_key(|(_, order)| std::cmp::Reverse(*order));
+        subjects.extend(named.into_iter().map(|(name, _)| Subject::Name(name)));
+        subjects
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        // A panic of one pass leaves data that the next pass makes again.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_of(&self, subject: &Subject) -> Arc<Mutex<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.entry(subject.clone()).or_default().clone()
+    }
+}
+
+impl Shared {
+    fn entry(&self, subject: &Subject) -> Option<&Entry> {
+        match subject {
+            Subject::Name(name) => self.ledger.by_name(name),
+            Subject::Quarantined(uid) => self.ledger.get(uid),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A pass over many VEs for a command: plan all of them, or work on all of them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use vzd_state::disruption::{Cause, Disruption};
+use vzd_state::lower::lower_entry;
+use vzd_state::observed::check_index;
+use vzd_state::plan::{Action, Approved, HostPlan, Wish};
+
+use crate::control::{ControlError, PlanView};
+use crate::drivers::Census;
+use crate::engine::reconcile::{Leave, Outcome, View};
+use crate::engine::wishes::host_device;
+use crate::engine::{Engine, Subject};
+
+/// Work at a time for one command.
+const AT_A_TIME: usize = 16;
+
+/// What a plan is made of: all that differs, or only what someone changed behind vzd's back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Everything.
+    Plan,
+    /// Drift only: the accepted specs are what is wanted.
+    Drift,
+}
+
+impl Engine {
+    /// Plans for these subjects; changes nothing.
+    pub(super) fn plan_all(&self, subjects: &[Subject], look: Look, leave: Leave) -> HostPlan<Approved> {
+        let census = Census::take(&self.host);
+        let mut seen = Vec::new();
+        let mut plans = Vec::new();
+        for subject in subjects {
+            let Some(view) = self.view(subject, leave) else { continue };
+            let observed = self.observe(&view, &census);
+            let plan = match look {
+                Look::Plan => Some(self.plan_for(&view, &observed)),
+                Look::Drift => self.drift_of(&view, &observed),
+            };
+            plans.extend(plan);
+            seen.push((view.name, observed));
+        }
+        HostPlan::new(plans, check_index(seen.iter().map(|(name, observed)| (name, observed))))
+    }
+
+    /// What differs from the accepted spec because someone else changed it.
+    fn drift_of(
+        &self,
+        view: &View,
+        observed: &vzd_state::observed::Observed,
+    ) -> Option<vzd_state::plan::VePlan<Approved>> {
+        let accepted = lower_entry(view.entry.as_ref()?, &host_device).ok()?;
+        let mut plan = self.plan_wish(view, Wish::Keep(&accepted), observed);
+        plan.held.clear();
+        let drifted: Vec<bool> = plan.changes.iter().map(|change| change.cause == Cause::Drift).collect();
+        plan.steps.retain(|step| step.changes.iter().any(|at| drifted[*at]));
+        if plan.steps.is_empty() && !drifted.contains(&true) {
+            return None;
+        }
+        // Steps keep their indices: what is no drift is emptied, not moved.
+        let steps = &mut plan.steps;
+        let mut kept = BTreeMap::new();
+        let mut changes = Vec::new();
+        for (at, change) in plan.changes.into_iter().enumerate() {
+            if drifted[at] {
+                kept.insert(at, changes.len());
+                changes.push(change);
+            }
+        }
+        for step in steps {
+            step.changes = step.changes.iter().filter_map(|at| kept.get(at).copied()).collect();
+        }
+        plan.changes = changes;
+        Some(plan)
+    }
+
+    /// Works on these subjects, several at a time, in their order.
+    pub(super) fn work_on(&self, subjects: &[Subject], leave: Leave) -> BTreeMap<Subject, Outcome> {
+        let census = Census::take(&self.host);
+        let queue = Mutex::new(subjects.iter().collect::<VecDeque<_>>());
+        let outcomes = Mutex::new(BTreeMap::new());
+        std::thread::scope(|scope| {
+            for _ in 0..AT_A_TIME.min(subjects.len()) {
+                scope.spawn(|| {
+                    loop {
+                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                        let Some(subject) = next else { return };
+                        let outcome = self.reconcile(subject, leave, Some(&census));
+                        let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                        outcomes.insert(subject.clone(), outcome);
+                    }
+                });
+            }
+        });
+        outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works on these subjects until none of them has anything to do that could be done now: a VE
+    /// that waits for another is started once that one is Ready.
+    pub(super) fn settle(&self, subjects: &[Subject], leave: Leave) -> BTreeMap<Subject, Outcome> {
+        let mut all = self.work_on(subjects, leave);
+        loop {
+            let nudged = std::mem::take(&mut self.shared().nudged);
+            let again: Vec<_> = nudged.into_iter().filter(|subject| subjects.contains(subject)).collect();
+            if again.is_empty() {
+                return all;
+            }
+            for (subject, outcome) in self.work_on(&again, leave) {
+                let sum = all.entry(subject).or_default();
+                sum.changed += outcome.changed;
+                sum.failure = outcome.failure;
+            }
+        }
+    }
+}
+
+/// A plan for people and programs.
+pub(super) fn plan_view(plan: &HostPlan<Approved>, diagnostics: Vec<vzd_schema::Diagnostic>) -> PlanView {
+    let deletes = plan.plans.iter().any(|plan| plan.action == Action::Delete);
+    let exit_code = match plan.summary().disruption() {
+        Disruption::None => 0,
+        Disruption::Live | Disruption::Reattach => 2,
+        Disruption::Restart if !deletes => 3,
+        Disruption::Restart | Disruption::Recreate => 4,
+    };
+    PlanView { text: plan.to_string(), json: plan.to_json(), exit_code, diagnostics }
+}
+
+/// Why a VE is not as wanted, as an answer.
+pub(super) fn failure_of(outcome: &Outcome) -> Option<ControlError> {
+    outcome.failure.as_ref().map(|failure| ControlError {
+        code: failure.code.to_owned(),
+        message: failure.message.clone(),
+        help: failure.help.clone(),
+    })
+}

@@ -1,0 +1,309 @@
+//! One pass over one VE: observe, plan, authorize, execute, verify, publish.
+
+use std::sync::PoisonError;
+
+use vzd_state::backoff;
+use vzd_state::desired::Desired;
+use vzd_state::disruption::Disruption;
+use vzd_state::event::{Event, EventType};
+use vzd_state::ids::VeName;
+use vzd_state::ledger::Entry;
+use vzd_state::lower::lower_entry;
+use vzd_state::observed::Observed;
+use vzd_state::plan::{Approved, HeldFor, VePlan, Wish, plan_ve};
+use vzd_state::policy::{Policy, authorize, prune_guard};
+use vzd_state::status::{
+    Condition, ConditionStatus, ConditionType, Failure, Inputs, conditions,
+};
+use vzd_state::subsystem::Cx;
+use vzd_state::units::Timestamp;
+use vzd_state::verify::verify;
+
+use crate::drivers::{self, Census, Ve};
+use crate::engine::execute::StepFailure;
+use crate::engine::health::Probes;
+use crate::engine::wishes::{Wanted, host_device};
+use crate::engine::{Engine, Shared, Subject, clock};
+
+/// A plan is made and done at most so often in one pass: what follows from what was done (a mount that
+/// only a running VE can have) is done at once, and a plan that never ends is a bug that must not spin.
+const ROUNDS: usize = 4;
+
+/// What is known of a VE since its last pass.
+#[derive(Debug, Clone)]
+pub(super) struct Published {
+    /// Its conditions.
+    pub conditions: Vec<Condition>,
+    /// The last look at it.
+    pub observed: Observed,
+    /// What was left to do or held.
+    pub plan: VePlan<Approved>,
+    /// What went wrong, and how often in a row.
+    pub failure: Option<Failure>,
+    failures: u32,
+    /// The generation that the failures are of.
+    generation: u64,
+    /// What its probe has said.
+    pub probes: Probes,
+}
+
+impl Published {
+    /// When it has to be looked at again though nothing happens.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let retry = self.failure.as_ref().and_then(|failure| failure.retry_at);
+        [self.plan.next_wake, retry, self.probes.next()].into_iter().flatten().min()
+    }
+
+    /// Whether a condition holds.
+    pub fn is(&self, wanted: ConditionType) -> bool {
+        self.conditions.iter().any(|c| c.r#type == wanted && c.status == ConditionStatus::True)
+    }
+}
+
+/// What a pass may do.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Leave {
+    /// Removals that the operator allowed.
+    pub allow_prune: Option<usize>,
+}
+
+/// What a pass over one VE came to.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Steps that changed something.
+    pub changed: usize,
+    /// Why it is not as wanted.
+    pub failure: Option<StepFailure>,
+}
+
+/// Everything a plan is made from.
+pub(super) struct View {
+    pub name: VeName,
+    pub entry: Option<Entry>,
+    pub wanted: Wanted,
+    /// What the ledger's last good spec wants, where that is followed.
+    kept: Option<Desired>,
+    broken: Option<String>,
+    no_removals: Option<String>,
+}
+
+impl View {
+    /// What is wanted, whoever says it.
+    pub fn want(&self) -> Option<&Desired> {
+        match &self.wanted {
+            Wanted::Manifest(want) => Some(want),
+            Wanted::Ledger(_) => self.kept.as_ref(),
+            Wanted::Gone | Wanted::Unmanaged => None,
+        }
+    }
+
+    fn wish(&self) -> Wish<'_> {
+        match (&self.wanted, &self.kept) {
+            (Wanted::Manifest(want), _) => Wish::Want(want),
+            (Wanted::Ledger(_), Some(kept)) => Wish::Keep(kept),
+            (Wanted::Gone, _) => Wish::Gone,
+            (Wanted::Ledger(_), None) | (Wanted::Unmanaged, _) => Wish::Unmanaged,
+        }
+    }
+}
+
+impl Shared {
+    /// Why VEs without a manifest may not be removed now.
+    fn no_removals(&self, leave: Leave) -> Option<String> {
+        let active = || self.ledger.entries().filter(|entry| !entry.is_quarantined());
+        let gone = |entry: &&Entry| matches!(self.wishes.wanted(&entry.name, Some(entry)), Wanted::Gone);
+        prune_guard(active().filter(gone).count(), active().count(), leave.allow_prune)
+    }
+}
+
+impl Engine {
+    /// What is known and wanted of a subject now.
+    pub(super) fn view(&self, subject: &Subject, leave: Leave) -> Option<View> {
+        let shared = self.shared();
+        let entry = shared.entry(subject).cloned();
+        let (name, wanted) = match subject {
+            Subject::Name(name) => (name.clone(), shared.wishes.wanted(name, entry.as_ref())),
+            Subject::Quarantined(_) => (entry.as_ref()?.name.clone(), Wanted::Gone),
+        };
+        let broken = shared.wishes.broken_because(&name).map(str::to_owned);
+        let no_removals = match wanted {
+            Wanted::Gone if matches!(subject, Subject::Name(_)) => shared.no_removals(leave),
+            _ => None,
+        };
+        drop(shared);
+        let kept = match (&wanted, &entry) {
+            (Wanted::Ledger(_), Some(entry)) => lower_entry(entry, &host_device).ok(),
+            _ => None,
+        };
+        let broken = match &wanted {
+            Wanted::Ledger(why) if !why.is_empty() => Some(why.clone()),
+            _ => broken,
+        };
+        Some(View { name, entry, wanted, kept, broken, no_removals })
+    }
+
+    /// Looks at a VE.
+    pub(super) fn observe(&self, view: &View, census: &Census) -> Observed {
+        match &view.entry {
+            Some(entry) => {
+                drivers::observe(Ve { host: &self.host, entry, want: view.want() }, census)
+            }
+            None => Observed::default(),
+        }
+    }
+
+    /// Plans for a VE what is allowed.
+    pub(super) fn plan_for(&self, view: &View, observed: &Observed) -> VePlan<Approved> {
+        self.plan_wish(view, view.wish(), observed)
+    }
+
+    /// Plans for a wish, in the place of the one that stands.
+    pub(super) fn plan_wish(&self, view: &View, wish: Wish<'_>, observed: &Observed) -> VePlan<Approved> {
+        let is_ready = |name: &VeName| self.is_ready(name);
+        let proposed = plan_ve(&view.name, wish, observed, &self.cx(view, &is_ready));
+        let policy = Policy { max_disruption: Disruption::Recreate, no_removals: view.no_removals.clone() };
+        authorize(proposed, &policy)
+    }
+
+    fn cx<'a>(&'a self, view: &'a View, is_ready: &'a dyn Fn(&VeName) -> bool) -> Cx<'a> {
+        Cx { caps: &self.host.caps, now: clock::now(), entry: view.entry.as_ref(), is_ready }
+    }
+
+    fn is_ready(&self, name: &VeName) -> bool {
+        let shared = self.shared();
+        let published = shared.published.get(&Subject::Name(name.clone()));
+        published.is_some_and(|published| published.is(ConditionType::Ready))
+    }
+
+    /// One pass over one VE.
+    pub(super) fn reconcile(&self, subject: &Subject, leave: Leave, census: Option<&Census>) -> Outcome {
+        let lock = self.lock_of(subject);
+        let _one_at_a_time = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outcome = Outcome::default();
+        for round in 0..ROUNDS {
+            let Some(view) = self.view(subject, leave) else { return outcome };
+            let observed = match census.filter(|_| round == 0) {
+                Some(census) => self.observe(&view, census),
+                None => self.observe(&view, &Census::take(&self.host)),
+            };
+            let plan = self.plan_for(&view, &observed);
+            if plan.is_empty() || outcome.failure.is_some() || round + 1 == ROUNDS {
+                if outcome.failure.is_none() {
+                    outcome.failure = self.check(&view, &observed, &plan);
+                }
+                self.publish(subject, &view, observed, plan, outcome.failure.as_ref());
+                return outcome;
+            }
+            let executed = self.execute(&plan, view.want(), &observed);
+            outcome.changed += executed.changed;
+            outcome.failure = executed.failure;
+        }
+        outcome
+    }
+
+    /// Compares a VE that should be as wanted with what is wanted, whatever was done.
+    fn check(&self, view: &View, observed: &Observed, plan: &VePlan<Approved>) -> Option<StepFailure> {
+        let want = view.want().filter(|_| {
+            plan.steps.is_empty() && plan.held.is_empty() && plan.unreadable.is_empty() && plan.suspended.is_none()
+        })?;
+        let is_ready = |name: &VeName| self.is_ready(name);
+        let wrong = verify(want, observed, &self.cx(view, &is_ready));
+        let wrong = wrong.iter().find(|mismatch| mismatch.disruption <= Disruption::Live)?;
+        Some(StepFailure {
+            code: "VZ0306",
+            message: format!("{} is {} where {} was set", wrong.field, wrong.have, wrong.want),
+            help: None,
+        })
+    }
+
+    /// Makes known what came of a pass.
+    fn publish(
+        &self,
+        subject: &Subject,
+        view: &View,
+        observed: Observed,
+        plan: VePlan<Approved>,
+        failed: Option<&StepFailure>,
+    ) {
+        let now = clock::now();
+        let mut shared = self.shared();
+        let entry = shared.entry(subject).cloned();
+        if entry.is_none() && plan.steps.is_empty() && view.want().is_none() {
+            shared.published.remove(subject);
+            self.published.notify_all();
+            return;
+        }
+        let before = shared.published.remove(subject);
+        let generation = entry.as_ref().map_or(0, |entry| entry.generation);
+        let earlier = before.as_ref().filter(|before| before.generation == generation);
+        let failures = if failed.is_some() { earlier.map_or(0, |before| before.failures) + 1 } else { 0 };
+        let failure = failed.map(|failed| Failure {
+            reason: "ReconciliationFailed".to_owned(),
+            message: format!("{} [{}]", failed.message, failed.code),
+            retry_at: Some(now + backoff::delay(failures, clock::jitter())),
+        });
+        let mut probes = before.as_ref().map(|before| before.probes.clone()).unwrap_or_default();
+        probes.follow(view.want().and_then(|want| want.lifecycle.health.as_ref()), &observed, now);
+        let health = probes.health();
+        let inputs = Inputs {
+            now,
+            entry: entry.as_ref(),
+            have: &observed,
+            plan: &plan,
+            in_progress: !plan.steps.is_empty() && failed.is_none(),
+            failure: failure.as_ref(),
+            broken_manifest: view.broken.as_deref(),
+            health: &health,
+        };
+        let previous = before.as_ref().map(|before| before.conditions.as_slice()).unwrap_or_default();
+        let conditions = conditions(&inputs, previous);
+        self.tell_transitions(&view.name, previous, &conditions, &plan);
+        let published = Published { conditions, observed, plan, failure, failures, generation, probes };
+        let was_ready = before.as_ref().is_some_and(|before| before.is(ConditionType::Ready));
+        if published.is(ConditionType::Ready) && !was_ready {
+            let waiting = shared.wishes.want.values().filter(|want| want.lifecycle.depends_on.contains(&view.name));
+            let waiting: Vec<_> = waiting.map(|want| Subject::Name(want.name.clone())).collect();
+            shared.nudged.extend(waiting);
+        }
+        shared.published.insert(subject.clone(), published);
+        self.published.notify_all();
+    }
+
+    /// Events for what came to be true of a VE without a step of ours.
+    fn tell_transitions(&self, name: &VeName, before: &[Condition], after: &[Condition], plan: &VePlan<Approved>) {
+        let news = after.iter().filter(|now| {
+            !before.iter().any(|was| (was.r#type, was.status, &was.message) == (now.r#type, now.status, &now.message))
+        });
+        for now in news {
+            let (kind, wanted) = match now.r#type {
+                ConditionType::Healthy => (EventType::Warning, ConditionStatus::False),
+                ConditionType::Stalled | ConditionType::RestartRequired | ConditionType::DeletionPending => {
+                    (EventType::Warning, ConditionStatus::True)
+                }
+                ConditionType::Suspended => (EventType::Normal, ConditionStatus::True),
+                _ => continue,
+            };
+            if now.status == wanted {
+                let event =
+                    Event::new(clock::now(), Some(name.clone()), kind, &now.reason, now.message.clone());
+                self.events.add(event);
+            }
+        }
+        let infeasible = plan.held.iter().filter(|held| held.held_for == HeldFor::Infeasible);
+        let known = before.iter().any(|was| was.r#type == ConditionType::Stalled);
+        for held in infeasible.filter(|_| !known) {
+            let message = format!("{}: {} [VZ0201]", held.field, held.why);
+            let event =
+                Event::new(clock::now(), Some(name.clone()), EventType::Warning, "Infeasible", message);
+            self.events.add(event);
+        }
+    }
+
+    /// Looks at a VE and publishes what is seen, without changing anything.
+    pub(super) fn look(&self, subject: &Subject) {
+        let Some(view) = self.view(subject, Leave::default()) else { return };
+        let observed = self.observe(&view, &Census::take(&self.host));
+        let plan = self.plan_for(&view, &observed);
+        self.publish(subject, &view, observed, plan, None);
+    }
+}

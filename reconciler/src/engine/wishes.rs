@@ -1,0 +1,166 @@
+//! What is wanted of each VE, from a revision of the manifest directory.
+//!
+//! A manifest that cannot be read, parsed or carried out keeps its VE as the last good version says: the
+//! one in memory or, after a restart, the one in the ledger. It never deletes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use vzd_schema::{Code, Diagnostic, Document, Set};
+use vzd_state::desired::Desired;
+use vzd_state::ids::VeName;
+use vzd_state::ledger::{Entry, IdPool, Standing};
+use vzd_state::lower::{HostDevice, LowerError, lower};
+use vzd_state::subsystem::devices::DeviceKind;
+
+use crate::watch::Revision;
+
+/// What all manifests want.
+#[derive(Debug, Default)]
+pub(crate) struct Wishes {
+    /// What the directory came to.
+    pub revision: Arc<Revision>,
+    /// VEs with a manifest that can be carried out, or could be when it was last good.
+    pub want: BTreeMap<VeName, Arc<Desired>>,
+    /// VEs whose manifest, as it is now, cannot be carried out, and why.
+    pub broken: BTreeMap<String, String>,
+    /// What is wrong with the manifests.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Host ids that ranges are cut from.
+    pub id_pool: IdPool,
+    /// How many VEs may start at a time.
+    pub start_parallel: Option<usize>,
+}
+
+/// What is wanted of one VE, owned.
+#[derive(Debug, Clone)]
+pub(crate) enum Wanted {
+    /// Its manifest says this.
+    Manifest(Arc<Desired>),
+    /// Its manifest cannot be read: keep it as the ledger says. Why.
+    Ledger(String),
+    /// Its manifest is gone.
+    Gone,
+    /// It is left alone.
+    Unmanaged,
+}
+
+impl Wishes {
+    /// Lowers every VE of the revision. What has not changed is taken over from `before`.
+    pub fn new(revision: Arc<Revision>, before: &Wishes) -> Self {
+        let set = revision.set();
+        let mut wishes = Wishes { diagnostics: revision.diagnostics.clone(), ..Wishes::default() };
+        if let Some(host) = revision.host().and_then(|held| held.document.host()) {
+            if let Some(subids) = &host.spec.subids {
+                wishes.id_pool = IdPool { start: subids.start, count: subids.count };
+            }
+            wishes.start_parallel = host.spec.start_parallel.and_then(|n| usize::try_from(n.get()).ok());
+        }
+        for (name, diagnostics) in &revision.broken {
+            wishes.broken.insert(name.clone(), first_message(diagnostics));
+        }
+        // Without the host's settings no spec can be resolved: every VE stays as the ledger has it.
+        for held in revision.ves().filter(|_| revision.host_known) {
+            wishes.add(&held.document, &set, before);
+            if let (Some(name), Some(kept)) = (&held.document.name, &held.kept) {
+                wishes.broken.insert(name.clone(), first_message(kept));
+            }
+        }
+        drop(set);
+        wishes.revision = revision;
+        wishes
+    }
+
+    fn add(&mut self, document: &Document, set: &Set<'_>, before: &Wishes) {
+        let lowered = set.resolve(document).and_then(|resolved| {
+            lower(document, &resolved, &host_device).map_err(|errors| {
+                let wrong = |e: LowerError| {
+                    let span = resolved.tree.get(&e.field).map_or(&document.span, |node| &node.span);
+                    Diagnostic::error(Code::BadValue, format!("`{}` {}", e.field, e.why)).at(span, "")
+                };
+                errors.into_iter().map(wrong).collect()
+            })
+        });
+        match lowered {
+            Ok(desired) => {
+                let same = before.want.get(&desired.name).filter(|known| ***known == desired);
+                let desired = same.cloned().unwrap_or_else(|| Arc::new(desired));
+                self.want.insert(desired.name.clone(), desired);
+            }
+            Err(diagnostics) => {
+                if let Some(name) = &document.name {
+                    let last = name.parse::<VeName>().ok().and_then(|name| before.want.get(&name));
+                    if let Some(last) = last {
+                        self.want.insert(last.name.clone(), last.clone());
+                    }
+                    self.broken.insert(name.clone(), first_message(&diagnostics));
+                }
+                self.diagnostics.extend(diagnostics);
+            }
+        }
+    }
+
+    /// Names of which another thing is wanted than before.
+    pub fn changed_from(&self, before: &Wishes) -> BTreeSet<VeName> {
+        let mut changed: BTreeSet<VeName> =
+            before.want.keys().filter(|name| !self.want.contains_key(*name)).cloned().collect();
+        for (name, want) in &self.want {
+            let same = before.want.get(name).is_some_and(|was| Arc::ptr_eq(was, want));
+            if !same || self.broken.get(name.as_str()) != before.broken.get(name.as_str()) {
+                changed.insert(name.clone());
+            }
+        }
+        let broken = self.broken.keys().chain(before.broken.keys());
+        changed.extend(broken.filter_map(|name| name.parse().ok()));
+        changed
+    }
+
+    /// Whether the directory says anything about this VE.
+    pub fn knows(&self, name: &VeName) -> bool {
+        self.want.contains_key(name) || self.broken.contains_key(name.as_str())
+    }
+
+    /// What is wanted of a VE.
+    pub fn wanted(&self, name: &VeName, entry: Option<&Entry>) -> Wanted {
+        if let Some(want) = self.want.get(name) {
+            return Wanted::Manifest(want.clone());
+        }
+        let Some(entry) = entry else { return Wanted::Unmanaged };
+        if let Some(why) = self.broken.get(name.as_str()) {
+            return Wanted::Ledger(why.clone());
+        }
+        if !self.revision.is_removed(name.as_str(), &entry.source.file) {
+            return Wanted::Ledger("its manifest cannot be read now".to_owned());
+        }
+        match entry.standing {
+            Standing::Retained => Wanted::Unmanaged,
+            _ if entry.pinned => Wanted::Ledger(String::new()),
+            _ => Wanted::Gone,
+        }
+    }
+
+    /// Why the manifest of a VE is not followed, if it is broken.
+    pub fn broken_because(&self, name: &VeName) -> Option<&str> {
+        self.broken.get(name.as_str()).map(String::as_str)
+    }
+}
+
+fn first_message(diagnostics: &[Diagnostic]) -> String {
+    let first = diagnostics.iter().find(|d| d.is_error()).or(diagnostics.first());
+    first.map_or_else(String::new, |d| match &d.primary {
+        Some(label) => format!("{}: {} [{}]", label.span, d.message, d.code),
+        None => format!("{} [{}]", d.message, d.code),
+    })
+}
+
+/// What the host's device node at a path is.
+pub(crate) fn host_device(path: &str) -> Option<HostDevice> {
+    use rustix::fs::FileType;
+    let stat = rustix::fs::stat(path).ok()?;
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice => DeviceKind::Char,
+        FileType::BlockDevice => DeviceKind::Block,
+        _ => return None,
+    };
+    Some((kind, rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)))
+}
