@@ -24,6 +24,7 @@ pub fn json_schema() -> Value {
         "oneOf": kinds,
         "$defs": Map::from_iter(definitions),
     });
+    drop_classless(&mut schema);
     for kind in Kind::ALL {
         for refused in carried::refused_fields(kind) {
             mark_refused(&mut schema, kind, refused);
@@ -47,5 +48,19 @@ fn mark_refused(schema: &mut Value, kind: Kind, path: &str) {
         if let Some(Value::Object(field)) = schema.pointer_mut(&pointer) {
             field.insert("x-vzd-carried-out".to_owned(), Value::Bool(false));
         }
+    }
+}
+
+/// Takes out the update class of fields that have none.
+fn drop_classless(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if map.get("x-vzd-update").is_some_and(|class| class == "none") {
+                map.remove("x-vzd-update");
+            }
+            map.values_mut().for_each(drop_classless);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_classless),
+        _ => {}
     }
 }

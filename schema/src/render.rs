@@ -94,8 +94,9 @@ struct Excerpt<'d> {
     lines: Option<(String, u32)>,
 }
 
-/// More lines between two places of one file than that are not shown.
+/// More lines between two places of one file, and longer ones, are not shown.
 const MOST_LINES: u32 = 2000;
+const MOST_BYTES: usize = 32 << 10;
 
 impl<'d> Excerpt<'d> {
     fn new(
@@ -110,7 +111,9 @@ impl<'d> Excerpt<'d> {
             let count = usize::try_from(last - first).ok()? + 1;
             let lines: Vec<&str> = text.lines().skip(usize::try_from(first).ok()? - 1).take(count).collect();
             // Fewer lines than there were: it is not the text that was read.
-            (lines.len() == count).then(|| (lines.join("\n"), first))
+            let shown =
+                lines.len() == count && lines.iter().map(|line| line.len()).sum::<usize>() <= MOST_BYTES;
+            shown.then(|| (lines.join("\n"), first))
         });
         Self { path: harmless(file), labels, lines }
     }

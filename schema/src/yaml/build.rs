@@ -1,25 +1,18 @@
-//! The parser's events to trees: anchors and merge keys resolved, keys checked, the cost counted.
+//! The parser's events to a tree: anchors and merge keys resolved, keys checked, the cost counted.
 //!
 //! A document that cannot be finished (bad syntax, too much) still yields the tree of what was read
 //! before, so that its kind and name can be told.
 
+use super::budget::{Budget, Cost, too_much};
 use super::limits;
 use super::node::{Entry, Key, Node, NodeKind};
 use super::text::narrow;
 use crate::code::Code;
 use crate::diag::Diagnostic;
 use crate::span::{Position, Span};
-use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError};
+use granit_parser::{Event, Marker, ScalarStyle};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// The trees of a file, and what is wrong with it as YAML.
-pub(crate) struct Stream {
-    pub(crate) documents: Vec<Tree>,
-    pub(crate) diagnostics: Vec<Diagnostic>,
-    /// Whether the text was read to its end without an error of syntax or limits.
-    pub(crate) whole: bool,
-}
 
 /// One document as a tree.
 pub(crate) struct Tree {
@@ -38,64 +31,17 @@ pub(crate) enum TreeState {
     CutShort,
 }
 
-/// Reads the documents of a text.
-pub(crate) fn build(file: &Arc<str>, text: &str) -> Stream {
-    let options = granit_parser::options! {
-        flow_nesting_limit: limits::DEPTH,
-        block_nesting_limit: limits::DEPTH,
-        emit_comments: false,
-    };
-    let mut builder = Builder::new(file);
-    let mut parser = Parser::new_from_str_with_options(text, options);
-    let mut stream = Stream { documents: Vec::new(), diagnostics: Vec::new(), whole: true };
-    while let Some(next) = parser.next_event() {
-        let step = match next {
-            Ok((event, span)) => builder.event(event, &span),
-            Err(wrong) => Err(builder.scan_error(&wrong)),
-        };
-        if let Err(stop) = step {
-            builder.problems.push(stop);
-            stream.whole = false;
-            stream.documents.extend(builder.abandon());
-            stream.diagnostics.append(&mut builder.problems);
-            if builder.exhausted || !matches!(parser.proceed_next_document(), Ok(true)) {
-                break;
-            }
-        }
-        if let Some(tree) = builder.finished.take() {
-            stream.diagnostics.append(&mut builder.problems);
-            if stream.documents.len() == limits::DOCUMENTS {
-                let problem = builder.too_much("documents in one file", limits::DOCUMENTS, &tree.root.span);
-                stream.diagnostics.push(problem);
-                stream.whole = false;
-                break;
-            }
-            stream.documents.push(tree);
-        }
-    }
-    stream
-}
-
-/// What a value costs when it is walked through.
-#[derive(Debug, Clone, Copy, Default)]
-struct Cost {
-    nodes: usize,
-    bytes: usize,
-    depth: usize,
-}
-
-struct Builder<'f> {
+/// Puts trees together, one after the other.
+pub(super) struct Builder<'f> {
     file: &'f Arc<str>,
     frames: Vec<Frame>,
     anchors: HashMap<usize, (Node, Cost)>,
-    problems: Vec<Diagnostic>,
     state: TreeState,
-    finished: Option<Tree>,
-    /// Of the document, and of the file without it.
-    document: Cost,
-    file_cost: Cost,
-    /// The file's budget is used up: no further document is read.
-    exhausted: bool,
+    pub(super) budget: Budget,
+    /// What was found wrong without ending the document.
+    pub(super) problems: Vec<Diagnostic>,
+    /// The tree, once it is complete.
+    pub(super) finished: Option<Tree>,
 }
 
 /// A list or map that has begun.
@@ -113,22 +59,20 @@ enum FrameKind {
 }
 
 impl<'f> Builder<'f> {
-    fn new(file: &'f Arc<str>) -> Self {
+    pub(super) fn new(file: &'f Arc<str>) -> Self {
         Self {
             file,
             frames: Vec::new(),
             anchors: HashMap::new(),
-            problems: Vec::new(),
             state: TreeState::Good,
+            budget: Budget::default(),
+            problems: Vec::new(),
             finished: None,
-            document: Cost::default(),
-            file_cost: Cost::default(),
-            exhausted: false,
         }
     }
 
     /// Takes one event; an error ends the document.
-    fn event(&mut self, event: Event<'_>, at: &granit_parser::Span) -> Result<(), Diagnostic> {
+    pub(super) fn event(&mut self, event: Event<'_>, at: &granit_parser::Span) -> Result<(), Diagnostic> {
         if event.tag().is_some() {
             let span = self.span(&at.tag_start.unwrap_or(at.start), &at.start);
             self.refuse(&span, "a tag", "leave it out: the type of a value follows from its field");
@@ -153,11 +97,7 @@ impl<'f> Builder<'f> {
                 self.close(flow.then_some(end))
             }
             Event::DocumentEnd => {
-                self.file_cost.nodes += self.document.nodes;
-                self.file_cost.bytes += self.document.bytes;
-                self.document = Cost::default();
-                self.anchors.clear();
-                self.state = TreeState::Good;
+                self.next_document();
                 Ok(())
             }
             _ => Ok(()),
@@ -174,22 +114,21 @@ impl<'f> Builder<'f> {
     ) -> Result<(), Diagnostic> {
         let span = Span { file: Arc::clone(self.file), start, end };
         if text.len() > limits::SCALAR_BYTES {
-            return Err(self.too_much("bytes in one value", limits::SCALAR_BYTES, &span));
+            return Err(too_much("bytes in one value", limits::SCALAR_BYTES, &span));
         }
         if text.contains('\0') {
             let wrong = Diagnostic::error(Code::Encoding, "the value holds a NUL character").at(&span, "");
             self.problems.push(wrong);
             self.state = TreeState::Flawed;
         }
-        let cost = Cost { nodes: 1, bytes: text.len(), depth: 0 };
-        self.charge(cost, &span)?;
+        let cost = Cost::of_text(text);
+        self.budget.charge(cost, &span)?;
         let plain = style == ScalarStyle::Plain;
         if let Some(Frame { kind: FrameKind::Map { key: key @ None, .. }, cost: total, .. }) =
             self.frames.last_mut()
         {
             *key = Some(Key { span, text: text.into() });
-            total.nodes += 1;
-            total.bytes += text.len();
+            total.take_in(cost);
             return if anchor == 0 { Ok(()) } else { self.anchored_key() };
         }
         let kind = match text {
@@ -211,7 +150,7 @@ impl<'f> Builder<'f> {
                 "a value cannot hold itself",
             ));
         };
-        self.charge(cost, &span)?;
+        self.budget.charge(cost, &span)?;
         self.add(node, cost, 0)
     }
 
@@ -231,9 +170,9 @@ impl<'f> Builder<'f> {
             ));
         }
         let cost = Cost { nodes: 1, ..Cost::default() };
-        self.charge(cost, &span)?;
+        self.budget.charge(cost, &span)?;
         if self.frames.len() >= limits::DEPTH {
-            return Err(self.too_much("levels of lists and maps", limits::DEPTH, &span));
+            return Err(too_much("levels of lists and maps", limits::DEPTH, &span));
         }
         self.frames.push(Frame { start, end, anchor, cost, kind });
         Ok(())
@@ -285,11 +224,11 @@ impl<'f> Builder<'f> {
     /// Puts a finished value where it belongs.
     fn add(&mut self, node: Node, cost: Cost, anchor: usize) -> Result<(), Diagnostic> {
         if self.frames.len() + cost.depth > limits::DEPTH {
-            return Err(self.too_much("levels of lists and maps", limits::DEPTH, &node.span));
+            return Err(too_much("levels of lists and maps", limits::DEPTH, &node.span));
         }
         if anchor != 0 {
             if self.anchors.len() >= limits::ANCHORS {
-                return Err(self.too_much("anchors in one document", limits::ANCHORS, &node.span));
+                return Err(too_much("anchors in one document", limits::ANCHORS, &node.span));
             }
             self.anchors.insert(anchor, (node.clone(), cost));
         }
@@ -298,9 +237,7 @@ impl<'f> Builder<'f> {
             return Ok(());
         };
         frame.end = frame.end.max(node.span.end);
-        frame.cost.nodes += cost.nodes;
-        frame.cost.bytes += cost.bytes;
-        frame.cost.depth = frame.cost.depth.max(cost.depth);
+        frame.cost.take_in(cost);
         match &mut frame.kind {
             FrameKind::Seq(items) => items.push(node),
             FrameKind::Map { entries, known, key, merges } => {
@@ -327,7 +264,7 @@ impl<'f> Builder<'f> {
     }
 
     /// Ends the document where it is, and gives what there is of it.
-    fn abandon(&mut self) -> Option<Tree> {
+    pub(super) fn abandon(&mut self) -> Option<Tree> {
         while let Some(frame) = self.frames.pop() {
             let node = self.finish(frame);
             match self.frames.last_mut().map(|parent| &mut parent.kind) {
@@ -340,33 +277,14 @@ impl<'f> Builder<'f> {
                 None => self.finished = Some(Tree { root: node, state: TreeState::CutShort }),
             }
         }
-        self.file_cost.nodes += self.document.nodes;
-        self.file_cost.bytes += self.document.bytes;
-        self.document = Cost::default();
-        self.anchors.clear();
-        self.state = TreeState::Good;
+        self.next_document();
         self.finished.take()
     }
 
-    fn charge(&mut self, cost: Cost, at: &Span) -> Result<(), Diagnostic> {
-        self.document.nodes += cost.nodes;
-        self.document.bytes += cost.bytes;
-        if self.file_cost.nodes + self.document.nodes > limits::FILE_NODES {
-            self.exhausted = true;
-            return Err(self.too_much("values in one file, aliases followed", limits::FILE_NODES, at));
-        }
-        if self.file_cost.bytes + self.document.bytes > limits::FILE_TEXT {
-            self.exhausted = true;
-            return Err(self.too_much("bytes of text in one file, aliases followed", limits::FILE_TEXT, at));
-        }
-        if self.document.nodes > limits::DOCUMENT_NODES {
-            return Err(self.too_much(
-                "values in one document, aliases followed",
-                limits::DOCUMENT_NODES,
-                at,
-            ));
-        }
-        Ok(())
+    fn next_document(&mut self) {
+        self.budget.next_document();
+        self.anchors.clear();
+        self.state = TreeState::Good;
     }
 
     /// Whether the next node would be a key.
@@ -387,30 +305,6 @@ impl<'f> Builder<'f> {
         self.state = TreeState::Flawed;
     }
 
-    fn too_much(&self, what: &str, most: usize, at: &Span) -> Diagnostic {
-        Diagnostic::error(Code::TooMuch, format!("more than {most} {what}")).at(at, "here it was too much")
-    }
-
-    fn scan_error(&self, wrong: &ScanError) -> Diagnostic {
-        let start = position(wrong.marker());
-        let end = Position { column: start.column.saturating_add(1), ..start };
-        let span = Span { file: Arc::clone(self.file), start, end };
-        match wrong.kind() {
-            ErrorKind::RecursionLimitExceeded => {
-                self.too_much("levels of lists and maps", limits::DEPTH, &span)
-            }
-            ErrorKind::UnknownAnchor => {
-                Diagnostic::error(Code::Syntax, "the alias names no anchor of this document").at(&span, "")
-            }
-            ErrorKind::TabInBlockIndentation | ErrorKind::TabNotAllowed => {
-                Diagnostic::error(Code::Syntax, "a tab is used for indentation")
-                    .at(&span, "")
-                    .help("indent with spaces")
-            }
-            kind => Diagnostic::error(Code::Syntax, format!("not valid YAML: {kind}")).at(&span, ""),
-        }
-    }
-
     fn span(&self, start: &Marker, end: &Marker) -> Span {
         Span { file: Arc::clone(self.file), start: position(start), end: position(end) }
     }
@@ -420,6 +314,6 @@ fn unsupported(span: &Span, what: &str, help: &str) -> Diagnostic {
     Diagnostic::error(Code::YamlFeature, format!("a manifest may not use {what}")).at(span, "").help(help)
 }
 
-fn position(marker: &Marker) -> Position {
+pub(super) fn position(marker: &Marker) -> Position {
     Position { line: narrow(marker.line()), column: narrow(marker.col().saturating_add(1)) }
 }

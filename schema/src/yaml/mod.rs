@@ -3,14 +3,17 @@
 //! The one place that knows the YAML crate. What comes out has no tags, anchors or merge keys any
 //! more, and no key twice; what it costs is bounded whatever the text is.
 
+mod budget;
 mod build;
 pub mod limits;
 mod merge;
 mod node;
+mod stream;
 mod text;
 
-pub(crate) use build::{Tree, TreeState, build};
+pub(crate) use build::{Tree, TreeState};
 pub use merge::merge;
 pub(crate) use node::path_steps;
 pub use node::{Entry, Key, Node, NodeKind};
+pub(crate) use stream::build;
 pub(crate) use text::decode;
