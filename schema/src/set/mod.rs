@@ -145,3 +145,52 @@ fn claim<'d, K: Ord>(
     claims.insert(key, (document, path));
     None
 }
+
+#[cfg(test)]
+mod tests {
+    //! Claims on the network, which no file can make while network fields are not carried out.
+
+    use super::*;
+    use crate::decode::decode;
+    use crate::suggest::Suggest;
+    use crate::v1::Manifest;
+    use crate::yaml;
+    use std::sync::Arc;
+
+    fn document(name: &str, network: &str) -> Document {
+        let file: Arc<str> = format!("{name}.yaml").into();
+        let text = format!(
+            "apiVersion: vzd/v1\nkind: VE\nmetadata: {{name: {name}}}\nspec: {{template: x, network: {network}}}\n"
+        );
+        let root = yaml::build(&file, &text).documents.remove(0).root;
+        let ve = decode::<Ve>(&root, &Suggest::new(Kind::Ve)).unwrap();
+        Document {
+            kind: Some(Kind::Ve),
+            name: Some(name.to_owned()),
+            span: root.span.clone(),
+            manifest: Some(Manifest::Ve(Box::new(ve))),
+            tree: root,
+        }
+    }
+
+    #[test]
+    fn addresses_are_given_once() {
+        let one =
+            document("one", "{addresses: [10.1.0.5], interfaces: [{name: eth0, mac: '00:18:51:0a:0b:0c'}]}");
+        let two = document(
+            "two",
+            "{interfaces: [{name: eth0, addresses: [10.1.0.5/24, 10.1.0.6], mac: 00-18-51-0A-0B-0C}]}",
+        );
+        let problems = Set::new([&one, &two]).check();
+        let told: Vec<String> = problems.iter().map(crate::render::render_short).collect();
+        assert_eq!(
+            told,
+            [
+                "two.yaml:4:98: error[VZ0113]: two interfaces have the MAC address 00:18:51:0a:0b:0c",
+                "two.yaml:4:69: error[VZ0112]: the address 10.1.0.5 is given twice",
+            ]
+        );
+        assert!(problems.iter().all(|problem| one.is_concerned_by(problem) && two.is_concerned_by(problem)));
+        assert_eq!(Set::new([&one]).check(), []);
+    }
+}
