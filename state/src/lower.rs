@@ -97,7 +97,11 @@ impl Given<'_> {
         let own = span.file == document.span.file
             && document.span.start <= span.start
             && span.start <= document.span.end;
-        let place = SourceRef { file: span.file.to_string(), line: span.start.line };
+        // A list or map is said where its key is.
+        let key =
+            path.rsplit_once('.').and_then(|(parent, name)| Some(&tree.get(parent)?.entry(name)?.key.span));
+        let at = key.filter(|key| key.file == span.file).unwrap_or(span);
+        let place = SourceRef { file: at.file.to_string(), line: at.start.line };
         Some(FieldSource { place, inherited: !own })
     }
 }

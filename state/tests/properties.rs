@@ -60,7 +60,7 @@ fn satisfied(sim: &Sim, want: &Wishful) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, max_shrink_iters: 4096, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4096, ..ProptestConfig::default() })]
 
     #[test]
     fn from_any_history_the_plan_leads_to_the_wish((mut sim, _) in histories(), want in wishful()) {

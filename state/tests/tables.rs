@@ -6,6 +6,8 @@
 mod common;
 #[path = "tables/ledger.rs"]
 mod ledger;
+#[path = "tables/lower.rs"]
+mod lower;
 #[path = "tables/output.rs"]
 mod output;
 #[path = "tables/policy.rs"]

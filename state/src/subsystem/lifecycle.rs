@@ -3,11 +3,16 @@
 //! This file compares fields. Which steps a wish, an override and an exit lead to is decided in
 //! `plan::power`; what a step means for the ledger in `ledger::record`.
 
+mod fields;
+mod step;
+
 use std::convert::Infallible;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use self::fields::{cold_pairs, pairs};
+pub use self::step::{End, Exit, StartReason, Step, StopReason};
 use super::{Changes, Cx, Mismatch, Subsystem, json};
 use crate::caps::CapSet;
 use crate::disruption::{Change, Disruption};
@@ -222,136 +227,6 @@ pub enum Run {
     },
 }
 
-/// How an init ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Exit {
-    /// By halt or power off from inside (the kernel ends init with SIGINT).
-    Halted,
-    /// By reboot from inside (SIGHUP).
-    Rebooted,
-    /// By itself, with this status.
-    Exited(i32),
-    /// By this signal.
-    Killed(i32),
-    /// Nobody could tell.
-    Unknown,
-}
-
-impl Exit {
-    /// What a wait status of init means.
-    pub fn from_wait_status(status: i32) -> Self {
-        match (status & 0x7f, status >> 8 & 0xff) {
-            (0, code) => Self::Exited(code),
-            (1, _) => Self::Rebooted,
-            (2, _) => Self::Halted,
-            (signal, _) => Self::Killed(signal),
-        }
-    }
-}
-
-/// Steps of the lifecycle. What a start or a stop does to the kernel is the driver's business; what
-/// each step does to the ledger is in `ledger::record`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Step {
-    /// Make the VE known: uid, ctid and range of ids are handed out.
-    Create,
-    /// Take a VE back that is in quarantine or was left unmanaged.
-    Restore,
-    /// Note that the manifest was accepted as the next generation.
-    Accept,
-    /// Note a run that is not in the ledger as it is (a controller was killed in the middle of a start).
-    Adopt {
-        /// The host's pid of init.
-        init_pid: u32,
-        /// When init was started.
-        started_at: Timestamp,
-    },
-    /// Clear up after a run that is over and note how it ended.
-    Reap {
-        /// How it ended.
-        end: End,
-    },
-    /// Stop the VE; after the timeout every process is killed.
-    Stop {
-        /// How long init has.
-        timeout: Millis,
-        /// Why.
-        reason: StopReason,
-    },
-    /// Start the VE as its manifest says, everything applied.
-    Start {
-        /// Why.
-        reason: StartReason,
-    },
-    /// Keep the stopped VE, its disk and records, until then.
-    Quarantine {
-        /// When it is thrown away.
-        until: Timestamp,
-    },
-    /// Leave the VE as it is and manage it no more.
-    Forget,
-    /// Throw the stopped VE away: disk, records, ids.
-    Destroy,
-}
-
-/// How a run came to its end, as far as it matters for what follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum End {
-    /// The owner halted it.
-    HaltedByOwner,
-    /// The owner rebooted it.
-    RebootedByOwner,
-    /// Init ended in any other way.
-    Crashed(Exit),
-    /// The host went down under it.
-    HostRebooted,
-    /// vzd was stopping it.
-    Ordered(StopReason),
-    /// It was to be started, but never came up.
-    NeverStarted,
-}
-
-/// Why a VE is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum StopReason {
-    /// `spec.state: stopped`.
-    Spec,
-    /// An operator said so.
-    Operator,
-    /// A change needs it and `updatePolicy: Restart` allows it.
-    Restart,
-    /// The VE is made anew.
-    Recreate,
-    /// The manifest is gone.
-    Removed,
-    /// `spec.state: absent`.
-    Absent,
-}
-
-/// Why a VE is started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum StartReason {
-    /// The manifest says so.
-    Spec,
-    /// An operator said so.
-    Operator,
-    /// A change needed a restart.
-    Restart,
-    /// The owner rebooted it.
-    Reboot,
-    /// The owner halted it, but the policy is `Always`.
-    Halted,
-    /// It crashed.
-    Crash,
-    /// The host has booted.
-    Boot,
-}
-
 /// The subsystem.
 #[derive(Debug)]
 pub struct Lifecycle;
@@ -417,90 +292,4 @@ impl Subsystem for Lifecycle {
 /// What the present run was started with.
 fn started_with<'a>(cx: &Cx<'a>) -> Option<&'a ColdSpec> {
     Some(&cx.entry?.run.as_ref()?.cold)
-}
-
-type Pair = (&'static str, Value, Value);
-
-/// A field as the manifest would write it.
-trait Shown {
-    fn shown(&self) -> Value;
-}
-
-macro_rules! shown_as_json {
-    ($($type:ty),*) => { $(impl Shown for $type { fn shown(&self) -> Value { json(self) } })* };
-}
-
-shown_as_json!(RestartPolicy, UpdatePolicy, DeletionPolicy, bool, i32, Vec<VeName>, Option<Suspend>);
-
-impl Shown for Millis {
-    fn shown(&self) -> Value {
-        Value::from(self.to_string())
-    }
-}
-
-impl Shown for Option<ExecProbe> {
-    fn shown(&self) -> Value {
-        let Some(probe) = self else { return Value::Null };
-        let ExecProbe { command, interval, timeout, initial_delay, failure_threshold, success_threshold } =
-            probe;
-        serde_json::json!({
-            "exec": command,
-            "interval": interval.shown(),
-            "timeout": timeout.shown(),
-            "initialDelay": initial_delay.shown(),
-            "failureThreshold": failure_threshold,
-            "successThreshold": success_threshold,
-        })
-    }
-}
-
-/// As the manifest says it: what is added to the default set and what is dropped from it.
-fn shown_caps(set: CapSet) -> Value {
-    let default = CapSet::default();
-    let names = |of: CapSet, not: CapSet| -> Vec<_> {
-        of.iter().filter(|cap| !not.has(*cap)).map(|cap| cap.name()).collect()
-    };
-    serde_json::json!({"add": names(set, default), "drop": names(default, set)})
-}
-
-/// Every field but `state` and `cold`, as it was and as it is.
-fn pairs(was: &Desired, is: &Desired) -> Vec<Pair> {
-    macro_rules! pairs {
-        ($($name:ident => $path:literal),*) => {{
-            let Desired { state: _, cold: _, $($name),* } = was;
-            let before = [$($name.shown()),*];
-            let Desired { state: _, cold: _, $($name),* } = is;
-            [$(($path, $name.shown())),*]
-                .into_iter().zip(before).map(|((path, is), was)| (path, was, is)).collect()
-        }};
-    }
-    pairs! {
-        restart_policy => "spec.restartPolicy",
-        update_policy => "spec.updatePolicy",
-        deletion_policy => "spec.deletionPolicy",
-        stop_timeout => "spec.stopTimeout",
-        start_timeout => "spec.startTimeout",
-        on_boot => "spec.onBoot",
-        boot_order => "spec.bootOrder",
-        quarantine_ttl => "spec.quarantineTTL",
-        depends_on => "spec.dependsOn",
-        health => "spec.health",
-        suspend => "spec.suspendReconcile",
-        reconcile_disabled => "metadata.annotations[vzd/reconcile]"
-    }
-}
-
-fn cold_pairs(was: &ColdSpec, is: &ColdSpec) -> [Pair; 4] {
-    let ColdSpec { init, capabilities, seccomp, nesting } = was;
-    let before = [json(init), shown_caps(*capabilities), json(seccomp), json(nesting)];
-    let ColdSpec { init, capabilities, seccomp, nesting } = is;
-    let after = [json(init), shown_caps(*capabilities), json(seccomp), json(nesting)];
-    let [a, b, c, d] = before;
-    let [e, f, g, h] = after;
-    [
-        ("spec.init", a, e),
-        ("spec.security.capabilities", b, f),
-        ("spec.security.seccomp", c, g),
-        ("spec.security.features.nesting", d, h),
-    ]
 }

@@ -1,0 +1,96 @@
+//! Fields of the lifecycle by path, with values as the manifest would write them.
+
+use serde_json::Value;
+
+use super::{ColdSpec, DeletionPolicy, Desired, ExecProbe, RestartPolicy, Suspend, UpdatePolicy};
+use crate::caps::CapSet;
+use crate::ids::VeName;
+use crate::subsystem::json;
+use crate::units::Millis;
+
+/// A field with its value before and after.
+pub(super) type Pair = (&'static str, Value, Value);
+
+/// A field as the manifest would write it.
+trait Shown {
+    fn shown(&self) -> Value;
+}
+
+macro_rules! shown_as_json {
+    ($($type:ty),*) => { $(impl Shown for $type { fn shown(&self) -> Value { json(self) } })* };
+}
+
+shown_as_json!(RestartPolicy, UpdatePolicy, DeletionPolicy, bool, i32, Vec<VeName>, Option<Suspend>);
+
+impl Shown for Millis {
+    fn shown(&self) -> Value {
+        Value::from(self.to_string())
+    }
+}
+
+impl Shown for Option<ExecProbe> {
+    fn shown(&self) -> Value {
+        let Some(probe) = self else { return Value::Null };
+        let ExecProbe { command, interval, timeout, initial_delay, failure_threshold, success_threshold } =
+            probe;
+        serde_json::json!({
+            "exec": command,
+            "interval": interval.shown(),
+            "timeout": timeout.shown(),
+            "initialDelay": initial_delay.shown(),
+            "failureThreshold": failure_threshold,
+            "successThreshold": success_threshold,
+        })
+    }
+}
+
+/// As the manifest says it: what is added to the default set and what is dropped from it.
+fn shown_caps(set: CapSet) -> Value {
+    let default = CapSet::default();
+    let names = |of: CapSet, not: CapSet| -> Vec<_> {
+        of.iter().filter(|cap| !not.has(*cap)).map(|cap| cap.name()).collect()
+    };
+    serde_json::json!({"add": names(set, default), "drop": names(default, set)})
+}
+
+/// Every field but `state` and `cold`, as it was and as it is.
+pub(super) fn pairs(was: &Desired, is: &Desired) -> Vec<Pair> {
+    macro_rules! pairs {
+        ($($name:ident => $path:literal),*) => {{
+            let Desired { state: _, cold: _, $($name),* } = was;
+            let before = [$($name.shown()),*];
+            let Desired { state: _, cold: _, $($name),* } = is;
+            [$(($path, $name.shown())),*]
+                .into_iter().zip(before).map(|((path, is), was)| (path, was, is)).collect()
+        }};
+    }
+    pairs! {
+        restart_policy => "spec.restartPolicy",
+        update_policy => "spec.updatePolicy",
+        deletion_policy => "spec.deletionPolicy",
+        stop_timeout => "spec.stopTimeout",
+        start_timeout => "spec.startTimeout",
+        on_boot => "spec.onBoot",
+        boot_order => "spec.bootOrder",
+        quarantine_ttl => "spec.quarantineTTL",
+        depends_on => "spec.dependsOn",
+        health => "spec.health",
+        suspend => "spec.suspendReconcile",
+        reconcile_disabled => "metadata.annotations[vzd/reconcile]"
+    }
+}
+
+pub(super) fn cold_pairs(was: &ColdSpec, is: &ColdSpec) -> [Pair; 4] {
+    let ColdSpec { init, capabilities, seccomp, nesting } = was;
+    let before = [json(init), shown_caps(*capabilities), json(seccomp), json(nesting)];
+    let ColdSpec { init, capabilities, seccomp, nesting } = is;
+    let after = [json(init), shown_caps(*capabilities), json(seccomp), json(nesting)];
+    let [a, b, c, d] = before;
+    let [e, f, g, h] = after;
+    [
+        ("spec.init", a, e),
+        ("spec.security.capabilities", b, f),
+        ("spec.security.seccomp", c, g),
+        ("spec.security.features.nesting", d, h),
+    ]
+}
