@@ -1,7 +1,8 @@
 //! This host as the drivers see it: its directories, control groups, keeper, templates and what its
-//! kernel can do. Made once at start; nothing here changes afterwards.
+//! kernel can do.
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use vzd_state::capability::Capabilities;
 use vzd_state::ids::VeUid;
@@ -13,7 +14,7 @@ use crate::kernel::cgroup::{Layout, VeCgroup};
 use crate::probe;
 use crate::settings::Settings;
 use crate::store::Writes;
-use crate::template;
+use crate::template::{self, TemplateError};
 
 /// This host.
 #[derive(Debug)]
@@ -24,32 +25,56 @@ pub struct Host {
     pub layout: Layout,
     /// The keeper of the run directory.
     pub keeper: Keeper,
-    /// Templates.
-    pub templates: template::Store,
-    /// What the kernel and host can do.
-    pub caps: Capabilities,
     /// Counts writes to the kernel and to disk.
     pub writes: Writes,
+    templates: OnceLock<template::Store>,
+    caps: RwLock<Arc<Capabilities>>,
 }
 
 impl Host {
-    /// Makes the directories, finds the control groups and probes the kernel.
-    pub fn open(settings: &Settings) -> SysResult<Self> {
-        for (dir, mode) in [(&settings.state_dir, 0o711), (&settings.run_dir, 0o755)] {
-            make_dir(dir, mode)?;
-        }
-        make_dir(&settings.ves_dir(), 0o700)?;
-        let templates = template::Store::open(&settings.templates_dir())
-            .map_err(|e| SysError::refused("open", "template store", e))?;
-        let layout = Layout::prepare(&settings.cgroup_root)?;
+    /// Finds the control groups and probes the kernel; changes nothing.
+    pub fn find(settings: &Settings) -> SysResult<Self> {
+        let layout = Layout::find(&settings.cgroup_root)?;
         Ok(Host {
-            caps: probe::probe(&layout),
+            caps: RwLock::new(Arc::new(probe::probe(&layout))),
             keeper: Keeper::new(&settings.run_dir),
             settings: settings.clone(),
             writes: Writes::default(),
+            templates: OnceLock::new(),
             layout,
-            templates,
         })
+    }
+
+    /// Makes the directories that VEs and records need.
+    pub fn make_dirs(&self) -> SysResult<()> {
+        make_dir(&self.settings.state_dir, 0o711)?;
+        make_dir(&self.settings.run_dir, 0o755)?;
+        make_dir(&self.settings.ves_dir(), 0o700)
+    }
+
+    /// Templates.
+    pub fn templates(&self) -> Result<&template::Store, TemplateError> {
+        match self.templates.get() {
+            Some(store) => Ok(store),
+            None => {
+                let store = template::Store::open(&self.settings.templates_dir())?;
+                Ok(self.templates.get_or_init(|| store))
+            }
+        }
+    }
+
+    /// What the kernel and host can do.
+    pub fn caps(&self) -> Arc<Capabilities> {
+        self.caps.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks again at what may come and go while the host is up: lxcfs.
+    pub fn refresh(&self) {
+        let lxcfs = probe::lxcfs();
+        let mut caps = self.caps.write().unwrap_or_else(PoisonError::into_inner);
+        if caps.lxcfs != lxcfs {
+            *caps = Arc::new(Capabilities { lxcfs, ..Capabilities::clone(&caps) });
+        }
     }
 
     /// The control groups of a VE.

@@ -59,7 +59,7 @@ fn bpf_device() -> Feature {
 }
 
 /// lxcfs, where Debian's unit mounts it, if it answers.
-fn lxcfs() -> Option<String> {
+pub fn lxcfs() -> Option<String> {
     let dir = "/var/lib/lxcfs";
     std::fs::metadata(format!("{dir}/proc/meminfo")).ok().map(|_| dir.to_owned())
 }

@@ -7,6 +7,7 @@
 //! The overlay itself is mounted by the starter, in the VE's own mount namespace: the host has no mount
 //! of it.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::{DirBuilderExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
@@ -16,8 +17,12 @@ use vzd_state::subsystem::disk::{Cold, Observed, Root};
 
 use crate::drivers::{Effect, Made, Stopped, StepError, Ve};
 use crate::error::{At, SysError, SysResult};
+use crate::host::Host;
 use crate::runtime::spec::RootSpec;
 use crate::template::Source;
+
+/// What is being removed has this before its name.
+const TRASH: &str = ".trash-";
 
 /// Reads whether the root is there. A directory that was not finished counts as absent.
 pub fn observe(ve: Ve<'_>) -> Observed {
@@ -43,7 +48,7 @@ pub fn apply_cold(ve: Ve<'_>, step: &Cold, _stopped: &Stopped) -> Result<(Effect
 
 fn create(ve: Ve<'_>, dir: &Path, template: &str) -> Result<(Effect, Made), StepError> {
     // Held until the link is made: from then on the template counts as used.
-    let template = ve.host.templates.ensure(&source(template))?;
+    let template = ve.host.templates()?.ensure(&source(template))?;
     let made = MadeRoot { path: Some(dir.display().to_string()), digest: Some(template.digest.clone()) };
     let link = dir.join("lower");
     let base = ve.entry.ids.start;
@@ -76,7 +81,7 @@ fn source(template: &str) -> Source {
 
 /// Renames the directory first, so that a root that is half gone is never taken for one.
 fn destroy(ve: Ve<'_>, dir: &Path) -> SysResult<Effect> {
-    let trash = ve.host.settings.ves_dir().join(format!(".trash-{}", ve.entry.uid.as_str()));
+    let trash = ve.host.settings.ves_dir().join(format!("{TRASH}{}", ve.entry.uid.as_str()));
     let was = match std::fs::rename(dir, &trash) {
         Ok(()) => Effect::Changed,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Effect::AlreadySo,
@@ -94,6 +99,21 @@ pub fn root_spec(ve: Ve<'_>) -> SysResult<RootSpec> {
     let dir = ve.host.ve_dir(&ve.entry.uid);
     let lower = std::fs::read_link(dir.join("lower")).at("read", dir.join("lower").display())?;
     Ok(RootSpec { lower, upper: dir.join("upper"), work: dir.join("work"), staging: dir.join("staging") })
+}
+
+/// Finishes removals that a killed controller began, and lets go of templates that no VE uses.
+pub fn tidy(host: &Host) -> Result<(), StepError> {
+    let dir = host.settings.ves_dir();
+    let mut used = BTreeSet::new();
+    for entry in std::fs::read_dir(&dir).at("list", dir.display())?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(TRASH) {
+            std::fs::remove_dir_all(entry.path()).at("remove", entry.path().display())?;
+        } else if let Ok(template) = std::fs::read_link(entry.path().join("lower")) {
+            used.insert(template);
+        }
+    }
+    host.templates()?.remove_unused(&used)?;
+    Ok(())
 }
 
 fn make_dir(path: &Path, mode: u32) -> SysResult<()> {

@@ -198,7 +198,7 @@ fn start(ve: Ve<'_>) -> Result<u32, StepError> {
 fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired) -> SysResult<StartSpec> {
     let group = ve.host.cgroup(ve.entry);
     let cold = &want.lifecycle.cold;
-    let mounts = wanted_mounts(&want.namespaces, &ve.host.caps);
+    let mounts = wanted_mounts(&want.namespaces, &ve.host.caps());
     Ok(StartSpec {
         uid: ve.entry.uid.as_str().to_owned(),
         id_base: ve.entry.ids.start,

@@ -43,7 +43,7 @@ fn mounts(ve: Ve<'_>, pid: i32) -> SysResult<BTreeMap<String, MountSeen>> {
     let mut expected: BTreeMap<String, Mount> =
         ve.entry.applied.namespaces.as_ref().map(|is| is.mounts.clone()).unwrap_or_default();
     if let Some(want) = ve.want {
-        expected.extend(namespaces::wanted_mounts(&want.namespaces, &ve.host.caps));
+        expected.extend(namespaces::wanted_mounts(&want.namespaces, &ve.host.caps()));
     }
     if expected.is_empty() {
         return Ok(BTreeMap::new());

@@ -240,7 +240,8 @@ impl Control for Engine {
             }
             let uid = shared.ledger.quarantined(&name).map(|entry| entry.uid.clone()).ok_or_else(missing)?;
             let restore = Step::Lifecycle(LifecycleStep::Restore);
-            let facts = Facts::at(&self.host.caps, clock::now());
+            let caps = self.host.caps();
+            let facts = Facts::at(&caps, clock::now());
             let noted = shared.ledger.finish(&uid, &restore, None, &facts);
             noted.map_err(|e| error("VZ0307", e.to_string()))?;
             shared.ledger.get(&uid).cloned().ok_or_else(missing)?
@@ -305,7 +306,7 @@ impl Control for Engine {
             last_pass: shared.last_pass.clone(),
             diagnostics: shared.wishes.diagnostics.clone(),
             skipped: shared.wishes.revision.skipped.clone(),
-            capabilities: serde_json::to_value(&self.host.caps).unwrap_or_default(),
+            capabilities: serde_json::to_value(&*self.host.caps()).unwrap_or_default(),
         })
     }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::mem::{Discriminant, discriminant};
 
+use vzd_state::capability::Capabilities;
 use vzd_state::desired::Desired;
 use vzd_state::disruption::Cause;
 use vzd_state::event::{Event, EventType};
@@ -110,8 +111,8 @@ fn is_live(step: &Step) -> bool {
 }
 
 impl Execution<'_> {
-    fn facts(&self, made: Option<&Made>) -> Facts<'_> {
-        let mut facts = Facts::at(&self.engine.host.caps, clock::now());
+    fn facts<'c>(&self, caps: &'c Capabilities, made: Option<&Made>) -> Facts<'c> {
+        let mut facts = Facts::at(caps, clock::now());
         facts.jitter = clock::jitter();
         facts.exit = self.exit;
         if let Some(made) = made {
@@ -150,7 +151,9 @@ impl Execution<'_> {
         ) -> Result<(), LedgerError>,
         made: Option<&Made>,
     ) -> Result<(), StepError> {
-        let noted = change(&mut self.engine.shared().ledger, &self.uid, self.want, &self.facts(made));
+        let caps = self.engine.host.caps();
+        let facts = self.facts(&caps, made);
+        let noted = change(&mut self.engine.shared().ledger, &self.uid, self.want, &facts);
         self.unsaved = true;
         Ok(noted.map_err(|e| SysError::refused("note in the ledger", format_args!("VE {}", self.name), e))?)
     }
@@ -172,11 +175,16 @@ impl Execution<'_> {
         let entry = entry.ok_or_else(|| {
             SysError::refused("change", format_args!("VE {}", self.name), "the ledger does not know it")
         })?;
+        let _leave = matches!(step, Step::Lifecycle(lifecycle::Step::Start { .. })).then(|| {
+            let limit = self.engine.shared().wishes.start_parallel;
+            self.engine.starts.take(limit)
+        });
         drivers::apply(Ve { host: &self.engine.host, entry: &entry, want: self.want }, step)
     }
 
     fn failed(&mut self, step: &Step, error: &StepError) -> StepFailure {
-        let facts = self.facts(None);
+        let caps = self.engine.host.caps();
+        let facts = self.facts(&caps, None);
         if let Some(entry) = self.engine.shared().ledger.get_mut(&self.uid) {
             entry.fail(step, &facts);
         }

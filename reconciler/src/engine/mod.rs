@@ -6,6 +6,7 @@
 //!   subsystem's steps when one fails,
 //! - [`pass`] is a pass over all of them, for a command,
 //! - [`run`] is the controller's loop around [`queue`],
+//! - [`starts`] bounds how many VEs start at a time,
 //! - [`health`] runs probes, [`clock`] is where time and chance come from,
 //! - [`answer`] answers what can be asked ([`crate::control`]).
 //!
@@ -21,6 +22,7 @@ mod pass;
 mod queue;
 mod reconcile;
 mod run;
+mod starts;
 mod wishes;
 
 use std::collections::BTreeMap;
@@ -38,6 +40,7 @@ use crate::watch::{Scanner, Trust};
 pub use run::run;
 
 use reconcile::Published;
+use starts::Starts;
 use wishes::Wishes;
 
 /// What a command means to do.
@@ -69,7 +72,9 @@ pub struct Engine {
     events: EventLog,
     /// One lock a subject: two passes never work on one VE.
     locks: Mutex<BTreeMap<Subject, Arc<Mutex<()>>>>,
-    _lock: Option<HostLock>,
+    /// Held by one that may change things.
+    lock: Option<HostLock>,
+    starts: Starts,
 }
 
 /// What passes share.
@@ -97,10 +102,16 @@ impl Engine {
             message: e.to_string(),
             help: None,
         };
-        let host = Host::open(settings).map_err(|e| failed("VZ0301", &e))?;
+        let host = Host::find(settings).map_err(|e| failed("VZ0201", &e))?;
         let lock = match access {
             Access::Read => None,
-            Access::Write => Some(HostLock::take(&settings.host_lock()).map_err(|e| failed("VZ0402", &e))?),
+            Access::Write => {
+                host.make_dirs().map_err(|e| failed("VZ0301", &e))?;
+                let lock = HostLock::take(&settings.host_lock()).map_err(|e| failed("VZ0402", &e))?;
+                // Under the lock: whoever held it before takes the subtree away when it is empty.
+                host.layout.make_root().map_err(|e| failed("VZ0301", &e))?;
+                Some(lock)
+            }
         };
         let (records, entries, unreadable) =
             LedgerStore::open(&settings.ledger_dir(), host.writes.clone()).map_err(|e| failed("VZ0404", &e))?;
@@ -117,12 +128,14 @@ impl Engine {
             host,
             records,
             events,
-            _lock: lock,
+            lock,
+            starts: Starts::default(),
         })
     }
 
     /// Reads the manifest directory again and returns the subjects whose wish is another one now.
     fn rescan(&self) -> Vec<Subject> {
+        self.host.refresh();
         let revision = self.scanner.lock().unwrap_or_else(PoisonError::into_inner).scan();
         let before = self.shared().wishes.clone();
         // What was changed and is as before has the same digest; a file that can be read again may not.
@@ -175,6 +188,14 @@ impl Engine {
     fn lock_of(&self, subject: &Subject) -> Arc<Mutex<()>> {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         locks.entry(subject.clone()).or_default().clone()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if self.lock.is_some() {
+            self.host.layout.remove_root_if_empty();
+        }
     }
 }
 

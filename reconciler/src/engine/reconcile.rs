@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 
 use vzd_state::backoff;
+use vzd_state::capability::Capabilities;
 use vzd_state::desired::Desired;
 use vzd_state::disruption::Disruption;
 use vzd_state::event::{Event, EventType};
@@ -107,6 +108,10 @@ impl View {
     }
 }
 
+fn cx<'a>(caps: &'a Capabilities, view: &'a View, is_ready: &'a dyn Fn(&VeName) -> bool) -> Cx<'a> {
+    Cx { caps, now: clock::now(), entry: view.entry.as_ref(), is_ready }
+}
+
 impl Shared {
     /// Why VEs without a manifest may not be removed now.
     fn no_removals(&self, leave: Leave) -> Option<String> {
@@ -160,13 +165,10 @@ impl Engine {
     /// Plans for a wish, in the place of the one that stands.
     pub(super) fn plan_wish(&self, view: &View, wish: Wish<'_>, observed: &Observed) -> VePlan<Approved> {
         let is_ready = |name: &VeName| self.is_ready(name);
-        let proposed = plan_ve(&view.name, wish, observed, &self.cx(view, &is_ready));
+        let caps = self.host.caps();
+        let proposed = plan_ve(&view.name, wish, observed, &cx(&caps, view, &is_ready));
         let policy = Policy { max_disruption: Disruption::Recreate, no_removals: view.no_removals.clone() };
         authorize(proposed, &policy)
-    }
-
-    fn cx<'a>(&'a self, view: &'a View, is_ready: &'a dyn Fn(&VeName) -> bool) -> Cx<'a> {
-        Cx { caps: &self.host.caps, now: clock::now(), entry: view.entry.as_ref(), is_ready }
     }
 
     fn is_ready(&self, name: &VeName) -> bool {
@@ -207,7 +209,8 @@ impl Engine {
             plan.steps.is_empty() && plan.held.is_empty() && plan.unreadable.is_empty() && plan.suspended.is_none()
         })?;
         let is_ready = |name: &VeName| self.is_ready(name);
-        let wrong = verify(want, observed, &self.cx(view, &is_ready));
+        let caps = self.host.caps();
+        let wrong = verify(want, observed, &cx(&caps, view, &is_ready));
         let wrong = wrong.iter().find(|mismatch| mismatch.disruption <= Disruption::Live)?;
         Some(StepFailure {
             code: "VZ0306",

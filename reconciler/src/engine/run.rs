@@ -13,7 +13,7 @@ use vzd_state::ids::VeUid;
 
 use crate::api;
 use crate::control::{Control, ControlError, ControlResult, PassStats};
-use crate::drivers::Census;
+use crate::drivers::{Census, disk};
 use crate::engine::queue::Queue;
 use crate::engine::reconcile::Leave;
 use crate::engine::{Access, Engine, Subject, clock};
@@ -76,6 +76,9 @@ pub fn run(settings: &Settings) -> ControlResult<()> {
     let _watching = Hints::start(&settings.manifests, move || {
         let _ = files.send(Hint::Files);
     });
+    if let Err(e) = disk::tidy(&engine.host) {
+        tracing::warn!(error = %e, "something of an earlier run is left");
+    }
     start_workers(&engine, jobs, &hint);
     let _api = serve_api(&engine)?;
     let mut controller = Loop {

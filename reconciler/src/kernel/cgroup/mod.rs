@@ -29,12 +29,10 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Finds the hierarchies, and makes the subtree `root` (a relative path) in each of them.
-    pub fn prepare(root: &str) -> SysResult<Self> {
+    /// Finds the hierarchies. `root` is the path of our subtree in each of them.
+    pub fn find(root: &str) -> SysResult<Self> {
         let text = std::fs::read_to_string("/proc/self/mountinfo").at("read", "/proc/self/mountinfo")?;
-        let layout = Layout::from_mountinfo(&text, root)?;
-        layout.make_root()?;
-        Ok(layout)
+        Layout::from_mountinfo(&text, root)
     }
 
     fn from_mountinfo(text: &str, root: &str) -> SysResult<Self> {
@@ -66,7 +64,8 @@ impl Layout {
         !self.v1.is_empty()
     }
 
-    fn make_root(&self) -> SysResult<()> {
+    /// Makes our subtree in each hierarchy.
+    pub fn make_root(&self) -> SysResult<()> {
         for top in &self.v1 {
             let dir = top.join(&self.root);
             std::fs::create_dir_all(&dir).at("make cgroup", dir.display())?;
@@ -97,14 +96,18 @@ impl Layout {
     /// The numeric ids that have a directory in our subtree.
     pub fn ctids(&self) -> SysResult<Vec<u32>> {
         let dir = self.v2.join(&self.root);
-        let entries = std::fs::read_dir(&dir).at("list", dir.display())?;
+        let entries = match std::fs::read_dir(&dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.at("list", dir.display())?,
+        };
         Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
     }
 
-    /// Removes our subtree; it must hold no VE any more.
-    pub fn remove_root(&self) -> Vec<SysError> {
-        let dirs = self.v1.iter().chain([&self.v2]).map(|top| top.join(&self.root));
-        dirs.filter_map(|dir| remove_dir(&dir).err()).collect()
+    /// Removes our subtree where it holds no VE any more; the kernel refuses it where it does.
+    pub fn remove_root_if_empty(&self) {
+        for top in self.v1.iter().chain([&self.v2]) {
+            let _ = std::fs::remove_dir(top.join(&self.root));
+        }
     }
 }
 
