@@ -4,12 +4,20 @@
 //! `runtime` brings VEs into being; `kernel` is the only place with `unsafe`; `keeper` holds what must
 //! outlive the controller.
 
+pub mod api;
+pub mod cli;
 pub mod control;
+pub mod drivers;
+pub mod engine;
 pub mod error;
+pub mod host;
 pub mod keeper;
 #[expect(unsafe_code, reason = "raw system calls live here and nowhere else, each with its SAFETY note")]
 pub mod kernel;
+mod probe;
 pub mod runtime;
 pub mod settings;
+pub mod store;
+pub mod telemetry;
 pub mod template;
 pub mod watch;

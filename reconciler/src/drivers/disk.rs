@@ -42,7 +42,7 @@ pub fn apply_cold(ve: Ve<'_>, step: &Cold, _stopped: &Stopped) -> Result<(Effect
     let dir = ve.host.ve_dir(&ve.entry.uid);
     match step {
         Cold::CreateRoot { template } => create(ve, &dir, template),
-        Cold::DestroyRoot => Ok((destroy(ve, &dir)?, Made::default())),
+        Cold::DestroyRoot => Ok((destroy(ve)?, Made::default())),
     }
 }
 
@@ -79,10 +79,12 @@ fn source(template: &str) -> Source {
     }
 }
 
-/// Renames the directory first, so that a root that is half gone is never taken for one.
-fn destroy(ve: Ve<'_>, dir: &Path) -> SysResult<Effect> {
+/// Throws the root away. The directory is renamed first, so that one that is half gone is never taken
+/// for a root.
+pub fn destroy(ve: Ve<'_>) -> SysResult<Effect> {
+    let dir = ve.host.ve_dir(&ve.entry.uid);
     let trash = ve.host.settings.ves_dir().join(format!("{TRASH}{}", ve.entry.uid.as_str()));
-    let was = match std::fs::rename(dir, &trash) {
+    let was = match std::fs::rename(&dir, &trash) {
         Ok(()) => Effect::Changed,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Effect::AlreadySo,
         Err(e) => return Err(SysError::new("rename", dir.display(), e)),

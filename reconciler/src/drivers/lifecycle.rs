@@ -158,7 +158,7 @@ pub fn apply(ve: Ve<'_>, step: &Step) -> Result<(Effect, Made), StepError> {
         Step::Destroy => {
             stopped(ve)?;
             clear(ve)?;
-            done(Effect::Changed)
+            done(disk::destroy(ve)?)
         }
         Step::Create
         | Step::Restore

@@ -15,21 +15,13 @@ use vzd_state::ledger::{Entry, MadeRoot};
 use vzd_state::observed::Observed;
 use vzd_state::plan::Step;
 use vzd_state::reading::Reading;
+pub use vzd_state::subsystem::Effect;
 
 use crate::error::{SysError, SysResult};
 use crate::host::Host;
 use crate::template::TemplateError;
 
 pub use lifecycle::{Census, Running, Stopped};
-
-/// What doing a step came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// Something was changed.
-    Changed,
-    /// It was so already.
-    AlreadySo,
-}
 
 /// What a step made that the ledger has to know.
 #[derive(Debug, Default)]
