@@ -6,73 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use vzd_schema::{Diagnostic, Document, Kind, Set, Span};
 
 use super::content::{Content, Key, key};
 use super::read::Refusal;
-use super::revision::{FileState, Held, Revision, digest};
-
-/// What a scan saw.
-#[derive(Debug, Clone, Default)]
-pub(super) struct View {
-    pub(super) files: Vec<Seen>,
-    /// Directories of which not everything is known.
-    pub(super) troubles: Vec<(Arc<str>, Refusal)>,
-    pub(super) skipped: BTreeMap<String, &'static str>,
-    pub(super) look_again: Option<Duration>,
-}
-
-/// What a scan saw of a file.
-#[derive(Debug, Clone)]
-pub(super) struct Seen {
-    pub(super) file: Arc<str>,
-    /// Whether a version of it has been understood.
-    pub(super) known: bool,
-    pub(super) text: Text,
-}
-
-#[derive(Debug, Clone)]
-pub(super) enum Text {
-    Read(Arc<Content>),
-    Refused {
-        why: Refusal,
-        /// Whether it may hold something that it did not when it was last read.
-        may_be_new: bool,
-    },
-}
-
-impl View {
-    /// Whether it is known of every document whether it is there.
-    pub(super) fn is_complete(&self) -> bool {
-        let may_be_new = |seen: &Seen| matches!(seen.text, Text::Refused { may_be_new: true, .. });
-        self.troubles.is_empty() && !self.files.iter().any(may_be_new)
-    }
-}
-
-/// A view that comes to the same revision.
-impl PartialEq for View {
-    fn eq(&self, other: &Self) -> bool {
-        let same = |(a, b): (&Seen, &Seen)| {
-            a.known == b.known
-                && a.file == b.file
-                && match (&a.text, &b.text) {
-                    (Text::Read(a), Text::Read(b)) => Arc::ptr_eq(a, b),
-                    (
-                        Text::Refused { why: a, may_be_new: new_a },
-                        Text::Refused { why: b, may_be_new: new_b },
-                    ) => a == b && new_a == new_b,
-                    _ => false,
-                }
-        };
-        self.files.len() == other.files.len()
-            && self.files.iter().zip(&other.files).all(same)
-            && self.troubles == other.troubles
-            && self.skipped == other.skipped
-            && self.look_again == other.look_again
-    }
-}
+use super::revision::{FileState, Held, Revision};
+use super::view::{Seen, Text, View};
 
 /// Puts a revision together; `before` has the documents that were in force.
 pub(super) fn compose(view: &View, before: &[Held]) -> Revision {
@@ -95,7 +35,7 @@ pub(super) fn compose(view: &View, before: &[Held]) -> Revision {
     work.unseen();
     work.check();
     work.finish();
-    work.revision.digest = digest_of(view, work.revision.complete);
+    work.revision.digest = view.digest();
     work.revision
 }
 
@@ -285,19 +225,4 @@ fn problem(what: &str, path: &Arc<str>, why: &Refusal) -> Diagnostic {
         Some(help) => error.help(help),
         None => error,
     }
-}
-
-fn digest_of(view: &View, complete: bool) -> String {
-    let words: Vec<(&str, Vec<u8>)> = view
-        .files
-        .iter()
-        .map(|seen| match &seen.text {
-            Text::Read(content) => (&*seen.file, content.hash.to_vec()),
-            Text::Refused { why, .. } => (&*seen.file, why.to_string().into_bytes()),
-        })
-        .chain(view.troubles.iter().map(|(path, why)| (&**path, why.to_string().into_bytes())))
-        .collect();
-    let complete: &[u8] = if complete { b"complete" } else { b"incomplete" };
-    let parts = words.iter().flat_map(|(file, what)| [file.as_bytes(), what.as_slice()]);
-    digest([complete].into_iter().chain(parts))
 }

@@ -16,6 +16,7 @@
 //! | `read` | one file, with care: who may write it, what it is, whether it holds still |
 //! | `content` | what a file holds |
 //! | `scanner` | one pass over all; reads what has changed |
+//! | `view` | what a pass saw |
 //! | `compose` | the documents in force, each its last good version |
 //! | `revision` | the result |
 
@@ -30,6 +31,7 @@ mod scanner;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod view;
 mod ways;
 
 pub use hints::Hints;

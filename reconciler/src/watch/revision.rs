@@ -4,7 +4,6 @@
 //! [`Revision::is_removed`], not whether a document is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -12,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags};
-use sha2::{Digest, Sha256};
 use vzd_schema::{Diagnostic, Document, Kind, Set};
 
 use super::content::{self, Hash};
@@ -124,18 +122,4 @@ impl Revision {
         File::from(fd).take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
         (content::hash(&bytes) == *hash).then(|| String::from_utf8_lossy(&bytes).into())
     }
-}
-
-/// The digest of things in their order.
-pub(super) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
-    let mut sum = Sha256::new();
-    for part in parts {
-        sum.update(part.len().to_le_bytes());
-        sum.update(part);
-    }
-    let mut hex = String::with_capacity(64);
-    for byte in sum.finalize() {
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
 }

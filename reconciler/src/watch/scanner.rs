@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::compose::{Seen, Text, View, compose};
+use super::compose::compose;
 use super::content::{self, Content};
 use super::list::{self, Found, Listing};
 use super::read::{self, Refusal, Stamp, Trust};
 use super::revision::Revision;
+use super::view::{Seen, Text, View};
 
 /// Passes over a tree that keeps changing.
 const PASSES: usize = 4;
