@@ -117,3 +117,29 @@ fn not_carried_out(what: &str) -> Diagnostic {
     Diagnostic::error(Code::NotCarriedOut, message)
         .help("take it out for now; nothing that is written is ever ignored")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_name_fields_that_there_are() {
+        for kind in Kind::ALL {
+            for path in refused_fields(kind) {
+                let field = fields::find(kind, path.trim_end_matches(".*"));
+                assert!(field.is_some(), "{path} is no field of kind {kind}");
+                let marked = fields::all().iter().any(|field| {
+                    let group =
+                        path.strip_suffix(".*").is_some_and(|group| field.parent_and_name().0 == group);
+                    field.kind == kind && (group || field.path == path) && !field.carried_out
+                });
+                assert!(marked, "{path} is not marked in the JSON Schema");
+            }
+        }
+        for (kind, values) in [(Kind::Ve, REFUSED_VALUES), (Kind::Host, REFUSED_VALUES_OF_HOST)] {
+            for (path, _) in values {
+                assert!(fields::find(kind, path).is_some(), "{path} is no field of kind {kind}");
+            }
+        }
+    }
+}
