@@ -71,7 +71,8 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn observe(ve: Ve<'_>, census: &Census) -> (Observed, Option<Running>) {
     match find(ve, census) {
         Ok(Found::Running(running)) => {
-            let run = Run::Running { init_pid: running.pid.unsigned_abs(), started_at: started_at(running.pid) };
+            let init_pid = running.pid.unsigned_abs();
+            let run = Run::Running { init_pid, started_at: started_at(ve, init_pid) };
             (Observed { run: Reading::Is(run) }, Some(running))
         }
         Ok(Found::Stopped(last_exit)) => (Observed { run: Reading::Is(Run::Stopped { last_exit }) }, None),
@@ -89,9 +90,9 @@ fn find(ve: Ve<'_>, census: &Census) -> SysResult<Found> {
     match census.held.as_ref().map_err(Clone::clone)?.get(uid) {
         Some(Held { exited: Some(status), .. }) => Ok(Found::Stopped(Some(exit(*status)))),
         Some(Held { pid, exited: None, .. }) => match ve.host.keeper.open(uid) {
-            Ok(pidfd) => Ok(Found::Running(Running { pid: *pid, pidfd })),
-            // It ended between the census and now.
-            Err(_) => Err(SysError::refused("open", format_args!("VE {uid}"), "it is just ending")),
+            Ok(pidfd) if pidfd.is_alive()? => Ok(Found::Running(Running { pid: *pid, pidfd })),
+            // It ended between the census and now. How will be known when it has been reaped.
+            _ => Err(SysError::refused("open", format_args!("VE {}", ve.entry.name), "it is just ending")),
         },
         None if census.groups.as_ref().map_err(Clone::clone)?.contains(&ve.entry.ctid.get()) => search_group(ve),
         None => Ok(Found::Stopped(None)),
@@ -124,9 +125,14 @@ fn exit(status: WaitStatus) -> Exit {
     }
 }
 
-/// When a process started, by the kernel's account; to about ten milliseconds.
-fn started_at(pid: i32) -> Timestamp {
-    procfs::started_at_ms(pid).map_or(Timestamp(0), Timestamp)
+/// When init was started: as recorded or, for a run that is not on record yet, by the kernel's account,
+/// which is good to a clock tick and moves with the clock.
+fn started_at(ve: Ve<'_>, init_pid: u32) -> Timestamp {
+    let recorded = ve.entry.run.as_ref().filter(|run| run.init_pid == Some(init_pid));
+    match recorded {
+        Some(run) => run.started_at,
+        None => procfs::started_at_ms(init_pid.cast_signed()).map_or(Timestamp(0), Timestamp),
+    }
 }
 
 /// The token of a running VE.

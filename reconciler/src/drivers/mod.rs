@@ -91,7 +91,8 @@ pub fn observe(ve: Ve<'_>, census: &Census) -> Observed {
         observed.devices = devices::observe(ve, &running);
         // What was read by pid is worth nothing if the pid has changed hands meanwhile.
         if !running.is_alive() {
-            return observe(ve, &Census::take(ve.host));
+            let (lifecycle, _) = lifecycle::observe(ve, &Census::take(ve.host));
+            observed = Observed { lifecycle, disk: observed.disk, ..Observed::default() };
         }
     }
     observed

@@ -17,7 +17,7 @@ use crate::keeper::job;
 use crate::keeper::protocol::{Exited, Held, Reply, Request};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded, WaitStatus};
-use crate::kernel::{pty, seqpacket};
+use crate::kernel::{procfs, pty, seqpacket};
 use crate::runtime::spec::{StartSpec, Started};
 use crate::runtime::start;
 
@@ -365,8 +365,10 @@ impl Server {
 
     fn on_adopted_end(&mut self, uid: &str) {
         let Some(ve) = self.ves.get(uid) else { return };
-        let status = ve.pidfd.as_ref().and_then(Pidfd::exit_status).unwrap_or(WaitStatus::Unknown);
-        self.record_end(uid, status);
+        let zombie = procfs::zombie_status(ve.pid).map(WaitStatus::from_raw);
+        // Reaped meanwhile: then the number may mean another process, and the pidfd knows.
+        let reaped = ve.pidfd.as_ref().and_then(Pidfd::exit_status);
+        self.record_end(uid, reaped.or(zombie).unwrap_or(WaitStatus::Unknown));
     }
 
     fn record_end(&mut self, uid: &str, status: WaitStatus) {
@@ -394,7 +396,7 @@ impl Server {
             return Ok(Reply::Done);
         }
         let token = self.token();
-        self.watch_fd(pidfd.as_fd(), token, EventFlags::HUP | EventFlags::IN | EventFlags::ET)?;
+        self.watch_fd(pidfd.as_fd(), token, EventFlags::IN | EventFlags::ET)?;
         let ve = Ve { pid, pidfd: Some(pidfd), console: None, exited: None, adopted: Some(token) };
         self.ves.insert(uid, ve);
         Ok(Reply::Done)

@@ -33,8 +33,32 @@ pub struct Sibling {
 ///
 /// The caller's parent reaps it and gets a plain SIGCHLD. What `child` returns is its exit code.
 pub fn clone_sibling(
+    proof: SingleThreaded,
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    child: impl FnOnce() -> i32,
+) -> SysResult<Sibling> {
+    #[expect(clippy::cast_sign_loss, reason = "flag constants are i32 in libc, u64 in clone_args")]
+    let parent = libc::CLONE_PARENT as u64;
+    // The kernel wants no signal named with CLONE_PARENT: the parent's own choice holds.
+    clone3(proof, flags | parent, 0, cgroup, child)
+}
+
+/// Forks a child that runs `child`, straight into the cgroup (version 2) of `cgroup`: unlike a move
+/// afterwards, that waits for nobody.
+pub fn fork_into(
+    proof: SingleThreaded,
+    cgroup: BorrowedFd<'_>,
+    child: impl FnOnce() -> i32,
+) -> SysResult<process::Child> {
+    let made = clone3(proof, 0, libc::SIGCHLD, Some(cgroup), child)?;
+    Ok(process::Child::of_fork(made.pid))
+}
+
+fn clone3(
     _proof: SingleThreaded,
     flags: u64,
+    exit_signal: i32,
     cgroup: Option<BorrowedFd<'_>>,
     child: impl FnOnce() -> i32,
 ) -> SysResult<Sibling> {
@@ -44,7 +68,8 @@ pub fn clone_sibling(
         unsafe { std::mem::zeroed() };
     #[expect(clippy::cast_sign_loss, reason = "flag constants are i32 in libc, u64 in clone_args")]
     {
-        args.flags = flags | (libc::CLONE_PIDFD | libc::CLONE_PARENT) as u64;
+        args.flags = flags | libc::CLONE_PIDFD as u64;
+        args.exit_signal = exit_signal as u64;
     }
     args.pidfd = &raw mut pidfd as u64;
     if let Some(cgroup) = cgroup {

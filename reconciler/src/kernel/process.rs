@@ -84,6 +84,11 @@ pub fn exit_now(code: i32) -> ! {
 }
 
 impl Child {
+    /// A child that another call than [`fork`] has made.
+    pub(super) fn of_fork(pid: i32) -> Self {
+        Child { pid }
+    }
+
     /// The child's pid; valid until [`Child::wait`] returned.
     pub fn pid(&self) -> i32 {
         self.pid

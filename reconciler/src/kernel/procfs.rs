@@ -35,6 +35,16 @@ pub fn started_at_ms(pid: i32) -> Option<i64> {
     Some(boot * 1000 + ticks * 1000 / per_second)
 }
 
+/// The wait status of a process that has ended and that nobody has reaped yet.
+///
+/// It is the same word that wait(2) gives, also for an init whose VE was halted or rebooted, of which
+/// PIDFD_INFO_EXIT says only that SIGKILL ended it (seen on 6.18).
+pub fn zombie_status(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    (fields.next()? == "Z").then(|| fields.nth(48)?.parse().ok())?
+}
+
 /// One line of /proc/PID/mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountLine {

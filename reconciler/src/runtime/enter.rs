@@ -92,7 +92,7 @@ pub fn spawn(
 ) -> SysResult<Entered> {
     let plan = Plan::new(door, expected, command)?;
     let (ours, theirs) = seqpacket::pair()?;
-    let joiner = process::fork(proof, || {
+    let joiner = clone::fork_into(proof, plan.cgroup_exec.as_fd(), || {
         let said = Said(plan.join_and_clone(proof, stdio, &theirs));
         let failed = said.0.is_err();
         if failed {
@@ -163,7 +163,8 @@ impl Plan {
         })
     }
 
-    /// Joins everything and clones the program's process, as a child of our parent.
+    /// Joins everything and clones the program's process, as a child of our parent; it is in our
+    /// control groups.
     fn join_and_clone(&self, proof: SingleThreaded, stdio: Stdio, socket: &OwnedFd) -> SysResult<i32> {
         process::undumpable()?;
         for dir in &self.cgroup_v1 {
@@ -182,7 +183,7 @@ impl Plan {
                 (Streams::Terminal(slave), Some(master))
             }
         };
-        let sibling = clone::clone_sibling(proof, 0, Some(self.cgroup_exec.as_fd()), || {
+        let sibling = clone::clone_sibling(proof, 0, None, || {
             let error = match self.become_program(&stdio, socket) {
                 Ok(never) => match never {},
                 Err(error) => error,
