@@ -44,21 +44,17 @@ use crate::settings::Settings;
 
 /// Declarative system containers, as OpenVZ had them, on a stock Linux kernel
 #[derive(Debug, Parser)]
-#[command(
-    name = "vzd",
-    version,
-    max_term_width = 110,
-    subcommand_required = true,
-    arg_required_else_help = false
-)]
+#[command(name = "vzd", version, max_term_width = 110, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten, next_help_heading = "Common options")]
     settings: Settings,
-    /// How results are shown
+    /// How results are shown: table, wide, json or yaml
     #[arg(short, long, global = true, value_enum, default_value = "table", value_name = "FORMAT")]
+    #[arg(hide_possible_values = true)]
     output: Format,
-    /// When to use colours
+    /// When to use colours: auto (on a terminal, unless NO_COLOR is set), always or never
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    #[arg(hide_possible_values = true)]
     color: When,
     #[command(subcommand)]
     command: Command,

@@ -11,8 +11,8 @@ pub struct Args {
     /// Log more; twice, everything (VZD_LOG says it in detail)
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
-    /// How the log on stderr is written
-    #[arg(long, value_enum, default_value = "auto", value_name = "FORMAT")]
+    /// How the log on stderr is written: auto (for a terminal, the journal or a file) or json
+    #[arg(long, value_enum, default_value = "auto", value_name = "FORMAT", hide_possible_values = true)]
     log_format: LogFormat,
 }
 

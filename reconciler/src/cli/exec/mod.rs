@@ -27,12 +27,14 @@ use crate::error::SysError;
 use crate::runtime::enter;
 use crate::settings::Settings;
 
+/// What `--help` says at its end.
+const AFTER_HELP: &str = "Exit status: the command's own, 128+N if signal N ended it, 127 if it does not exist, 126 if it \
+    cannot be executed, 125 if vzd cannot enter the VE. For several VEs it is the highest of all.\n\n\
+    With one VE standard input is passed on; with several it is empty unless -i is given.";
+
 /// Options of `vzd exec`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Exit status: the command's own, 128+N if signal N ended it, 127 if it does not exist, 126 if it cannot be\n\
-executed, 125 if vzd cannot enter the VE; for several VEs the highest of all.\n\n\
-With one VE standard input is passed on; with several it is empty unless -i is given.")]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
     #[command(flatten)]
     ves: ChosenOrAll,
