@@ -1,1 +1,26 @@
-//! Harness.
+//! The harness: everything that a test needs to run vzd for real, and to leave the machine as it was.
+//!
+//! A test says what it needs (`needs!(Root, Cgroups)`), takes a [`Sandbox`], writes manifests into it and runs `vzd`
+//! one-shot or as a [`Daemon`]. It waits for states with [`eventually`], looks into VEs with the guest program, and
+//! cleans up by dropping what it took, also when it panics.
+
+mod daemon;
+mod guest;
+mod must;
+mod needs;
+mod procs;
+mod run;
+mod sandbox;
+mod sweep;
+mod template;
+mod ve;
+mod wait;
+
+pub use daemon::Daemon;
+pub use must::Must;
+pub use needs::{Need, is_met};
+pub use procs::{Process, fds_of, mountinfo_of, namespace_of, status_field};
+pub use run::{Ended, Guarded, vzd_binary};
+pub use sandbox::Sandbox;
+pub use ve::{Condition, VeStatus};
+pub use wait::{LONG, eventually, holds_for, within};

@@ -1,0 +1,3 @@
+//! Host tests: real VEs on the real kernel, looked at from outside and from inside. One file a subject.
+
+mod lifecycle;
