@@ -11,6 +11,8 @@ mod query;
 mod refusal;
 mod routes;
 pub mod server;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -54,7 +54,7 @@ fn table(ves: &[Document], wide: bool) -> Table {
             ve.status.ctid.map(|ctid| ctid.get().to_string()).unwrap_or_default().into(),
             Cell::painted(state, paint),
             Cell::painted(is_ready, ready_paint),
-            ready.map_or("", |ready| ready.reason.as_str()).into(),
+            shown::reasons(ve).into(),
             ve.status.started_at.map(shown::age).unwrap_or_default().into(),
         ];
         if wide {

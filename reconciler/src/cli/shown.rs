@@ -48,7 +48,20 @@ pub fn state(ve: &Document) -> (&'static str, Option<Paint>) {
     }
 }
 
-/// The status of a condition as a word with its colour. `good` is the status that is as it should be.
+/// Why a VE is as it is, and what else there is to know about it.
+pub fn reasons(ve: &Document) -> String {
+    use ConditionType::{
+        DeletionPending, Drifted, Ready, ResizePending, RestartRequired, Stalled, Suspended,
+    };
+    let ready = condition(ve, Ready).map(|ready| ready.reason.clone());
+    let also = [Stalled, RestartRequired, ResizePending, Drifted, Suspended, DeletionPending];
+    let also = also.into_iter().filter(|wanted| {
+        condition(ve, *wanted).is_some_and(|condition| condition.status == ConditionStatus::True)
+    });
+    ready.into_iter().chain(also.map(|wanted| format!("{wanted:?}"))).collect::<Vec<_>>().join(", ")
+}
+
+/// The status of a condition as a word with its colour.
 pub fn status(condition: &Condition) -> (&'static str, Option<Paint>) {
     let is_good_news =
         matches!(condition.r#type, ConditionType::Ready | ConditionType::Healthy | ConditionType::Migratable);
@@ -79,4 +92,57 @@ pub fn event(logged: &LoggedEvent, colour: bool) -> String {
         _ => "",
     };
     format!("{time} {mark} {about:<16} {}:{rest}{cause}", paint.text(colour, reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn ve(init: Option<u32>, conditions: &[(&str, &str, &str)]) -> Document {
+        let conditions: Vec<_> = conditions
+            .iter()
+            .map(|(name, status, reason)| {
+                json!({
+                    "type": name, "status": status, "reason": reason, "message": "",
+                    "observedGeneration": 1, "lastTransitionTime": "2026-11-22T23:00:41Z",
+                })
+            })
+            .collect();
+        let mut ve = json!({
+            "apiVersion": "vzd/v1", "kind": "VE", "metadata": {"name": "web", "generation": 1}, "spec": {},
+            "status": {"conditions": conditions},
+        });
+        if let Some(pid) = init {
+            ve["status"]["initPid"] = json!(pid);
+        }
+        serde_json::from_value(ve).unwrap()
+    }
+
+    #[test]
+    fn a_word_says_what_a_ve_does() {
+        let of = |init, conditions: &[_]| state(&ve(init, conditions)).0;
+        assert_eq!(of(Some(7), &[("Ready", "True", "ReconciliationSucceeded")]), "running");
+        assert_eq!(of(Some(7), &[("Ready", "False", "HealthCheckFailed")]), "running");
+        assert_eq!(of(Some(7), &[("Ready", "False", "PausedByOperator")]), "paused");
+        assert_eq!(of(None, &[("Ready", "False", "HaltedByOwner")]), "halted");
+        assert_eq!(of(None, &[("Ready", "False", "StoppedByOperator")]), "stopped");
+        assert_eq!(of(None, &[("Ready", "False", "BackOff"), ("Reconciling", "True", "Waiting")]), "waiting");
+        let removed =
+            [("Ready", "False", "ManifestRemoved"), ("DeletionPending", "True", "DeletionQuarantined")];
+        assert_eq!(of(None, &removed), "quarantined");
+    }
+
+    #[test]
+    fn what_waits_is_told_beside_why_it_is_ready() {
+        let ve = ve(
+            Some(7),
+            &[
+                ("Ready", "True", "ReconciliationSucceeded"),
+                ("RestartRequired", "True", "x"),
+                ("Drifted", "False", "x"),
+            ],
+        );
+        assert_eq!(reasons(&ve), "ReconciliationSucceeded, RestartRequired");
+    }
 }

@@ -79,7 +79,7 @@ mod tests {
         let mut table = Table::new(&["NAME", "X"]);
         table.row(["web\u{1b}[2J".into(), "".into()]);
         table.row([Cell::painted("é", Some(Paint::Good)), "1".into()]);
-        assert_eq!(table.render("", false), "NAME           X\nweb\\u{1b}[2J  -\né              1\n");
-        assert!(table.render("", true).contains("\u{1b}[32mé\u{1b}[0m              1"));
+        assert_eq!(table.render("", false), "NAME          X\nweb\\u{1b}[2J  -\né             1\n");
+        assert!(table.render("", true).contains("\u{1b}[32mé\u{1b}[0m             1"));
     }
 }

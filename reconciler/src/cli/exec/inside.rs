@@ -19,7 +19,7 @@ use crate::cli::terminal::{self, Raw, Signals};
 use crate::error::{At, SysError, SysResult};
 use crate::keeper::Keeper;
 use crate::kernel::process::SingleThreaded;
-use crate::runtime::enter::{self, Stdio};
+use crate::runtime::enter::{self, Door, Stdio};
 
 /// Options of `vzd enter-ve`.
 #[derive(Debug, clap::Args)]
@@ -46,16 +46,27 @@ fn carry_out(order: &Order) -> Outcome {
     let init = Keeper::new(&order.run_dir)
         .open(&order.entrance.uid)
         .map_err(|error| not_entered(error).coded(Code::KeeperUnreachable))?;
-    let signals = Signals::take().map_err(not_entered)?;
+    if is_frozen(&order.entrance.door) {
+        let failure = Failure::new("it is paused, so nothing can run in it").coded(Code::NoSuchVe);
+        return Err(failure.help(format!("`vzd resume {}`", order.entrance.name)).exiting(NOT_ENTERED));
+    }
     let (stdio, pumps) = streams(order).map_err(not_entered)?;
     let proof = SingleThreaded::check().map_err(not_entered)?;
     let entered = enter::spawn(proof, &order.entrance.door, &init, &order.command, stdio).map_err(not_run)?;
+    // From here on signals are the program's.
+    let signals = Signals::take().map_err(not_entered)?;
     let raw = if order.terminal { Raw::stdin().map_err(not_entered)? } else { None };
     let relay = Relay::new(entered, pumps).map_err(not_entered)?;
     let status = relay::run(relay, &signals);
     drop(raw);
     let code = status.map_err(not_entered)?.code();
     Ok(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// Whether the VE is frozen, with whatever is put into it.
+fn is_frozen(door: &Door) -> bool {
+    let file = door.cgroup_exec.parent().map(|group| group.join("cgroup.freeze"));
+    file.and_then(|file| std::fs::read_to_string(file).ok()).is_some_and(|text| text.trim() == "1")
 }
 
 /// An error of vzd's own, before the program ran.

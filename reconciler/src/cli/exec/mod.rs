@@ -4,6 +4,7 @@
 //! that enters ([`inside`]), so that pipes, signals and the status are the program's own; for many it
 //! starts one such process a VE ([`many`]).
 
+mod apart;
 pub mod inside;
 mod lines;
 mod many;
