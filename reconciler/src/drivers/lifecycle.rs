@@ -67,6 +67,10 @@ impl Census {
 /// After a kill every process of a VE is gone within this, unless one hangs in the kernel.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The keeper reaps an init as soon as it hears of its end: within this many looks, unless it is gone.
+const REAP_TRIES: usize = 200;
+const REAP_PAUSE: Duration = Duration::from_millis(5);
+
 /// Reads whether the VE runs; the token comes with it when it does.
 pub fn observe(ve: Ve<'_>, census: &Census) -> (Observed, Option<Running>) {
     match find(ve, census) {
@@ -91,12 +95,24 @@ fn find(ve: Ve<'_>, census: &Census) -> SysResult<Found> {
         Some(Held { exited: Some(status), .. }) => Ok(Found::Stopped(Some(exit(*status)))),
         Some(Held { pid, exited: None, .. }) => match ve.host.keeper.open(uid) {
             Ok(pidfd) if pidfd.is_alive()? => Ok(Found::Running(Running { pid: *pid, pidfd })),
-            // It ended between the census and now. How will be known when it has been reaped.
-            _ => Err(SysError::refused("open", format_args!("VE {}", ve.entry.name), "it is just ending")),
+            // It ended between the census and now.
+            _ => just_ended(ve),
         },
         None if census.groups.as_ref().map_err(Clone::clone)?.contains(&ve.entry.ctid.get()) => search_group(ve),
         None => Ok(Found::Stopped(None)),
     }
+}
+
+/// How a VE ended whose init is being reaped right now: the keeper knows in a moment.
+fn just_ended(ve: Ve<'_>) -> SysResult<Found> {
+    for _ in 0..REAP_TRIES {
+        match ve.host.keeper.held()?.into_iter().find(|held| held.uid == ve.entry.uid.as_str()) {
+            Some(Held { exited: Some(status), .. }) => return Ok(Found::Stopped(Some(exit(status)))),
+            Some(_) => std::thread::sleep(REAP_PAUSE),
+            None => return Ok(Found::Stopped(None)),
+        }
+    }
+    Err(SysError::refused("open", format_args!("VE {}", ve.entry.name), "it is just ending"))
 }
 
 /// Looks for the init of a VE that the keeper does not know, and hands it to the keeper.
@@ -285,7 +301,11 @@ fn stop(ve: Ve<'_>, timeout: Millis) -> Result<Effect, StepError> {
 fn ask_to_stop(ve: Ve<'_>, running: &Running) -> SysResult<()> {
     /// glibc keeps the first two real-time signals to itself: SIGRTMIN is 34.
     const SIGRTMIN: i32 = 34;
-    let exe = procfs::exe(running.pid)?;
+    let exe = match procfs::exe(running.pid) {
+        // It is ending already: there is nobody to be asked.
+        Err(e) if e.is_absent() => return Ok(()),
+        other => other?,
+    };
     let name = exe.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     match name.as_str() {
         "systemd" => running.pidfd.signal(SIGRTMIN + 4),
