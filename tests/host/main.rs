@@ -1,3 +1,8 @@
 //! Host tests: real VEs on the real kernel, looked at from outside and from inside. One file a subject.
 
+mod cgroup;
+mod devices;
 mod lifecycle;
+mod namespaces;
+mod order;
+mod removal;

@@ -286,6 +286,25 @@ impl Sandbox {
         list["items"].as_array().cloned().unwrap_or_default()
     }
 
+    // -- doing harm
+
+    /// Ends every process of the sandbox and takes its groups away, as a power cut does; files stay.
+    pub fn power_cut(&self) {
+        let left = sweep::end_all(&self.cgroup_root, &self.run_dir());
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    /// Changes every record of the ledger on disk, while nobody uses it.
+    pub fn edit_records(&self, change: impl Fn(&mut Value)) {
+        for entry in std::fs::read_dir(self.state_dir().join("ledger")).must("list the ledger") {
+            let path = entry.must("list the ledger").path();
+            let text = std::fs::read_to_string(&path).must("read a record");
+            let mut record = serde_json::from_str(&text).must("read a record");
+            change(&mut record);
+            std::fs::write(&path, record.to_string()).must("write a record");
+        }
+    }
+
     fn tell(&self) {
         let mut text = format!("\n---- sandbox {}\n", self.dir.display());
         text += &self.vzd(&["get", "--all", "-o", "wide"]).stdout;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::mount::{UnmountFlags, unmount};
 
-use crate::{Must, Process, eventually};
+use crate::{Must, Process};
 
 /// Where the version 2 tree is mounted.
 pub(crate) fn v2() -> PathBuf {
@@ -50,6 +50,16 @@ fn subdirs(dir: &Path) -> Vec<PathBuf> {
 
 /// Takes everything away and returns what could not be.
 pub(crate) fn clear(name: &str, run_dir: &Path, dir: &Path) -> Vec<String> {
+    let mut left = end_all(name, run_dir);
+    left.extend(unmount_below(dir));
+    if let Err(error) = std::fs::remove_dir_all(dir) {
+        left.push(format!("{}: {error}", dir.display()));
+    }
+    left
+}
+
+/// Ends every process of the sandbox, and takes its groups away.
+pub(crate) fn end_all(name: &str, run_dir: &Path) -> Vec<String> {
     assert!(name.starts_with("vzdt-"), "{name} is no sandbox");
     let mut left = Vec::new();
     // The keeper first: it would start nothing by itself, but might be starting something.
@@ -61,25 +71,13 @@ pub(crate) fn clear(name: &str, run_dir: &Path, dir: &Path) -> Vec<String> {
         }
     }
     let root = v2().join(name);
-    if root.exists() {
-        // Kills what is in this subtree, and nothing else; without it there is nothing to kill.
-        drop(std::fs::write(root.join("cgroup.kill"), "1"));
-        let events = root.join("cgroup.events");
-        let populated = || std::fs::read_to_string(&events).is_ok_and(|text| text.contains("populated 1"));
-        if std::thread::panicking() {
-            // No second panic.
-            (0..500).take_while(|_| populated()).for_each(|_| std::thread::sleep(Duration::from_millis(10)));
-        } else {
-            eventually("the sandbox's processes end", || !populated());
-        }
-    }
-    for root in roots(name) {
-        left.extend(remove_group(&root));
-    }
-    left.extend(unmount_below(dir));
-    if let Err(error) = std::fs::remove_dir_all(dir) {
-        left.push(format!("{}: {error}", dir.display()));
-    }
+    // Kills what is in this subtree, and nothing else; without it there is nothing to kill.
+    drop(std::fs::write(root.join("cgroup.kill"), "1"));
+    let events = root.join("cgroup.events");
+    let populated = || std::fs::read_to_string(&events).is_ok_and(|text| text.contains("populated 1"));
+    // Not `eventually`: its panic would be a second one where a test has failed.
+    (0..1000).take_while(|_| populated()).for_each(|_| std::thread::sleep(Duration::from_millis(10)));
+    left.extend(roots(name).iter().flat_map(|root| remove_group(root)));
     left
 }
 

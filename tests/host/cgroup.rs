@@ -1,0 +1,69 @@
+//! Control groups of VEs: where they are, whose they are, and that a freeze and a kill take everything.
+
+use std::os::unix::fs::MetadataExt;
+
+use serde_json::json;
+use vzd_tests::{Process, Sandbox, eventually, needs, status_field};
+
+#[test]
+fn a_ve_owns_its_delegated_group_and_nothing_above() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({}));
+    sandbox.apply();
+    let status = sandbox.status("web").unwrap();
+    let group = sandbox.cgroup(status.ctid().unwrap());
+    let owner = |path: &str| std::fs::metadata(group.join(path)).unwrap().uid();
+    let root =
+        status_field(status.init_pid().unwrap(), "Uid").split_whitespace().next().unwrap().parse().unwrap();
+    assert_eq!((owner("ve"), owner("ve/cgroup.procs")), (root, root));
+    assert_eq!((owner("."), owner("cgroup.freeze"), owner("exec"), owner("ve/cgroup.freeze")), (0, 0, 0, 0));
+    // Inside it looks like the top.
+    assert_eq!(
+        sandbox.guest("web", &["report"])["cgroup"].as_array().unwrap().last().unwrap(),
+        "0::/../exec"
+    );
+    sandbox.sh("web", "mkdir /sys/fs/cgroup/child && rmdir /sys/fs/cgroup/child");
+}
+
+#[test]
+fn a_stop_takes_groups_of_the_ves_own_making() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({}));
+    sandbox.apply();
+    sandbox.sh("web", "mkdir -p /sys/fs/cgroup/a/b/c /sys/fs/cgroup/d");
+    sandbox.vzd(&["stop", "web"]).ok();
+    assert!(sandbox.cgroups().is_empty(), "{:?}", sandbox.cgroups());
+}
+
+#[test]
+fn a_program_that_exec_left_behind_ends_with_the_ve() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({}));
+    sandbox.apply();
+    sandbox.sh("web", "setsid sleep 1000 >/dev/null 2>&1 & echo started");
+    let group = sandbox.cgroup(sandbox.status("web").unwrap().ctid().unwrap());
+    let left = || {
+        let text = std::fs::read_to_string(group.join("exec/cgroup.procs")).unwrap_or_default();
+        text.lines().next().and_then(|pid| pid.parse().ok())
+    };
+    eventually("the program runs on", || left().is_some());
+    let sleeping = Process::open(left().unwrap()).unwrap();
+    sandbox.vzd(&["stop", "web"]).ok();
+    eventually("it is gone", || !sleeping.is_alive());
+    assert!(sandbox.cgroups().is_empty());
+}
+
+#[test]
+fn a_frozen_ve_can_be_killed() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({ "state": "paused" }));
+    sandbox.apply();
+    let init = Process::open(sandbox.init_pid("web")).unwrap();
+    sandbox.vzd(&["stop", "--force", "web"]).ok();
+    assert!(!init.is_alive());
+    assert!(sandbox.cgroups().is_empty());
+}

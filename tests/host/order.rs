@@ -1,0 +1,93 @@
+//! The order in which VEs start, and the host's boot.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vzd_tests::{Sandbox, holds_for, needs};
+
+fn started_at(sandbox: &Sandbox, name: &str) -> Value {
+    sandbox.status(name).unwrap().0["status"]["startedAt"].clone()
+}
+
+#[test]
+fn a_higher_boot_order_starts_first() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "host.yaml",
+        "{apiVersion: vzd/v1, kind: Host, metadata: {name: host}, spec: {startParallel: 1}}\n",
+    );
+    // Names in an order that would be another.
+    let wanted = [("m", 30), ("a", 20), ("z", 10), ("k", 0)];
+    for (name, order) in wanted {
+        sandbox.ve(name, json!({ "bootOrder": order }));
+    }
+    sandbox.apply();
+    let log = sandbox.vzd(&["events", "-o", "json"]).json();
+    let started = log["items"].as_array().unwrap().iter().filter(|event| event["reason"] == "Started");
+    let order: Vec<_> = started.map(|event| event["ve"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(order, ["m", "a", "z", "k"]);
+    assert!(started_at(&sandbox, "m").as_str() <= started_at(&sandbox, "k").as_str());
+}
+
+#[test]
+fn a_ve_waits_for_what_it_depends_on() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let _daemon = sandbox.daemon();
+    let health = json!({ "exec": ["/bin/busybox", "test", "-e", "/root/ready"], "interval": "200ms" });
+    sandbox.ve("app", json!({ "dependsOn": ["db"] }));
+    sandbox.ve("db", json!({ "health": health }));
+    let waits = sandbox.until("app", "waiting", |ve| ve.reason() == "DependencyNotReady");
+    assert!(waits.condition("Ready").unwrap().message.contains("db"), "{waits:?}");
+    let db = sandbox.until("db", "running", |ve| ve.init_pid().is_some());
+    assert!(!db.is("Ready"));
+    holds_for(Duration::from_millis(600), "app waits", || {
+        sandbox.status("app").unwrap().init_pid().is_none()
+    });
+    sandbox.sh("db", "touch /root/ready");
+    sandbox.until_ready("db");
+    let app = sandbox.until_ready("app");
+    // What is up stays up when what it depends on is not Ready any more.
+    sandbox.sh("db", "rm /root/ready");
+    sandbox.until("db", "unhealthy", |ve| ve.condition("Healthy").is_some_and(|it| it.status == "False"));
+    assert_eq!(sandbox.init_pid("app"), app);
+}
+
+#[test]
+fn one_apply_starts_a_chain() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("a", json!({ "dependsOn": ["b"], "bootOrder": 5 }));
+    sandbox.ve("b", json!({ "dependsOn": ["c"], "bootOrder": 4 }));
+    sandbox.ve("c", json!({}));
+    sandbox.apply();
+    for name in ["a", "b", "c"] {
+        sandbox.init_pid(name);
+    }
+    sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
+}
+
+#[test]
+fn after_a_boot_those_marked_on_boot_start() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("server", json!({}));
+    sandbox.ve("toy", json!({ "onBoot": false }));
+    sandbox.apply();
+    let before = sandbox.init_pid("server");
+    sandbox.init_pid("toy");
+    sandbox.power_cut();
+    sandbox.edit_records(|record| {
+        assert!(record["run"]["bootId"].is_string(), "{record}");
+        record["run"]["bootId"] = json!("0d1a9a5c-0000-4000-8000-000000000000");
+    });
+    sandbox.apply();
+    assert_ne!(sandbox.init_pid("server"), before);
+    let toy = sandbox.status("toy").unwrap();
+    assert_eq!((toy.reason().as_str(), toy.init_pid()), ("NotOnBoot", None));
+    let server = sandbox.status("server").unwrap();
+    assert!(server.is("Ready"));
+    sandbox.vzd(&["start", "toy"]).ok();
+    sandbox.init_pid("toy");
+}
