@@ -1,5 +1,7 @@
 //! `vzd wait`: until VEs have a condition. Ends with 0, or with 124 when it did not come in time.
 
+use std::time::Instant;
+
 use vzd_schema::v1::Duration;
 
 use crate::cli::Context;
@@ -8,6 +10,9 @@ use crate::cli::failure::{OK, Outcome, TIMEOUT};
 use crate::cli::progress::Progress;
 use crate::cli::select::ChosenOrAll;
 use crate::engine::Access;
+
+/// How long one question to a controller lasts.
+const TURN: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Options of `vzd wait`.
 #[derive(Debug, clap::Args)]
@@ -47,10 +52,20 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Waits.
 pub fn run(args: Args, cx: &mut Context) -> Outcome {
     let select = args.ves.required()?;
-    let control = connect(&cx.settings, Access::Read)?;
+    let deadline = Instant::now() + std::time::Duration::from_millis(args.timeout.millis());
     let came = {
         let _progress = Progress::start("waiting");
-        control.wait(&select, &args.wish.condition, &args.wish.status, args.timeout.millis())?
+        loop {
+            // Asked for afresh each time: a controller may come up meanwhile, and one that looks for
+            // itself sees only what was so when it looked.
+            let control = connect(&cx.settings, Access::Read)?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let turn = u64::try_from(left.min(TURN).as_millis()).unwrap_or(0);
+            let came = control.wait(&select, &args.wish.condition, &args.wish.status, turn)?;
+            if came || left <= TURN {
+                break came;
+            }
+        }
     };
     if !came {
         cx.out.note(&format!("condition {} is not {} in time", args.wish.condition, args.wish.status));

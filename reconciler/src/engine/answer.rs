@@ -320,6 +320,11 @@ impl Control for Engine {
         let deadline = Instant::now() + Duration::from_millis(timeout_ms);
         loop {
             let met = self.select(select).is_ok_and(|subjects| {
+                for subject in &subjects {
+                    if !self.shared().published.contains_key(subject) {
+                        self.look(subject);
+                    }
+                }
                 let shared = self.shared();
                 subjects.iter().all(|subject| {
                     let conditions = shared.published.get(subject).map(|is| is.conditions.as_slice());

@@ -204,7 +204,7 @@ impl Execution<'_> {
             "ReconciliationFailed",
             message.clone(),
         );
-        self.engine.events.add(event);
+        self.engine.tell(event);
         StepFailure { code, message, help: error.help() }
     }
 
@@ -218,7 +218,7 @@ impl Execution<'_> {
                 Err(e) => (EventType::Warning, "RollbackFailed", format!("{step}: {e}")),
             };
             let event = Event::new(clock::now(), Some(self.name.clone()), kind, reason, message);
-            self.engine.events.add(event);
+            self.engine.tell(event);
         }
     }
 
@@ -229,7 +229,7 @@ impl Execution<'_> {
             _ => EventType::Normal,
         };
         let event = Event::new(clock::now(), Some(self.name.clone()), kind, reason, step.to_string());
-        self.engine.events.add(event.because(cause));
+        self.engine.tell(event.because(cause));
     }
 }
 

@@ -28,6 +28,7 @@ mod wishes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use vzd_state::event::Event;
 use vzd_state::ids::{VeName, VeUid};
 use vzd_state::ledger::{Entry, IdPool, Ledger};
 
@@ -178,6 +179,13 @@ impl Engine {
         named.sort_by_key(|(_, order)| std::cmp::Reverse(*order));
         subjects.extend(named.into_iter().map(|(name, _)| Subject::Name(name)));
         subjects
+    }
+
+    /// Adds to the event log; a command that only looks leaves no trace.
+    fn tell(&self, event: Event) {
+        if self.lock.is_some() {
+            self.events.add(event);
+        }
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {

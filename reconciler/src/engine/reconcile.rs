@@ -289,7 +289,7 @@ impl Engine {
             if now.status == wanted {
                 let event =
                     Event::new(clock::now(), Some(name.clone()), kind, &now.reason, now.message.clone());
-                self.events.add(event);
+                self.tell(event);
             }
         }
         let infeasible = plan.held.iter().filter(|held| held.held_for == HeldFor::Infeasible);
@@ -298,7 +298,7 @@ impl Engine {
             let message = format!("{}: {} [VZ0201]", held.field, held.why);
             let event =
                 Event::new(clock::now(), Some(name.clone()), EventType::Warning, "Infeasible", message);
-            self.events.add(event);
+            self.tell(event);
         }
     }
 

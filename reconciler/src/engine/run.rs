@@ -17,6 +17,7 @@ use crate::drivers::{Census, disk};
 use crate::engine::queue::Queue;
 use crate::engine::reconcile::Leave;
 use crate::engine::{Access, Engine, Subject, clock};
+use crate::kernel::process;
 use crate::settings::Settings;
 use crate::watch::{Hints, Settle};
 
@@ -67,15 +68,20 @@ pub fn run(settings: &Settings) -> ControlResult<()> {
         mask.add(signal);
     }
     let _ = mask.thread_block();
+    process::prefer_little_memory();
     let engine = Arc::new(Engine::open(settings, Access::Write)?);
     let (hint, hints) = channel();
     let (work, jobs) = channel();
     take_signals(mask, hint.clone());
     watch_keeper(engine.clone(), hint.clone());
     let files = hint.clone();
-    let _watching = Hints::start(&settings.manifests, move || {
+    let watching = Hints::start(&settings.manifests, move || {
         let _ = files.send(Hint::Files);
     });
+    let trouble = watching.as_ref().map_or_else(|e| Some(e.to_string()), Hints::trouble);
+    if let Some(trouble) = trouble {
+        tracing::warn!(trouble, "changes are noticed only when the directory is read again, every 20 s");
+    }
     if let Err(e) = disk::tidy(&engine.host) {
         tracing::warn!(error = %e, "something of an earlier run is left");
     }
@@ -197,6 +203,9 @@ impl Loop {
         let duration_us = u64::try_from(pass.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let writes = self.engine.host.writes.total() - pass.writes;
         shared.last_pass = Some(PassStats { duration_us, ves: pass.ves, writes, count });
+        if writes > 0 {
+            process::give_memory_back();
+        }
     }
 }
 

@@ -61,9 +61,9 @@ impl Wishes {
         }
         // Without the host's settings no spec can be resolved: every VE stays as the ledger has it.
         for held in revision.ves().filter(|_| revision.host_known) {
-            wishes.add(&held.document, &set, before);
-            if let (Some(name), Some(kept)) = (&held.document.name, &held.kept) {
-                wishes.broken.insert(name.clone(), first_message(kept));
+            match (&held.document.name, &held.kept) {
+                (Some(name), Some(kept)) => wishes.keep(name, first_message(kept), before),
+                _ => wishes.add(&held.document, &set, before),
             }
         }
         drop(set);
@@ -89,15 +89,21 @@ impl Wishes {
             }
             Err(diagnostics) => {
                 if let Some(name) = &document.name {
-                    let last = name.parse::<VeName>().ok().and_then(|name| before.want.get(&name));
-                    if let Some(last) = last {
-                        self.want.insert(last.name.clone(), last.clone());
-                    }
-                    self.broken.insert(name.clone(), first_message(&diagnostics));
+                    self.keep(name, first_message(&diagnostics), before);
                 }
                 self.diagnostics.extend(diagnostics);
             }
         }
+    }
+
+    /// Keeps a VE as it last was wanted: by what was made of its manifest then, not by lowering that
+    /// again, since a profile may have changed meanwhile. What is not in memory is in the ledger.
+    fn keep(&mut self, name: &str, why: String, before: &Wishes) {
+        let last = name.parse::<VeName>().ok().and_then(|name| before.want.get(&name));
+        if let Some(last) = last {
+            self.want.insert(last.name.clone(), last.clone());
+        }
+        self.broken.insert(name.to_owned(), why);
     }
 
     /// Names of which another thing is wanted than before.

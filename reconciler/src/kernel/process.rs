@@ -202,6 +202,23 @@ pub fn exec(argv: &[CString], env: &[CString]) -> SysError {
     }
 }
 
+/// Tells the allocator to prefer little memory over little waiting: one heap for all threads, and what
+/// is free at its end goes back to the kernel. The controller sits idle most of its life, and its threads
+/// mostly wait for the kernel.
+pub fn prefer_little_memory() {
+    // SAFETY: mallopt takes integers and may be called at any time.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 * 1024);
+    }
+}
+
+/// Gives free memory back to the kernel, wherever in the heap it lies.
+pub fn give_memory_back() {
+    // SAFETY: malloc_trim may be called at any time.
+    unsafe { libc::malloc_trim(0) };
+}
+
 /// Makes `fd` standard input, output and error.
 pub fn set_stdio(fd: &OwnedFd) -> SysResult<()> {
     rustix::stdio::dup2_stdin(fd).at("dup2", "stdin")?;
