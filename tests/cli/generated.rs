@@ -1,0 +1,61 @@
+//! What is generated from the format and from the command line itself.
+
+use serde_json::Value;
+
+use crate::harness::{Place, same};
+
+#[test]
+fn the_schema_is_the_one_that_is_checked_in() {
+    let said = Place::new().vzd(&["schema"]);
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""));
+    let printed: Value = serde_json::from_str(&said.stdout).unwrap();
+    let checked_in: Value = serde_json::from_str(include_str!("../../schema/ve.v1.schema.json")).unwrap();
+    assert_eq!(printed, checked_in);
+}
+
+#[test]
+fn the_schema_of_one_kind_points_at_that_kind() {
+    for kind in ["VE", "profile", "Host"] {
+        let said = Place::new().vzd(&["schema", "--kind", kind]);
+        let schema: Value = serde_json::from_str(&said.stdout).unwrap();
+        let pointer = schema["$ref"].as_str().unwrap().trim_start_matches('#');
+        let document = schema.pointer(pointer).unwrap();
+        assert!(document["properties"]["spec"].is_object(), "{kind}");
+        assert!(schema.get("oneOf").is_none(), "{kind}");
+    }
+    assert_eq!(Place::new().vzd(&["schema", "--kind", "Pod"]).code, 64);
+}
+
+#[test]
+fn codes_and_fields_are_explained() {
+    let place = Place::new();
+    let codes = place.vzd(&["explain"]);
+    assert!(codes.stdout.lines().all(|line| line.starts_with("VZ0")), "{codes}");
+    for line in codes.stdout.lines() {
+        let code = &line[..6];
+        let page = place.vzd(&["explain", code]);
+        assert!(page.code == 0 && page.stdout.starts_with(&format!("# {code}")), "{page}");
+    }
+    same!("explain_field", place.vzd(&["explain", "spec.hostname"]));
+}
+
+#[test]
+fn there_are_completions_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let said = Place::new().vzd(&["completions", shell]);
+        assert!(said.code == 0 && said.stdout.contains("undelete"), "{shell}");
+    }
+}
+
+#[test]
+fn there_is_a_man_page_for_every_command() {
+    let place = Place::new();
+    place.write("man/x", "");
+    assert_eq!(place.vzd(&["man", "man"]).code, 0);
+    for page in ["vzd.1", "vzd-exec.1", "vzd-validate.1"] {
+        let text = std::fs::read_to_string(place.path().join("man").join(page)).unwrap();
+        assert!(text.contains(".SH NAME"), "{page}");
+    }
+    assert!(!place.path().join("man/vzd-keeper.1").exists());
+    assert!(place.vzd(&["man"]).stdout.contains(".TH vzd 1"));
+}
