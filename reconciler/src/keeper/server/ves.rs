@@ -1,0 +1,206 @@
+//! The VEs that the keeper holds: starting them, hearing of their end, their consoles.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+
+use super::{Child, Server, Ve};
+use crate::error::{At, SysError, SysResult};
+use crate::keeper::console::{Console, Drained, show};
+use crate::keeper::protocol::{Exited, Held, Reply};
+use crate::kernel::pidfd::Pidfd;
+use crate::kernel::process::{self, SingleThreaded, WaitStatus};
+use crate::kernel::{procfs, pty, seqpacket};
+use crate::runtime::spec::{StartSpec, Started};
+use crate::runtime::start;
+
+impl Server {
+    pub(super) fn uid_where(&self, matches: impl Fn(&Ve) -> bool) -> Option<String> {
+        self.ves.iter().find(|(_, ve)| matches(ve)).map(|(uid, _)| uid.clone())
+    }
+
+    pub(super) fn held(&self) -> Vec<Held> {
+        let held = |(uid, ve): (&String, &Ve)| Held { uid: uid.clone(), pid: ve.pid, exited: ve.exited };
+        self.ves.iter().filter(|(_, ve)| ve.pidfd.is_some() || ve.exited.is_some()).map(held).collect()
+    }
+
+    pub(super) fn open_ve(&self, token: u64, uid: &str) {
+        match self.ves.get(uid) {
+            Some(Ve { pid, pidfd: Some(pidfd), exited: None, .. }) => {
+                self.reply(token, &Reply::Opened(*pid), Some(pidfd.as_fd()));
+            }
+            _ => {
+                let error = SysError::refused("open", format_args!("VE {uid}"), "it is not running");
+                self.reply(token, &Reply::Failed(error), None);
+            }
+        }
+    }
+
+    pub(super) fn start_ve(&mut self, token: u64, spec: &StartSpec) {
+        if self.ves.get(&spec.uid).is_some_and(|ve| ve.exited.is_none()) {
+            let error =
+                SysError::refused("start", format_args!("VE {}", spec.uid), "it is running or starting");
+            return self.reply(token, &Reply::Failed(error), None);
+        }
+        if let Err(e) = self.fork_starter(token, spec) {
+            self.ves.remove(&spec.uid);
+            self.reply(token, &Reply::Failed(e), None);
+        }
+    }
+
+    pub(super) fn fork_starter(&mut self, client: u64, spec: &StartSpec) -> SysResult<()> {
+        let (master, slave) = pty::open()?;
+        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::RDWR;
+        rustix::fs::fcntl_setfl(&master, flags).at("set non-blocking", "pty")?;
+        let (ours, theirs) = seqpacket::pair()?;
+        let proof = self.proof;
+        let child = process::fork(proof, || run_starter(proof, spec, slave, &theirs))?;
+        let token = self.token();
+        self.watch_fd(ours.as_fd(), token, EventFlags::IN)?;
+        let console_token = self.token();
+        self.watch_fd(master.as_fd(), console_token, EventFlags::IN | EventFlags::ET)?;
+        let console = Some((console_token, Console::new(master)));
+        let ve = Ve { pid: 0, pidfd: None, console, exited: None, adopted: None };
+        self.ves.insert(spec.uid.clone(), ve);
+        let starter = Child::Starter { uid: spec.uid.clone(), socket: ours, token, client };
+        self.children.insert(child.pid(), starter);
+        Ok(())
+    }
+
+    /// A starter has said what came of it.
+    pub(super) fn on_starter(&mut self, pid: i32) {
+        let Some(Child::Starter { uid, socket, client, .. }) = self.children.remove(&pid) else { return };
+        let said = seqpacket::recv::<Result<Started, SysError>>(&socket);
+        // Its end as a process is reaped like any other's.
+        self.children.insert(pid, Child::Job { client: 0 });
+        let reply = match said {
+            Ok(Some((Ok(started), fds))) => {
+                if let Some(ve) = self.ves.get_mut(&uid) {
+                    ve.pid = started.pid;
+                    ve.pidfd = fds.into_iter().next().map(Pidfd::from);
+                }
+                Reply::Started(started)
+            }
+            Ok(Some((Err(e), _))) => Reply::Failed(e),
+            Ok(None) => Reply::Failed(SysError::refused("start", "VE", "the starter ended without a word")),
+            Err(e) => Reply::Failed(e),
+        };
+        match &reply {
+            Reply::Started(_) => {
+                let pidfd = self.ves.get(&uid).and_then(|ve| ve.pidfd.as_ref()).map(AsFd::as_fd);
+                self.reply(client, &reply, pidfd);
+            }
+            _ => {
+                self.ves.remove(&uid);
+                self.reply(client, &reply, None);
+            }
+        }
+        // Its init may have been reaped before its starter was heard.
+        self.reap();
+    }
+
+    pub(super) fn on_ve_end(&mut self, pid: i32, status: WaitStatus) {
+        // An init that ends before its starter was heard is one whose starter still sits in `children`.
+        let starters: Vec<i32> = self
+            .children
+            .iter()
+            .filter(|(_, child)| matches!(child, Child::Starter { .. }))
+            .map(|(pid, _)| *pid)
+            .collect();
+        let mut uid = self.uid_where(|ve| ve.pid == pid && ve.exited.is_none());
+        for starter in starters {
+            if uid.is_some() {
+                break;
+            }
+            self.on_starter(starter);
+            uid = self.uid_where(|ve| ve.pid == pid && ve.exited.is_none());
+        }
+        if let Some(uid) = uid {
+            self.record_end(&uid, status);
+        }
+    }
+
+    pub(super) fn on_adopted_end(&mut self, uid: &str) {
+        let Some(ve) = self.ves.get(uid) else { return };
+        let zombie = procfs::zombie_status(ve.pid).map(WaitStatus::from_raw);
+        // Reaped meanwhile: then the number may mean another process, and the pidfd knows.
+        let reaped = ve.pidfd.as_ref().and_then(Pidfd::exit_status);
+        self.record_end(uid, reaped.or(zombie).unwrap_or(WaitStatus::Unknown));
+    }
+
+    pub(super) fn record_end(&mut self, uid: &str, status: WaitStatus) {
+        // Its last words, then the end of the stream.
+        self.on_console(uid);
+        let Some(ve) = self.ves.get_mut(uid) else { return };
+        ve.exited = Some(status);
+        ve.pidfd = None;
+        ve.adopted = None;
+        if let Some((_, console)) = ve.console.take() {
+            for client in console.clients() {
+                self.clients.remove(client);
+            }
+        }
+        let event = Exited { uid: uid.to_owned(), status };
+        for client in self.clients.values().filter(|client| client.watching) {
+            let _ = seqpacket::send(&client.socket, &event, &[]);
+        }
+    }
+
+    pub(super) fn adopt(&mut self, uid: String, pid: i32, fds: Vec<OwnedFd>) -> SysResult<Reply> {
+        let pidfd = fds.into_iter().next().map(Pidfd::from);
+        let pidfd = pidfd.ok_or_else(|| SysError::refused("adopt", "VE", "no pidfd came with it"))?;
+        if self.ves.get(&uid).is_some_and(|ve| ve.exited.is_none()) {
+            return Ok(Reply::Done);
+        }
+        let token = self.token();
+        self.watch_fd(pidfd.as_fd(), token, EventFlags::IN | EventFlags::ET)?;
+        let ve = Ve { pid, pidfd: Some(pidfd), console: None, exited: None, adopted: Some(token) };
+        self.ves.insert(uid, ve);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn attach_console(&mut self, token: u64, uid: String) {
+        let console = self.ves.get_mut(&uid).and_then(|ve| ve.console.as_mut());
+        let Some((_, console)) = console else {
+            let error = SysError::refused(
+                "attach to the console of",
+                format_args!("VE {uid}"),
+                "it is not running, or its console was lost with an earlier keeper",
+            );
+            return self.reply(token, &Reply::Failed(error), None);
+        };
+        let before = console.attach(token);
+        self.reply(token, &Reply::Done, None);
+        if let Some(client) = self.clients.get_mut(&token) {
+            client.console_of = Some(uid);
+            show(client.socket.as_fd(), &before);
+        }
+    }
+
+    pub(super) fn on_console(&mut self, uid: &str) {
+        let Some((token, console)) = self.ves.get_mut(uid).and_then(|ve| ve.console.as_mut()) else { return };
+        let Drained::Bytes(bytes) = console.drain() else { return };
+        let clients = console.clients().to_vec();
+        if !bytes.is_empty() {
+            // Edge-triggered: ask to be told again in case there is more.
+            let (token, master) = (*token, console.master());
+            let flags = EventFlags::IN | EventFlags::ET;
+            let _ = epoll::modify(&self.epoll, master, EventData::new_u64(token), flags);
+        }
+        for client in clients.iter().filter_map(|token| self.clients.get(token)) {
+            show(client.socket.as_fd(), &bytes);
+        }
+    }
+}
+
+/// The life of a starter.
+fn run_starter(proof: SingleThreaded, spec: &StartSpec, console: PathBuf, socket: &OwnedFd) -> i32 {
+    let _ = process::reset_signals();
+    let said = start::start(proof, spec, &console);
+    let sent = match &said {
+        Ok((started, pidfd)) => seqpacket::send(socket, &Ok::<_, SysError>(started), &[pidfd.as_fd()]),
+        Err(error) => seqpacket::send(socket, &Err::<Started, _>(error), &[]),
+    };
+    i32::from(sent.is_err())
+}
