@@ -27,3 +27,8 @@ pub fn connect(settings: &Settings, access: Access) -> ControlResult<Box<dyn Con
         }),
     }
 }
+
+/// Whether a controller answers.
+pub fn is_served(settings: &Settings) -> bool {
+    UnixStream::connect(settings.socket()).is_ok()
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use vzd_schema::Code;
 
 use crate::cli::Context;
-use crate::cli::connect::connect;
+use crate::cli::connect::{connect, is_served};
 use crate::cli::failure::{OK, Outcome};
 use crate::cli::shown;
 use crate::control::{ControlResult, EventQuery, LoggedEvent};
@@ -13,8 +13,8 @@ use crate::engine::Access;
 
 /// How long one question waits for an answer while following.
 const WAIT_MS: u64 = 20_000;
-/// Between two tries to reach a controller that went away.
-const RETRY: Duration = Duration::from_secs(1);
+/// Between two questions where no controller answers: what commands by themselves do is seen too.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// Options of `vzd events`.
 #[derive(Debug, clap::Args)]
@@ -36,14 +36,18 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
     let past = ask(&query, cx)?;
     show(&past[past.len().saturating_sub(args.tail)..], args.follow, cx)?;
     query.after = Some(past.last().map_or(0, |event| event.seq));
-    query.wait_ms = WAIT_MS;
     let mut lost = false;
     while args.follow && !cx.out.is_closed() {
+        let served = is_served(&cx.settings);
+        query.wait_ms = if served { WAIT_MS } else { 0 };
         match ask(&query, cx) {
             Ok(new) => {
                 lost = false;
                 query.after = new.last().map(|event| event.seq).or(query.after);
                 show(&new, true, cx)?;
+                if !served {
+                    std::thread::sleep(RETRY);
+                }
             }
             // The controller restarts: the numbers go on.
             Err(error) if error.code == Code::DaemonUnreachable.as_str() => {
