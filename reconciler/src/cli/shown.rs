@@ -43,6 +43,7 @@ pub fn state(ve: &Document) -> (&'static str, Option<Paint>) {
         _ => match ready {
             "HaltedByOwner" => ("halted", Some(Paint::Faint)),
             "Crashed" => ("crashed", Some(Paint::Bad)),
+            "Absent" => ("absent", Some(Paint::Faint)),
             _ => ("stopped", Some(Paint::Faint)),
         },
     }
@@ -127,6 +128,7 @@ mod tests {
         assert_eq!(of(Some(7), &[("Ready", "False", "PausedByOperator")]), "paused");
         assert_eq!(of(None, &[("Ready", "False", "HaltedByOwner")]), "halted");
         assert_eq!(of(None, &[("Ready", "False", "StoppedByOperator")]), "stopped");
+        assert_eq!(of(None, &[("Ready", "False", "Absent")]), "absent");
         assert_eq!(of(None, &[("Ready", "False", "BackOff"), ("Reconciling", "True", "Waiting")]), "waiting");
         let removed =
             [("Ready", "False", "ManifestRemoved"), ("DeletionPending", "True", "DeletionQuarantined")];
