@@ -47,8 +47,9 @@ extern "C" fn entry() -> ! {
     // PID 1 gets no signal that it does not handle; each container manager has its own idea of which one means stop.
     const SA_RESTORER: usize = 0x0400_0000;
     let action = SigAction { handler: on_end, flags: SA_RESTORER, restorer: 0, mask: 0 };
-    for signal in [libc::SIGTERM, libc::SIGPWR, libc::SIGUSR2, 34 + 4] {
-        syscall(libc::SYS_rt_sigaction, signal as usize, &raw const action as usize);
+    const RTMIN_POWEROFF: i32 = 34 + 4;
+    for signal in [libc::SIGTERM, libc::SIGPWR, libc::SIGUSR2, RTMIN_POWEROFF] {
+        syscall(libc::SYS_rt_sigaction, signal.unsigned_abs() as usize, &raw const action as usize);
     }
     loop {
         syscall(libc::SYS_pause, 0, 0);

@@ -72,19 +72,21 @@ fn own_limits() -> Outcome {
 }
 
 fn above() -> Outcome {
-    let lines = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    // Outside its own cgroup namespace's root, a process sees its path begin with /..
-    let outside = lines
-        .lines()
-        .filter(|line| line.contains(":/.."))
-        .map(|line| (line.to_owned(), Outcome::allowed("seen")));
-    // PID 1 is in the VE's top cgroup or below it: its path as seen from here starts at the namespace's root.
-    let of_init = std::fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
-    let long = of_init
-        .lines()
-        .filter(|line| line.contains("/vzd"))
-        .map(|line| (line.to_owned(), Outcome::allowed("seen")));
-    let found: Vec<_> = outside.chain(long).collect();
+    let seen = |pid: &str, sign: &str| {
+        let lines = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let found = lines.lines().find(|line| line.contains(sign)).map(str::to_owned);
+        found.map(|line| (format!("/proc/{pid}/cgroup"), Outcome::allowed(line)))
+    };
+    // PID 1's path starts at the root of the cgroup namespace. A process that was put in from outside may be in a sibling
+    // of it (/../exec), which says nothing of the host; two levels up, or a path with the host's names, would.
+    let signs = [seen("1", ":/.."), seen("1", "/vzd"), seen("self", "/../.."), seen("self", "/vzd")];
+    let found: Vec<(String, Outcome)> = signs.into_iter().flatten().collect();
+    let names = std::fs::read_dir(format!("{TOP}/..")).into_iter().flatten().flatten();
+    // The directory above the mount is sysfs's, whatever is mounted.
+    let outside =
+        names.filter(|entry| entry.path().join("cgroup.procs").exists() && entry.file_name() != "cgroup");
+    let outside = outside.map(|entry| (entry.path().display().to_string(), Outcome::allowed("is a cgroup")));
+    let found: Vec<_> = found.into_iter().chain(outside).collect();
     if found.is_empty() {
         Outcome::harmless("the own cgroup is the root of what is seen")
     } else {
