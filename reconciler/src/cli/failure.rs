@@ -120,7 +120,9 @@ impl From<ControlError> for Failure {
 impl From<SysError> for Failure {
     fn from(error: SysError) -> Self {
         let help = match error.errno {
-            libc::EPERM | libc::EACCES if !nix::unistd::geteuid().is_root() => vec!["this needs root".to_owned()],
+            libc::EPERM | libc::EACCES if !nix::unistd::geteuid().is_root() => {
+                vec!["this needs root".to_owned()]
+            }
             _ => Vec::new(),
         };
         Failure { help, ..Failure::new(error.to_string()) }
