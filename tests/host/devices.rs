@@ -88,6 +88,10 @@ fn a_device_that_the_host_lacks_is_an_error_of_the_plan() {
     sandbox.ve("good", json!({}));
     let ended = sandbox.vzd(&["apply"]);
     assert_ne!(ended.code, 0);
-    assert!(ended.stderr.contains("spec.devices[0]") && ended.stderr.contains("web.yaml:"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("spec.devices[0]") && ended.stderr.contains("web.yaml:"),
+        "{}",
+        ended.stderr
+    );
     sandbox.init_pid("good");
 }

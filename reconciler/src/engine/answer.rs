@@ -300,7 +300,7 @@ impl Control for Engine {
         let shared = self.shared();
         Ok(Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: Some(std::process::id()),
+            pid: self.lock.as_ref().map(|_| std::process::id()),
             revision: shared.wishes.revision.digest.clone(),
             ves: shared.wishes.want.len(),
             last_pass: shared.last_pass.clone(),

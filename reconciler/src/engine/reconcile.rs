@@ -260,7 +260,10 @@ impl Engine {
         };
         let previous = before.as_ref().map(|before| before.conditions.as_slice()).unwrap_or_default();
         let conditions = conditions(&inputs, previous);
-        self.tell_transitions(&view.name, previous, &conditions, &plan);
+        // What was so before this controller came up is no news.
+        if before.is_some() || view.entry.is_none() {
+            self.tell_transitions(&view.name, previous, &conditions, &plan);
+        }
         let published = Published { conditions, observed, plan, failure, failures, generation, probes };
         let was_ready = before.as_ref().is_some_and(|before| before.is(ConditionType::Ready));
         if published.is(ConditionType::Ready) && !was_ready {

@@ -213,24 +213,23 @@ impl Plan {
         process::close_all_but(&[socket.as_raw_fd()])?;
         rustix::process::chdir(&self.cwd).at("enter directory", self.cwd.display())?;
         process::reset_signals()?;
-        let argv = c_strings(&self.resolved())?;
+        let argv = c_strings(&self.resolved()?)?;
         seccomp::install(&self.filter)?;
         caps::keep_only(self.capabilities)?;
         Err(process::exec(&argv, &self.env))
     }
 
-    /// Looks a bare program name up in the VE's `PATH`.
-    fn resolved(&self) -> Vec<String> {
+    /// Looks a bare program name up in the VE's `PATH`; never in the working directory.
+    fn resolved(&self) -> SysResult<Vec<String>> {
         let mut argv = self.argv.clone();
-        let Some(name) = argv.first_mut().filter(|name| !name.contains('/')) else { return argv };
+        let Some(name) = argv.first_mut().filter(|name| !name.contains('/')) else { return Ok(argv) };
         let path = self.env.iter().find_map(|pair| pair.to_str().ok()?.strip_prefix("PATH="));
-        let found = path.unwrap_or_default().split(':').map(|dir| format!("{dir}/{name}"));
-        if let Some(program) = found.into_iter().find(|program| {
+        let dirs = path.unwrap_or_default().split(':').filter(|dir| !dir.is_empty());
+        let found = dirs.map(|dir| format!("{dir}/{name}")).find(|program| {
             rustix::fs::access(Path::new(program), rustix::fs::Access::EXEC_OK).is_ok()
-        }) {
-            *name = program;
-        }
-        argv
+        });
+        *name = found.ok_or_else(|| SysError::new("execute", name.as_str(), libc::ENOENT))?;
+        Ok(argv)
     }
 }
 

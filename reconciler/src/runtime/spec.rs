@@ -1,6 +1,7 @@
 //! What a VE is started with: the message from the controller to the starter.
 //!
-//! Plain data, all of it decided before; the starter decides nothing.
+//! Plain data, all of it decided before; the starter decides nothing. The keeper of an older vzd refuses a
+//! field that it does not know: nothing is started with less than was asked for.
 
 use std::path::PathBuf;
 
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// A VE that is to be started. All host paths are absolute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StartSpec {
     /// Identity in the keeper: the VE's uid.
     pub uid: String,
@@ -44,7 +45,7 @@ pub struct StartSpec {
 
 /// An overlay over a read-only template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RootSpec {
     /// The template's directory, with plain ids.
     pub lower: PathBuf,
@@ -58,7 +59,7 @@ pub struct RootSpec {
 
 /// A mount from the host into a VE.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MountSpec {
     /// Directory or file on the host.
     pub source: PathBuf,
@@ -92,7 +93,7 @@ impl MountSpec {
 
 /// A device node in a VE's /dev.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeSpec {
     /// Path below /dev: `net/tun`.
     pub path: PathBuf,
@@ -112,7 +113,7 @@ pub struct NodeSpec {
 
 /// What the starter says when the VE's init runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Started {
     /// The host's pid of the VE's init.
     pub pid: i32,

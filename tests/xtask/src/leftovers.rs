@@ -32,7 +32,7 @@ impl Found {
 
 /// Ours begin with this, or have it as a word; a checkout of the project itself must not match.
 fn is_ours(name: &str) -> bool {
-    name.split(['/', '-', '.', '_', ':']).any(|word| word.starts_with("vzd"))
+    name.split(['/', '-', '.', '_', ':']).any(|word| word.starts_with("vzd") || word == "lxcfs")
 }
 
 fn cgroups(directory: &Path, depth: usize, found: &mut BTreeSet<String>) {

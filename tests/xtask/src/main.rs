@@ -14,6 +14,7 @@ mod demo;
 mod gen_files;
 mod guest;
 mod leftovers;
+mod lxcfs;
 mod quickstart;
 mod run;
 mod setup;

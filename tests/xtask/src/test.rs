@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::lxcfs::Lxcfs;
 use crate::run::{Failure, Result, cargo, fail, run as succeed, target};
 use crate::tally::Tally;
 use crate::{gen_files, guest, leftovers, setup, tally};
@@ -78,6 +79,7 @@ fn host(mode: Mode, skips: &Skips, filter: Option<&str>) -> Result<Tally> {
     if mode == Mode::Ci {
         command.env("VZD_TEST_MUST_RUN", "1");
     }
+    let _views_of_proc = Lxcfs::start();
     tally::run(&mut command)
 }
 
