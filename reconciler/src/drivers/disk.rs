@@ -51,23 +51,19 @@ fn create(ve: Ve<'_>, dir: &Path, template: &str) -> Result<(Effect, Made), Step
     let template = ve.host.templates()?.ensure(&source(template))?;
     let made = MadeRoot { path: Some(dir.display().to_string()), digest: Some(template.digest.clone()) };
     let link = dir.join("lower");
+    // A root is there though one is to be made: who made it, or was throwing it away, was killed. Nothing of
+    // it may show in the new one.
+    if std::fs::symlink_metadata(&link).is_ok() {
+        destroy(ve)?;
+    }
     let base = ve.entry.ids.start;
     for (name, mode, owner) in [("", 0o711, 0), ("upper", 0o755, base), ("work", 0o700, 0), ("staging", 0o755, 0)] {
         let path = dir.join(name);
         make_dir(&path, mode)?;
         chown(&path, Some(owner), Some(owner)).at("chown", path.display())?;
     }
-    let effect = match symlink(&template.root, &link) {
-        Ok(()) => Effect::Changed,
-        // Left by a controller that was killed before it could say so; nothing has used it yet.
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-            std::fs::remove_file(&link).at("remove", link.display())?;
-            symlink(&template.root, &link).at("link", link.display())?;
-            Effect::AlreadySo
-        }
-        Err(e) => return Err(SysError::new("link", link.display(), e).into()),
-    };
-    Ok((effect, Made { root: Some(made), init_pid: None }))
+    symlink(&template.root, &link).at("link", link.display())?;
+    Ok((Effect::Changed, Made { root: Some(made), init_pid: None }))
 }
 
 /// The source that a manifest's `template` names; the schema has checked its form.
@@ -84,7 +80,15 @@ fn source(template: &str) -> Source {
 pub fn destroy(ve: Ve<'_>) -> SysResult<Effect> {
     let dir = ve.host.ve_dir(&ve.entry.uid);
     let trash = ve.host.settings.ves_dir().join(format!("{TRASH}{}", ve.entry.uid.as_str()));
-    let was = match std::fs::rename(&dir, &trash) {
+    let renamed = match std::fs::rename(&dir, &trash) {
+        // What an earlier removal that was killed has left.
+        Err(e) if e.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+            std::fs::remove_dir_all(&trash).at("remove", trash.display())?;
+            std::fs::rename(&dir, &trash)
+        }
+        other => other,
+    };
+    let was = match renamed {
         Ok(()) => Effect::Changed,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Effect::AlreadySo,
         Err(e) => return Err(SysError::new("rename", dir.display(), e)),
