@@ -1,0 +1,227 @@
+//! vzd killed at every fault point of every kind of plan: the next pass ends where an undisturbed one would have.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vzd_tests::{Sandbox, needs, status_field, within};
+
+/// More points than any plan here has.
+const MOST: usize = 200;
+/// What the fault point's exit looks like.
+const KILLED: i32 = 137;
+
+/// A plan to be interrupted.
+struct Case {
+    /// What is there before.
+    before: fn(&Sandbox),
+    /// What is changed in the directory; then `command` is run.
+    change: fn(&Sandbox),
+    command: &'static [&'static str],
+}
+
+/// What matters of a world: VEs by name with what is known of them, and what lies around.
+#[derive(Debug, PartialEq)]
+struct World {
+    ves: BTreeMap<String, Value>,
+    records: usize,
+    dirs: usize,
+    groups: usize,
+    inits: usize,
+}
+
+fn count(dir: std::path::PathBuf) -> usize {
+    std::fs::read_dir(dir).map_or(0, Iterator::count)
+}
+
+/// Looks at everything, from outside and from inside.
+fn look(sandbox: &Sandbox) -> World {
+    let mut ves = BTreeMap::new();
+    for ve in sandbox.list() {
+        let name = ve.0["metadata"]["name"].as_str().unwrap().to_owned();
+        let pending = ve.condition("DeletionPending").map(|condition| condition.reason);
+        let mut known = json!({
+            "ctid": ve.ctid(), "ready": ve.is("Ready"), "reason": ve.reason(), "pending": pending,
+            "restartRequired": ve.is("RestartRequired"), "generation": ve.generation(),
+        });
+        if ve.init_pid().is_some() {
+            let script = "hostname; ls /mnt/data 2>/dev/null; cat /root/data 2>/dev/null; ls /proc/1/task | wc -l; \
+                          tr '\\0' ' ' < /proc/1/cmdline";
+            known["inside"] = json!(sandbox.sh(&name, script));
+        }
+        // One in quarantine and its successor may bear one name.
+        ves.insert(format!("{name} {}", known["ctid"]), known);
+    }
+    World {
+        ves,
+        records: count(sandbox.state_dir().join("ledger")),
+        dirs: count(sandbox.state_dir().join("ves")),
+        groups: sandbox.cgroups().len(),
+        inits: sandbox.cgroups().iter().map(|group| inits(group)).sum(),
+    }
+}
+
+/// Processes of a VE's group that are PID 1 of some VE: a second one is a VE that was started twice.
+fn inits(group: &Path) -> usize {
+    let pids = std::fs::read_to_string(group.join("ve/cgroup.procs")).unwrap_or_default();
+    let is_init = |pid: &&str| {
+        let pid = pid.parse().unwrap_or_default();
+        status_field(pid, "NSpid").split_whitespace().next_back() == Some("1")
+    };
+    pids.lines().filter(is_init).count()
+}
+
+/// Passes until there is nothing more to do: a start that was interrupted may have to wait for its turn.
+#[track_caller]
+fn converge(sandbox: &Sandbox) {
+    within(Duration::from_secs(20), "a pass finds nothing to do", || {
+        let done = sandbox.vzd(&["apply", "--detailed-exitcode"]).code == 0;
+        (done && !sandbox.list().iter().any(|ve| ve.is("Reconciling"))).then_some(())
+    });
+}
+
+/// Runs a case to its end, killed at the n-th fault point; tells whether that was reached.
+fn interrupted(case: &Case, at: Option<usize>) -> (World, bool) {
+    let sandbox = Sandbox::new();
+    // A directory without manifests is not believed.
+    sandbox.write("host.yaml", "{apiVersion: vzd/v1, kind: Host, metadata: {name: host}}\n");
+    (case.before)(&sandbox);
+    (case.change)(&sandbox);
+    let mut command = sandbox.command(case.command);
+    if let Some(at) = at {
+        command.env("VZD_FAULT_POINT", at.to_string());
+    }
+    let output = command.output().unwrap();
+    let killed = output.status.code() == Some(KILLED);
+    assert!(
+        killed || output.status.success(),
+        "point {at:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    if killed {
+        // Given again, as an operator would.
+        let again = sandbox.vzd(case.command);
+        assert!(again.code == 0 || case.command[0] == "apply", "point {at:?}: {again:?}");
+    }
+    converge(&sandbox);
+    (look(&sandbox), killed)
+}
+
+#[track_caller]
+fn survives(case: &Case) {
+    let (wanted, _) = interrupted(case, None);
+    let mut reached = 0;
+    for at in 1..MOST {
+        let (world, killed) = interrupted(case, Some(at));
+        assert_eq!(world, wanted, "after a kill at fault point {at}");
+        if !killed {
+            reached = at - 1;
+            break;
+        }
+    }
+    assert!((1..MOST - 1).contains(&reached), "{reached} fault points were reached");
+}
+
+fn running(sandbox: &Sandbox) {
+    sandbox.ve("web", json!({ "hostname": "before" }));
+    sandbox.apply();
+    sandbox.sh("web", "echo precious > /root/data");
+}
+
+#[test]
+fn while_creating_and_starting() {
+    needs!(Root, Cgroups, Busybox, FaultPoints);
+    survives(&Case {
+        before: |_| {},
+        change: |sandbox| {
+            let data = sandbox.host_dir("data");
+            std::fs::write(data.join("file"), "").unwrap();
+            sandbox.ve("web", json!({ "mounts": [{ "source": data, "target": "/mnt/data" }] }));
+        },
+        command: &["apply"],
+    });
+}
+
+#[test]
+fn while_changing_it_live() {
+    needs!(Root, Cgroups, Busybox, FaultPoints);
+    survives(&Case {
+        before: running,
+        change: |sandbox| {
+            let data = sandbox.host_dir("data");
+            std::fs::write(data.join("file"), "").unwrap();
+            let device = json!({ "path": "/dev/extra", "type": "char", "device": "1:3", "mode": "0666" });
+            sandbox.ve(
+                "web",
+                json!({
+                    "hostname": "after", "domainname": "yp", "devices": [device],
+                    "mounts": [{ "source": data, "target": "/mnt/data", "readOnly": true }],
+                }),
+            );
+        },
+        command: &["apply"],
+    });
+}
+
+#[test]
+fn while_stopping() {
+    needs!(Root, Cgroups, Busybox, FaultPoints);
+    survives(&Case {
+        before: running,
+        change: |sandbox| sandbox.ve("web", json!({ "hostname": "before", "state": "stopped" })),
+        command: &["apply"],
+    });
+}
+
+#[test]
+fn while_an_operator_stops() {
+    needs!(Root, Cgroups, Busybox, FaultPoints);
+    survives(&Case { before: running, change: |_| {}, command: &["stop", "web"] });
+}
+
+#[test]
+fn while_restarting() {
+    needs!(Root, Cgroups, Busybox, FaultPoints);
+    survives(&Case {
+        before: running,
+        change: |sandbox| {
+            let init = json!(["/bin/guest", "init", "--children", "1"]);
+            sandbox.ve("web", json!({ "hostname": "before", "init": init, "updatePolicy": "Restart" }));
+        },
+        command: &["apply"],
+    });
+}
+
+#[test]
+fn while_quarantining() {
+    needs!(Root, Cgroups, Busybox, FaultPoints);
+    survives(&Case { before: running, change: |sandbox| sandbox.unlink("web.yaml"), command: &["apply"] });
+}
+
+#[test]
+fn while_destroying() {
+    needs!(Root, Cgroups, Busybox, FaultPoints);
+    survives(&Case {
+        before: running,
+        change: |sandbox| sandbox.ve("web", json!({ "state": "absent" })),
+        command: &["apply"],
+    });
+}
+
+#[test]
+fn while_recreating() {
+    needs!(Root, Cgroups, Busybox, FaultPoints);
+    survives(&Case {
+        before: |sandbox| {
+            sandbox.ve("web", json!({ "deletionPolicy": "Destroy" }));
+            sandbox.apply();
+            sandbox.sh("web", "echo precious > /root/data");
+        },
+        change: |sandbox| {
+            sandbox.ve("web", json!({ "deletionPolicy": "Destroy", "template": "tiny", "init": null }));
+        },
+        command: &["apply"],
+    });
+}
