@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -55,8 +56,8 @@ pub struct Desired {
     pub annotations: BTreeMap<String, String>,
     /// A line about the VE.
     pub description: Option<String>,
-    /// The spec as resolved, kept in the ledger as the last good one.
-    pub spec: Value,
+    /// The spec as resolved, kept in the ledger as the last good one and shared with it.
+    pub spec: Arc<Value>,
     /// Digest of `spec`.
     pub digest: SpecDigest,
     /// Where fields are said, by their path; a field that is not here has its default.

@@ -3,6 +3,7 @@
 //! The host is asked nothing: what its device nodes are comes in as an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -55,7 +56,7 @@ pub fn lower(
         labels: labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
         annotations: annotations.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
         source: SourceRef { file: document.span.file.to_string(), line: document.span.start.line },
-        canonical: json(&resolved.spec),
+        canonical: Arc::new(json(&resolved.spec)),
         places: Some((document, &resolved.tree)),
     };
     lower_spec(given, &resolved.spec, find_device)
@@ -64,7 +65,7 @@ pub fn lower(
 /// Lowers the last good spec of a VE whose manifest is broken or gone. Its digest is the ledger's, so
 /// that it is the same generation even if a later version of vzd writes specs in another way.
 pub fn lower_entry(entry: &Entry, find_device: FindDevice<'_>) -> Result<Desired, Vec<LowerError>> {
-    let spec = VeSpec::deserialize(&entry.spec)
+    let spec = VeSpec::deserialize(&*entry.spec)
         .map_err(|error| vec![LowerError { field: "spec".to_owned(), why: error.to_string() }])?;
     let given = Given {
         name: entry.name.as_str(),
@@ -84,7 +85,7 @@ struct Given<'a> {
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     source: SourceRef,
-    canonical: Value,
+    canonical: Arc<Value>,
     /// The document and the tree with all that it takes over; none for a spec of the ledger.
     places: Option<(&'a Document, &'a Node)>,
 }

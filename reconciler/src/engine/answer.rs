@@ -103,7 +103,8 @@ impl Engine {
             labels: self.labels_of(subject),
             annotations: want.map(|want| want.annotations.clone()).unwrap_or_default(),
         };
-        let spec = want.map(|want| want.spec.clone()).or(entry.map(|e| e.spec.clone())).unwrap_or_default();
+        let spec = want.map(|want| &want.spec).or(entry.map(|entry| &entry.spec));
+        let spec = spec.map(|spec| Value::clone(spec)).unwrap_or_default();
         Some(Document { api_version: "vzd/v1".into(), kind: "VE".into(), metadata, spec, status })
     }
 

@@ -150,6 +150,13 @@ impl Engine {
             let entries: Vec<Entry> = shared.ledger.entries().cloned().collect();
             shared.ledger = Ledger::from_entries(wishes.id_pool, entries);
         }
+        // A record just read from disk has a copy of the spec: let the two share one.
+        for want in wishes.want.values() {
+            let uid = shared.ledger.by_name(&want.name).filter(|entry| entry.digest == want.digest);
+            if let Some(entry) = uid.map(|entry| entry.uid.clone()).and_then(|uid| shared.ledger.get_mut(&uid)) {
+                entry.spec = want.spec.clone();
+            }
+        }
         let gone = shared.ledger.entries().filter(|entry| !entry.is_quarantined());
         let gone = gone.filter(|entry| !wishes.knows(&entry.name)).map(|entry| entry.name.clone());
         let mut subjects: Vec<Subject> = gone.chain(changed).map(Subject::Name).collect();

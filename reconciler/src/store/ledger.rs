@@ -194,7 +194,7 @@ mod tests {
             ids: IdRange { start: 1_000_000, count: IdRange::BLOCK },
             generation: 1,
             digest: SpecDigest::of(&spec),
-            spec,
+            spec: spec.into(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             source: SourceRef::default(),

@@ -100,7 +100,7 @@ impl Entry {
             ids,
             generation: 0,
             digest: crate::digest::SpecDigest::default(),
-            spec: serde_json::Value::Null,
+            spec: std::sync::Arc::default(),
             labels: std::collections::BTreeMap::new(),
             annotations: std::collections::BTreeMap::new(),
             source: crate::desired::SourceRef::default(),

@@ -1,6 +1,7 @@
 //! What the ledger holds of one VE. Data only; `record` changes it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -32,7 +33,7 @@ pub struct Entry {
     /// Digest of the accepted spec.
     pub digest: SpecDigest,
     /// The accepted spec, lowered again when the file is broken or gone.
-    pub spec: Value,
+    pub spec: Arc<Value>,
     /// Labels as accepted.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

@@ -51,7 +51,7 @@ pub fn at(want: &Wishful, number: usize) -> (Desired, VeUid) {
 
 fn finish(mut want: Desired) -> Wishful {
     let Desired { lifecycle, disk, namespaces, devices, .. } = &want;
-    want.spec = serde_json::json!([lifecycle, disk, namespaces, devices]);
+    want.spec = std::sync::Arc::new(serde_json::json!([lifecycle, disk, namespaces, devices]));
     want.digest = SpecDigest::of(&want.spec);
     Wishful(want)
 }
@@ -116,7 +116,7 @@ pub fn wishful() -> impl Strategy<Value = Wishful> {
                 labels: BTreeMap::new(),
                 annotations: BTreeMap::new(),
                 description: None,
-                spec: serde_json::Value::Null,
+                spec: std::sync::Arc::default(),
                 digest: SpecDigest::default(),
                 fields: BTreeMap::new(),
                 cgroup: cgroup::Desired { frozen: lifecycle.state == State::Paused },
