@@ -52,9 +52,9 @@ fn carry_out(order: &Order) -> Outcome {
     }
     let (stdio, pumps) = streams(order).map_err(not_entered)?;
     let proof = SingleThreaded::check().map_err(not_entered)?;
-    let entered = enter::spawn(proof, &order.entrance.door, &init, &order.command, stdio).map_err(not_run)?;
-    // From here on signals are the program's.
+    // From here on signals are the program's: the first ones may come before we know that it runs.
     let signals = Signals::take().map_err(not_entered)?;
+    let entered = enter::spawn(proof, &order.entrance.door, &init, &order.command, stdio).map_err(not_run)?;
     let raw = if order.terminal { Raw::stdin().map_err(not_entered)? } else { None };
     let relay = Relay::new(entered, pumps).map_err(not_entered)?;
     let status = relay::run(relay, &signals);
