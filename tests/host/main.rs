@@ -1,8 +1,12 @@
 //! Host tests: real VEs on the real kernel, looked at from outside and from inside. One file a subject.
 
 mod cgroup;
+mod controller;
 mod crash;
 mod devices;
+mod drift;
+mod examples;
+mod exec;
 mod isolation;
 mod lifecycle;
 mod namespaces;

@@ -48,6 +48,11 @@ impl<'a> Daemon<'a> {
         self.end();
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().must("wait for the controller").is_some())
+    }
+
     /// Asks it to stop, and returns its exit code.
     #[track_caller]
     pub fn stop(mut self) -> i32 {
