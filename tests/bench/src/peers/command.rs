@@ -138,8 +138,18 @@ impl Runner {
 
 fn run(command: &mut Command) -> Result<Duration> {
     let shown = format!("{command:?}");
-    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stdin(own_stream()?).stdout(own_stream()?);
     let ordered = payload::now();
     let status = command.status().context(&shown)?;
     if status.success() { Ok(ordered) } else { fail(format!("{shown}: {status}")) }
+}
+
+/// An empty file that no path leads to. Engines give what a container has as its standard streams to the
+/// container's root: the host's /dev/null must not be among it.
+fn own_stream() -> Result<Stdio> {
+    let path = std::env::temp_dir().join(format!("vzd-bench-stream-{}", std::process::id()));
+    let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
+    let file = file.context(path.display())?;
+    std::fs::remove_file(&path).context(path.display())?;
+    Ok(Stdio::from(file))
 }
