@@ -1,6 +1,6 @@
 //! Takes away a world that a demonstration made: processes, cgroups, mounts and files below names of its own.
 //!
-//! Must touch nothing outside the given cgroup name and directory, and must go on after an error, telling all of them.
+//! Must touch nothing outside the given cgroup name and directory (and processes that were started with it), and must go on after an error, telling all of them.
 #![expect(unsafe_code, reason = "pidfds and umount2 have no safe form in std or libc")]
 
 use std::ffi::CString;
@@ -51,8 +51,10 @@ impl World {
         let tops: Vec<PathBuf> =
             hierarchies().into_iter().map(|top| top.join(&self.cgroup)).filter(|top| top.is_dir()).collect();
         for top in &tops {
-            end_processes(top);
+            end_all(|| members(top));
         }
+        // The keeper goes on with what a VE has left until somebody asks for it, and is in nobody's cgroup.
+        end_all(|| named(&self.directory));
         for top in &tops {
             remove_cgroups(top, &mut problems);
         }
@@ -103,22 +105,35 @@ fn members(directory: &Path) -> Vec<i32> {
     lists.flat_map(|list| list.lines().filter_map(|line| line.parse().ok()).collect::<Vec<i32>>()).collect()
 }
 
-fn end_processes(top: &Path) {
+/// Processes whose command line names something in `directory`.
+fn named(directory: &Path) -> Vec<i32> {
+    let pids = read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    let inside = directory.join("").into_os_string().into_encoded_bytes();
+    let names = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        *pid != own && line.split(|byte| *byte == 0).any(|word| word.starts_with(&inside))
+    };
+    pids.filter(names).collect()
+}
+
+fn end_all(list: impl Fn() -> Vec<i32>) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while Instant::now() < deadline {
-        let pids = members(top);
+        let pids = list();
         if pids.is_empty() {
             return;
         }
         for pid in pids {
-            end(pid, top);
+            end(pid, &list);
         }
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Kills it by pidfd, once that it is known to be still the process that the cgroup lists.
-fn end(pid: i32, top: &Path) {
+/// Kills it by pidfd, once that it is known to be still a process that is listed.
+fn end(pid: i32, list: impl Fn() -> Vec<i32>) {
     // SAFETY: takes numbers; the descriptor, if there is one, is new and ours.
     let fd = unsafe {
         match libc::syscall(libc::SYS_pidfd_open, pid, 0) {
@@ -126,7 +141,7 @@ fn end(pid: i32, top: &Path) {
             _ => return,
         }
     };
-    if members(top).contains(&pid) {
+    if list().contains(&pid) {
         // SAFETY: takes numbers and a null siginfo.
         unsafe {
             libc::syscall(
