@@ -55,7 +55,7 @@ fn json_schema() -> Result<Option<Generated>> {
     }))
 }
 
-/// docs/errors/README.md: one line a page, with the page's own heading.
+/// docs/errors.md: one line a page, with the page's own heading. Beside the directory, in which each page is a code's.
 fn error_index() -> Result<Option<Generated>> {
     let directory = root().join("docs/errors");
     let mut pages: Vec<String> = pages(&directory)?;
@@ -72,9 +72,9 @@ fn error_index() -> Result<Option<Generated>> {
         let heading = content.lines().find_map(|line| line.strip_prefix("# ")).unwrap_or(&page);
         let code = page.trim_end_matches(".md");
         let title = heading.trim_start_matches(code).trim_start_matches([':', ' ', '-', '–']);
-        text.push_str(&format!("- [{code}]({page}) {title}\n"));
+        text.push_str(&format!("- [{code}](errors/{page}) {title}\n"));
     }
-    Ok(Some(Generated { path: directory.join("README.md"), text }))
+    Ok(Some(Generated { path: root().join("docs/errors.md"), text }))
 }
 
 fn pages(directory: &Path) -> Result<Vec<String>> {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::read_dir;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Everything of ours by the look of it, each as a line for people.
@@ -20,6 +21,7 @@ pub(crate) fn look() -> Found {
     interfaces(&mut found);
     processes(&mut found);
     temporary(&mut found);
+    shared_devices(&mut found);
     Found(found)
 }
 
@@ -84,6 +86,22 @@ fn temporary(found: &mut BTreeSet<String>) {
     for entry in read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         if is_ours(&entry.file_name().to_string_lossy()) {
             found.insert(format!("file {}", entry.path().display()));
+        }
+    }
+}
+
+/// Container engines give their standard streams to the container's root; the machine's own nodes must not be among them.
+fn shared_devices(found: &mut BTreeSet<String>) {
+    for path in
+        ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx"]
+    {
+        if let Ok(data) = std::fs::metadata(path) {
+            found.insert(format!(
+                "device {path} of {}:{} mode {:o}",
+                data.uid(),
+                data.gid(),
+                data.mode() & 0o7777
+            ));
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Must run their commands from one place, so that what they cost is what this process's children have cost.
 
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -138,18 +140,25 @@ impl Runner {
 
 fn run(command: &mut Command) -> Result<Duration> {
     let shown = format!("{command:?}");
-    command.stdin(own_stream()?).stdout(own_stream()?);
+    let mut errors = own_file()?;
+    let stream = |file: &File| file.try_clone().map(Stdio::from).context("a stream");
+    command.stdin(stream(&own_file()?)?).stdout(stream(&own_file()?)?).stderr(stream(&errors)?);
     let ordered = payload::now();
     let status = command.status().context(&shown)?;
-    if status.success() { Ok(ordered) } else { fail(format!("{shown}: {status}")) }
+    if status.success() {
+        return Ok(ordered);
+    }
+    let mut said = String::new();
+    errors.rewind().and_then(|()| errors.read_to_string(&mut said)).context(&shown)?;
+    fail(format!("{shown}: {status}\n{}", said.trim_end()))
 }
 
-/// An empty file that no path leads to. Engines give what a container has as its standard streams to the
-/// container's root: the host's /dev/null must not be among it.
-fn own_stream() -> Result<Stdio> {
+/// An empty file that no path leads to. Engines give what a container has as its standard streams to the container's
+/// root, by chown: neither the host's /dev/null nor somebody's terminal may be among it.
+fn own_file() -> Result<File> {
     let path = std::env::temp_dir().join(format!("vzd-bench-stream-{}", std::process::id()));
-    let file = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
     let file = file.context(path.display())?;
     std::fs::remove_file(&path).context(path.display())?;
-    Ok(Stdio::from(file))
+    Ok(file)
 }
