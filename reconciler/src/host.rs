@@ -10,6 +10,7 @@ use vzd_state::ledger::Entry;
 
 use crate::error::{SysError, SysResult};
 use crate::keeper::Keeper;
+use crate::kernel::bpf::Programs;
 use crate::kernel::cgroup::{Layout, VeCgroup};
 use crate::probe;
 use crate::settings::Settings;
@@ -27,6 +28,8 @@ pub struct Host {
     pub keeper: Keeper,
     /// Counts writes to the kernel and to disk.
     pub writes: Writes,
+    /// Device programs that are loaded.
+    pub device_programs: Programs,
     templates: OnceLock<template::Store>,
     caps: RwLock<Arc<Capabilities>>,
 }
@@ -40,6 +43,7 @@ impl Host {
             keeper: Keeper::new(&settings.run_dir),
             settings: settings.clone(),
             writes: Writes::default(),
+            device_programs: Programs::default(),
             templates: OnceLock::new(),
             layout,
         })

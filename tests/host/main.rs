@@ -5,6 +5,7 @@ mod controller;
 mod crash;
 mod devices;
 mod drift;
+mod edits;
 mod examples;
 mod exec;
 mod isolation;

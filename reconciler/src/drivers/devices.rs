@@ -119,7 +119,7 @@ pub fn set_rules(ve: Ve<'_>, wanted: &std::collections::BTreeSet<Rule>) -> SysRe
     if bpf::device_rules_digest(&group)?.as_deref() == Some(digest.as_str()) {
         return Ok(Effect::AlreadySo);
     }
-    bpf::set_device_rules(&group, &kernel_rules(wanted), &digest)?;
+    bpf::set_device_rules(&ve.host.device_programs, &group, &kernel_rules(wanted), &digest)?;
     Ok(Effect::Changed)
 }
 

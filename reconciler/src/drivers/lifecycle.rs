@@ -193,14 +193,17 @@ pub fn apply(ve: Ve<'_>, step: &Step) -> Result<(Effect, Made), StepError> {
 
 /// Starts the VE with everything its manifest wants.
 fn start(ve: Ve<'_>) -> Result<u32, StepError> {
-    if let Found::Running(running) = find(ve, &Census::take(ve.host))? {
+    let census = Census::take(ve.host);
+    if let Found::Running(running) = find(ve, &census)? {
         return Ok(running.pid.unsigned_abs());
     }
     let want = ve
         .want
         .ok_or_else(|| SysError::refused("start", format_args!("VE {}", ve.entry.name), "nothing says how"))?;
     let spec = start_spec(ve, want)?;
-    ve.host.keeper.forget(ve.entry.uid.as_str())?;
+    if census.held.is_ok_and(|held| held.contains_key(ve.entry.uid.as_str())) {
+        ve.host.keeper.forget(ve.entry.uid.as_str())?;
+    }
     let group = ve.host.cgroup(ve.entry);
     group.renew(ve.entry.ids.start)?;
     let started = devices::set_rules(ve, &want.devices.rules).and_then(|_| {

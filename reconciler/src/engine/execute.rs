@@ -61,6 +61,9 @@ impl Engine {
         want: Option<&Desired>,
         observed: &Observed,
     ) -> Executed {
+        if plan.steps.iter().any(|planned| is_start(&planned.step)) {
+            self.host.layout.expect_moves();
+        }
         let exit = match observed.lifecycle.run.is() {
             Some(Run::Stopped { last_exit }) => *last_exit,
             _ => None,
@@ -103,6 +106,10 @@ impl Engine {
         }
         executed
     }
+}
+
+fn is_start(step: &Step) -> bool {
+    matches!(step, Step::Lifecycle(lifecycle::Step::Start { .. }))
 }
 
 /// A step that is done to a VE as it runs, and that other subsystems do not build on.
@@ -175,7 +182,7 @@ impl Execution<'_> {
         let entry = entry.ok_or_else(|| {
             SysError::refused("change", format_args!("VE {}", self.name), "the ledger does not know it")
         })?;
-        let _leave = matches!(step, Step::Lifecycle(lifecycle::Step::Start { .. })).then(|| {
+        let _leave = is_start(step).then(|| {
             let limit = self.engine.shared().wishes.start_parallel;
             self.engine.starts.take(limit)
         });

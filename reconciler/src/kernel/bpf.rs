@@ -5,7 +5,9 @@
 //! descriptor, and is replaced atomically. Its name carries the digest of the rules, so that what is
 //! in force can be read back. Layouts follow include/uapi/linux/bpf.h.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{SysError, SysResult};
 
@@ -249,9 +251,37 @@ pub fn device_rules_digest(cgroup: impl AsFd) -> SysResult<Option<String>> {
     Ok(find_ours(cgroup.as_fd())?.map(|ours| ours.digest))
 }
 
+/// Programs by the digest of their rules: VEs with the same rules share one program, and only the first
+/// of them waits for the kernel to check and compile it.
+#[derive(Debug, Default)]
+pub struct Programs {
+    loaded: Mutex<BTreeMap<String, Arc<OwnedFd>>>,
+}
+
+impl Programs {
+    fn get(&self, digest: &str, rules: &[DeviceRule]) -> SysResult<Arc<OwnedFd>> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(program) = loaded.get(digest) {
+            return Ok(program.clone());
+        }
+        let program = Arc::new(load(rules, digest)?);
+        // One for the usual set and some for the others; what is attached lives on without us.
+        if loaded.len() >= 64 {
+            loaded.clear();
+        }
+        loaded.insert(digest.to_owned(), program.clone());
+        Ok(program)
+    }
+}
+
 /// Puts `rules` in force on `cgroup`, in one step in place of the ones before. `digest` (at most 11
 /// characters, lower hex) is what [`device_rules_digest`] will say.
-pub fn set_device_rules(cgroup: impl AsFd, rules: &[DeviceRule], digest: &str) -> SysResult<()> {
+pub fn set_device_rules(
+    programs: &Programs,
+    cgroup: impl AsFd,
+    rules: &[DeviceRule],
+    digest: &str,
+) -> SysResult<()> {
     #[repr(C)]
     struct Attach {
         target_fd: i32,
@@ -262,7 +292,7 @@ pub fn set_device_rules(cgroup: impl AsFd, rules: &[DeviceRule], digest: &str) -
     }
     let cgroup = cgroup.as_fd();
     let before = find_ours(cgroup)?;
-    let program = load(rules, digest)?;
+    let program = programs.get(digest, rules)?;
     let mut attr = Attach {
         target_fd: cgroup.as_raw_fd(),
         prog_fd: program.as_raw_fd(),

@@ -141,8 +141,8 @@ pub fn set_fs_ids(uid: u32, gid: u32) {
     }
 }
 
-/// Sets the user-visible and effective state a fresh PID 1 expects: default signal actions, empty mask.
-pub fn reset_signals() -> SysResult<()> {
+/// Every signal does what it does by default, here and in what this process forks and executes.
+pub fn default_signals() {
     // `struct kernel_sigaction` with SIG_DFL, no flags, an empty mask. Not through libc, which keeps two
     // signals to itself that a caller may have ignored.
     let default = [0_u64; 4];
@@ -150,6 +150,10 @@ pub fn reset_signals() -> SysResult<()> {
         // SAFETY: the action is a valid one and outlives the call; KILL and STOP give a harmless EINVAL.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), 8) };
     }
+}
+
+/// No signal is blocked any more.
+pub fn unblock_signals() -> SysResult<()> {
     let empty = nix::sys::signal::SigSet::empty();
     empty.thread_set_mask().at("clear", "the signal mask")
 }

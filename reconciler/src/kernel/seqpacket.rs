@@ -107,14 +107,29 @@ pub fn send(socket: impl AsFd, message: &impl Serialize, fds: &[BorrowedFd<'_>])
     send_bytes(socket, &bytes, fds)
 }
 
+/// Receives one packet of whatever length: empty when the peer closed.
+pub fn recv_packet(socket: impl AsFd) -> SysResult<(Vec<u8>, Vec<OwnedFd>)> {
+    // Asked for its length first: a buffer for the largest would cost more than the message.
+    let peek = RecvFlags::PEEK | RecvFlags::TRUNC;
+    let mut nothing: [u8; 0] = [];
+    let length = loop {
+        match rustix::net::recv(&socket, &mut nothing[..], peek) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other.at("receive on", "unix socket")?.1,
+        }
+    };
+    let mut buffer = vec![0; length.min(MAX_MESSAGE)];
+    let (n, fds) = recv_bytes(socket, &mut buffer)?;
+    buffer.truncate(n);
+    Ok((buffer, fds))
+}
+
 /// Receives a message; `None` when the peer closed.
 pub fn recv<T: DeserializeOwned>(socket: impl AsFd) -> SysResult<Option<(T, Vec<OwnedFd>)>> {
-    let mut buffer = vec![0; MAX_MESSAGE];
-    let (n, fds) = recv_bytes(socket, &mut buffer)?;
-    if n == 0 {
+    let (bytes, fds) = recv_packet(socket)?;
+    if bytes.is_empty() {
         return Ok(None);
     }
-    let message =
-        serde_json::from_slice(&buffer[..n]).map_err(|e| SysError::refused("decode", "message", e))?;
+    let message = serde_json::from_slice(&bytes).map_err(|e| SysError::refused("decode", "message", e))?;
     Ok(Some((message, fds)))
 }

@@ -212,7 +212,8 @@ impl Plan {
         }
         process::close_all_but(&[socket.as_raw_fd()])?;
         rustix::process::chdir(&self.cwd).at("enter directory", self.cwd.display())?;
-        process::reset_signals()?;
+        process::default_signals();
+        process::unblock_signals()?;
         let argv = c_strings(&self.resolved()?)?;
         seccomp::install(&self.filter)?;
         caps::keep_only(self.capabilities)?;

@@ -82,7 +82,7 @@ fn become_init(prepared: &Prepared, socket: &OwnedFd) -> SysResult<Infallible> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let console = rustix::fs::open("/dev/console", flags, Mode::empty()).at("open", "/dev/console")?;
     process::set_stdio(&console)?;
-    process::reset_signals()?;
+    process::unblock_signals()?;
     // The filter comes first: installing it takes a capability that `keep_only` may take away.
     seccomp::install(&prepared.filter)?;
     caps::keep_only(prepared.capabilities)?;

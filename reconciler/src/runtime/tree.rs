@@ -173,23 +173,24 @@ impl Tree {
     }
 
     /// An init may set the host name again from /etc/hostname: let that say the same. A root without
-    /// /etc, or with something else than a file there, is left alone.
+    /// such a file is left alone.
     fn write_hostname(&self, hostname: &str) -> SysResult<()> {
         const FILE: &str = "/etc/hostname";
         let line = format!("{hostname}\n");
-        // A fifo put there must not hold the start up.
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        process::set_fs_ids(self.base, self.base);
-        let opened =
-            rustix::fs::openat2(&self.root, FILE, flags, Mode::from_raw_mode(0o644), BENEATH);
-        process::set_fs_ids(0, 0);
-        let Ok(file) = opened else { return Ok(()) };
+        let open = |access| {
+            // A fifo put there must not hold the start up.
+            let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            rustix::fs::openat2(&self.root, FILE, flags, Mode::empty(), BENEATH)
+        };
+        let Ok(file) = open(OFlags::RDONLY) else { return Ok(()) };
         let mut before = vec![0; line.len() + 1];
         let same = kind_of(&file)? != FileType::RegularFile
             || rustix::io::pread(&file, &mut before, 0).is_ok_and(|n| before[..n] == *line.as_bytes());
         if same {
             return Ok(());
         }
+        // Only now: opening for writing copies the file up from the template.
+        let file = open(OFlags::WRONLY).at("open", FILE)?;
         rustix::fs::ftruncate(&file, 0).at("truncate", FILE)?;
         rustix::io::pwrite(&file, line.as_bytes(), 0).map(drop).at("write", FILE)
     }
@@ -212,17 +213,21 @@ impl Tree {
         for (path, again) in writable {
             mount::attach_on(again, self.open(path)?, path)?;
         }
+        let empty = [FsOption::Text("size", "4k"), FsOption::Text("mode", "0555")];
+        let empty = mount::new_fs("tmpfs", &empty, Attr::MOUNT_ATTR_RDONLY | Attr::MOUNT_ATTR_NOEXEC)?;
+        let mut empty_is_attached = false;
         for path in MASKED.iter().map(Path::new) {
             let Some(target) = self.present(path)? else { continue };
-            let mask = if kind_of(&target)? == FileType::Directory {
-                let options = [FsOption::Text("size", "4k"), FsOption::Text("mode", "0555")];
-                mount::new_fs("tmpfs", &options, Attr::MOUNT_ATTR_RDONLY | Attr::MOUNT_ATTR_NOEXEC)?
-            } else {
+            if kind_of(&target)? != FileType::Directory {
                 let mask = mount::clone_fd(null)?;
                 mount::set_attrs(&mask, Attr::MOUNT_ATTR_RDONLY | Attr::MOUNT_ATTR_NODEV, None, false)?;
-                mask
-            };
-            mount::attach_on(mask, target, path)?;
+                mount::attach_on(mask, target, path)?;
+            } else if std::mem::replace(&mut empty_is_attached, true) {
+                mount::attach_on(mount::clone_fd(&empty)?, target, path)?;
+            } else {
+                // Older kernels clone only what is attached: the first one goes itself.
+                mount::attach_on(&empty, target, path)?;
+            }
         }
         Ok(())
     }

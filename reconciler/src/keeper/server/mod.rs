@@ -61,6 +61,7 @@ struct Server {
 /// Serves on `listener` until nothing is held and nobody is connected any more.
 pub fn serve(listener: OwnedFd) -> SysResult<()> {
     let proof = SingleThreaded::check()?;
+    process::default_signals();
     let mut mask = SigSet::empty();
     // What ends an interactive program must not end the keeper: blocked, read and ignored.
     for signal in [Signal::SIGCHLD, Signal::SIGHUP, Signal::SIGINT, Signal::SIGPIPE, Signal::SIGTERM] {
@@ -150,22 +151,21 @@ impl Server {
 
     fn on_client(&mut self, token: u64) {
         let Some(client) = self.clients.get(&token) else { return };
-        let mut buffer = vec![0; seqpacket::MAX_MESSAGE];
-        let (n, fds) = match seqpacket::recv_bytes(&client.socket, &mut buffer) {
+        let (packet, fds) = match seqpacket::recv_packet(&client.socket) {
             Ok(got) => got,
             Err(e) if e.errno == libc::EAGAIN => return,
-            Err(_) => (0, Vec::new()),
+            Err(_) => (Vec::new(), Vec::new()),
         };
-        if n == 0 {
+        if packet.is_empty() {
             return self.hang_up(token);
         }
         if let Some(uid) = &client.console_of {
             if let Some((_, console)) = self.ves.get(uid).and_then(|ve| ve.console.as_ref()) {
-                console.input(&buffer[..n]);
+                console.input(&packet);
             }
             return;
         }
-        match serde_json::from_slice(&buffer[..n]) {
+        match serde_json::from_slice(&packet) {
             Ok(request) => self.on_request(token, request, fds),
             Err(e) => self.reply(token, &Reply::Failed(SysError::refused("read", "request", e)), None),
         }
@@ -227,7 +227,7 @@ impl Server {
     fn start_job(&mut self, token: u64, request: &Request) {
         let Some(client) = self.clients.get(&token) else { return };
         let forked = process::fork(self.proof, || {
-            let _ = process::reset_signals();
+            let _ = process::unblock_signals();
             job::run(self.proof, request, client.socket.as_fd())
         });
         match forked {

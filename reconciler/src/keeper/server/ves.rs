@@ -196,7 +196,7 @@ impl Server {
 
 /// The life of a starter.
 fn run_starter(proof: SingleThreaded, spec: &StartSpec, console: PathBuf, socket: &OwnedFd) -> i32 {
-    let _ = process::reset_signals();
+    let _ = process::unblock_signals();
     let said = start::start(proof, spec, &console);
     let sent = match &said {
         Ok((started, pidfd)) => seqpacket::send(socket, &Ok::<_, SysError>(started), &[pidfd.as_fd()]),

@@ -88,6 +88,29 @@ impl Layout {
         Ok(())
     }
 
+    /// Begins, in a thread of its own, the wait that the first move of a process between version 1
+    /// groups has to go through after a quiet while (a grace period of the kernel's, several
+    /// milliseconds), so that a start finds it over. This process is moved to where it is already. A
+    /// version 2 group is cloned into, which waits for nothing.
+    pub fn expect_moves(&self) {
+        let Some(procs) = self.own_procs() else { return };
+        let move_here = move || drop(std::fs::write(procs, "0"));
+        drop(std::thread::Builder::new().name("cgroups".into()).stack_size(64 * 1024).spawn(move_here));
+    }
+
+    /// cgroup.procs of the group of the first version 1 hierarchy that this process is in.
+    fn own_procs(&self) -> Option<PathBuf> {
+        let top = self.v1.first()?;
+        let controller = top.file_name()?.to_str()?.split(',').next()?;
+        let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let path = own.lines().find_map(|line| {
+            let (_, line) = line.split_once(':')?;
+            let (controllers, path) = line.split_once(':')?;
+            controllers.split(',').any(|one| one == controller).then_some(path)
+        })?;
+        Some(top.join(path.trim_start_matches('/')).join("cgroup.procs"))
+    }
+
     /// The control groups of one VE.
     pub fn ve(&self, ctid: u32) -> VeCgroup<'_> {
         VeCgroup::new(self, ctid)
