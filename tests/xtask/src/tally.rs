@@ -29,8 +29,9 @@ impl Tally {
 
     fn take(&mut self, line: &str) {
         let line = plain(line);
-        let line = line.trim();
-        if let Some(counts) = line.strip_prefix("test result: ") {
+        // nextest shows what a failed test printed, libtest's own lines too, further in.
+        let (outer, line) = (line.trim_end(), line.trim());
+        if let Some(counts) = outer.strip_prefix("test result: ") {
             self.passed += count(counts, " passed");
             self.failed += count(counts, " failed");
             self.ignored += count(counts, " ignored");
@@ -124,6 +125,8 @@ mod tests {
             "\x1b[31;1m        FAIL\x1b[0m [   0.004s] (2/3) \x1b[35mvzd-state\x1b[0m a::c",
             "\x1b[31;1m     Summary\x1b[0m [   1.203s] 34 tests run: 32 passed (1 slow), 1 failed, 1 timed out, 2 skipped",
             "        FAIL [   0.004s] (2/3) vzd-state a::c",
+            "    test a::c ... FAILED",
+            "    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 88 filtered out; finished in 0.76s",
         ]);
         assert_eq!((tally.passed, tally.failed, tally.ignored), (32, 2, 2));
         assert_eq!(tally.failures, ["vzd-state a::c"]);

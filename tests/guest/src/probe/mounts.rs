@@ -16,7 +16,12 @@ pub(super) const PROBES: &[Probe] = &[
     ),
     Probe::refused("fresh-proc", "mount a new proc, which would be without masks", || fresh("proc")),
     Probe::refused("fresh-sysfs", "mount a new sysfs, which would be writable", || fresh("sysfs")),
-    Probe::refused("umount-masks", "unmount everything below /proc and /sys", umount_masks),
+    Probe::refused("umount-masks", "unmount everything below /proc and /sys", || {
+        umount_below(|mount| !is_view(mount))
+    }),
+    Probe::policy("umount-views", "unmount views of /proc, which are no mask: they hide nothing", || {
+        umount_below(is_view)
+    }),
     Probe::refused("remount-kernel-rw", "remount the read-only mounts of /proc and /sys writable", || {
         remount(|mount| is_kernel(&mount.target))
     }),
@@ -95,18 +100,24 @@ fn fresh(kind: &str) -> Outcome {
     worst([("mount", old), ("fsmount", judge(new))])
 }
 
-fn umount_masks() -> Outcome {
+/// lxcfs's files: they show a VE its own share instead of the host's figures, and come and go with lxcfs.
+fn is_view(mount: &Mount) -> bool {
+    mount.fs_type.starts_with("fuse")
+}
+
+fn umount_below(matching: fn(&Mount) -> bool) -> Outcome {
     if let Err(errno) = isolated_mounts() {
         return Outcome::unclear(format!("no mount namespace to try in: {errno}"));
     }
-    let mut masks = present(|mount| is_kernel(&mount.target) && mount.fs_type != "cgroup2");
-    masks.reverse();
-    worst(masks.into_iter().map(|mask| {
+    let mut mounts =
+        present(|mount| is_kernel(&mount.target) && mount.fs_type != "cgroup2" && matching(mount));
+    mounts.reverse();
+    worst(mounts.into_iter().map(|mount| {
         let result = call(
             libc::SYS_umount2,
-            [Arg::Text(&text(mask.target.as_str())), Arg::Int(i64::from(libc::UMOUNT_NOFOLLOW))],
+            [Arg::Text(&text(mount.target.as_str())), Arg::Int(i64::from(libc::UMOUNT_NOFOLLOW))],
         );
-        (mask.target, judge_with(result, &[libc::EINVAL, libc::EBUSY]))
+        (mount.target, judge_with(result, &[libc::EINVAL, libc::EBUSY]))
     }))
 }
 
