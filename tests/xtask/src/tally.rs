@@ -40,7 +40,7 @@ impl Tally {
             self.failed += count(line, " failed") + count(line, " timed out");
             self.ignored += count(line, " skipped");
         } else if let Some(name) =
-            line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
+            outer.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
         {
             self.note(name);
         } else if ["FAIL [", "TIMEOUT [", "SIGABRT [", "SIGSEGV [", "SIGKILL ["]

@@ -16,12 +16,7 @@ pub(super) const PROBES: &[Probe] = &[
     ),
     Probe::refused("fresh-proc", "mount a new proc, which would be without masks", || fresh("proc")),
     Probe::refused("fresh-sysfs", "mount a new sysfs, which would be writable", || fresh("sysfs")),
-    Probe::refused("umount-masks", "unmount everything below /proc and /sys", || {
-        umount_below(|mount| !is_view(mount))
-    }),
-    Probe::policy("umount-views", "unmount views of /proc, which are no mask: they hide nothing", || {
-        umount_below(is_view)
-    }),
+    Probe::refused("umount-masks", "unmount everything below /proc and /sys but lxcfs's views", umount_masks),
     Probe::refused("remount-kernel-rw", "remount the read-only mounts of /proc and /sys writable", || {
         remount(|mount| is_kernel(&mount.target))
     }),
@@ -100,24 +95,21 @@ fn fresh(kind: &str) -> Outcome {
     worst([("mount", old), ("fsmount", judge(new))])
 }
 
-/// lxcfs's files: they show a VE its own share instead of the host's figures, and come and go with lxcfs.
-fn is_view(mount: &Mount) -> bool {
-    mount.fs_type.starts_with("fuse")
-}
-
-fn umount_below(matching: fn(&Mount) -> bool) -> Outcome {
+fn umount_masks() -> Outcome {
     if let Err(errno) = isolated_mounts() {
         return Outcome::unclear(format!("no mount namespace to try in: {errno}"));
     }
-    let mut mounts =
-        present(|mount| is_kernel(&mount.target) && mount.fs_type != "cgroup2" && matching(mount));
-    mounts.reverse();
-    worst(mounts.into_iter().map(|mount| {
+    // lxcfs's files show a VE its own share of the host's figures. They come and go with lxcfs, in running VEs too, and
+    // keep nothing from anybody who takes them away.
+    let mask = |mount: &Mount| is_kernel(&mount.target) && !mount.fs_type.starts_with("fuse");
+    let mut masks = present(|mount| mask(mount) && mount.fs_type != "cgroup2");
+    masks.reverse();
+    worst(masks.into_iter().map(|mask| {
         let result = call(
             libc::SYS_umount2,
-            [Arg::Text(&text(mount.target.as_str())), Arg::Int(i64::from(libc::UMOUNT_NOFOLLOW))],
+            [Arg::Text(&text(mask.target.as_str())), Arg::Int(i64::from(libc::UMOUNT_NOFOLLOW))],
         );
-        (mount.target, judge_with(result, &[libc::EINVAL, libc::EBUSY]))
+        (mask.target, judge_with(result, &[libc::EINVAL, libc::EBUSY]))
     }))
 }
 
