@@ -4,7 +4,7 @@
 //! killed) is found by its control group, since a VE's processes cannot leave that, and handed to the
 //! present keeper. This file makes the [`Running`] and [`Stopped`] tokens.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use vzd_state::reading::Reading;
@@ -50,16 +50,27 @@ pub struct Stopped(());
 #[derive(Debug)]
 pub struct Census {
     /// What the keeper holds, by uid.
-    held: SysResult<BTreeMap<String, Held>>,
+    held: SysResult<BTreeSet<String>>,
     /// Ctids that have control groups.
     groups: SysResult<BTreeSet<u32>>,
 }
 
 impl Census {
+    /// Whether nothing of this VE ran, or had run and was not fetched, when the census was taken. Of one
+    /// that is on record as running the present is asked: the census may be older than that start.
+    fn knows_nothing_of(&self, ve: Ve<'_>) -> SysResult<bool> {
+        if ve.entry.run.is_some() {
+            return Ok(false);
+        }
+        let held = self.held.as_ref().map_err(Clone::clone)?.contains(ve.entry.uid.as_str());
+        let group = self.groups.as_ref().map_err(Clone::clone)?.contains(&ve.entry.ctid.get());
+        Ok(!held && !group)
+    }
+
     /// Asks the keeper and lists the control groups.
     pub fn take(host: &Host) -> Self {
         let held = host.keeper.held();
-        let held = held.map(|held| held.into_iter().map(|one| (one.uid.clone(), one)).collect());
+        let held = held.map(|held| held.into_iter().map(|one| one.uid).collect());
         Census { held, groups: host.layout.ctids().map(|ctids| ctids.into_iter().collect()) }
     }
 }
@@ -72,7 +83,7 @@ const REAP_TRIES: usize = 200;
 const REAP_PAUSE: Duration = Duration::from_millis(5);
 
 /// Reads whether the VE runs; the token comes with it when it does.
-pub fn observe(ve: Ve<'_>, census: &Census) -> (Observed, Option<Running>) {
+pub fn observe(ve: Ve<'_>, census: Option<&Census>) -> (Observed, Option<Running>) {
     match find(ve, census) {
         Ok(Found::Running(running)) => {
             let init_pid = running.pid.unsigned_abs();
@@ -89,30 +100,22 @@ enum Found {
     Stopped(Option<Exit>),
 }
 
-fn find(ve: Ve<'_>, census: &Census) -> SysResult<Found> {
-    let uid = ve.entry.uid.as_str();
-    match census.held.as_ref().map_err(Clone::clone)?.get(uid) {
-        Some(Held { exited: Some(status), .. }) => Ok(Found::Stopped(Some(exit(*status)))),
-        Some(Held { pid, exited: None, .. }) => match ve.host.keeper.open(uid) {
-            Ok(pidfd) if pidfd.is_alive()? => Ok(Found::Running(Running { pid: *pid, pidfd })),
-            // It ended between the census and now.
-            _ => just_ended(ve),
-        },
-        None if census.groups.as_ref().map_err(Clone::clone)?.contains(&ve.entry.ctid.get()) => search_group(ve),
-        None => Ok(Found::Stopped(None)),
-    }
-}
-
-/// How a VE ended whose init is being reaped right now: the keeper knows in a moment.
-fn just_ended(ve: Ve<'_>) -> SysResult<Found> {
-    for _ in 0..REAP_TRIES {
-        match ve.host.keeper.held()?.into_iter().find(|held| held.uid == ve.entry.uid.as_str()) {
-            Some(Held { exited: Some(status), .. }) => return Ok(Found::Stopped(Some(exit(status)))),
-            Some(_) => std::thread::sleep(REAP_PAUSE),
-            None => return Ok(Found::Stopped(None)),
+/// Finds out whether the VE runs, from the kernel and the keeper as they are now; a census spares the
+/// questions about a VE of which it knows nothing.
+fn find(ve: Ve<'_>, census: Option<&Census>) -> SysResult<Found> {
+    if let Some(census) = census {
+        if census.knows_nothing_of(ve)? {
+            return Ok(Found::Stopped(None));
         }
     }
-    Err(SysError::refused("open", format_args!("VE {}", ve.entry.name), "it is just ending"))
+    match ve.host.keeper.look(ve.entry.uid.as_str())? {
+        Some((Held { exited: Some(status), .. }, _)) => Ok(Found::Stopped(Some(exit(status)))),
+        Some((Held { pid, .. }, Some(pidfd))) if pidfd.is_alive()? => Ok(Found::Running(Running { pid, pidfd })),
+        // It has just ended. How will be known when it has been reaped.
+        Some(_) => Err(SysError::refused("open", format_args!("VE {}", ve.entry.name), "it is just ending")),
+        None if ve.host.cgroup(ve.entry).exists() => search_group(ve),
+        None => Ok(Found::Stopped(None)),
+    }
 }
 
 /// Looks for the init of a VE that the keeper does not know, and hands it to the keeper.
@@ -153,7 +156,7 @@ fn started_at(ve: Ve<'_>, init_pid: u32) -> Timestamp {
 
 /// The token of a running VE.
 pub fn running(ve: Ve<'_>) -> SysResult<Running> {
-    match find(ve, &Census::take(ve.host))? {
+    match find(ve, None)? {
         Found::Running(running) => Ok(running),
         Found::Stopped(_) => Err(SysError::refused("change", format_args!("VE {}", ve.entry.name), "it does not run")),
     }
@@ -161,7 +164,7 @@ pub fn running(ve: Ve<'_>) -> SysResult<Running> {
 
 /// The token of a stopped VE.
 pub fn stopped(ve: Ve<'_>) -> SysResult<Stopped> {
-    match find(ve, &Census::take(ve.host))? {
+    match find(ve, None)? {
         Found::Stopped(_) => Ok(Stopped(())),
         Found::Running(_) => Err(SysError::refused("change", format_args!("VE {}", ve.entry.name), "it runs")),
     }
@@ -193,17 +196,13 @@ pub fn apply(ve: Ve<'_>, step: &Step) -> Result<(Effect, Made), StepError> {
 
 /// Starts the VE with everything its manifest wants.
 fn start(ve: Ve<'_>) -> Result<u32, StepError> {
-    let census = Census::take(ve.host);
-    if let Found::Running(running) = find(ve, &census)? {
+    if let Found::Running(running) = find(ve, None)? {
         return Ok(running.pid.unsigned_abs());
     }
     let want = ve
         .want
         .ok_or_else(|| SysError::refused("start", format_args!("VE {}", ve.entry.name), "nothing says how"))?;
     let spec = start_spec(ve, want)?;
-    if census.held.is_ok_and(|held| held.contains_key(ve.entry.uid.as_str())) {
-        ve.host.keeper.forget(ve.entry.uid.as_str())?;
-    }
     let group = ve.host.cgroup(ve.entry);
     group.renew(ve.entry.ids.start)?;
     let started = devices::set_rules(ve, &want.devices.rules).and_then(|_| {
@@ -276,7 +275,7 @@ pub fn door(ve: Ve<'_>) -> SysResult<Door> {
 
 /// Asks init to stop, and kills every process when it has not within `timeout`.
 fn stop(ve: Ve<'_>, timeout: Millis) -> Result<Effect, StepError> {
-    let effect = match find(ve, &Census::take(ve.host))? {
+    let effect = match find(ve, None)? {
         Found::Stopped(_) => Effect::AlreadySo,
         Found::Running(running) => {
             let group = ve.host.cgroup(ve.entry);

@@ -82,7 +82,7 @@ pub(crate) fn reading<T>(read: SysResult<T>) -> Reading<T> {
 }
 
 /// Reads everything about one VE.
-pub fn observe(ve: Ve<'_>, census: &Census) -> Observed {
+pub fn observe(ve: Ve<'_>, census: Option<&Census>) -> Observed {
     let (lifecycle, running) = lifecycle::observe(ve, census);
     let mut observed = Observed { lifecycle, disk: disk::observe(ve), ..Observed::default() };
     if let Some(running) = running {
@@ -91,7 +91,7 @@ pub fn observe(ve: Ve<'_>, census: &Census) -> Observed {
         observed.devices = devices::observe(ve, &running);
         // What was read by pid is worth nothing if the pid has changed hands meanwhile.
         if !running.is_alive() {
-            let (lifecycle, _) = lifecycle::observe(ve, &Census::take(ve.host));
+            let (lifecycle, _) = lifecycle::observe(ve, None);
             observed = Observed { lifecycle, disk: observed.disk, ..Observed::default() };
         }
     }

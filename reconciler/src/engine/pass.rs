@@ -34,7 +34,7 @@ impl Engine {
         let mut plans = Vec::new();
         for subject in subjects {
             let Some(view) = self.view(subject, leave) else { continue };
-            let observed = self.observe(&view, &census);
+            let observed = self.observe(&view, Some(&census));
             let plan = match look {
                 Look::Plan => Some(self.plan_for(&view, &observed)),
                 Look::Drift => self.drift_of(&view, &observed),

@@ -148,7 +148,7 @@ impl Engine {
     }
 
     /// Looks at a VE.
-    pub(super) fn observe(&self, view: &View, census: &Census) -> Observed {
+    pub(super) fn observe(&self, view: &View, census: Option<&Census>) -> Observed {
         match &view.entry {
             Some(entry) => {
                 drivers::observe(Ve { host: &self.host, entry, want: view.want() }, census)
@@ -184,10 +184,7 @@ impl Engine {
         let mut outcome = Outcome::default();
         for round in 0..ROUNDS {
             let Some(view) = self.view(subject, leave) else { return outcome };
-            let observed = match census.filter(|_| round == 0) {
-                Some(census) => self.observe(&view, census),
-                None => self.observe(&view, &Census::take(&self.host)),
-            };
+            let observed = self.observe(&view, census.filter(|_| round == 0));
             let plan = self.plan_for(&view, &observed);
             if plan.is_empty() || outcome.failure.is_some() || round + 1 == ROUNDS {
                 if outcome.failure.is_none() {
@@ -308,7 +305,7 @@ impl Engine {
     /// Looks at a VE and publishes what is seen, without changing anything.
     pub(super) fn look(&self, subject: &Subject) {
         let Some(view) = self.view(subject, Leave::default()) else { return };
-        let observed = self.observe(&view, &Census::take(&self.host));
+        let observed = self.observe(&view, None);
         let plan = self.plan_for(&view, &observed);
         self.publish(subject, &view, observed, plan, None);
     }

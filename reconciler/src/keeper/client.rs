@@ -36,6 +36,15 @@ impl Keeper {
         self.run_dir.join("keeper.sock")
     }
 
+    /// Whether there is no keeper, so that a question need not start one.
+    fn is_absent(&self) -> SysResult<bool> {
+        match seqpacket::connect(&self.socket_path()) {
+            Ok(_) => Ok(false),
+            Err(e) if matches!(e.errno, libc::ENOENT | libc::ECONNREFUSED) => Ok(true),
+            Err(e) => Err(e),
+        }
+    }
+
     fn connect(&self) -> SysResult<OwnedFd> {
         let path = self.socket_path();
         match seqpacket::connect(&path) {
@@ -110,8 +119,8 @@ impl Keeper {
 
     /// Everything it holds. When there is no keeper there is nothing, and none is started.
     pub fn held(&self) -> SysResult<Vec<Held>> {
-        if let Err(e) = seqpacket::connect(&self.socket_path()) {
-            return if matches!(e.errno, libc::ENOENT | libc::ECONNREFUSED) { Ok(Vec::new()) } else { Err(e) };
+        if self.is_absent()? {
+            return Ok(Vec::new());
         }
         match self.ask(&Request::List, None)? {
             (Reply::Held(held), ..) => Ok(held),
@@ -119,21 +128,23 @@ impl Keeper {
         }
     }
 
-    /// A pidfd of the init of a VE that runs.
-    pub fn open(&self, uid: &str) -> SysResult<Pidfd> {
-        match self.ask(&Request::Open(uid.to_owned()), None)? {
-            (Reply::Opened(_), Some(pidfd), _) => Ok(Pidfd::from(pidfd)),
+    /// What it holds of one VE, with a pidfd when that runs. When there is no keeper there is nothing.
+    pub fn look(&self, uid: &str) -> SysResult<Option<(Held, Option<Pidfd>)>> {
+        if self.is_absent()? {
+            return Ok(None);
+        }
+        match self.ask(&Request::Look(uid.to_owned()), None)? {
+            (Reply::Held(held), pidfd, _) => Ok(held.into_iter().next().map(|one| (one, pidfd.map(Pidfd::from)))),
             (other, ..) => Err(unexpected(&other)),
         }
     }
 
     /// Tells it that the exit of a VE is on record. Where there is no keeper there is nothing to forget.
     pub fn forget(&self, uid: &str) -> SysResult<()> {
-        match seqpacket::connect(&self.socket_path()) {
-            Err(e) if matches!(e.errno, libc::ENOENT | libc::ECONNREFUSED) => Ok(()),
-            Err(e) => Err(e),
-            Ok(_) => self.done(&Request::Forget(uid.to_owned()), None),
+        if self.is_absent()? {
+            return Ok(());
         }
+        self.done(&Request::Forget(uid.to_owned()), None)
     }
 
     /// Hands it a VE that it did not start.

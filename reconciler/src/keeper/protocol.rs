@@ -20,8 +20,8 @@ pub enum Request {
     Start(Box<StartSpec>),
     /// What is held? Answered by `Held`.
     List,
-    /// A pidfd of the init of this VE. Answered by `Opened`, or `Failed` when it isn't running.
-    Open(String),
+    /// What is held of this VE? Answered by `Held` with at most one, and a pidfd when it runs.
+    Look(String),
     /// An exit has been recorded: forget the VE. Answered by `Done`.
     Forget(String),
     /// Hold a VE that another keeper started; its pidfd comes with the message. Answered by `Done`.
@@ -66,10 +66,8 @@ pub enum Request {
 pub enum Reply {
     /// The VE's init runs; a pidfd comes with it.
     Started(Started),
-    /// Everything that is held.
+    /// What is held.
     Held(Vec<Held>),
-    /// A pidfd comes with it.
-    Opened(i32),
     /// Done.
     Done,
     /// How the program ended; `None` when it was killed at its timeout.

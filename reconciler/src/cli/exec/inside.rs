@@ -43,9 +43,12 @@ fn carry_out(order: &Order) -> Outcome {
             .at("ask for a signal at the end of", "parent")
             .map_err(not_entered)?;
     }
-    let init = Keeper::new(&order.run_dir)
-        .open(&order.entrance.uid)
+    let held = Keeper::new(&order.run_dir)
+        .look(&order.entrance.uid)
         .map_err(|error| not_entered(error).coded(Code::KeeperUnreachable))?;
+    let Some((_, Some(init))) = held else {
+        return Err(Failure::new("it does not run").coded(Code::NoSuchVe).exiting(NOT_ENTERED));
+    };
     if is_frozen(&order.entrance.door) {
         let failure = Failure::new("it is paused, so nothing can run in it").coded(Code::NoSuchVe);
         return Err(failure.help(format!("`vzd resume {}`", order.entrance.name)).exiting(NOT_ENTERED));

@@ -56,6 +56,22 @@ struct Server {
     ves: BTreeMap<String, Ve>,
     clients: BTreeMap<u64, Client>,
     children: BTreeMap<i32, Child>,
+    /// Whose a token is, for tokens that are no client's.
+    roles: BTreeMap<u64, Role>,
+    /// VEs that run, by the pid of their init.
+    inits: BTreeMap<i32, String>,
+    /// How processes ended of which no starter has spoken yet.
+    early: BTreeMap<i32, WaitStatus>,
+}
+
+/// Whose a token is.
+enum Role {
+    /// The socket of the starter with this pid.
+    Starter(i32),
+    /// The console of the VE with this uid.
+    Console(String),
+    /// The pidfd of the VE with this uid, which is not our child.
+    Adopted(String),
 }
 
 /// Serves on `listener` until nothing is held and nobody is connected any more.
@@ -80,6 +96,9 @@ pub fn serve(listener: OwnedFd) -> SysResult<()> {
         ves: BTreeMap::new(),
         clients: BTreeMap::new(),
         children: BTreeMap::new(),
+        roles: BTreeMap::new(),
+        inits: BTreeMap::new(),
+        early: BTreeMap::new(),
     };
     server.watch_fd(server.listener.as_fd(), LISTENER, EventFlags::IN)?;
     server.watch_fd(server.signals.as_fd(), SIGNALS, EventFlags::IN)?;
@@ -131,25 +150,16 @@ impl Server {
     }
 
     fn on_token(&mut self, token: u64) {
-        if self.clients.contains_key(&token) {
-            return self.on_client(token);
-        }
-        let starter = self.children.iter().find_map(|(pid, child)| match child {
-            Child::Starter { token: t, .. } if *t == token => Some(*pid),
-            _ => None,
-        });
-        if let Some(pid) = starter {
-            return self.on_starter(pid);
-        }
-        if let Some(uid) = self.uid_where(|ve| ve.console.as_ref().is_some_and(|(t, _)| *t == token)) {
-            return self.on_console(&uid);
-        }
-        if let Some(uid) = self.uid_where(|ve| ve.adopted == Some(token)) {
-            self.on_adopted_end(&uid);
+        match self.roles.get(&token) {
+            None => self.on_client(token),
+            Some(Role::Starter(pid)) => self.on_starter(*pid),
+            Some(Role::Console(uid)) => self.on_console(&uid.clone()),
+            Some(Role::Adopted(uid)) => self.on_adopted_end(&uid.clone()),
         }
     }
 
     fn on_client(&mut self, token: u64) {
+        // An event of a descriptor that was closed in the same turn has no client any more.
         let Some(client) = self.clients.get(&token) else { return };
         let (packet, fds) = match seqpacket::recv_packet(&client.socket) {
             Ok(got) => got,
@@ -204,10 +214,10 @@ impl Server {
         let done = match request {
             Request::Start(spec) => return self.start_ve(token, &spec),
             Request::List => Ok(Reply::Held(self.held())),
-            Request::Open(uid) => return self.open_ve(token, &uid),
+            Request::Look(uid) => return self.look(token, &uid),
             Request::Forget(uid) => {
                 if self.ves.get(&uid).is_some_and(|ve| ve.exited.is_some()) {
-                    self.ves.remove(&uid);
+                    self.forget(&uid);
                 }
                 Ok(Reply::Done)
             }

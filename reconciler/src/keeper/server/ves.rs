@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 
-use super::{Child, Server, Ve};
+use super::{Child, Role, Server, Ve};
 use crate::error::{At, SysError, SysResult};
 use crate::keeper::console::{Console, Drained, show};
 use crate::keeper::protocol::{Exited, Held, Reply};
@@ -16,24 +16,21 @@ use crate::runtime::spec::{StartSpec, Started};
 use crate::runtime::start;
 
 impl Server {
-    pub(super) fn uid_where(&self, matches: impl Fn(&Ve) -> bool) -> Option<String> {
-        self.ves.iter().find(|(_, ve)| matches(ve)).map(|(uid, _)| uid.clone())
-    }
-
     pub(super) fn held(&self) -> Vec<Held> {
-        let held = |(uid, ve): (&String, &Ve)| Held { uid: uid.clone(), pid: ve.pid, exited: ve.exited };
-        self.ves.iter().filter(|(_, ve)| ve.pidfd.is_some() || ve.exited.is_some()).map(held).collect()
+        self.ves.iter().filter_map(|(uid, ve)| held(uid, ve)).collect()
     }
 
-    pub(super) fn open_ve(&self, token: u64, uid: &str) {
-        match self.ves.get(uid) {
-            Some(Ve { pid, pidfd: Some(pidfd), exited: None, .. }) => {
-                self.reply(token, &Reply::Opened(*pid), Some(pidfd.as_fd()));
-            }
-            _ => {
-                let error = SysError::refused("open", format_args!("VE {uid}"), "it is not running");
-                self.reply(token, &Reply::Failed(error), None);
-            }
+    pub(super) fn look(&self, token: u64, uid: &str) {
+        let ve = self.ves.get(uid);
+        let pidfd = ve.and_then(|ve| ve.pidfd.as_ref()).map(AsFd::as_fd);
+        let held = ve.and_then(|ve| held(uid, ve)).into_iter().collect();
+        self.reply(token, &Reply::Held(held), pidfd);
+    }
+
+    /// Lets go of a VE and of what belongs to it.
+    pub(super) fn forget(&mut self, uid: &str) {
+        if let Some((token, _)) = self.ves.remove(uid).and_then(|ve| ve.console) {
+            self.roles.remove(&token);
         }
     }
 
@@ -44,7 +41,7 @@ impl Server {
             return self.reply(token, &Reply::Failed(error), None);
         }
         if let Err(e) = self.fork_starter(token, spec) {
-            self.ves.remove(&spec.uid);
+            self.forget(&spec.uid);
             self.reply(token, &Reply::Failed(e), None);
         }
     }
@@ -60,6 +57,8 @@ impl Server {
         self.watch_fd(ours.as_fd(), token, EventFlags::IN)?;
         let console_token = self.token();
         self.watch_fd(master.as_fd(), console_token, EventFlags::IN | EventFlags::ET)?;
+        self.roles.insert(token, Role::Starter(child.pid()));
+        self.roles.insert(console_token, Role::Console(spec.uid.clone()));
         let console = Some((console_token, Console::new(master)));
         let ve = Ve { pid: 0, pidfd: None, console, exited: None, adopted: None };
         self.ves.insert(spec.uid.clone(), ve);
@@ -70,7 +69,8 @@ impl Server {
 
     /// A starter has said what came of it.
     pub(super) fn on_starter(&mut self, pid: i32) {
-        let Some(Child::Starter { uid, socket, client, .. }) = self.children.remove(&pid) else { return };
+        let Some(Child::Starter { uid, socket, token, client }) = self.children.remove(&pid) else { return };
+        self.roles.remove(&token);
         let said = seqpacket::recv::<Result<Started, SysError>>(&socket);
         // Its end as a process is reaped like any other's.
         self.children.insert(pid, Child::Job { client: 0 });
@@ -78,6 +78,7 @@ impl Server {
             Ok(Some((Ok(started), fds))) => {
                 if let Some(ve) = self.ves.get_mut(&uid) {
                     ve.pid = started.pid;
+                    self.inits.insert(started.pid, uid.clone());
                     ve.pidfd = fds.into_iter().next().map(Pidfd::from);
                 }
                 Reply::Started(started)
@@ -86,38 +87,31 @@ impl Server {
             Ok(None) => Reply::Failed(SysError::refused("start", "VE", "the starter ended without a word")),
             Err(e) => Reply::Failed(e),
         };
+        let mut ended = None;
         match &reply {
-            Reply::Started(_) => {
+            Reply::Started(started) => {
+                ended = self.early.remove_entry(&started.pid);
                 let pidfd = self.ves.get(&uid).and_then(|ve| ve.pidfd.as_ref()).map(AsFd::as_fd);
                 self.reply(client, &reply, pidfd);
             }
             _ => {
-                self.ves.remove(&uid);
+                self.forget(&uid);
                 self.reply(client, &reply, None);
             }
         }
-        // Its init may have been reaped before its starter was heard.
-        self.reap();
+        if let Some((pid, status)) = ended {
+            self.on_ve_end(pid, status);
+        }
+        if !self.children.values().any(|child| matches!(child, Child::Starter { .. })) {
+            self.early.clear();
+        }
     }
 
     pub(super) fn on_ve_end(&mut self, pid: i32, status: WaitStatus) {
-        // An init that ends before its starter was heard is one whose starter still sits in `children`.
-        let starters: Vec<i32> = self
-            .children
-            .iter()
-            .filter(|(_, child)| matches!(child, Child::Starter { .. }))
-            .map(|(pid, _)| *pid)
-            .collect();
-        let mut uid = self.uid_where(|ve| ve.pid == pid && ve.exited.is_none());
-        for starter in starters {
-            if uid.is_some() {
-                break;
-            }
-            self.on_starter(starter);
-            uid = self.uid_where(|ve| ve.pid == pid && ve.exited.is_none());
-        }
-        if let Some(uid) = uid {
-            self.record_end(&uid, status);
+        match self.inits.remove(&pid) {
+            Some(uid) => self.record_end(&uid, status),
+            // An init that ended before its starter was heard, or one that never became an init.
+            None => drop(self.early.insert(pid, status)),
         }
     }
 
@@ -135,8 +129,13 @@ impl Server {
         let Some(ve) = self.ves.get_mut(uid) else { return };
         ve.exited = Some(status);
         ve.pidfd = None;
-        ve.adopted = None;
-        if let Some((_, console)) = ve.console.take() {
+        let adopted = ve.adopted.take();
+        self.inits.retain(|_, known| known != uid);
+        if let Some(token) = adopted {
+            self.roles.remove(&token);
+        }
+        if let Some((token, console)) = ve.console.take() {
+            self.roles.remove(&token);
             for client in console.clients() {
                 self.clients.remove(client);
             }
@@ -155,6 +154,7 @@ impl Server {
         }
         let token = self.token();
         self.watch_fd(pidfd.as_fd(), token, EventFlags::IN | EventFlags::ET)?;
+        self.roles.insert(token, Role::Adopted(uid.clone()));
         let ve = Ve { pid, pidfd: Some(pidfd), console: None, exited: None, adopted: Some(token) };
         self.ves.insert(uid, ve);
         Ok(Reply::Done)
@@ -192,6 +192,12 @@ impl Server {
             show(client.socket.as_fd(), &bytes);
         }
     }
+}
+
+/// What is told of a VE: nothing yet while it starts.
+fn held(uid: &str, ve: &Ve) -> Option<Held> {
+    let told = ve.pidfd.is_some() || ve.exited.is_some();
+    told.then(|| Held { uid: uid.to_owned(), pid: ve.pid, exited: ve.exited })
 }
 
 /// The life of a starter.
