@@ -111,11 +111,22 @@ fn find(ve: Ve<'_>, census: Option<&Census>) -> SysResult<Found> {
     match ve.host.keeper.look(ve.entry.uid.as_str())? {
         Some((Held { exited: Some(status), .. }, _)) => Ok(Found::Stopped(Some(exit(status)))),
         Some((Held { pid, .. }, Some(pidfd))) if pidfd.is_alive()? => Ok(Found::Running(Running { pid, pidfd })),
-        // It has just ended. How will be known when it has been reaped.
-        Some(_) => Err(SysError::refused("open", format_args!("VE {}", ve.entry.name), "it is just ending")),
+        Some(_) => just_ended(ve),
         None if ve.host.cgroup(ve.entry).exists() => search_group(ve),
         None => Ok(Found::Stopped(None)),
     }
+}
+
+/// How a VE ended whose init is being reaped right now: the keeper knows in a moment.
+fn just_ended(ve: Ve<'_>) -> SysResult<Found> {
+    for _ in 0..REAP_TRIES {
+        match ve.host.keeper.look(ve.entry.uid.as_str())? {
+            Some((Held { exited: Some(status), .. }, _)) => return Ok(Found::Stopped(Some(exit(status)))),
+            Some(_) => std::thread::sleep(REAP_PAUSE),
+            None => return Ok(Found::Stopped(None)),
+        }
+    }
+    Err(SysError::refused("open", format_args!("VE {}", ve.entry.name), "it is just ending"))
 }
 
 /// Looks for the init of a VE that the keeper does not know, and hands it to the keeper.
