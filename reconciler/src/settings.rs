@@ -7,7 +7,13 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Settings {
     /// Directory of manifests.
-    #[arg(long, global = true, env = "VZD_MANIFESTS", default_value = "/etc/vzd/manifests", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "VZD_MANIFESTS",
+        default_value = "/etc/vzd/manifests",
+        value_name = "DIR"
+    )]
     pub manifests: PathBuf,
     /// Directory of records, templates and VEs' own files.
     #[arg(long, global = true, env = "VZD_STATE_DIR", default_value = "/var/lib/vzd", value_name = "DIR")]

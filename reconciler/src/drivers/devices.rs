@@ -51,7 +51,8 @@ fn dev_of(pid: i32) -> SysResult<OwnedFd> {
     let root = namespaces::root_of(pid)?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dev = rustix::fs::openat2(&root, "dev", flags, Mode::empty(), resolve).at("open in the VE", "/dev")?;
+    let dev =
+        rustix::fs::openat2(&root, "dev", flags, Mode::empty(), resolve).at("open in the VE", "/dev")?;
     let id = rustix::fs::fstat(&dev).at("stat in the VE", "/dev")?.st_dev;
     // Mounts are listed parents first: whatever covers the first /dev comes after it.
     let first = procfs::mounts(pid)?.into_iter().find(|line| line.target == "/dev");

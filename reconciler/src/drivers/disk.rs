@@ -15,7 +15,7 @@ use vzd_state::ledger::MadeRoot;
 use vzd_state::reading::Reading;
 use vzd_state::subsystem::disk::{Cold, Observed, Root};
 
-use crate::drivers::{Effect, Made, Stopped, StepError, Ve};
+use crate::drivers::{Effect, Made, StepError, Stopped, Ve};
 use crate::error::{At, SysError, SysResult};
 use crate::host::Host;
 use crate::runtime::spec::RootSpec;
@@ -57,7 +57,9 @@ fn create(ve: Ve<'_>, dir: &Path, template: &str) -> Result<(Effect, Made), Step
         destroy(ve)?;
     }
     let base = ve.entry.ids.start;
-    for (name, mode, owner) in [("", 0o711, 0), ("upper", 0o755, base), ("work", 0o700, 0), ("staging", 0o755, 0)] {
+    for (name, mode, owner) in
+        [("", 0o711, 0), ("upper", 0o755, base), ("work", 0o700, 0), ("staging", 0o755, 0)]
+    {
         let path = dir.join(name);
         make_dir(&path, mode)?;
         chown(&path, Some(owner), Some(owner)).at("chown", path.display())?;

@@ -110,7 +110,9 @@ fn find(ve: Ve<'_>, census: Option<&Census>) -> SysResult<Found> {
     }
     match ve.host.keeper.look(ve.entry.uid.as_str())? {
         Some((Held { exited: Some(status), .. }, _)) => Ok(Found::Stopped(Some(exit(status)))),
-        Some((Held { pid, .. }, Some(pidfd))) if pidfd.is_alive()? => Ok(Found::Running(Running { pid, pidfd })),
+        Some((Held { pid, .. }, Some(pidfd))) if pidfd.is_alive()? => {
+            Ok(Found::Running(Running { pid, pidfd }))
+        }
         Some(_) => just_ended(ve),
         None if ve.host.cgroup(ve.entry).exists() => search_group(ve),
         None => Ok(Found::Stopped(None)),
@@ -169,7 +171,9 @@ fn started_at(ve: Ve<'_>, init_pid: u32) -> Timestamp {
 pub fn running(ve: Ve<'_>) -> SysResult<Running> {
     match find(ve, None)? {
         Found::Running(running) => Ok(running),
-        Found::Stopped(_) => Err(SysError::refused("change", format_args!("VE {}", ve.entry.name), "it does not run")),
+        Found::Stopped(_) => {
+            Err(SysError::refused("change", format_args!("VE {}", ve.entry.name), "it does not run"))
+        }
     }
 }
 
@@ -177,7 +181,9 @@ pub fn running(ve: Ve<'_>) -> SysResult<Running> {
 pub fn stopped(ve: Ve<'_>) -> SysResult<Stopped> {
     match find(ve, None)? {
         Found::Stopped(_) => Ok(Stopped(())),
-        Found::Running(_) => Err(SysError::refused("change", format_args!("VE {}", ve.entry.name), "it runs")),
+        Found::Running(_) => {
+            Err(SysError::refused("change", format_args!("VE {}", ve.entry.name), "it runs"))
+        }
     }
 }
 
@@ -210,9 +216,9 @@ fn start(ve: Ve<'_>) -> Result<u32, StepError> {
     if let Found::Running(running) = find(ve, None)? {
         return Ok(running.pid.unsigned_abs());
     }
-    let want = ve
-        .want
-        .ok_or_else(|| SysError::refused("start", format_args!("VE {}", ve.entry.name), "nothing says how"))?;
+    let want = ve.want.ok_or_else(|| {
+        SysError::refused("start", format_args!("VE {}", ve.entry.name), "nothing says how")
+    })?;
     let spec = start_spec(ve, want)?;
     let group = ve.host.cgroup(ve.entry);
     group.renew(ve.entry.ids.start)?;
@@ -241,9 +247,13 @@ fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired) -> SysResult<Start
         hostname: want.namespaces.hostname.clone(),
         domainname: want.namespaces.domainname.clone(),
         init: cold.init.clone(),
-        env: ["container=vzd", "TERM=linux", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-            .map(str::to_owned)
-            .to_vec(),
+        env: [
+            "container=vzd",
+            "TERM=linux",
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         cgroup_delegated: group.delegated_dir(),
         cgroup_v1: group.v1_dirs().collect(),
         root: disk::root_spec(ve)?,
@@ -301,7 +311,12 @@ fn stop(ve: Ve<'_>, timeout: Millis) -> Result<Effect, StepError> {
                 group.kill()?;
             }
             if !running.pidfd.wait(KILL_TIMEOUT)? {
-                return Err(SysError::refused("kill", format_args!("VE {}", ve.entry.name), "its init does not end").into());
+                return Err(SysError::refused(
+                    "kill",
+                    format_args!("VE {}", ve.entry.name),
+                    "its init does not end",
+                )
+                .into());
             }
             Effect::Changed
         }

@@ -65,7 +65,8 @@ fn mounts(ve: Ve<'_>, pid: i32) -> SysResult<BTreeMap<String, MountSeen>> {
 /// The root directory of a process, for looking up paths beneath it.
 pub fn root_of(pid: i32) -> SysResult<OwnedFd> {
     let path = format!("/proc/{pid}/root");
-    rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at("open", path)
+    rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .at("open", path)
 }
 
 fn source_seen(root: &OwnedFd, target: &str, source: &str) -> SysResult<SourceSeen> {
@@ -86,12 +87,7 @@ fn source_seen(root: &OwnedFd, target: &str, source: &str) -> SysResult<SourceSe
 
 fn flags(line: &MountLine) -> MountFlags {
     let has = |option: &str| line.options.iter().any(|o| o == option);
-    MountFlags {
-        read_only: has("ro"),
-        nosuid: has("nosuid"),
-        noexec: has("noexec"),
-        nodev: has("nodev"),
-    }
+    MountFlags { read_only: has("ro"), nosuid: has("nosuid"), noexec: has("noexec"), nodev: has("nodev") }
 }
 
 /// A mount as the starter and the keeper take it.
@@ -111,9 +107,11 @@ pub fn mount_spec(target: &str, mount: &Mount) -> MountSpec {
 /// Changes names and mounts of a running VE.
 pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effect> {
     match step {
-        Live::SetHostname { to, .. } => set_name(running, |(host, _)| host == to, || {
-            nix::unistd::sethostname(to).map_err(|e| SysError::new("set", "hostname", e).value(to))
-        }),
+        Live::SetHostname { to, .. } => set_name(
+            running,
+            |(host, _)| host == to,
+            || nix::unistd::sethostname(to).map_err(|e| SysError::new("set", "hostname", e).value(to)),
+        ),
         Live::SetDomainname { to, .. } => {
             set_name(running, |(_, domain)| domain == to, || set_domainname(to))
         }

@@ -9,8 +9,8 @@ use vzd_state::desired::Desired;
 use vzd_state::ids::{Ctid, VeName};
 use vzd_state::ledger::{By, Entry, Facts};
 use vzd_state::observed::Observed;
-use vzd_state::status::{ConditionStatus, Document, DocumentMetadata, Status};
 use vzd_state::plan::Step;
+use vzd_state::status::{ConditionStatus, Document, DocumentMetadata, Status};
 use vzd_state::subsystem::lifecycle::{Run, State, Step as LifecycleStep, StopReason};
 
 use crate::control::{
@@ -58,7 +58,8 @@ impl Engine {
             let entry = shared.ledger.by_ctid(ctid).filter(|entry| !entry.is_quarantined())?;
             Some(Subject::Name(entry.name.clone()))
         });
-        let by_name = name.parse::<VeName>().ok().map(Subject::Name).filter(|subject| known.contains(subject));
+        let by_name =
+            name.parse::<VeName>().ok().map(Subject::Name).filter(|subject| known.contains(subject));
         by_name.or(by_ctid).ok_or_else(|| error("VZ0307", format!("there is no VE {name:?}")))
     }
 
@@ -152,8 +153,7 @@ impl Engine {
     /// Plans afresh before a request that is about the manifests as they are now.
     fn subjects_of(&self, request: &PlanRequest) -> ControlResult<(Vec<Subject>, Leave)> {
         self.rescan();
-        let subjects =
-            if request.only.is_empty() { self.subjects() } else { self.select(&request.only)? };
+        let subjects = if request.only.is_empty() { self.subjects() } else { self.select(&request.only)? };
         Ok((subjects, Leave { allow_prune: request.allow_prune }))
     }
 
@@ -194,7 +194,10 @@ impl Control for Engine {
         if let Some(expected) = request.check_index.as_ref().filter(|index| **index != plan.check_index) {
             return Err(ControlError {
                 code: "VZ0205".into(),
-                message: format!("the world has moved: the plan was made at {expected}, this is {}", plan.check_index),
+                message: format!(
+                    "the world has moved: the plan was made at {expected}, this is {}",
+                    plan.check_index
+                ),
                 help: Some("make a new plan".into()),
             });
         }
@@ -276,7 +279,9 @@ impl Control for Engine {
         Ok(Why {
             value: value_at(want, &field),
             source: want.source_of(&field).map(ToString::to_string),
-            profile: want.is_inherited(&field).then(|| want.spec["profile"].as_str().unwrap_or("host").to_owned()),
+            profile: want
+                .is_inherited(&field)
+                .then(|| want.spec["profile"].as_str().unwrap_or("host").to_owned()),
             update: update.map(|class| class.to_string()),
             observed: published.and_then(|published| observed_at(&published.observed, &field)),
             held,
@@ -330,7 +335,8 @@ impl Control for Engine {
                 subjects.iter().all(|subject| {
                     let conditions = shared.published.get(subject).map(|is| is.conditions.as_slice());
                     let found = conditions.unwrap_or_default().iter();
-                    let mut found = found.filter(|c| format!("{:?}", c.r#type).eq_ignore_ascii_case(condition));
+                    let mut found =
+                        found.filter(|c| format!("{:?}", c.r#type).eq_ignore_ascii_case(condition));
                     // A condition that is present only while true is false when it is not there.
                     found.next().map_or(wanted == ConditionStatus::False, |c| c.status == wanted)
                         && shared.published.contains_key(subject)

@@ -6,8 +6,8 @@
 /// A place between two effects.
 #[cfg(debug_assertions)]
 pub fn point() {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     static REACHED: AtomicUsize = AtomicUsize::new(0);
     static AT: LazyLock<Option<usize>> =
         LazyLock::new(|| std::env::var("VZD_FAULT_POINT").ok().and_then(|at| at.parse().ok()));

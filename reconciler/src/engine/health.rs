@@ -72,9 +72,11 @@ impl Engine {
     /// Runs the probe of a VE if it is due.
     pub(super) fn probe(&self, subject: &Subject) {
         let now = clock::now();
-        let due = self.shared().published.get(subject).and_then(|is| {
-            is.probes.next.filter(|at| *at <= now).and(is.probes.probe.clone())
-        });
+        let due = self
+            .shared()
+            .published
+            .get(subject)
+            .and_then(|is| is.probes.next.filter(|at| *at <= now).and(is.probes.probe.clone()));
         let Some(probe) = due else { return };
         let Some(view) = self.view(subject, Leave::default()) else { return };
         let Some(entry) = &view.entry else { return };

@@ -114,12 +114,13 @@ impl Engine {
                 Some(lock)
             }
         };
-        let (records, entries, unreadable) =
-            LedgerStore::open(&settings.ledger_dir(), host.writes.clone()).map_err(|e| failed("VZ0404", &e))?;
+        let (records, entries, unreadable) = LedgerStore::open(&settings.ledger_dir(), host.writes.clone())
+            .map_err(|e| failed("VZ0404", &e))?;
         if let (Access::Write, Some(record)) = (access, unreadable.first()) {
             return Err(failed("VZ0404", record));
         }
-        let events = EventLog::open(&settings.events_file(), host.writes.clone()).map_err(|e| failed("VZ0404", &e))?;
+        let events =
+            EventLog::open(&settings.events_file(), host.writes.clone()).map_err(|e| failed("VZ0404", &e))?;
         let shared = Shared { ledger: Ledger::from_entries(IdPool::default(), entries), ..Shared::default() };
         Ok(Engine {
             scanner: Mutex::new(Scanner::new(&settings.manifests, Trust::Owners { also: None })),
@@ -153,7 +154,9 @@ impl Engine {
         // A record just read from disk has a copy of the spec: let the two share one.
         for want in wishes.want.values() {
             let uid = shared.ledger.by_name(&want.name).filter(|entry| entry.digest == want.digest);
-            if let Some(entry) = uid.map(|entry| entry.uid.clone()).and_then(|uid| shared.ledger.get_mut(&uid)) {
+            if let Some(entry) =
+                uid.map(|entry| entry.uid.clone()).and_then(|uid| shared.ledger.get_mut(&uid))
+            {
                 entry.spec = want.spec.clone();
             }
         }

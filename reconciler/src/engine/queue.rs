@@ -29,9 +29,11 @@ impl<T: Ord + Clone> Queue<T> {
 
     /// The subject to work on now: of those due, the one with the highest priority.
     pub fn take(&mut self, now: Instant) -> Option<T> {
-        let due = self.waiting.iter().filter(|(subject, (at, _))| *at <= now && !self.running.contains(subject));
+        let due =
+            self.waiting.iter().filter(|(subject, (at, _))| *at <= now && !self.running.contains(subject));
         // Among equals the first one in order of names, so that passes are alike.
-        let next = due.rev().max_by_key(|(_, (_, priority))| *priority).map(|(subject, _)| subject.clone())?;
+        let next =
+            due.rev().max_by_key(|(_, (_, priority))| *priority).map(|(subject, _)| subject.clone())?;
         self.waiting.remove(&next);
         self.running.insert(next.clone());
         Some(next)

@@ -13,9 +13,7 @@ use vzd_state::lower::lower_entry;
 use vzd_state::observed::Observed;
 use vzd_state::plan::{Approved, HeldFor, VePlan, Wish, plan_ve};
 use vzd_state::policy::{Policy, authorize, prune_guard};
-use vzd_state::status::{
-    Condition, ConditionStatus, ConditionType, Failure, Inputs, conditions,
-};
+use vzd_state::status::{Condition, ConditionStatus, ConditionType, Failure, Inputs, conditions};
 use vzd_state::subsystem::Cx;
 use vzd_state::units::Timestamp;
 use vzd_state::verify::verify;
@@ -150,9 +148,7 @@ impl Engine {
     /// Looks at a VE.
     pub(super) fn observe(&self, view: &View, census: Option<&Census>) -> Observed {
         match &view.entry {
-            Some(entry) => {
-                drivers::observe(Ve { host: &self.host, entry, want: view.want() }, census)
-            }
+            Some(entry) => drivers::observe(Ve { host: &self.host, entry, want: view.want() }, census),
             None => Observed::default(),
         }
     }
@@ -203,7 +199,10 @@ impl Engine {
     /// Compares a VE that should be as wanted with what is wanted, whatever was done.
     fn check(&self, view: &View, observed: &Observed, plan: &VePlan<Approved>) -> Option<StepFailure> {
         let want = view.want().filter(|_| {
-            plan.steps.is_empty() && plan.held.is_empty() && plan.unreadable.is_empty() && plan.suspended.is_none()
+            plan.steps.is_empty()
+                && plan.held.is_empty()
+                && plan.unreadable.is_empty()
+                && plan.suspended.is_none()
         })?;
         let is_ready = |name: &VeName| self.is_ready(name);
         let caps = self.host.caps();
@@ -264,7 +263,8 @@ impl Engine {
         let published = Published { conditions, observed, plan, failure, failures, generation, probes };
         let was_ready = before.as_ref().is_some_and(|before| before.is(ConditionType::Ready));
         if published.is(ConditionType::Ready) && !was_ready {
-            let waiting = shared.wishes.want.values().filter(|want| want.lifecycle.depends_on.contains(&view.name));
+            let waiting =
+                shared.wishes.want.values().filter(|want| want.lifecycle.depends_on.contains(&view.name));
             let waiting: Vec<_> = waiting.map(|want| Subject::Name(want.name.clone())).collect();
             shared.nudged.extend(waiting);
         }
@@ -273,9 +273,17 @@ impl Engine {
     }
 
     /// Events for what came to be true of a VE without a step of ours.
-    fn tell_transitions(&self, name: &VeName, before: &[Condition], after: &[Condition], plan: &VePlan<Approved>) {
+    fn tell_transitions(
+        &self,
+        name: &VeName,
+        before: &[Condition],
+        after: &[Condition],
+        plan: &VePlan<Approved>,
+    ) {
         let news = after.iter().filter(|now| {
-            !before.iter().any(|was| (was.r#type, was.status, &was.message) == (now.r#type, now.status, &now.message))
+            !before
+                .iter()
+                .any(|was| (was.r#type, was.status, &was.message) == (now.r#type, now.status, &now.message))
         });
         for now in news {
             let (kind, wanted) = match now.r#type {

@@ -134,7 +134,9 @@ impl Keeper {
             return Ok(None);
         }
         match self.ask(&Request::Look(uid.to_owned()), None)? {
-            (Reply::Held(held), pidfd, _) => Ok(held.into_iter().next().map(|one| (one, pidfd.map(Pidfd::from)))),
+            (Reply::Held(held), pidfd, _) => {
+                Ok(held.into_iter().next().map(|one| (one, pidfd.map(Pidfd::from))))
+            }
             (other, ..) => Err(unexpected(&other)),
         }
     }

@@ -58,7 +58,9 @@ fn run_program(
     timeout: Duration,
 ) -> SysResult<Option<WaitStatus>> {
     let init = Pidfd::open(door.pid)?;
-    let null = || rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open", "/dev/null");
+    let null = || {
+        rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open", "/dev/null")
+    };
     let stdio = Stdio::Given([null()?, null()?, null()?]);
     let entered = enter::spawn(proof, door, &init, command, stdio)?;
     let ended = entered.pidfd.wait(timeout)?;

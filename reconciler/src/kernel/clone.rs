@@ -10,11 +10,9 @@ use crate::kernel::process::{self, SingleThreaded};
 /// `CLONE_NEWTIME` aside, the namespaces a VE has of its own, but for mount and cgroup (see
 /// `runtime::start`): user, pid, net, uts, ipc.
 #[expect(clippy::cast_sign_loss, reason = "flag constants are i32 in libc, u64 in clone_args")]
-pub const VE_NAMESPACES: u64 = (libc::CLONE_NEWUSER
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWIPC) as u64;
+pub const VE_NAMESPACES: u64 =
+    (libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC)
+        as u64;
 
 /// include/uapi/linux/sched.h; libc's constant does not fit its type.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;

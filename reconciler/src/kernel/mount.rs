@@ -79,9 +79,8 @@ pub fn clone_tree(dir: impl AsFd, path: &Path, recursive: bool) -> SysResult<Own
 
 /// A detached copy of the mount that `fd` lies on, rooted at `fd`.
 pub fn clone_fd(fd: impl AsFd) -> SysResult<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     rustix::mount::open_tree(fd, "", flags).at("clone mount", "descriptor")
 }
 
@@ -93,7 +92,8 @@ pub fn set_attrs(
     idmap: Option<BorrowedFd<'_>>,
     recursive: bool,
 ) -> SysResult<()> {
-    let mut attr = libc::mount_attr { attr_set: set.bits().into(), attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let mut attr =
+        libc::mount_attr { attr_set: set.bits().into(), attr_clr: 0, propagation: 0, userns_fd: 0 };
     if let Some(userns) = idmap {
         attr.attr_set |= libc::MOUNT_ATTR_IDMAP;
         attr.userns_fd = u64::try_from(userns.as_raw_fd()).unwrap_or_default();

@@ -124,8 +124,7 @@ pub fn map_ids(pid: i32, base: u32, count: u32) -> SysResult<()> {
     let line = format!("0 {base} {count}\n");
     for file in ["uid_map", "gid_map"] {
         let path = format!("/proc/{pid}/{file}");
-        std::fs::write(&path, &line)
-            .map_err(|e| SysError::new("write", &path, e).value(line.trim_end()))?;
+        std::fs::write(&path, &line).map_err(|e| SysError::new("write", &path, e).value(line.trim_end()))?;
     }
     Ok(())
 }

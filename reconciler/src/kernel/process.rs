@@ -148,7 +148,9 @@ pub fn default_signals() {
     let default = [0_u64; 4];
     for signal in 1..=64 {
         // SAFETY: the action is a valid one and outlives the call; KILL and STOP give a harmless EINVAL.
-        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), 8) };
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), 8)
+        };
     }
 }
 

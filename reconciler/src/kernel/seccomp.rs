@@ -173,14 +173,51 @@ macro_rules! named {
     };
 }
 named!(
-    SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot, SYS_ptrace, SYS_unshare, SYS_setns, SYS_mknod,
-    SYS_mknodat, SYS_personality, SYS_syslog, SYS_vhangup, SYS_reboot, SYS_sethostname,
-    SYS_setdomainname, SYS_process_vm_readv, SYS_process_vm_writev, SYS_pidfd_getfd, SYS_memfd_secret,
-    SYS_memfd_create, SYS_name_to_handle_at, SYS_fanotify_init, SYS_quotactl, SYS_adjtimex,
-    SYS_clock_adjtime, SYS_move_pages, SYS_migrate_pages, SYS_mbind, SYS_set_mempolicy, SYS_fsopen,
-    SYS_fsconfig, SYS_fsmount, SYS_fspick, SYS_open_tree, SYS_move_mount, SYS_mount_setattr, SYS_kcmp,
-    SYS_sched_setscheduler, SYS_sched_setattr, SYS_mlock, SYS_mlock2, SYS_mlockall, SYS_splice,
-    SYS_vmsplice, SYS_tee,
+    SYS_mount,
+    SYS_umount2,
+    SYS_pivot_root,
+    SYS_chroot,
+    SYS_ptrace,
+    SYS_unshare,
+    SYS_setns,
+    SYS_mknod,
+    SYS_mknodat,
+    SYS_personality,
+    SYS_syslog,
+    SYS_vhangup,
+    SYS_reboot,
+    SYS_sethostname,
+    SYS_setdomainname,
+    SYS_process_vm_readv,
+    SYS_process_vm_writev,
+    SYS_pidfd_getfd,
+    SYS_memfd_secret,
+    SYS_memfd_create,
+    SYS_name_to_handle_at,
+    SYS_fanotify_init,
+    SYS_quotactl,
+    SYS_adjtimex,
+    SYS_clock_adjtime,
+    SYS_move_pages,
+    SYS_migrate_pages,
+    SYS_mbind,
+    SYS_set_mempolicy,
+    SYS_fsopen,
+    SYS_fsconfig,
+    SYS_fsmount,
+    SYS_fspick,
+    SYS_open_tree,
+    SYS_move_mount,
+    SYS_mount_setattr,
+    SYS_kcmp,
+    SYS_sched_setscheduler,
+    SYS_sched_setattr,
+    SYS_mlock,
+    SYS_mlock2,
+    SYS_mlockall,
+    SYS_splice,
+    SYS_vmsplice,
+    SYS_tee,
 );
 
 /// Puts a filter in force on this process and all it will execute. Needs CAP_SYS_ADMIN in the
@@ -195,7 +232,8 @@ pub fn install(filter: &[Op]) -> SysResult<()> {
         .map_err(|_| SysError::refused("install", "system call filter", "more than 65535 instructions"))?;
     let program = Program { len, filter: filter.as_ptr() };
     // SAFETY: `program` and the instructions it points to outlive the call, which copies them.
-    let rc = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    let rc =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
     match rc {
         0 => Ok(()),
         _ => Err(SysError::new("install", "system call filter", std::io::Error::last_os_error())),

@@ -135,8 +135,7 @@ struct Plan {
 impl Plan {
     fn new(door: &Door, expected: &Pidfd, command: &Command) -> SysResult<Self> {
         // The user namespace comes last: joining it gives up the host's rights.
-        let kinds =
-            [Kind::Cgroup, Kind::Ipc, Kind::Uts, Kind::Net, Kind::Pid, Kind::Mount, Kind::User];
+        let kinds = [Kind::Cgroup, Kind::Ipc, Kind::Uts, Kind::Net, Kind::Pid, Kind::Mount, Kind::User];
         let namespaces =
             kinds.into_iter().map(|kind| Namespace::of(door.pid, kind)).collect::<SysResult<_>>()?;
         if !expected.is_alive()? {
@@ -144,8 +143,9 @@ impl Plan {
         }
         let filter = match &door.seccomp_profile {
             None => seccomp::default_filter(),
-            Some(text) => seccomp::filter_with(text)
-                .map_err(|why| SysError::refused("use", "seccomp profile", why))?,
+            Some(text) => {
+                seccomp::filter_with(text).map_err(|why| SysError::refused("use", "seccomp profile", why))?
+            }
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let cgroup_exec = rustix::fs::open(&door.cgroup_exec, flags, Mode::empty())
@@ -226,9 +226,9 @@ impl Plan {
         let Some(name) = argv.first_mut().filter(|name| !name.contains('/')) else { return Ok(argv) };
         let path = self.env.iter().find_map(|pair| pair.to_str().ok()?.strip_prefix("PATH="));
         let dirs = path.unwrap_or_default().split(':').filter(|dir| !dir.is_empty());
-        let found = dirs.map(|dir| format!("{dir}/{name}")).find(|program| {
-            rustix::fs::access(Path::new(program), rustix::fs::Access::EXEC_OK).is_ok()
-        });
+        let found = dirs
+            .map(|dir| format!("{dir}/{name}"))
+            .find(|program| rustix::fs::access(Path::new(program), rustix::fs::Access::EXEC_OK).is_ok());
         *name = found.ok_or_else(|| SysError::new("execute", name.as_str(), libc::ENOENT))?;
         Ok(argv)
     }
@@ -249,9 +249,8 @@ fn ve_terminal() -> SysResult<(OwnedFd, OwnedFd)> {
         return Err(SysError::refused("open", path, "the VE put something else there"));
     }
     rustix::pty::unlockpt(&master).at("unlock", path)?;
-    let flags = rustix::pty::OpenptFlags::RDWR
-        | rustix::pty::OpenptFlags::NOCTTY
-        | rustix::pty::OpenptFlags::CLOEXEC;
+    let flags =
+        rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).at("open slave of", path)?;
     Ok((master, slave))
 }

@@ -51,7 +51,8 @@ impl Prepared {
 /// Turns words into C strings; one with a NUL byte is refused.
 pub fn c_strings(words: &[String]) -> SysResult<Vec<CString>> {
     let one = |word: &String| {
-        CString::new(word.as_str()).map_err(|_| SysError::refused("pass", word.escape_debug(), "it holds a NUL byte"))
+        CString::new(word.as_str())
+            .map_err(|_| SysError::refused("pass", word.escape_debug(), "it holds a NUL byte"))
     };
     words.iter().map(one).collect()
 }
@@ -99,7 +100,8 @@ fn await_go(socket: &OwnedFd) {
 
 /// Sets the UTS domain name of this namespace.
 pub fn set_domainname(name: &str) -> SysResult<()> {
-    rustix::system::setdomainname(name.as_bytes()).map_err(|e| SysError::new("set", "domainname", e).value(name))
+    rustix::system::setdomainname(name.as_bytes())
+        .map_err(|e| SysError::new("set", "domainname", e).value(name))
 }
 
 /// Mounts that are the VE's own to change: its terminals, shared memory, queues, /run and control groups.
@@ -107,11 +109,8 @@ fn own_mounts() -> SysResult<()> {
     let safe = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NOEXEC;
     let plain = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV;
     let tty = TTY_GROUP.to_string();
-    let terminals = [
-        FsOption::Text("gid", &tty),
-        FsOption::Text("mode", "0620"),
-        FsOption::Text("ptmxmode", "0666"),
-    ];
+    let terminals =
+        [FsOption::Text("gid", &tty), FsOption::Text("mode", "0620"), FsOption::Text("ptmxmode", "0666")];
     let own: [(&str, &[FsOption<'_>], Attr, &str); 5] = [
         ("devpts", &terminals, safe, "/dev/pts"),
         ("tmpfs", &[FsOption::Text("mode", "1777")], plain, "/dev/shm"),

@@ -33,7 +33,8 @@ pub fn open_sources(mounts: &[MountSpec], userns: &Namespace) -> SysResult<Vec<P
     let open = |wanted: &MountSpec| {
         let tree = mount::clone_tree(CWD, &wanted.source, false)?;
         mount::set_attrs(&tree, wanted.attrs(), wanted.idmap.then(|| userns.as_fd()), false)?;
-        let kind = FileType::from_raw_mode(rustix::fs::fstat(&tree).at("stat", wanted.source.display())?.st_mode);
+        let kind =
+            FileType::from_raw_mode(rustix::fs::fstat(&tree).at("stat", wanted.source.display())?.st_mode);
         Ok(Prepared { tree, kind, target: wanted.target.clone() })
     };
     mounts.iter().map(open).collect()

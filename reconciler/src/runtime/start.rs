@@ -56,16 +56,13 @@ pub fn start(proof: SingleThreaded, spec: &StartSpec, console: &Path) -> SysResu
     mount::make_all_private()?;
 
     let (ours, theirs) = seqpacket::pair()?;
-    let first = clone_sibling(proof, VE_NAMESPACES, Some(cgroup.as_fd()), || {
-        init::run(&prepared, &theirs)
-    })?;
+    let first = clone_sibling(proof, VE_NAMESPACES, Some(cgroup.as_fd()), || init::run(&prepared, &theirs))?;
     drop(theirs);
     let pidfd = Pidfd::from(first.pidfd);
-    let started = raise(proof, spec, first.pid, console, &v1, &ours)
-        .inspect_err(|_| {
-            // The keeper, its parent, reaps it.
-            let _ = pidfd.signal(libc::SIGKILL);
-        })?;
+    let started = raise(proof, spec, first.pid, console, &v1, &ours).inspect_err(|_| {
+        // The keeper, its parent, reaps it.
+        let _ = pidfd.signal(libc::SIGKILL);
+    })?;
     Ok((started, pidfd))
 }
 

@@ -54,14 +54,8 @@ const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
 const WRITABLE: &[&str] = &["/proc/sys/net"];
 
 /// The nodes every VE has: name, major, minor.
-const SAFE_NODES: &[(&str, u32, u32)] = &[
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
+const SAFE_NODES: &[(&str, u32, u32)] =
+    &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 const LINKS: &[(&str, &str)] = &[
     ("fd", "/proc/self/fd"),
@@ -302,8 +296,9 @@ pub fn make_node(dev: impl AsFd, node: &NodeSpec, base: u32) -> SysResult<()> {
     let mode = Mode::from_raw_mode(node.mode);
     let number = rustix::fs::makedev(node.major, node.minor);
     let (dir, name) = open_parent(dev, &node.path)?;
-    rustix::fs::mknodat(&dir, name, kind, mode, number)
-        .map_err(|e| SysError::new("make device node", &shown, e).value(format_args!("{}:{}", node.major, node.minor)))?;
+    rustix::fs::mknodat(&dir, name, kind, mode, number).map_err(|e| {
+        SysError::new("make device node", &shown, e).value(format_args!("{}:{}", node.major, node.minor))
+    })?;
     chown(&dir, Path::new(name), base + node.uid, base + node.gid)?;
     // The creation mode went through the umask.
     rustix::fs::chmodat(&dir, name, mode, rustix::fs::AtFlags::empty()).at("chmod", shown)
@@ -320,7 +315,8 @@ pub fn open_parent<'a>(root: impl AsFd, path: &'a Path) -> SysResult<(OwnedFd, &
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = BENEATH | ResolveFlags::NO_SYMLINKS;
-    let dir = rustix::fs::openat2(root, parent, flags, Mode::empty(), resolve).at("open", parent.display())?;
+    let dir =
+        rustix::fs::openat2(root, parent, flags, Mode::empty(), resolve).at("open", parent.display())?;
     Ok((dir, name))
 }
 
@@ -332,7 +328,8 @@ fn make_dirs(root: impl AsFd, path: &Path, owner: Option<u32>) -> SysResult<()> 
         let Component::Normal(part) = part else { continue };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let here = if done.as_os_str().is_empty() { Path::new(".") } else { done.as_path() };
-        let dir = rustix::fs::openat2(root, here, flags, Mode::empty(), BENEATH).at("open", here.display())?;
+        let dir =
+            rustix::fs::openat2(root, here, flags, Mode::empty(), BENEATH).at("open", here.display())?;
         match rustix::fs::mkdirat(&dir, part, Mode::from_raw_mode(0o755)) {
             Ok(()) => {
                 if let Some(owner) = owner {

@@ -29,7 +29,9 @@ impl Usage {
     /// By name, for status.
     pub fn to_map(self) -> BTreeMap<String, serde_json::Value> {
         match serde_json::to_value(self) {
-            Ok(serde_json::Value::Object(map)) => map.into_iter().filter(|(_, value)| !value.is_null()).collect(),
+            Ok(serde_json::Value::Object(map)) => {
+                map.into_iter().filter(|(_, value)| !value.is_null()).collect()
+            }
             _ => BTreeMap::new(),
         }
     }
