@@ -148,7 +148,7 @@ impl Edits<'_> {
         self.write(&old);
         std::fs::rename(self.dir().join(&old), self.dir().join(&new)).unwrap();
         self.notes.values_mut().filter(|(_, file)| *file == old).for_each(|(_, file)| file.clone_from(&new));
-        if note % 2 == 0 {
+        if note.is_multiple_of(2) {
             self.set(name, note);
         }
     }

@@ -103,10 +103,10 @@ enum Found {
 /// Finds out whether the VE runs, from the kernel and the keeper as they are now; a census spares the
 /// questions about a VE of which it knows nothing.
 fn find(ve: Ve<'_>, census: Option<&Census>) -> SysResult<Found> {
-    if let Some(census) = census {
-        if census.knows_nothing_of(ve)? {
-            return Ok(Found::Stopped(None));
-        }
+    if let Some(census) = census
+        && census.knows_nothing_of(ve)?
+    {
+        return Ok(Found::Stopped(None));
     }
     match ve.host.keeper.look(ve.entry.uid.as_str())? {
         Some((Held { exited: Some(status), .. }, _)) => Ok(Found::Stopped(Some(exit(status)))),

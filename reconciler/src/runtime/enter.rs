@@ -245,7 +245,7 @@ fn ve_terminal() -> SysResult<(OwnedFd, OwnedFd)> {
     let path = "/dev/pts/ptmx";
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let master = rustix::fs::open(path, flags, Mode::empty()).at("open", path)?;
-    if i64::from(rustix::fs::fstatfs(&master).at("stat", path)?.f_type) != DEVPTS_MAGIC {
+    if rustix::fs::fstatfs(&master).at("stat", path)?.f_type != DEVPTS_MAGIC {
         return Err(SysError::refused("open", path, "the VE put something else there"));
     }
     rustix::pty::unlockpt(&master).at("unlock", path)?;

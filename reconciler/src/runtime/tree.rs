@@ -305,7 +305,7 @@ pub fn make_node(dev: impl AsFd, node: &NodeSpec, base: u32) -> SysResult<()> {
 }
 
 /// Opens the directory a path lies in, through no symlink, and tells the path's last component.
-pub fn open_parent<'a>(root: impl AsFd, path: &'a Path) -> SysResult<(OwnedFd, &'a std::ffi::OsStr)> {
+pub fn open_parent(root: impl AsFd, path: &Path) -> SysResult<(OwnedFd, &std::ffi::OsStr)> {
     let name = path
         .file_name()
         .ok_or_else(|| SysError::refused("open the directory of", path.display(), "it has no name"))?;

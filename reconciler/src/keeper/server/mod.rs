@@ -191,12 +191,10 @@ impl Server {
                 let _ = Pidfd::open(*pid).and_then(|pidfd| pidfd.signal(libc::SIGKILL));
             }
         }
-        if let Some(client) = self.clients.remove(&token) {
-            if let Some((_, console)) =
-                client.console_of.and_then(|uid| self.ves.get_mut(&uid)?.console.as_mut())
-            {
-                console.detach(token);
-            }
+        let uid = self.clients.remove(&token).and_then(|client| client.console_of);
+        let console = uid.and_then(|uid| self.ves.get_mut(&uid)?.console.as_mut());
+        if let Some((_, console)) = console {
+            console.detach(token);
         }
     }
 
