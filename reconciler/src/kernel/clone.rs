@@ -9,7 +9,6 @@ use crate::kernel::process::{self, SingleThreaded};
 
 /// `CLONE_NEWTIME` aside, the namespaces a VE has of its own, but for mount and cgroup (see
 /// `runtime::start`): user, pid, net, uts, ipc.
-#[expect(clippy::cast_sign_loss, reason = "flag constants are i32 in libc, u64 in clone_args")]
 pub const VE_NAMESPACES: u64 =
     (libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC)
         as u64;
@@ -36,7 +35,6 @@ pub fn clone_sibling(
     cgroup: Option<BorrowedFd<'_>>,
     child: impl FnOnce() -> i32,
 ) -> SysResult<Sibling> {
-    #[expect(clippy::cast_sign_loss, reason = "flag constants are i32 in libc, u64 in clone_args")]
     let parent = libc::CLONE_PARENT as u64;
     // The kernel wants no signal named with CLONE_PARENT: the parent's own choice holds.
     clone3(proof, flags | parent, 0, cgroup, child)

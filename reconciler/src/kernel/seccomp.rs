@@ -168,7 +168,7 @@ pub fn filter_with(profile: &str) -> Result<Vec<Op>, String> {
 macro_rules! named {
     ($($name:ident),* $(,)?) => {
         /// Calls that a profile may refuse on top of the default list, with libc's names.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "call numbers are small and positive")]
+        #[expect(clippy::cast_possible_truncation, reason = "call numbers are small and positive")]
         const NAMED: &[(&str, u32)] = &[$((stringify!($name), libc::$name as u32)),*];
     };
 }
