@@ -10,6 +10,8 @@ use crate::result::{Context, Result};
 
 /// Kilobytes that nobody else could have: neither free nor cache of files. Kernel memory is in it.
 fn used_now() -> Result<f64> {
+    // Reading this makes the kernel add up what each CPU has counted for itself.
+    drop(std::fs::read("/proc/sys/vm/stat_refresh"));
     let text = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -28,19 +30,6 @@ pub(crate) fn used() -> Result<f64> {
         least = least.min(used_now()?);
     }
     Ok(least)
-}
-
-/// Waits until it has stopped falling: namespaces are taken apart long after their last process has ended.
-pub(crate) fn settle() -> Result<()> {
-    let mut last = used()?;
-    for _ in 0..15 {
-        let now = used()?;
-        if last - now < 256.0 {
-            return Ok(());
-        }
-        last = now;
-    }
-    Ok(())
 }
 
 /// Our cgroup's account: less than the host's (some of a namespace is charged to nobody), but undisturbed by others.

@@ -1,15 +1,18 @@
 //! Memory of the host for each idle container beyond its own processes.
 //!
-//! What the same number of bare payloads takes is taken off. It is the whole host's memory that is looked at, since
-//! some of what a container costs is charged to nobody; so the machine has to be otherwise idle, and the table says how
-//! far it was. What is charged to our cgroup is given beside it.
+//! Batches of each peer's containers are added one on top of the other and none is stopped before the end: what is freed
+//! stays with the kernel's caches for a while, so that whoever started next would seem to cost nothing. What a bare
+//! payload takes is taken off. It is the whole host's memory that is looked at, since some of what a container costs is
+//! charged to nobody; so the machine has to be otherwise idle, and the table says how far it was. What is charged to our
+//! cgroup is given beside it.
 
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::goal;
-use crate::memory::{Account, settle, used};
+use crate::memory::{Account, used};
 use crate::options::Options;
-use crate::peers::{self, Peer};
+use crate::peers::{self, Run};
 use crate::place::{PAYLOAD, Place};
 use crate::result::{Context, Result};
 use crate::stats::median;
@@ -41,25 +44,35 @@ pub(super) fn run(place: &Place, options: &Options) -> Result<Vec<Table>> {
     let mut peers = peers::all(place, options, "memory")?;
     let mut series: Vec<Series> = peers.iter().map(|_| Series::default()).collect();
     let (mut bare, mut nothing) = (Series::default(), Series::default());
-    let rounds = (options.rounds / 5).max(3);
+    let rounds = (options.rounds / 8).clamp(2, 4);
     let count = (options.count / 2).max(1);
-    // The first round grows what stays: slabs, cgroup records, the controller's own tables.
+    let mut payloads = Payloads(Vec::new());
+    let mut runs: Vec<Vec<Run>> = peers.iter().map(|_| Vec::new()).collect();
+    // The first round takes up what earlier containers have left in the kernel's caches, and is not counted.
     for round in 0..=rounds {
         let idle = growth(&account, || Ok(()))?;
-        let alone = payloads(place, &account, count)?;
+        let alone = growth(&account, || payloads.start(place, count))?;
         if round > 0 {
             nothing.add(idle, count);
             bare.add(alone, count);
         }
-        for (peer, series) in peers.iter_mut().zip(&mut series) {
-            let grown = containers(peer.as_mut(), &account, round, count)?;
+        for ((peer, series), runs) in peers.iter_mut().zip(&mut series).zip(&mut runs) {
+            let first = 10_000 * (round + 1);
+            let grown = growth(&account, || {
+                runs.extend(peer.start_many(first..first + count)?.0);
+                Ok(())
+            })?;
             if round > 0 {
                 series.add(grown, count);
             }
         }
     }
+    drop(payloads);
+    for (peer, runs) in peers.iter_mut().zip(runs) {
+        peer.stop_many(runs)?;
+    }
     let title = format!(
-        "Memory of the host for each of {count} idle containers, {rounds} rounds, medians, payload taken off"
+        "Memory of the host for each idle container, {rounds} batches of {count}, medians, payload taken off"
     );
     let mut table = Table::new(title, &["", "MB", "÷ crun", "charged MB", "÷ crun"]);
     let net = |series: &Series| {
@@ -92,37 +105,30 @@ pub(super) fn run(place: &Place, options: &Options) -> Result<Vec<Table>> {
 fn growth(account: &Account, work: impl FnOnce() -> Result<()>) -> Result<Growth> {
     let (host, charged) = (used()?, account.charged());
     work()?;
+    // What starters and monitors need only for a moment isn't the idle container's.
+    std::thread::sleep(Duration::from_secs(1));
+    sys::reap(None);
     let grown = account.charged().zip(charged).map_or(f64::NAN, |(after, before)| after - before);
     Ok(Growth { host: used()? - host, charged: grown })
 }
 
-fn containers(peer: &mut dyn Peer, account: &Account, round: usize, count: usize) -> Result<Growth> {
-    let first = 10_000 * (round + 1);
-    let mut runs = Vec::new();
-    let grown = growth(account, || {
-        runs = peer.start_many(first..first + count)?.0;
-        // What starters and monitors need only for a moment isn't the idle container's.
-        std::thread::sleep(std::time::Duration::from_secs(1));
+/// Bare payloads, ended when dropped.
+struct Payloads(Vec<Child>);
+
+impl Payloads {
+    fn start(&mut self, place: &Place, count: usize) -> Result<()> {
+        let program = place.template.join(PAYLOAD.trim_start_matches('/'));
+        for _ in 0..count {
+            self.0.push(Command::new(&program).stdin(Stdio::null()).spawn().context(program.display())?);
+        }
         Ok(())
-    })?;
-    peer.stop_many(runs)?;
-    sys::reap(None);
-    settle()?;
-    Ok(grown)
+    }
 }
 
-fn payloads(place: &Place, account: &Account, count: usize) -> Result<Growth> {
-    let program = place.template.join(PAYLOAD.trim_start_matches('/'));
-    let mut children: Vec<Child> = Vec::new();
-    let grown = growth(account, || {
-        for _ in 0..count {
-            children.push(Command::new(&program).stdin(Stdio::null()).spawn().context(program.display())?);
+impl Drop for Payloads {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            drop(child.kill().and_then(|()| child.wait()));
         }
-        std::thread::sleep(std::time::Duration::from_secs(1));
-        Ok(())
-    })?;
-    for mut child in children {
-        child.kill().and_then(|()| child.wait()).context("a payload")?;
     }
-    Ok(grown)
 }
