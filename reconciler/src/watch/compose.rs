@@ -80,7 +80,7 @@ impl Compose<'_> {
                 let problem = problem("the file", file, why);
                 self.carry_on(file, std::slice::from_ref(&problem));
                 self.revision.diagnostics.push(problem);
-                self.revision.host_known &= seen.known || !may_be_new;
+                self.revision.host_known &= seen.known || !may_be_new || why.holds_nothing();
                 refused(why.to_string())
             }
         };

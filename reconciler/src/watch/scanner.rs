@@ -157,12 +157,15 @@ impl Scanner {
             (None, Some((content, _))) => Text::Read(Arc::clone(content)),
             (refused, content) => {
                 let why = refused.unwrap_or(Refusal::Moving);
-                if matches!(why, Refusal::Moving | Refusal::BeingWritten) {
+                // Between a writer's truncation and its text a file is empty: what is gone elsewhere may come to be here.
+                let is_new = found.stamp.is_ok_and(|stamp| stamp.age(SystemTime::now()) < GRACE);
+                let filling = why == Refusal::Blank && is_new;
+                if filling || matches!(why, Refusal::Moving | Refusal::BeingWritten) {
                     view.look_again = Some(GRACE);
                 }
                 let same = |stamp: &Stamp| found.stamp.is_ok_and(|now| now.same_text(stamp));
                 let is_old = content.as_ref().is_some_and(|(_, stamp)| same(stamp));
-                Text::Refused { may_be_new: !is_old && !why.holds_nothing(), why }
+                Text::Refused { may_be_new: filling || !is_old && !why.holds_nothing(), why }
             }
         };
         view.files.push(Seen { file: Arc::clone(&record.file), known: record.known, text });

@@ -1,7 +1,7 @@
 //! What is broken keeps its last good version, and keeps nothing else from going on.
 
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use vzd_schema::Code;
 
@@ -70,6 +70,7 @@ fn what_is_broken_from_the_start_is_left_to_the_ledger() {
     let errors = lab.write("errors.yaml", &ve_with_error("web"));
     let syntax = lab.write("syntax.yaml", "metadata: {name: db}\n x: [\n");
     let empty = lab.write("empty.yaml", " \n");
+    written_a_while_ago(&empty);
     let revision = lab.scanner().scan();
     assert_eq!(names(&revision), ["good"]);
     assert_eq!(revision.broken.keys().collect::<Vec<_>>(), ["web"]);
@@ -212,4 +213,30 @@ fn a_file_that_is_being_written_is_waited_for() {
     scanner.scan();
     lab.replace("all.yaml", &ve("a"));
     assert_eq!(names(&scanner.scan()), ["a"], "another file in its place was written before");
+}
+
+#[test]
+fn an_empty_file_of_just_now_may_be_about_to_hold_what_is_gone_elsewhere() {
+    let lab = Lab::new();
+    let old = lab.write("old.yaml", &ve("web01"));
+    lab.write("other.yaml", &ve("web02"));
+    let mut scanner = lab.scanner();
+    scanner.scan();
+    // Renamed, then written to in place: caught right after the truncation.
+    std::fs::remove_file(&old).unwrap();
+    let new = lab.write("new.yaml", "");
+    let revision = scanner.scan();
+    assert!(!revision.is_removed("web01", old.to_str().unwrap()));
+    assert_eq!(names(&revision), ["web01", "web02"]);
+    assert!(revision.look_again.is_some());
+    // Nobody has written anything for a while.
+    written_a_while_ago(&new);
+    let revision = scanner.scan();
+    assert!(revision.is_removed("web01", old.to_str().unwrap()));
+    assert_eq!(names(&revision), ["web02"]);
+}
+
+fn written_a_while_ago(path: &Path) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(5)).unwrap();
 }
