@@ -135,7 +135,17 @@ impl Edits<'_> {
         ];
         let text = self.dice.pick(&broken);
         if self.notes.contains_key(name) {
+            self.until_seen(&self.file_of(name));
             std::fs::write(self.dir().join(self.file_of(name)), text).unwrap();
+        }
+    }
+
+    /// Waits until the controller knows what is in a file. A VE that was moved into a file which is broken before it
+    /// was ever seen there cannot be told from one that was removed.
+    fn until_seen(&self, file: &str) {
+        let path = self.sandbox.manifests().join(file).display().to_string();
+        for (name, _) in self.notes.iter().filter(|(_, (_, is_in))| is_in == file) {
+            self.sandbox.until(name, "seen", |ve| ve.0["status"]["source"]["file"] == path.as_str());
         }
     }
 
