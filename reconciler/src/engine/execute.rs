@@ -184,7 +184,7 @@ impl Execution<'_> {
         })?;
         let _leave = is_start(step).then(|| {
             let limit = self.engine.shared().wishes.start_parallel;
-            self.engine.starts.take(limit)
+            self.engine.starts.take(limit, self.name)
         });
         drivers::apply(Ve { host: &self.engine.host, entry: &entry, want: self.want }, step)
     }

@@ -80,6 +80,8 @@ impl Engine {
         let Some(probe) = due else { return };
         let Some(view) = self.view(subject, Leave::default()) else { return };
         let Some(entry) = &view.entry else { return };
+        // A probe may take its time, and one that is probed runs.
+        self.starts.step_out(&view.name);
         let ve = Ve { host: &self.host, entry, want: view.want() };
         let command = Command { argv: probe.command.clone(), env: default_env("dumb"), cwd: "/".into() };
         let ran = lifecycle::door(ve).and_then(|door| self.host.keeper.run(door, command, probe.timeout.0));

@@ -6,7 +6,7 @@
 //!   subsystem's steps when one fails,
 //! - [`pass`] is a pass over all of them, for a command,
 //! - [`run`] is the controller's loop around [`queue`],
-//! - [`starts`] bounds how many VEs start at a time,
+//! - [`starts`] bounds how many VEs start at a time, and orders them,
 //! - [`health`] runs probes, [`clock`] is where time and chance come from,
 //! - [`answer`] answers what can be asked ([`crate::control`]).
 //!

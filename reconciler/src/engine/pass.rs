@@ -85,8 +85,10 @@ impl Engine {
             for _ in 0..AT_A_TIME.min(subjects.len()) {
                 scope.spawn(|| {
                     loop {
-                        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                        let Some(subject) = next else { return };
+                        let mut next = queue.lock().unwrap_or_else(PoisonError::into_inner);
+                        let Some(subject) = next.pop_front() else { return };
+                        let _place = self.line_up(subject);
+                        drop(next);
                         let outcome = self.reconcile(subject, leave, Some(&census));
                         let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
                         outcomes.insert(subject.clone(), outcome);

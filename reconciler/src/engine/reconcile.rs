@@ -11,10 +11,11 @@ use vzd_state::ids::VeName;
 use vzd_state::ledger::Entry;
 use vzd_state::lower::lower_entry;
 use vzd_state::observed::Observed;
-use vzd_state::plan::{Approved, HeldFor, VePlan, Wish, plan_ve};
+use vzd_state::plan::{Approved, HeldFor, Step, VePlan, Wish, plan_ve};
 use vzd_state::policy::{Policy, authorize, prune_guard};
 use vzd_state::status::{Condition, ConditionStatus, ConditionType, Failure, Inputs, conditions};
 use vzd_state::subsystem::Cx;
+use vzd_state::subsystem::lifecycle::Step as LifecycleStep;
 use vzd_state::units::Timestamp;
 use vzd_state::verify::verify;
 
@@ -106,6 +107,14 @@ impl View {
     }
 }
 
+/// Whether a plan starts the VE without first stopping it or making its disk, for which none should wait.
+fn starts_soon(plan: &VePlan<Approved>) -> bool {
+    let slow = |step: &Step| matches!(step, Step::Disk(_) | Step::Lifecycle(LifecycleStep::Stop { .. }));
+    let start = |step: &Step| matches!(step, Step::Lifecycle(LifecycleStep::Start { .. }));
+    let steps = || plan.steps.iter().map(|planned| &planned.step);
+    steps().any(start) && !steps().any(slow)
+}
+
 fn cx<'a>(caps: &'a Capabilities, view: &'a View, is_ready: &'a dyn Fn(&VeName) -> bool) -> Cx<'a> {
     Cx { caps, now: clock::now(), entry: view.entry.as_ref(), is_ready }
 }
@@ -182,6 +191,9 @@ impl Engine {
             let Some(view) = self.view(subject, leave) else { return outcome };
             let observed = self.observe(&view, census.filter(|_| round == 0));
             let plan = self.plan_for(&view, &observed);
+            if !starts_soon(&plan) {
+                self.starts.step_out(&view.name);
+            }
             if plan.is_empty() || outcome.failure.is_some() || round + 1 == ROUNDS {
                 if outcome.failure.is_none() {
                     outcome.failure = self.check(&view, &observed, &plan);

@@ -16,6 +16,7 @@ use crate::control::{Control, ControlError, ControlResult, PassStats};
 use crate::drivers::{Census, disk};
 use crate::engine::queue::Queue;
 use crate::engine::reconcile::Leave;
+use crate::engine::starts::Place;
 use crate::engine::{Access, Engine, Subject, clock};
 use crate::kernel::process;
 use crate::settings::Settings;
@@ -210,6 +211,14 @@ impl Loop {
 }
 
 impl Engine {
+    /// The subject's place in the line of those that start.
+    pub(super) fn line_up(&self, subject: &Subject) -> Option<Place<'_>> {
+        match subject {
+            Subject::Name(name) => Some(self.starts.line_up(name.clone(), self.priority(subject))),
+            Subject::Quarantined(_) => None,
+        }
+    }
+
     /// Removals first, then by boot order.
     fn priority(&self, subject: &Subject) -> i64 {
         match subject {
@@ -230,13 +239,17 @@ fn start_workers(engine: &Arc<Engine>, jobs: Receiver<(Subject, Option<Arc<Censu
         let (engine, jobs, hint) = (engine.clone(), jobs.clone(), hint.clone());
         spawn(&format!("worker-{at}"), move || {
             loop {
-                let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                let Ok((subject, census)) = job else { return };
+                // Lines up before the next worker can take the next job.
+                let next = jobs.lock().unwrap_or_else(PoisonError::into_inner);
+                let Ok((subject, census)) = next.recv() else { return };
+                let place = engine.line_up(&subject);
+                drop(next);
                 // A bug that panics for one VE must not end the others' reconciliation.
                 let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                     engine.probe(&subject);
                     engine.reconcile(&subject, Leave::default(), census.as_deref());
                 }));
+                drop(place);
                 if worked.is_err() {
                     tracing::error!(?subject, "a pass panicked; it is tried again at the next resync");
                 }
