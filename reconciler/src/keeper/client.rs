@@ -1,6 +1,6 @@
 //! The controller's side of the keeper: find or start it, and ask.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,6 +18,9 @@ use crate::runtime::spec::{MountSpec, StartSpec, Started};
 
 /// The name of the hidden subcommand that runs the keeper.
 pub const SUBCOMMAND: &str = "keeper";
+
+/// Tries more, when keepers end just as they are asked.
+const AGAIN: usize = 5;
 
 /// Where the keeper of one run directory is found. Each request opens a connection of its own, so that
 /// workers never wait for each other.
@@ -46,36 +49,63 @@ impl Keeper {
     }
 
     fn connect(&self) -> SysResult<OwnedFd> {
-        let path = self.socket_path();
-        match seqpacket::connect(&path) {
-            Err(e) if matches!(e.errno, libc::ENOENT | libc::ECONNREFUSED) => {
-                self.start()?;
-                seqpacket::connect(&path)
-            }
+        match seqpacket::connect(&self.socket_path()) {
+            Err(e) if matches!(e.errno, libc::ENOENT | libc::ECONNREFUSED) => self.start(),
             other => other,
         }
     }
 
-    /// Starts the keeper, unless somebody else just did.
-    fn start(&self) -> SysResult<()> {
+    /// Starts the keeper, unless somebody else just did, and connects to it.
+    fn start(&self) -> SysResult<OwnedFd> {
         let lock_path = self.run_dir.join("keeper.lock");
         let lock = std::fs::File::create(&lock_path).at("create", lock_path.display())?;
         lock.lock().at("lock", lock_path.display())?;
         let path = self.socket_path();
-        if seqpacket::connect(&path).is_ok() {
-            return Ok(());
+        if let Ok(socket) = seqpacket::connect(&path) {
+            return Ok(socket);
         }
-        // Whoever connects from here on waits in the queue until the keeper accepts.
         let listener = seqpacket::listen(&path)?;
+        // Whoever connects from here on waits in the queue until the keeper accepts.
+        let socket = seqpacket::connect(&path)?;
         let mut command = Command::new("/proc/self/exe");
         command.arg0("vzd").arg(SUBCOMMAND).arg("--run-dir").arg(&self.run_dir);
         command.stdin(Stdio::from(listener)).stdout(Stdio::null()).stderr(Stdio::null());
         command.current_dir("/").env_clear().process_group(0);
         let status = command.status().at("start", "keeper")?;
         if status.success() {
-            return Ok(());
+            return Ok(socket);
         }
         Err(SysError::refused("start", "keeper", status))
+    }
+
+    /// Sends a request and receives what comes back. A keeper that ends (it does when it holds nothing and
+    /// nobody is connected) may leave a connection unaccepted or a request unread; the kernel tells that
+    /// apart from one that was read, and it is asked again of the next keeper.
+    fn exchange(
+        &self,
+        request: &Request,
+        fds: &[BorrowedFd<'_>],
+        timeout: Option<Duration>,
+    ) -> SysResult<(Option<(Reply, Vec<OwnedFd>)>, OwnedFd)> {
+        let once = || {
+            let socket = self.connect()?;
+            if timeout.is_some() {
+                rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Recv, timeout)
+                    .at("set timeout of", "keeper socket")?;
+            }
+            seqpacket::send(&socket, request, fds)?;
+            Ok((seqpacket::recv::<Reply>(&socket)?, socket))
+        };
+        let mut result = once();
+        for _ in 0..AGAIN {
+            match &result {
+                Err(SysError { errno: libc::EPIPE | libc::ECONNRESET | libc::ECONNREFUSED, .. }) => {
+                    result = once()
+                }
+                _ => break,
+            }
+        }
+        result
     }
 
     fn ask(&self, request: &Request, fd: Option<&Pidfd>) -> SysResult<(Reply, Option<OwnedFd>, OwnedFd)> {
@@ -89,19 +119,14 @@ impl Keeper {
         fd: Option<&Pidfd>,
         timeout: Option<Duration>,
     ) -> SysResult<(Reply, Option<OwnedFd>, OwnedFd)> {
-        let socket = self.connect()?;
-        if timeout.is_some() {
-            rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Recv, timeout)
-                .at("set timeout of", "keeper socket")?;
-        }
         let fds: Vec<_> = fd.map(AsFd::as_fd).into_iter().collect();
-        seqpacket::send(&socket, request, &fds)?;
-        let answer = seqpacket::recv::<Reply>(&socket).map_err(|e| match (e.errno, timeout) {
-            (libc::EAGAIN, Some(timeout)) => {
-                SysError::refused("wait for", "keeper", format!("no answer within {timeout:?}"))
-            }
-            _ => e,
-        })?;
+        let (answer, socket) =
+            self.exchange(request, &fds, timeout).map_err(|e| match (e.errno, timeout) {
+                (libc::EAGAIN, Some(timeout)) => {
+                    SysError::refused("wait for", "keeper", format!("no answer within {timeout:?}"))
+                }
+                _ => e,
+            })?;
         match answer {
             None => Err(SysError::refused("ask", "keeper", "it ended before it answered")),
             Some((Reply::Failed(error), _)) => Err(error),
