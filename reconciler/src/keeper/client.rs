@@ -19,6 +19,9 @@ use crate::runtime::spec::{MountSpec, StartSpec, Started};
 /// The name of the hidden subcommand that runs the keeper.
 pub const SUBCOMMAND: &str = "keeper";
 
+/// What came back: nothing from a keeper that ended.
+type Answer = Option<(Reply, Vec<OwnedFd>)>;
+
 /// Tries more, when keepers end just as they are asked.
 const AGAIN: usize = 5;
 
@@ -86,7 +89,7 @@ impl Keeper {
         request: &Request,
         fds: &[BorrowedFd<'_>],
         timeout: Option<Duration>,
-    ) -> SysResult<(Option<(Reply, Vec<OwnedFd>)>, OwnedFd)> {
+    ) -> SysResult<(Answer, OwnedFd)> {
         let once = || {
             let socket = self.connect()?;
             if timeout.is_some() {
