@@ -72,8 +72,8 @@ fn what_ended_while_no_controller_ran_is_noticed() {
     sandbox.ve("reboots", json!({}));
     let pids = ["halts", "reboots"].map(|name| sandbox.until_ready(name));
     daemon.kill9();
-    sandbox.sh("halts", "kill -USR2 1");
-    sandbox.sh("reboots", "kill -HUP 1");
+    sandbox.signal_init("halts", "USR2");
+    sandbox.signal_init("reboots", "HUP");
     for pid in pids {
         eventually("its init ends", || Process::open(pid).is_none_or(|init| !init.is_alive()));
     }
@@ -98,7 +98,7 @@ fn a_killed_keeper_costs_consoles_and_nothing_else() {
     sandbox.exec("web", &["true"]).ok();
     eventually("there is another keeper", || Process::keeper_of(&sandbox.run_dir()).is_some());
     // Ends are noticed at once, and understood, although the new keeper is not their parent.
-    sandbox.sh("web", "kill -USR2 1");
+    sandbox.signal_init("web", "USR2");
     sandbox.until("web", "stopped", |ve| ve.init_pid().is_none());
     assert_eq!(sandbox.until("web", "halted", |ve| !ve.reason().is_empty()).reason(), "HaltedByOwner");
     sandbox.ve("other", json!({ "state": "stopped" }));

@@ -265,6 +265,13 @@ impl Sandbox {
         self.exec(name, &["/bin/sh", "-c", script]).ok().stdout.trim_end().to_owned()
     }
 
+    /// Sends a signal to a VE's init from inside, with which that may end before the sender has.
+    #[track_caller]
+    pub fn signal_init(&self, name: &str, signal: &str) {
+        let ended = self.exec(name, &["kill", &format!("-{signal}"), "1"]);
+        assert!([0, 128 + 9].contains(&ended.code), "{ended:?}");
+    }
+
     /// Runs a verb of the guest program in a VE and returns its JSON.
     #[track_caller]
     pub fn guest(&self, name: &str, words: &[&str]) -> Value {
