@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use notify::event::ModifyKind;
+use notify::event::{ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::ways::Ways;
@@ -30,15 +30,15 @@ pub struct Hints {
 
 impl Hints {
     /// Calls `hint` soon after something in the directory, or on the way to it, may have changed; now
-    /// and then without a reason. The directory need not be there. `hint` is called from a thread of
-    /// its own and should do no more than wake someone.
-    pub fn start(dir: &Path, hint: impl Fn() + Send + 'static) -> SysResult<Self> {
+    /// and then without a reason. The directory need not be there. `hint` is called from threads that
+    /// watch, and should do no more than wake someone.
+    pub fn start(dir: &Path, hint: impl Fn() + Send + Sync + 'static) -> SysResult<Self> {
         let dir = std::path::absolute(dir).at("find", dir.display())?;
-        let signal = Arc::new(Signal::default());
+        let signal = Arc::new(Signal { hint: Box::new(hint), state: Mutex::default(), told: Condvar::new() });
         let mut watch = Watch { dir, signal: Arc::clone(&signal), armed: None };
         // What changes after this returns is told.
         watch.arm(true);
-        let run = move || watch.run(&hint);
+        let run = move || watch.run();
         let thread = std::thread::Builder::new().name("hints".to_owned()).spawn(run);
         Ok(Self { signal, thread: Some(thread.at("start", "the thread for hints")?) })
     }
@@ -59,20 +59,24 @@ impl Drop for Hints {
     }
 }
 
-/// What the threads tell each other.
-#[derive(Debug, Default)]
+/// What the threads tell each other, and everybody else.
 struct Signal {
+    hint: Box<dyn Fn() + Send + Sync>,
     state: Mutex<State>,
     told: Condvar,
+}
+
+impl std::fmt::Debug for Signal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signal").field("state", &self.state).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// What is watched now, to judge events by.
     ways: Arc<Ways>,
-    /// Something has changed.
-    changed: bool,
-    /// Names have changed.
+    /// There may be another way now: a directory or a symlink has come, or a directory has gone.
     moved: bool,
     /// A watched directory is another one now, or events were lost.
     lost: bool,
@@ -92,13 +96,13 @@ impl Signal {
 
     /// What an event means. Runs in notify's thread.
     fn event(&self, event: notify::Result<Event>) {
-        let Ok(event) = event else {
-            return self.tell(|state| (state.changed, state.moved, state.lost) = (true, true, true));
+        let Some(event) = event.ok().filter(|event| !event.need_rescan()) else {
+            self.tell(|state| (state.moved, state.lost) = (true, true));
+            return (self.hint)();
         };
-        if event.need_rescan() {
-            return self.tell(|state| (state.changed, state.moved, state.lost) = (true, true, true));
-        }
-        if matches!(event.kind, EventKind::Access(_)) {
+        // Both ends of a rename are told of one by one before.
+        let told = EventKind::Modify(ModifyKind::Name(RenameMode::Both));
+        if matches!(event.kind, EventKind::Access(_)) || event.kind == told {
             return;
         }
         let ways = Arc::clone(&self.lock().ways);
@@ -107,12 +111,15 @@ impl Signal {
         }
         let only_text =
             matches!(event.kind, EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)));
-        let of_a_way = event.paths.iter().any(|path| ways.contain(path));
-        self.tell(|state| {
-            state.changed = true;
-            state.moved |= !only_text;
-            state.lost |= !only_text && of_a_way;
-        });
+        if !only_text {
+            let lost = event.paths.iter().any(|path| ways.contain(path));
+            // What is gone needs no new watch, and neither does a plain file.
+            let leads_on = |path: &PathBuf| path.symlink_metadata().is_ok_and(|is| !is.is_file());
+            if lost || event.paths.iter().any(leads_on) {
+                self.tell(|state| (state.moved, state.lost) = (true, state.lost | lost));
+            }
+        }
+        (self.hint)();
     }
 
     /// Waits until there is something to do, or the time is up.
@@ -120,10 +127,9 @@ impl Signal {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            let ready = state.stop || state.changed || (state.moved && now >= rested) || now >= until;
+            let ready = state.stop || (state.moved && now >= rested) || now >= until;
             if ready {
                 let taken = State { ways: Arc::clone(&state.ways), trouble: None, ..*state };
-                state.changed = false;
                 if now >= rested {
                     (state.moved, state.lost) = (false, false);
                 }
@@ -143,7 +149,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn run(&mut self, hint: &impl Fn()) {
+    fn run(&mut self) {
         let mut rested = Instant::now();
         let mut recheck = rested + RECHECK;
         loop {
@@ -151,15 +157,12 @@ impl Watch {
             if state.stop {
                 return;
             }
-            if state.changed {
-                hint();
-            }
             let now = Instant::now();
             let due = now >= recheck;
             if due || (state.moved && now >= rested) {
                 // What has changed before the watch was in place is found by one more scan.
                 if self.arm(state.lost) {
-                    hint();
+                    (self.signal.hint)();
                 }
                 rested = Instant::now() + REST;
                 recheck = rested + RECHECK;

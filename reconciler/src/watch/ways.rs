@@ -22,10 +22,21 @@ const MOST_DIRECTORIES: usize = 4096;
 /// What is of interest in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Names {
-    /// Everything.
-    All,
+    /// Everything that may be a manifest, and these: hidden symlinks that lead to one.
+    Manifests(BTreeSet<OsString>),
     /// Only these: it is on the way to the manifests, or holds files that symlinks lead to.
     Only(BTreeSet<OsString>),
+}
+
+impl Names {
+    fn concern(&self, name: &OsStr) -> bool {
+        match self {
+            Names::Manifests(also) => {
+                also.contains(name) || name.to_str().is_none_or(|name| names::leftover(name).is_none())
+            }
+            Names::Only(names) => names.contains(name),
+        }
+    }
 }
 
 /// The directories to watch, by their paths without symlinks.
@@ -70,11 +81,7 @@ impl Ways {
             return true;
         }
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return false };
-        match self.directories.get(parent) {
-            Some((Names::All, _)) => true,
-            Some((Names::Only(names), _)) => names.contains(name),
-            None => false,
-        }
+        self.directories.get(parent).is_some_and(|(names, _)| names.concern(name))
     }
 
     /// Whether it is one of the directories itself.
@@ -118,9 +125,9 @@ impl Ways {
 
     fn note(&mut self, directory: &Path, name: &OsStr) {
         let entry = self.directories.entry(directory.to_owned());
-        if let (Names::Only(names), _) = entry.or_insert_with(|| (Names::Only(BTreeSet::new()), (0, 0))) {
-            names.insert(name.to_owned());
-        }
+        let (Names::Only(names) | Names::Manifests(names), _) =
+            entry.or_insert_with(|| (Names::Only(BTreeSet::new()), (0, 0)));
+        names.insert(name.to_owned());
     }
 
     /// Notes a directory of manifests and those below it.
@@ -128,7 +135,11 @@ impl Ways {
         if depth > MOST_DEPTH || seen.len() >= MOST_DIRECTORIES || !seen.insert(dir.to_owned()) {
             return;
         }
-        self.directories.insert(dir.to_owned(), (Names::All, (0, 0)));
+        let noted = match self.directories.remove(dir) {
+            Some((Names::Only(names) | Names::Manifests(names), _)) => names,
+            None => BTreeSet::new(),
+        };
+        self.directories.insert(dir.to_owned(), (Names::Manifests(noted), (0, 0)));
         let Ok(entries) = std::fs::read_dir(dir) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
