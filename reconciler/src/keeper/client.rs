@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::net::sockopt::Timeout;
@@ -24,18 +25,26 @@ type Answer = Option<(Reply, Vec<OwnedFd>)>;
 
 /// Tries more, when keepers end just as they are asked.
 const AGAIN: usize = 5;
+/// Connections that are kept for the next questions: as many as may be asked at a time.
+const MOST_IDLE: usize = 16;
 
-/// Where the keeper of one run directory is found. Each request opens a connection of its own, so that
-/// workers never wait for each other.
+/// Where the keeper of one run directory is found. Each request has a connection of its own while it
+/// lasts, so that workers never wait for each other.
 #[derive(Debug, Clone)]
 pub struct Keeper {
     run_dir: PathBuf,
+    /// Connections on which nothing is under way.
+    idle: Arc<Mutex<Vec<OwnedFd>>>,
 }
 
 impl Keeper {
     /// The keeper of this run directory; it is started when the first request needs it.
     pub fn new(run_dir: &Path) -> Self {
-        Keeper { run_dir: run_dir.to_owned() }
+        Keeper { run_dir: run_dir.to_owned(), idle: Arc::default() }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn socket_path(&self) -> PathBuf {
@@ -44,6 +53,9 @@ impl Keeper {
 
     /// Whether there is no keeper, so that a question need not start one.
     fn is_absent(&self) -> SysResult<bool> {
+        if !self.idle().is_empty() {
+            return Ok(false);
+        }
         match seqpacket::connect(&self.socket_path()) {
             Ok(_) => Ok(false),
             Err(e) if matches!(e.errno, libc::ENOENT | libc::ECONNREFUSED) => Ok(true),
@@ -52,6 +64,9 @@ impl Keeper {
     }
 
     fn connect(&self) -> SysResult<OwnedFd> {
+        if let Some(socket) = self.idle().pop() {
+            return Ok(socket);
+        }
         match seqpacket::connect(&self.socket_path()) {
             Err(e) if matches!(e.errno, libc::ENOENT | libc::ECONNREFUSED) => self.start(),
             other => other,
@@ -103,7 +118,9 @@ impl Keeper {
         for _ in 0..AGAIN {
             match &result {
                 Err(SysError { errno: libc::EPIPE | libc::ECONNRESET | libc::ECONNREFUSED, .. }) => {
-                    result = once()
+                    // The others lead to the same keeper.
+                    self.idle().clear();
+                    result = once();
                 }
                 _ => break,
             }
@@ -137,10 +154,30 @@ impl Keeper {
         }
     }
 
+    /// Asks what the keeper itself answers, once, and keeps the connection for the next question. Not for
+    /// what it does in a process of its own: that one holds the connection too, and may still speak.
+    fn ask_briefly(
+        &self,
+        request: &Request,
+        fd: Option<&Pidfd>,
+        timeout: Option<Duration>,
+    ) -> SysResult<(Reply, Option<OwnedFd>)> {
+        let (reply, fd, socket) = self.ask_within(request, fd, timeout)?;
+        if timeout.is_some() {
+            rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Recv, None)
+                .at("set timeout of", "keeper socket")?;
+        }
+        let mut idle = self.idle();
+        if idle.len() < MOST_IDLE {
+            idle.push(socket);
+        }
+        Ok((reply, fd))
+    }
+
     /// Starts a VE; returns once its init runs, or gives up after `timeout`.
     pub fn start_ve(&self, spec: StartSpec, timeout: Duration) -> SysResult<(Started, Pidfd)> {
-        match self.ask_within(&Request::Start(Box::new(spec)), None, Some(timeout))? {
-            (Reply::Started(started), Some(pidfd), _) => Ok((started, Pidfd::from(pidfd))),
+        match self.ask_briefly(&Request::Start(Box::new(spec)), None, Some(timeout))? {
+            (Reply::Started(started), Some(pidfd)) => Ok((started, Pidfd::from(pidfd))),
             (other, ..) => Err(unexpected(&other)),
         }
     }
@@ -150,7 +187,7 @@ impl Keeper {
         if self.is_absent()? {
             return Ok(Vec::new());
         }
-        match self.ask(&Request::List, None)? {
+        match self.ask_briefly(&Request::List, None, None)? {
             (Reply::Held(held), ..) => Ok(held),
             (other, ..) => Err(unexpected(&other)),
         }
@@ -161,8 +198,8 @@ impl Keeper {
         if self.is_absent()? {
             return Ok(None);
         }
-        match self.ask(&Request::Look(uid.to_owned()), None)? {
-            (Reply::Held(held), pidfd, _) => {
+        match self.ask_briefly(&Request::Look(uid.to_owned()), None, None)? {
+            (Reply::Held(held), pidfd) => {
                 Ok(held.into_iter().next().map(|one| (one, pidfd.map(Pidfd::from))))
             }
             (other, ..) => Err(unexpected(&other)),
@@ -174,22 +211,22 @@ impl Keeper {
         if self.is_absent()? {
             return Ok(());
         }
-        self.done(&Request::Forget(uid.to_owned()), None)
+        done(&self.ask_briefly(&Request::Forget(uid.to_owned()), None, None)?.0)
     }
 
     /// Hands it a VE that it did not start.
     pub fn adopt(&self, uid: &str, pid: i32, pidfd: &Pidfd) -> SysResult<()> {
-        self.done(&Request::Adopt { uid: uid.to_owned(), pid }, Some(pidfd))
+        done(&self.ask_briefly(&Request::Adopt { uid: uid.to_owned(), pid }, Some(pidfd), None)?.0)
     }
 
     /// Puts mounts into a running VE.
     pub fn add_mounts(&self, pid: i32, mounts: Vec<MountSpec>) -> SysResult<()> {
-        self.done(&Request::AddMounts { pid, mounts }, None)
+        done(&self.ask(&Request::AddMounts { pid, mounts }, None)?.0)
     }
 
     /// Takes a mount out of a running VE.
     pub fn remove_mount(&self, pid: i32, target: PathBuf) -> SysResult<()> {
-        self.done(&Request::RemoveMount { pid, target }, None)
+        done(&self.ask(&Request::RemoveMount { pid, target }, None)?.0)
     }
 
     /// Runs a program in a VE; `None` when it did not end in time.
@@ -211,12 +248,12 @@ impl Keeper {
         let (_, _, socket) = self.ask(&Request::Console(uid.to_owned()), None)?;
         Ok(Attached { socket })
     }
+}
 
-    fn done(&self, request: &Request, fd: Option<&Pidfd>) -> SysResult<()> {
-        match self.ask(request, fd)? {
-            (Reply::Done, ..) => Ok(()),
-            (other, ..) => Err(unexpected(&other)),
-        }
+fn done(reply: &Reply) -> SysResult<()> {
+    match reply {
+        Reply::Done => Ok(()),
+        other => Err(unexpected(other)),
     }
 }
 
