@@ -1,7 +1,9 @@
 //! Files that are there whole or not at all, whenever the machine or the controller stops.
 //!
-//! A file is written beside its place, synced, renamed and made durable by syncing the directory. Not
-//! for anything inside a VE: paths are followed as they are.
+//! A file is written beside its place, synced and renamed. A name that is new or gone is made durable by
+//! syncing its directory. One that stays is not: a power cut in the next seconds may bring the version
+//! before back, whole, and with it goes all that a later one told of (processes, mounts, control groups).
+//! Not for anything inside a VE: paths are followed as they are.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -23,7 +25,8 @@ pub enum Written {
 
 /// Makes a file hold exactly that, readable for its owner only.
 pub fn write(path: &Path, bytes: &[u8], writes: &Writes) -> SysResult<Written> {
-    if std::fs::read(path).is_ok_and(|known| known == bytes) {
+    let known = std::fs::read(path);
+    if known.as_ref().is_ok_and(|known| known == bytes) {
         return Ok(Written::AlreadySo);
     }
     let dir = parent(path)?;
@@ -36,7 +39,9 @@ pub fn write(path: &Path, bytes: &[u8], writes: &Writes) -> SysResult<Written> {
         let _ = std::fs::remove_file(&temporary);
         return Err(error);
     }
-    sync(dir)?;
+    if known.is_err() {
+        sync(dir)?;
+    }
     Ok(Written::Changed)
 }
 
