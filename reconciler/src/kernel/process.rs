@@ -77,6 +77,48 @@ pub fn fork(_proof: SingleThreaded, body: impl FnOnce() -> i32) -> SysResult<Chi
     }
 }
 
+/// Runs `body` in a child that shares this process's memory, and returns what it returned.
+///
+/// Descriptors, credentials, root, working directory and namespaces are the child's own, so `body` may
+/// change them; it also is what this process has set for its children (`setns` of a pid namespace). Nothing
+/// is copied and no page is touched twice, which is what a fork mostly costs. This process sleeps until the
+/// child has ended. A descriptor that `body` opens is open in the child alone, and must not be returned.
+pub fn in_child<T>(_proof: SingleThreaded, body: impl FnOnce() -> T) -> SysResult<T> {
+    /// What the child is given and gives back.
+    struct Slot<F, T> {
+        body: Option<F>,
+        result: Option<T>,
+    }
+    extern "C" fn run<F: FnOnce() -> T, T>(slot: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: `in_child` passes a slot of these types, which outlives the child, and sleeps meanwhile.
+        let slot = unsafe { &mut *slot.cast::<Slot<F, T>>() };
+        if let Some(body) = slot.body.take() {
+            slot.result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).ok();
+        }
+        0
+    }
+    fn runner<F: FnOnce() -> T, T>(_: &Slot<F, T>) -> extern "C" fn(*mut libc::c_void) -> libc::c_int {
+        run::<F, T>
+    }
+    let mut slot = Slot { body: Some(body), result: None };
+    let mut stack = vec![std::mem::MaybeUninit::<u128>::uninit(); CHILD_STACK / size_of::<u128>()];
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: one thread (`SingleThreaded`), which CLONE_VFORK keeps asleep until the child has ended, so
+    // nobody else uses this memory meanwhile; slot and stack outlive the child; the stack's end is aligned.
+    let pid = unsafe {
+        let top = stack.as_mut_ptr_range().end;
+        libc::clone(runner(&slot), top.cast(), flags, (&raw mut slot).cast())
+    };
+    if pid == -1 {
+        return Err(SysError::new("clone", "this process", std::io::Error::last_os_error()));
+    }
+    let ended = reap(pid)?;
+    slot.result.ok_or_else(|| SysError::refused("run", "a child", format!("it ended: {ended:?}")))
+}
+
+/// Bytes of stack for [`in_child`]; only what is used of it takes memory.
+const CHILD_STACK: usize = 512 * 1024;
+
 /// Ends this process at once, without running exit handlers that belong to its parent.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit never returns and touches no memory of ours.
@@ -215,7 +257,18 @@ pub fn prefer_little_memory() {
     // SAFETY: mallopt takes integers and may be called at any time.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 * 1024);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 1024 * 1024);
+    }
+}
+
+/// Tells the allocator to leave the heap's pages alone: none is given back, and free pieces are not gathered.
+/// For a process that forks: each page that a child's allocator walks through is copied for it.
+pub fn prefer_few_touched_pages() {
+    // SAFETY: mallopt takes integers and may be called at any time.
+    unsafe {
+        libc::mallopt(libc::M_MXFAST, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        libc::mallopt(libc::M_TOP_PAD, 64 * 1024);
     }
 }
 

@@ -2,14 +2,14 @@
 //!
 //! Two stages keep the VE from undoing its mounts. The starter makes a mount namespace that belongs to
 //! the host, and the VE's first process in new user, pid, net, uts and ipc namespaces, parked. A helper
-//! inside its pid and net namespaces builds the tree ([`super::tree`]) while the starter puts the parked
+//! inside its pid and net namespaces builds the tree ([`super::tree`]), and the starter puts the parked
 //! process into its cgroups. Then the first process copies the mount namespace into its own user
 //! namespace, which locks every mount; the manifest's own mounts are put into that copy
 //! ([`super::inject`]), and the process becomes init ([`super::init`]).
 //!
 //! ```text
 //! keeper ─fork─ starter ─clone3(CLONE_PARENT)─ first process (child of the keeper): parked … init
-//!                  └─fork─ tree builder (in the VE's pid and net namespaces)
+//!                  └─vfork─ tree builder (in the VE's pid and net namespaces)
 //! ```
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -125,25 +125,15 @@ fn build(
 ) -> SysResult<()> {
     let pidns = Namespace::of(pid, Kind::Pid)?;
     let netns = Namespace::of(pid, Kind::Net)?;
-    let (ours, theirs) = seqpacket::pair()?;
     pidns.join()?;
-    let builder = process::fork(proof, || {
-        let built = netns.join().and_then(|()| {
-            net::loopback_up()?;
-            tree::build(spec, userns, console)
-        });
-        i32::from(seqpacket::send(&theirs, &built, &[]).is_err())
-    })?;
-    drop(theirs);
-    // The first write after a quiet while waits for the kernel; the tree is built meanwhile.
-    let attached = attach_v1(spec, pid, v1);
-    let built = seqpacket::recv::<SysResult<()>>(&ours);
-    let ended = builder.wait()?;
-    attached?;
-    match built? {
-        Some((built, _)) => built,
-        None => Err(SysError::refused("build", "mount tree", format!("its builder ended: {ended:?}"))),
-    }
+    process::in_child(proof, || {
+        netns.join()?;
+        net::loopback_up()?;
+        tree::build(spec, userns, console)
+    })??;
+    // Last: the first move after a quiet while waits for the kernel, and that wait has begun before (see
+    // `Layout::expect_moves`).
+    attach_v1(spec, pid, v1)
 }
 
 fn attach_v1(spec: &StartSpec, pid: i32, v1: &[OwnedFd]) -> SysResult<()> {

@@ -77,6 +77,7 @@ enum Role {
 /// Serves on `listener` until nothing is held and nobody is connected any more.
 pub fn serve(listener: OwnedFd) -> SysResult<()> {
     let proof = SingleThreaded::check()?;
+    process::prefer_few_touched_pages();
     process::default_signals();
     let mut mask = SigSet::empty();
     // What ends an interactive program must not end the keeper: blocked, read and ignored.

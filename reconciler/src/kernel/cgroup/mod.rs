@@ -11,6 +11,8 @@ mod usage;
 mod ve;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 pub use usage::Usage;
 pub use ve::VeCgroup;
@@ -88,14 +90,22 @@ impl Layout {
         Ok(())
     }
 
-    /// Begins, in a thread of its own, the wait that the first move of a process between version 1
-    /// groups has to go through after a quiet while (a grace period of the kernel's, several
-    /// milliseconds), so that a start finds it over. This process is moved to where it is already. A
-    /// version 2 group is cloned into, which waits for nothing.
+    /// Begins, in another thread, the wait that the first move of a process between version 1 groups has
+    /// to go through after a quiet while (a grace period of the kernel's, several milliseconds), so that a
+    /// start finds it over. This process is moved to where it is already. A version 2 group is cloned
+    /// into, which waits for nothing.
     pub fn expect_moves(&self) {
+        static MOVER: OnceLock<SyncSender<PathBuf>> = OnceLock::new();
         let Some(procs) = self.own_procs() else { return };
-        let move_here = move || drop(std::fs::write(procs, "0"));
-        drop(std::thread::Builder::new().name("cgroups".into()).stack_size(64 * 1024).spawn(move_here));
+        let mover = MOVER.get_or_init(|| {
+            let (order, orders) = sync_channel::<PathBuf>(1);
+            let move_here = move || orders.iter().for_each(|procs| drop(std::fs::write(procs, "0")));
+            // Without the thread a start only takes longer.
+            drop(std::thread::Builder::new().name("cgroups".into()).stack_size(64 * 1024).spawn(move_here));
+            order
+        });
+        // One that is about to begin serves this start too.
+        drop(mover.try_send(procs));
     }
 
     /// cgroup.procs of the group of the first version 1 hierarchy that this process is in.
