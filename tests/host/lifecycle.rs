@@ -269,3 +269,63 @@ fn a_start_that_fails_leaves_nothing() {
     sandbox.apply();
     sandbox.init_pid("web");
 }
+
+#[test]
+fn a_ve_for_which_no_ids_are_left_is_told() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let host = json!({
+        "apiVersion": "vzd/v1", "kind": "Host", "metadata": { "name": "host" },
+        "spec": { "subids": { "start": 700_000_000, "count": 65536 } },
+    });
+    sandbox.write("host.yaml", &host.to_string());
+    sandbox.ve("a", json!({ "state": "stopped" }));
+    sandbox.apply();
+    sandbox.ve("b", json!({ "state": "stopped" }));
+    sandbox.vzd(&["apply"]).ends(1).says("VZ0206").says("700000000:65536").says("quarantine");
+    sandbox.write("a.yaml", &sandbox.document("a", json!({ "state": "absent" })));
+    // One goes while the other is tried.
+    sandbox.vzd(&["apply"]);
+    sandbox.apply();
+    assert_eq!(sandbox.status("b").unwrap().reason(), "Stopped");
+}
+
+#[test]
+fn a_probe_that_fails_makes_it_unhealthy_and_others_wait() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let _daemon = sandbox.daemon();
+    let probe = json!({ "exec": ["/bin/busybox", "test", "-e", "/run/well"], "interval": "100ms",
+        "failureThreshold": 2 });
+    sandbox.ve("web", json!({ "health": probe }));
+    sandbox.ve("after", json!({ "dependsOn": ["web"] }));
+    let ve = sandbox.until("web", "unhealthy", |ve| {
+        ve.condition("Healthy").is_some_and(|healthy| healthy.status == "False")
+    });
+    let healthy = ve.condition("Healthy").unwrap();
+    assert_eq!(healthy.message, "the probe exited with 1 [VZ0309]");
+    assert_eq!(ve.reason(), "HealthCheckFailed");
+    assert_eq!(sandbox.status("after").unwrap().reason(), "DependencyNotReady");
+    let pid = sandbox.init_pid("web");
+    sandbox.sh("web", "touch /run/well");
+    sandbox.until_ready("web");
+    sandbox.until_ready("after");
+    assert_eq!(sandbox.init_pid("web"), pid, "a probe never restarts");
+}
+
+#[test]
+fn what_an_operator_starts_is_no_correction_of_drift() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let _daemon = sandbox.daemon();
+    sandbox.ve("web", json!({}));
+    sandbox.until_ready("web");
+    sandbox.signal_init("web", "USR2");
+    sandbox.until("web", "halted", |ve| ve.reason() == "HaltedByOwner");
+    sandbox.vzd(&["start", "web"]).ok();
+    sandbox.until_ready("web");
+    let events = sandbox.events("web");
+    let starts: Vec<_> = events.iter().filter(|event| event["reason"] == "Started").collect();
+    assert_eq!(starts.len(), 2, "{events:#?}");
+    assert!(starts.iter().all(|event| event["cause"] != "corrective"), "{events:#?}");
+}

@@ -11,7 +11,7 @@ pub mod lifecycle;
 pub mod namespaces;
 
 use vzd_state::desired::Desired;
-use vzd_state::ledger::{Entry, MadeRoot};
+use vzd_state::ledger::{Entry, LedgerError, MadeRoot};
 use vzd_state::observed::Observed;
 use vzd_state::plan::Step;
 use vzd_state::reading::Reading;
@@ -38,6 +38,9 @@ pub enum StepError {
     /// The kernel or the file system refused.
     #[error(transparent)]
     Sys(#[from] SysError),
+    /// The ledger refused: an id is another's, or none is left.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// The template cannot be had.
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -56,6 +59,7 @@ impl StepError {
     pub fn help(&self) -> Option<String> {
         match self {
             StepError::Template(e) => e.help(),
+            StepError::Ledger(e) => e.help().map(str::to_owned),
             StepError::Sys(_) | StepError::Teardown(_) => None,
         }
     }

@@ -162,7 +162,7 @@ impl Execution<'_> {
         let facts = self.facts(&caps, made);
         let noted = change(&mut self.engine.shared().ledger, &self.uid, self.want, &facts);
         self.unsaved = true;
-        Ok(noted.map_err(|e| SysError::refused("note in the ledger", format_args!("VE {}", self.name), e))?)
+        Ok(noted?)
     }
 
     /// Writes the record, if it is ahead of the one on disk.
@@ -197,6 +197,7 @@ impl Execution<'_> {
         }
         self.unsaved = true;
         let code = match (step, error) {
+            (_, StepError::Ledger(e)) => e.code().as_str(),
             (_, StepError::Template(_)) => "VZ0304",
             (_, StepError::Teardown(_)) => "VZ0305",
             (Step::Lifecycle(lifecycle::Step::Stop { .. }), _) => "VZ0303",

@@ -10,7 +10,7 @@ mod network;
 use crate::code::Code;
 use crate::diag::Diagnostic;
 use crate::span::Span;
-use crate::v1::{HostSpec, Manifest, Name, VeSpec};
+use crate::v1::{HostSpec, Manifest, Name, VeSpec, defaults};
 use crate::yaml::{Node, NodeKind, path_steps};
 use std::collections::BTreeMap;
 
@@ -101,6 +101,11 @@ impl Checker<'_> {
     fn host(&mut self, spec: &HostSpec) {
         if let Some(ids) = &spec.subids {
             self.id_range("spec.subids", ids.start, ids.count);
+            let one = defaults::USER_NAMESPACE_SIZE;
+            if (1..one).contains(&ids.count) {
+                let message = format!("{} ids are too few: each VE takes {one}", ids.count);
+                self.bad(Code::BadValue, message, "spec.subids.count");
+            }
         }
     }
 
