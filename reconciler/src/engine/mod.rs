@@ -198,6 +198,13 @@ impl Engine {
         }
     }
 
+    /// Leaves no empty subtree of control groups behind. VEs keep theirs.
+    fn leave(&self) {
+        if self.lock.is_some() {
+            self.host.layout.remove_root_if_empty();
+        }
+    }
+
     fn shared(&self) -> MutexGuard<'_, Shared> {
         // A panic of one pass leaves data that the next pass makes again.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
@@ -211,9 +218,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if self.lock.is_some() {
-            self.host.layout.remove_root_if_empty();
-        }
+        self.leave();
     }
 }
 
