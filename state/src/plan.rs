@@ -40,6 +40,8 @@ pub enum Wish<'a> {
     Gone,
     /// Nothing is wanted: leave it alone.
     Unmanaged,
+    /// Its record cannot be read, for this reason. That is no absence: nothing is planned.
+    Unknown(&'a str),
 }
 
 /// One step, of whichever subsystem.
@@ -233,6 +235,11 @@ pub fn plan_ve(name: &VeName, wish: Wish<'_>, have: &Observed, cx: &Cx<'_>) -> V
         Wish::Keep(want) => want::plan(want, draft::Source::Ledger, have, cx),
         Wish::Gone => gone::plan(name, have, cx),
         Wish::Unmanaged => draft::Draft::new(name, have, cx).unmanaged(),
+        Wish::Unknown(why) => {
+            let mut plan = draft::Draft::new(name, have, cx).unmanaged();
+            plan.unreadable.push(Unreadable { what: "record".to_owned(), why: why.to_owned() });
+            plan
+        }
     }
 }
 

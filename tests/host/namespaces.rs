@@ -204,3 +204,29 @@ fn update_policy_restart_does_not_wait() {
     assert_ne!(refused.code, 0);
     assert_eq!(sandbox.sh("web", "hostname"), "web");
 }
+
+#[test]
+fn lxcfs_is_taken_from_where_the_host_says() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let lxcfs = sandbox.host_dir("lxcfs");
+    let host = |dir: &std::path::Path| {
+        let spec = json!({ "lxcfs": dir });
+        let host =
+            json!({ "apiVersion": "vzd/v1", "kind": "Host", "metadata": { "name": "host" }, "spec": spec });
+        sandbox.write("host.yaml", &host.to_string());
+    };
+    std::fs::create_dir(lxcfs.join("proc")).unwrap();
+    for view in ["cpuinfo", "diskstats", "loadavg", "meminfo", "stat", "swaps", "uptime"] {
+        std::fs::write(lxcfs.join("proc").join(view), format!("view of {view}\n")).unwrap();
+    }
+    host(&lxcfs);
+    sandbox.ve("web", json!({}));
+    sandbox.apply();
+    assert_eq!(sandbox.sh("web", "cat /proc/uptime"), "view of uptime");
+    // Nothing is there: that is said, and the views go.
+    host(&sandbox.host_dir("elsewhere"));
+    sandbox.vzd(&["plan"]).ok().says("warning[VZ0201]: lxcfs does not answer").says("host.yaml:1:");
+    sandbox.apply();
+    assert_ne!(sandbox.sh("web", "cat /proc/uptime"), "view of uptime");
+}

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use vzd_schema::{Code, Diagnostic};
 use vzd_state::desired::Desired;
 use vzd_state::ids::{Ctid, VeName};
 use vzd_state::ledger::{By, Entry, Facts};
@@ -20,6 +21,7 @@ use crate::control::{
 use crate::drivers::{Ve, lifecycle};
 use crate::engine::pass::{Look, failure_of, plan_view};
 use crate::engine::reconcile::{Leave, View};
+use crate::engine::wishes::Wanted;
 use crate::engine::{Engine, Subject, clock};
 
 fn error(code: &str, message: impl Into<String>) -> ControlError {
@@ -157,7 +159,16 @@ impl Engine {
         Ok((subjects, Leave { allow_prune: request.allow_prune }))
     }
 
+    /// What is wrong, but for an empty directory where that is allowed: then it is as it is meant.
+    fn diagnostics_of(&self, leave: Leave) -> Vec<Diagnostic> {
+        let meant = leave.allow_prune.is_some() && self.shared().wishes.is_emptied();
+        self.diagnostics().into_iter().filter(|is| !meant || is.code != Code::UnsafeDirectory).collect()
+    }
+
     fn entrance(&self, view: &View) -> ControlResult<Option<Entrance>> {
+        if let Wanted::Unknown(why) = &view.wanted {
+            return Err(error("VZ0404", why));
+        }
         let Some(entry) = &view.entry else { return Ok(None) };
         let ve = Ve { host: &self.host, entry, want: view.want() };
         match lifecycle::door(ve) {
@@ -185,7 +196,7 @@ impl Control for Engine {
     fn plan(&self, request: &PlanRequest) -> ControlResult<PlanView> {
         let (subjects, leave) = self.subjects_of(request)?;
         let plan = self.plan_all(&subjects, Look::Plan, leave);
-        Ok(plan_view(&plan, self.shared().wishes.diagnostics.clone()))
+        Ok(plan_view(&plan, self.diagnostics_of(leave)))
     }
 
     fn apply(&self, request: &PlanRequest) -> ControlResult<ApplyOutcome> {
@@ -207,14 +218,14 @@ impl Control for Engine {
             .iter()
             .filter_map(|(subject, outcome)| Some((self.label(subject), failure_of(outcome)?)))
             .collect();
-        let diagnostics = self.shared().wishes.diagnostics.clone();
-        Ok(ApplyOutcome { plan: plan_view(&plan, diagnostics), changed, failed })
+        Ok(ApplyOutcome { plan: plan_view(&plan, self.diagnostics_of(leave)), changed, failed })
     }
 
     fn drift(&self, select: &Selector) -> ControlResult<PlanView> {
         let subjects = self.select(select)?;
         let plan = self.plan_all(&subjects, Look::Drift, Leave::default());
-        Ok(plan_view(&plan, Vec::new()))
+        let records = self.diagnostics().into_iter().filter(|is| is.code == Code::RecordUnreadable);
+        Ok(plan_view(&plan, records.collect()))
     }
 
     fn power(&self, request: &PowerRequest) -> ControlResult<Outcomes> {
@@ -266,6 +277,9 @@ impl Control for Engine {
         self.document(&subject);
         let view = self.view(&subject, Leave::default());
         let view = view.ok_or_else(|| error("VZ0307", format!("there is no VE {ve:?}")))?;
+        if let Wanted::Unknown(why) = &view.wanted {
+            return Err(error("VZ0404", why));
+        }
         let want = view.want().ok_or_else(|| error("VZ0307", format!("VE {ve:?} has no manifest")))?;
         let field = if field.starts_with("spec") { field.to_owned() } else { format!("spec.{field}") };
         let update = vzd_schema::update_class(&field);
@@ -303,6 +317,7 @@ impl Control for Engine {
     }
 
     fn info(&self) -> ControlResult<Info> {
+        let diagnostics = self.diagnostics();
         let shared = self.shared();
         Ok(Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -310,7 +325,7 @@ impl Control for Engine {
             revision: shared.wishes.revision.digest.clone(),
             ves: shared.wishes.want.len(),
             last_pass: shared.last_pass.clone(),
-            diagnostics: shared.wishes.diagnostics.clone(),
+            diagnostics,
             skipped: shared.wishes.revision.skipped.clone(),
             capabilities: serde_json::to_value(&*self.host.caps()).unwrap_or_default(),
         })

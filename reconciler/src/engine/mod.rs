@@ -28,6 +28,7 @@ mod wishes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use vzd_schema::Diagnostic;
 use vzd_state::event::Event;
 use vzd_state::ids::{VeName, VeUid};
 use vzd_state::ledger::{Entry, IdPool, Ledger};
@@ -35,7 +36,7 @@ use vzd_state::ledger::{Entry, IdPool, Ledger};
 use crate::control::{Control, ControlError, ControlResult, PassStats};
 use crate::host::Host;
 use crate::settings::Settings;
-use crate::store::{EventLog, HostLock, LedgerStore};
+use crate::store::{EventLog, HostLock, LedgerStore, Unreadable};
 use crate::watch::{Scanner, Trust};
 
 pub use run::run;
@@ -70,6 +71,8 @@ pub struct Engine {
     published: Condvar,
     scanner: Mutex<Scanner>,
     records: LedgerStore,
+    /// Records that cannot be read. One that may change things has none.
+    unreadable: Vec<Unreadable>,
     events: EventLog,
     /// One lock a subject: two passes never work on one VE.
     locks: Mutex<BTreeMap<Subject, Arc<Mutex<()>>>>,
@@ -129,6 +132,7 @@ impl Engine {
             locks: Mutex::default(),
             host,
             records,
+            unreadable,
             events,
             lock,
             starts: Starts::default(),
@@ -137,14 +141,15 @@ impl Engine {
 
     /// Reads the manifest directory again and returns the subjects whose wish is another one now.
     fn rescan(&self) -> Vec<Subject> {
-        self.host.refresh();
         let revision = self.scanner.lock().unwrap_or_else(PoisonError::into_inner).scan();
         let before = self.shared().wishes.clone();
+        self.host.refresh(before.lxcfs_dir());
         // What was changed and is as before has the same digest; a file that can be read again may not.
         if Arc::ptr_eq(&before.revision, &revision) {
             return Vec::new();
         }
         let wishes = Arc::new(Wishes::new(revision, &before));
+        self.host.refresh(wishes.lxcfs_dir());
         let changed = wishes.changed_from(&before);
         let mut shared = self.shared();
         if wishes.id_pool != before.id_pool {
@@ -182,13 +187,33 @@ impl Engine {
                 named.insert(entry.name.clone(), i64::MAX);
             }
         }
+        for name in self.unreadable.iter().filter_map(|record| record.name.as_ref()) {
+            named.entry(name.clone()).or_insert(i64::MAX);
+        }
         for (name, want) in &shared.wishes.want {
-            named.insert(name.clone(), i64::from(want.lifecycle.boot_order));
+            // What a directory that is empty now once held is a VE only if the ledger knows it.
+            if named.contains_key(name) || !shared.wishes.is_emptied() {
+                named.insert(name.clone(), i64::from(want.lifecycle.boot_order));
+            }
         }
         let mut named: Vec<_> = named.into_iter().collect();
         named.sort_by_key(|(_, order)| std::cmp::Reverse(*order));
         subjects.extend(named.into_iter().map(|(name, _)| Subject::Name(name)));
         subjects
+    }
+
+    /// The record that may be the one of a VE of which there is no other.
+    fn unreadable(&self, name: &VeName) -> Option<&Unreadable> {
+        self.unreadable.iter().find(|record| record.name.as_ref().is_none_or(|is| is == name))
+    }
+
+    /// What is wrong with manifests, records and the host's settings.
+    fn diagnostics(&self) -> Vec<Diagnostic> {
+        let wishes = self.shared().wishes.clone();
+        let no_lxcfs = wishes.no_lxcfs().filter(|_| self.host.caps().lxcfs.is_none());
+        let records =
+            self.unreadable.iter().map(|record| Diagnostic::error(record.code(), record.to_string()));
+        wishes.diagnostics.iter().cloned().chain(no_lxcfs).chain(records).collect()
     }
 
     /// Adds to the event log; a command that only looks leaves no trace.

@@ -11,7 +11,7 @@ use vzd_state::plan::{Action, Approved, HostPlan, Wish};
 use crate::control::{ControlError, PlanView};
 use crate::drivers::Census;
 use crate::engine::reconcile::{Leave, Outcome, View};
-use crate::engine::wishes::host_device;
+use crate::engine::wishes::{Wanted, host_device};
 use crate::engine::{Engine, Subject};
 
 /// Work at a time for one command.
@@ -51,12 +51,15 @@ impl Engine {
         view: &View,
         observed: &vzd_state::observed::Observed,
     ) -> Option<vzd_state::plan::VePlan<Approved>> {
+        if let Wanted::Unknown(why) = &view.wanted {
+            return Some(self.plan_wish(view, Wish::Unknown(why), observed));
+        }
         let accepted = lower_entry(view.entry.as_ref()?, &host_device).ok()?;
         let mut plan = self.plan_wish(view, Wish::Keep(&accepted), observed);
         plan.held.clear();
         let drifted: Vec<bool> = plan.changes.iter().map(|change| change.cause == Cause::Drift).collect();
         plan.steps.retain(|step| step.changes.iter().any(|at| drifted[*at]));
-        if plan.steps.is_empty() && !drifted.contains(&true) {
+        if plan.steps.is_empty() && plan.unreadable.is_empty() && !drifted.contains(&true) {
             return None;
         }
         // Steps keep their indices: what is no drift is emptied, not moved.
