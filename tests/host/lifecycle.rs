@@ -329,3 +329,26 @@ fn what_an_operator_starts_is_no_correction_of_drift() {
     assert_eq!(starts.len(), 2, "{events:#?}");
     assert!(starts.iter().all(|event| event["cause"] != "corrective"), "{events:#?}");
 }
+
+#[test]
+fn data_is_not_thrown_away_for_a_template_that_cannot_be_had() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({ "deletionPolicy": "Destroy" }));
+    sandbox.apply();
+    let pid = sandbox.init_pid("web");
+    sandbox.sh("web", "echo precious > /root/data");
+    let missing = sandbox.dir().join("missing");
+    let template = format!("dir:{}", missing.display());
+    sandbox.ve("web", json!({ "deletionPolicy": "Destroy", "template": template }));
+    let apply = sandbox.vzd(&["apply"]).ends(1).says("VZ0304").says("missing");
+    assert!(apply.stderr.contains("No such file or directory"), "the cause is told: {}", apply.stderr);
+    assert_eq!(sandbox.init_pid("web"), pid, "it was stopped");
+    assert_eq!(sandbox.sh("web", "cat /root/data"), "precious");
+    // It stops; that its root still cannot be made anew is told.
+    sandbox.vzd(&["stop", "web"]).ends(1).says("VZ0304");
+    assert_eq!(sandbox.status("web").unwrap().init_pid(), None);
+    sandbox.ve("web", json!({ "deletionPolicy": "Destroy" }));
+    sandbox.apply();
+    assert_eq!(sandbox.sh("web", "cat /root/data"), "precious");
+}

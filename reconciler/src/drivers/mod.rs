@@ -42,11 +42,17 @@ pub enum StepError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The template cannot be had.
-    #[error(transparent)]
+    #[error("{}", with_causes(.0))]
     Template(#[from] TemplateError),
     /// Something was left behind; everything that could be cleared was.
     #[error("{} things were left behind; the first: {}", .0.len(), .0[0])]
     Teardown(Vec<SysError>),
+}
+
+/// An error whose causes are not part of its own message, with them.
+fn with_causes(error: &TemplateError) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
 }
 
 impl StepError {
