@@ -143,6 +143,8 @@ pub struct Why {
     pub field: String,
     /// The value in force.
     pub value: Value,
+    /// What holds where nobody says it, if that is the same for every VE.
+    pub default: Option<String>,
     /// `file:line` that says it; absent for a default.
     pub source: Option<String>,
     /// The profile that says it, when it is one.

@@ -230,3 +230,38 @@ fn lxcfs_is_taken_from_where_the_host_says() {
     sandbox.apply();
     assert_ne!(sandbox.sh("web", "cat /proc/uptime"), "view of uptime");
 }
+
+#[test]
+fn why_tells_values_defaults_and_what_is_in_force() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let data = sandbox.host_dir("data");
+    let spec = json!({ "mounts": [{ "source": data, "target": "/data" }] });
+    sandbox.write("web.yaml", &sandbox.labelled("web", &json!({ "role": "web" }), spec.clone()));
+    sandbox.apply();
+    let why = |field: &str| sandbox.vzd(&["why", "web", field, "-o", "json"]).ok().json();
+    assert_eq!(
+        (&why("startTimeout")["value"], &why("startTimeout")["default"]),
+        (&json!(null), &json!("1m"))
+    );
+    sandbox.vzd(&["why", "web", "startTimeout"]).ok().says("1m").says("it is the default");
+    let labels = why("metadata.labels");
+    assert_eq!(labels["value"], json!({ "role": "web" }));
+    assert!(labels["source"].as_str().unwrap().contains("web.yaml"), "{labels}");
+    let mounts = why("mounts")["observed"].clone();
+    assert_eq!(
+        mounts.as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["/data"],
+        "no view of lxcfs is meant"
+    );
+    let mut changed = spec;
+    changed["security"] = json!({ "capabilities": { "drop": ["NET_RAW"] } });
+    sandbox.write("web.yaml", &sandbox.labelled("web", &json!({ "role": "web" }), changed));
+    sandbox.apply();
+    let held = why("spec.security.capabilities");
+    assert_eq!(held["observed"], json!({ "add": [], "drop": [] }));
+    assert!(held["held"].is_string(), "{held}");
+    // A name and a label: both have to fit.
+    assert_eq!(sandbox.vzd(&["get", "web", "-l", "role=db", "-o", "json"]).ok().json()["items"], json!([]));
+    sandbox.vzd(&["get", "web", "-l", "role=web"]).ok().says("running");
+}

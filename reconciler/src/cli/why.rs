@@ -37,7 +37,11 @@ fn told(why: &Why, colour: bool) -> String {
     let mut say = |name: &str, text: &str| {
         table.row([Cell::painted(name, Some(Paint::Strong)), Cell::from(text)]);
     };
-    say(&format!("{}:", why.field), &shown(&why.value));
+    let value = match (&why.value, &why.default) {
+        (Value::Null, Some(default)) => default.clone(),
+        (value, _) => shown(value),
+    };
+    say(&format!("{}:", why.field), &value);
     let said = match (&why.source, &why.profile) {
         (Some(source), Some(profile)) => format!("{source} (profile {profile})"),
         (Some(source), None) => source.clone(),

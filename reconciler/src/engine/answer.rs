@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use vzd_schema::{Code, Diagnostic};
 use vzd_state::desired::Desired;
 use vzd_state::ids::{Ctid, VeName};
@@ -281,7 +281,8 @@ impl Control for Engine {
             return Err(error("VZ0404", why));
         }
         let want = view.want().ok_or_else(|| error("VZ0307", format!("VE {ve:?} has no manifest")))?;
-        let field = if field.starts_with("spec") { field.to_owned() } else { format!("spec.{field}") };
+        let whole = ["spec", "metadata"].iter().any(|top| field.split('.').next() == Some(top));
+        let field = if whole { field.to_owned() } else { format!("spec.{field}") };
         let update = vzd_schema::update_class(&field);
         if update.is_none() && value_at(want, &field).is_null() {
             return Err(error("VZ0405", format!("there is no field {field:?}")));
@@ -290,14 +291,19 @@ impl Control for Engine {
         let held = published.as_ref().and_then(|published| {
             published.plan.held.iter().find(|held| held.field == field).map(|held| held.why.clone())
         });
+        let mut changes = published.iter().flat_map(|published| &published.plan.changes);
+        let before = changes.find(|change| change.field == field).map(|change| change.before.clone());
+        let observed =
+            published.as_ref().and_then(|published| observed_at(&published.observed, want, &field));
         Ok(Why {
             value: value_at(want, &field),
+            default: vzd_schema::default_value(&field).map(str::to_owned),
             source: want.source_of(&field).map(ToString::to_string),
             profile: want
                 .is_inherited(&field)
                 .then(|| want.spec["profile"].as_str().unwrap_or("host").to_owned()),
             update: update.map(|class| class.to_string()),
-            observed: published.and_then(|published| observed_at(&published.observed, &field)),
+            observed: observed.or(before),
             held,
             field,
         })
@@ -382,15 +388,19 @@ impl Engine {
     }
 }
 
-/// The value of a field in the spec as resolved.
+/// The value of a field in the spec as resolved, or in the metadata.
 fn value_at(want: &Desired, field: &str) -> Value {
-    let pointer = field.strip_prefix("spec").unwrap_or(field).replace('.', "/");
-    let pointer = pointer.replace('[', "/").replace(']', "");
-    want.spec.pointer(&pointer).cloned().unwrap_or_default()
+    let pointer = |path: &str| path.replace(['.', '['], "/").replace(']', "");
+    if let Some(path) = field.strip_prefix("spec") {
+        return want.spec.pointer(&pointer(path)).cloned().unwrap_or_default();
+    }
+    let Desired { name, labels, annotations, .. } = want;
+    let metadata = json!({ "metadata": { "name": name, "labels": labels, "annotations": annotations } });
+    metadata.pointer(&format!("/{}", pointer(field))).cloned().unwrap_or_default()
 }
 
 /// What was read of a field, where a driver reads it.
-fn observed_at(observed: &Observed, field: &str) -> Option<Value> {
+fn observed_at(observed: &Observed, want: &Desired, field: &str) -> Option<Value> {
     let seen = serde_json::to_value(observed).ok()?;
     let pointer = match field {
         "spec.state" => "/lifecycle/run",
@@ -402,5 +412,10 @@ fn observed_at(observed: &Observed, field: &str) -> Option<Value> {
         _ => return None,
     };
     let reading = seen.pointer(pointer)?;
-    Some(reading.get("is").unwrap_or(reading).clone())
+    let mut value = reading.get("is").unwrap_or(reading).clone();
+    if let ("/namespaces/mounts", Some(mounts)) = (pointer, value.as_object_mut()) {
+        // The views of lxcfs are the host's business.
+        mounts.retain(|target, _| want.namespaces.mounts.contains_key(target));
+    }
+    Some(value)
 }
