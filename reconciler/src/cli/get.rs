@@ -66,7 +66,11 @@ fn table(ves: &[Document], wide: bool) -> Table {
                 ve.metadata.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             row.extend([
                 ve.status.init_pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
-                text("hostname").into(),
+                ve.spec
+                    .get("hostname")
+                    .and_then(|is| is.as_str())
+                    .unwrap_or(ve.metadata.name.as_str())
+                    .into(),
                 text("template").into(),
                 labels.join(",").into(),
                 ve.status.source.as_ref().map(ToString::to_string).unwrap_or_default().into(),

@@ -44,6 +44,7 @@ pub fn state(ve: &Document) -> (&'static str, Option<Paint>) {
             "HaltedByOwner" => ("halted", Some(Paint::Faint)),
             "Crashed" => ("crashed", Some(Paint::Bad)),
             "Absent" => ("absent", Some(Paint::Faint)),
+            "Unreadable" => ("unknown", Some(Paint::Bad)),
             _ => ("stopped", Some(Paint::Faint)),
         },
     }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use vzd_schema::v1::Duration;
+use vzd_state::status::ConditionType;
 
 use crate::cli::Context;
 use crate::cli::connect::{connect, look};
@@ -42,6 +43,7 @@ fn wish(text: &str) -> Result<Wish, String> {
     if condition.is_empty() || !known {
         return Err(wrong());
     }
+    ConditionType::named(condition)?;
     Ok(Wish { condition: condition.to_owned(), status: status.to_owned() })
 }
 

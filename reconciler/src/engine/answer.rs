@@ -11,7 +11,7 @@ use vzd_state::ids::{Ctid, VeName};
 use vzd_state::ledger::{By, Entry, Facts};
 use vzd_state::observed::Observed;
 use vzd_state::plan::Step;
-use vzd_state::status::{ConditionStatus, Document, DocumentMetadata, Status};
+use vzd_state::status::{ConditionStatus, ConditionType, Document, DocumentMetadata, Status};
 use vzd_state::subsystem::lifecycle::{Run, State, Step as LifecycleStep, StopReason};
 
 use crate::control::{
@@ -44,12 +44,12 @@ impl Engine {
             chosen.push(subject);
         }
         if select.names.is_empty() {
-            let matches = |subject: &&Subject| {
-                let labels = self.labels_of(subject);
-                select.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
-            };
-            chosen.extend(known.iter().filter(matches).cloned());
+            chosen = known;
         }
+        chosen.retain(|subject| {
+            let labels = self.labels_of(subject);
+            select.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        });
         Ok(chosen)
     }
 
@@ -344,6 +344,7 @@ impl Control for Engine {
             "unknown" => ConditionStatus::Unknown,
             _ => return Err(error("VZ0405", format!("{status:?} is not a status: True, False or Unknown"))),
         };
+        let condition = ConditionType::named(condition).map_err(|why| error("VZ0405", why))?;
         let deadline = Instant::now() + Duration::from_millis(timeout_ms);
         loop {
             let met = self.select(select).is_ok_and(|subjects| {
@@ -355,11 +356,9 @@ impl Control for Engine {
                 let shared = self.shared();
                 subjects.iter().all(|subject| {
                     let conditions = shared.published.get(subject).map(|is| is.conditions.as_slice());
-                    let found = conditions.unwrap_or_default().iter();
-                    let mut found =
-                        found.filter(|c| format!("{:?}", c.r#type).eq_ignore_ascii_case(condition));
+                    let found = conditions.unwrap_or_default().iter().find(|is| is.r#type == condition);
                     // A condition that is present only while true is false when it is not there.
-                    found.next().map_or(wanted == ConditionStatus::False, |c| c.status == wanted)
+                    found.map_or(wanted == ConditionStatus::False, |c| c.status == wanted)
                         && shared.published.contains_key(subject)
                 })
             });
