@@ -70,11 +70,18 @@ impl LedgerError {
     /// The code that it is told with.
     pub fn code(&self) -> Code {
         match self {
-            Self::NoCtid | Self::NoIds(_) => Code::IdsExhausted,
-            Self::CtidTaken { .. } => Code::DuplicateCtid,
-            Self::IdsTaken { .. } => Code::Conflict,
+            Self::NoCtid | Self::NoIds(_) | Self::CtidTaken { .. } | Self::IdsTaken { .. } => Code::NoIds,
             Self::NameTaken(_) => Code::DuplicateName,
             Self::Damaged(_) | Self::Format { .. } | Self::Unknown(_) => Code::RecordUnreadable,
+        }
+    }
+
+    /// The field that it is about.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::NoCtid | Self::CtidTaken { .. } => "spec.ctid",
+            Self::NoIds(_) | Self::IdsTaken { .. } => "spec.security.userNamespace",
+            Self::NameTaken(_) | Self::Damaged(_) | Self::Format { .. } | Self::Unknown(_) => "metadata.name",
         }
     }
 

@@ -282,7 +282,12 @@ fn a_ve_for_which_no_ids_are_left_is_told() {
     sandbox.ve("a", json!({ "state": "stopped" }));
     sandbox.apply();
     sandbox.ve("b", json!({ "state": "stopped" }));
-    sandbox.vzd(&["apply"]).ends(1).says("VZ0206").says("700000000:65536").says("quarantine");
+    sandbox.vzd(&["plan"]).ends(1).says("VZ0206").says("700000000:65536");
+    sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(4).says("VZ0206").says("0 steps done, 1 failed");
+    let asks = json!({ "state": "stopped", "ctid": sandbox.status("a").unwrap().ctid() });
+    sandbox.ve("b", asks);
+    sandbox.vzd(&["plan"]).ends(1).says("belongs to VE a").says("b.yaml:");
+    sandbox.ve("b", json!({ "state": "stopped" }));
     sandbox.write("a.yaml", &sandbox.document("a", json!({ "state": "absent" })));
     // One goes while the other is tried.
     sandbox.vzd(&["apply"]);
@@ -351,4 +356,22 @@ fn data_is_not_thrown_away_for_a_template_that_cannot_be_had() {
     sandbox.ve("web", json!({ "deletionPolicy": "Destroy" }));
     sandbox.apply();
     assert_eq!(sandbox.sh("web", "cat /root/data"), "precious");
+}
+
+#[test]
+fn a_change_that_is_refused_is_an_error_and_the_rest_is_done() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({}));
+    sandbox.apply();
+    let pid = sandbox.init_pid("web");
+    sandbox.ve("web", json!({ "template": "tiny", "hostname": "new" }));
+    for words in [&["plan"][..], &["plan", "--detailed-exitcode"]] {
+        sandbox.vzd(words).ends(1).says("VZ0203");
+    }
+    sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(6).says("error[VZ0203]: web: spec.template");
+    assert_eq!((sandbox.init_pid("web"), sandbox.sh("web", "hostname").as_str()), (pid, "new"));
+    sandbox.vzd(&["apply"]).ends(1).says("VZ0203");
+    sandbox.vzd(&["drift", "--detailed-exitcode"]).ends(0);
+    assert_eq!(sandbox.status("web").unwrap().reason(), "RecreateRefused");
 }

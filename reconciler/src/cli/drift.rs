@@ -28,5 +28,5 @@ pub fn run(args: Args, cx: &mut Context) -> Outcome {
     if plan::has_errors(&view) {
         return Ok(FAILED);
     }
-    Ok(if args.detailed_exitcode && view.exit_code != 0 { DRIFTED } else { OK })
+    Ok(if args.detailed_exitcode && view.exit_code > i32::from(FAILED) { DRIFTED } else { OK })
 }

@@ -35,7 +35,8 @@ pub fn run(args: Args, cx: &mut Context) -> Outcome {
     let only = args.ves.selector();
     let view = control.plan(&PlanRequest { only, allow_prune: args.allow_prune, check_index: None })?;
     show(&view, &mut cx.out)?;
-    if has_errors(&view) {
+    // A plan that cannot be carried out as a whole is an error, whatever else it does.
+    if has_errors(&view) || view.exit_code == i32::from(FAILED) {
         return Ok(FAILED);
     }
     Ok(if args.detailed_exitcode { u8::try_from(view.exit_code).unwrap_or(FAILED) } else { OK })

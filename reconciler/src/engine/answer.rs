@@ -19,7 +19,7 @@ use crate::control::{
     PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Why,
 };
 use crate::drivers::{Ve, lifecycle};
-use crate::engine::pass::{Look, failure_of, plan_view};
+use crate::engine::pass::{Look, failure_of, plan_view, refusal_of};
 use crate::engine::reconcile::{Leave, View};
 use crate::engine::wishes::Wanted;
 use crate::engine::{Engine, Subject, clock};
@@ -216,7 +216,10 @@ impl Control for Engine {
         let changed = outcomes.values().map(|outcome| outcome.changed).sum();
         let failed = outcomes
             .iter()
-            .filter_map(|(subject, outcome)| Some((self.label(subject), failure_of(outcome)?)))
+            .filter_map(|(subject, outcome)| {
+                let refused = || refusal_of(&self.shared().published.get(subject)?.plan);
+                Some((self.label(subject), failure_of(outcome).or_else(refused)?))
+            })
             .collect();
         Ok(ApplyOutcome { plan: plan_view(&plan, self.diagnostics_of(leave)), changed, failed })
     }

@@ -11,7 +11,7 @@ use vzd_state::ids::VeName;
 use vzd_state::ledger::Entry;
 use vzd_state::lower::lower_entry;
 use vzd_state::observed::Observed;
-use vzd_state::plan::{Approved, HeldFor, Step, VePlan, Wish, plan_ve};
+use vzd_state::plan::{Action, Approved, HeldFor, Step, VePlan, Wish, plan_ve};
 use vzd_state::policy::{Policy, authorize, empty_guard, prune_guard};
 use vzd_state::status::{Condition, ConditionStatus, ConditionType, Failure, Inputs, conditions};
 use vzd_state::subsystem::Cx;
@@ -184,6 +184,15 @@ impl Engine {
         let is_ready = |name: &VeName| self.is_ready(name);
         let caps = self.host.caps();
         let proposed = plan_ve(&view.name, wish, observed, &cx(&caps, view, &is_ready));
+        let proposed = match wish {
+            Wish::Want(want) if proposed.action == Action::Create => {
+                match self.shared().ledger.can_create(want) {
+                    Ok(()) => proposed,
+                    Err(error) => proposed.refused(want, &error),
+                }
+            }
+            _ => proposed,
+        };
         let policy = Policy { max_disruption: Disruption::Recreate, no_removals: view.no_removals.clone() };
         authorize(proposed, &policy)
     }

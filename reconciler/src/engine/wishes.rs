@@ -93,7 +93,7 @@ impl Wishes {
             lower(document, &resolved, &host_device).map_err(|errors| {
                 let wrong = |e: LowerError| {
                     let span = resolved.tree.get(&e.field).map_or(&document.span, |node| &node.span);
-                    Diagnostic::error(Code::BadValue, format!("`{}` {}", e.field, e.why)).at(span, "")
+                    Diagnostic::error(Code::BadValue, format!("`{}`: {}", e.field, e.why)).at(span, "")
                 };
                 errors.into_iter().map(wrong).collect()
             })

@@ -47,6 +47,12 @@ impl Ledger {
         self.get(uid).ok_or_else(|| LedgerError::Unknown(uid.clone()))
     }
 
+    /// Whether a VE could be made that wants this.
+    pub fn can_create(&self, want: &Desired) -> Result<(), LedgerError> {
+        self.assign_ctid(want.ctid)?;
+        self.assign_ids(want.namespaces.id_range).map(drop)
+    }
+
     /// The ctid wanted, or the lowest free one.
     pub fn assign_ctid(&self, wanted: Option<Ctid>) -> Result<Ctid, LedgerError> {
         if let Some(ctid) = wanted {

@@ -63,7 +63,7 @@ fn fixed_ranges_are_kept_apart_and_a_pool_ends() {
     assert!(matches!(create(&mut ledger, 2, fixed), Err(LedgerError::IdsTaken { .. })));
     assert_eq!(create(&mut ledger, 3, "").unwrap().ids.start, 165_536);
     let Err(error) = create(&mut ledger, 4, "") else { panic!("there were ids left") };
-    assert_eq!(error.code(), Code::IdsExhausted);
+    assert_eq!(error.code(), Code::NoIds);
     assert_eq!(error.to_string(), "no range of 65536 ids is free in 65536:196608");
 }
 
