@@ -224,6 +224,10 @@ fn lxcfs_is_taken_from_where_the_host_says() {
     sandbox.ve("web", json!({}));
     sandbox.apply();
     assert_eq!(sandbox.sh("web", "cat /proc/uptime"), "view of uptime");
+    // Broken settings take nothing away, also where no good version of them is in memory.
+    sandbox.write("host.yaml", "kind: Host\nspec: {lxcfs");
+    sandbox.vzd(&["apply"]).ends(1);
+    assert_eq!(sandbox.sh("web", "cat /proc/uptime"), "view of uptime");
     // Nothing is there: that is said, and the views go.
     host(&sandbox.host_dir("elsewhere"));
     sandbox.vzd(&["plan"]).ok().says("warning[VZ0201]: lxcfs does not answer").says("host.yaml:1:");

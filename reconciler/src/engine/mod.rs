@@ -143,13 +143,13 @@ impl Engine {
     fn rescan(&self) -> Vec<Subject> {
         let revision = self.scanner.lock().unwrap_or_else(PoisonError::into_inner).scan();
         let before = self.shared().wishes.clone();
-        self.host.refresh(before.lxcfs_dir());
+        self.look_for_lxcfs(&before);
         // What was changed and is as before has the same digest; a file that can be read again may not.
         if Arc::ptr_eq(&before.revision, &revision) {
             return Vec::new();
         }
         let wishes = Arc::new(Wishes::new(revision, &before));
-        self.host.refresh(wishes.lxcfs_dir());
+        self.look_for_lxcfs(&wishes);
         let changed = wishes.changed_from(&before);
         let mut shared = self.shared();
         if wishes.id_pool != before.id_pool {
@@ -172,6 +172,15 @@ impl Engine {
         subjects.dedup();
         shared.wishes = wishes;
         subjects
+    }
+
+    /// lxcfs may come and go. Without the host's settings VEs keep what they have.
+    fn look_for_lxcfs(&self, wishes: &Wishes) {
+        let in_use = match wishes.revision.host_known {
+            true => None,
+            false => self.shared().ledger.entries().find_map(lxcfs_of),
+        };
+        self.host.refresh(in_use.as_deref().or(wishes.lxcfs_dir()));
     }
 
     /// Everything there is to reconcile, in the order of a boot.
@@ -239,6 +248,13 @@ impl Engine {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         locks.entry(subject.clone()).or_default().clone()
     }
+}
+
+/// Where the views of lxcfs come from that a VE has.
+fn lxcfs_of(entry: &Entry) -> Option<String> {
+    let mounts = &entry.applied.namespaces.as_ref()?.mounts;
+    let (target, view) = mounts.iter().find(|(_, mount)| mount.system)?;
+    view.source.strip_suffix(target.as_str()).map(str::to_owned)
 }
 
 impl Drop for Engine {
