@@ -169,12 +169,12 @@ fn a_directory_emptied_on_purpose_takes_leave_for_every_ve() {
     needs!(Root, Cgroups, Busybox);
     let sandbox = Sandbox::new();
     let _daemon = sandbox.daemon();
+    let both = ["a", "b"].map(|name| sandbox.document(name, json!({}))).join("---\n");
+    sandbox.write("both.yaml", &both);
     for name in ["a", "b"] {
-        sandbox.ve(name, json!({}));
         sandbox.until_ready(name);
     }
-    sandbox.unlink("a.yaml");
-    sandbox.unlink("b.yaml");
+    sandbox.unlink("both.yaml");
     sandbox.vzd(&["plan"]).ends(1).says("no manifests").says("--allow-prune");
     // Fewer than there are: none goes.
     sandbox.vzd(&["apply", "--allow-prune=1"]).ends(0).says("--allow-prune=2");
