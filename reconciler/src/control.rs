@@ -62,7 +62,7 @@ pub struct PlanView {
     pub text: String,
     /// The JSON form.
     pub json: Value,
-    /// Exit code under `--detailed-exitcode`: 0 nothing, 2 live, 3 restart, 4 destroy or recreate.
+    /// Exit code under `--detailed-exitcode`: 0 nothing, 1 something cannot be done at all, 2 live, 3 restart, 4 destroy or recreate.
     pub exit_code: i32,
     /// Diagnostics of the manifests (errors keep their VEs at the last good version).
     pub diagnostics: Vec<vzd_schema::Diagnostic>,
@@ -143,6 +143,8 @@ pub struct Why {
     pub field: String,
     /// The value in force.
     pub value: Value,
+    /// What holds where nobody says it, if that is the same for every VE.
+    pub default: Option<String>,
     /// `file:line` that says it; absent for a default.
     pub source: Option<String>,
     /// The profile that says it, when it is one.

@@ -72,9 +72,10 @@ impl Host {
         self.caps.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks again at what may come and go while the host is up: lxcfs.
-    pub fn refresh(&self) {
-        let lxcfs = probe::lxcfs();
+    /// Looks again at what may come and go while the host is up: lxcfs, in that directory or where it
+    /// usually is.
+    pub fn refresh(&self, lxcfs: Option<&str>) {
+        let lxcfs = probe::lxcfs(lxcfs.unwrap_or(probe::LXCFS));
         let mut caps = self.caps.write().unwrap_or_else(PoisonError::into_inner);
         if caps.lxcfs != lxcfs {
             *caps = Arc::new(Capabilities { lxcfs, ..Capabilities::clone(&caps) });

@@ -20,7 +20,7 @@ pub fn probe(layout: &Layout) -> Capabilities {
         idmapped_mounts: since(version, (5, 12), "idmapped mounts"),
         overlay_idmap: since(version, (5, 19), "overlays over idmapped layers"),
         overlay_fd_layers: since(version, (6, 13), "overlay layers by descriptor"),
-        lxcfs: lxcfs(),
+        lxcfs: lxcfs(LXCFS),
         seccomp: exists("/proc/sys/kernel/seccomp/actions_avail", "the kernel has no seccomp filters"),
         pidfd_exit_info: since(version, (6, 15), "PIDFD_INFO_EXIT"),
         tun: exists("/dev/net/tun", "there is no /dev/net/tun on the host (modprobe tun)"),
@@ -58,8 +58,10 @@ fn bpf_device() -> Feature {
     }
 }
 
-/// lxcfs, where Debian's unit mounts it, if it answers.
-pub fn lxcfs() -> Option<String> {
-    let dir = "/var/lib/lxcfs";
+/// Where Debian's unit mounts lxcfs.
+pub const LXCFS: &str = "/var/lib/lxcfs";
+
+/// That directory, if lxcfs answers there.
+pub fn lxcfs(dir: &str) -> Option<String> {
     std::fs::metadata(format!("{dir}/proc/meminfo")).ok().map(|_| dir.to_owned())
 }

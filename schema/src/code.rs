@@ -63,7 +63,7 @@ codes! {
     "VZ0203" RecreateRefused "change would destroy data",
     "VZ0204" PruneGuard "too many VEs would be removed",
     "VZ0205" WorldMoved "the world moved since the plan",
-    "VZ0206" IdsExhausted "no ids left in the range",
+    "VZ0206" NoIds "ids that a VE needs are not to be had",
     "VZ0301" StartFailed "a step of a start failed",
     "VZ0302" LiveChangeFailed "a live change failed",
     "VZ0303" StopFailed "a stop failed",

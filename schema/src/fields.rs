@@ -80,6 +80,11 @@ pub fn update_class(path: &str) -> Option<UpdateClass> {
     find(Kind::Ve, path)?.class
 }
 
+/// What holds for a field of a VE that nobody writes, where that is one value for all.
+pub fn default_value(path: &str) -> Option<&'static str> {
+    find(Kind::Ve, path)?.default.as_deref()
+}
+
 /// The field at a path, or the map of free keys that it leads into.
 pub(crate) fn find(kind: Kind, path: &str) -> Option<&'static Field> {
     let wanted: Vec<&str> = path_steps(path).filter(|step| step.parse::<usize>().is_err()).collect();

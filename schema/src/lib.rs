@@ -38,7 +38,7 @@ pub use code::Code;
 pub use diag::{Diagnostic, Label, Severity};
 pub use document::{Document, Parsed, parse};
 pub use explain::explain;
-pub use fields::{UpdateClass, update_class};
+pub use fields::{UpdateClass, default_value, update_class};
 pub use json_schema::json_schema;
 pub use set::{Resolved, Set};
 pub use span::{Position, Span};

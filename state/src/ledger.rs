@@ -10,6 +10,7 @@ mod record;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use vzd_schema::Code;
 
 pub use self::alloc::IdPool;
 pub use self::entry::{
@@ -58,11 +59,44 @@ pub enum LedgerError {
         owner: VeName,
     },
     /// Every range is in use.
-    #[error("there is no free range of ids in {0:?}")]
+    #[error("no range of {} ids is free in {}", IdRange::BLOCK, .0)]
     NoIds(IdPool),
     /// No VE has that uid.
     #[error("the ledger has no VE with uid {0}")]
     Unknown(VeUid),
+}
+
+impl LedgerError {
+    /// The code that it is told with.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NoCtid | Self::NoIds(_) | Self::CtidTaken { .. } | Self::IdsTaken { .. } => Code::NoIds,
+            Self::NameTaken(_) => Code::DuplicateName,
+            Self::Damaged(_) | Self::Format { .. } | Self::Unknown(_) => Code::RecordUnreadable,
+        }
+    }
+
+    /// The field that it is about.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::NoCtid | Self::CtidTaken { .. } => "spec.ctid",
+            Self::NoIds(_) | Self::IdsTaken { .. } => "spec.security.userNamespace",
+            Self::NameTaken(_) | Self::Damaged(_) | Self::Format { .. } | Self::Unknown(_) => "metadata.name",
+        }
+    }
+
+    /// What can be done about it.
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::NoCtid | Self::NoIds(_) => Some(
+                "VEs in quarantine hold theirs (`vzd get --all`); or make `spec.subids` of the host larger",
+            ),
+            Self::CtidTaken { .. } | Self::IdsTaken { .. } => {
+                Some("a VE in quarantine keeps its ids (`vzd get --all`); take others")
+            }
+            Self::NameTaken(_) | Self::Damaged(_) | Self::Format { .. } | Self::Unknown(_) => None,
+        }
+    }
 }
 
 /// Every VE that vzd is responsible for.

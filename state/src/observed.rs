@@ -25,6 +25,14 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Of a VE about which nothing can be said, for this reason.
+    pub fn unreadable(why: &str) -> Self {
+        Self {
+            lifecycle: lifecycle::Observed { run: Reading::Unreadable(why.to_owned()) },
+            ..Self::default()
+        }
+    }
+
     /// Pid and start of init, if the VE runs.
     pub fn running(&self) -> Option<&Run> {
         self.lifecycle.run.is().filter(|run| matches!(run, Run::Running { .. }))

@@ -24,6 +24,7 @@ pub use self::power::{Power, Reason, Target, end_of_run, target};
 use crate::desired::{Desired, SourceRef};
 use crate::disruption::{Cause, Change, Disruption};
 use crate::ids::{VeName, VeUid};
+use crate::ledger::LedgerError;
 use crate::observed::Observed;
 use crate::subsystem::lifecycle::{Step as LifecycleStep, UpdatePolicy};
 use crate::subsystem::{Cx, Unreadable, cgroup, devices, disk, lifecycle, namespaces};
@@ -40,6 +41,8 @@ pub enum Wish<'a> {
     Gone,
     /// Nothing is wanted: leave it alone.
     Unmanaged,
+    /// Its record cannot be read, for this reason. That is no absence: nothing is planned.
+    Unknown(&'a str),
 }
 
 /// One step, of whichever subsystem.
@@ -103,6 +106,8 @@ pub enum HeldFor {
     RecreateRefused,
     /// The host cannot do it.
     Infeasible,
+    /// The ids that it needs are not to be had.
+    NoIds,
     /// Another VE is not Ready.
     DependencyNotReady,
     /// Earlier tries failed.
@@ -114,12 +119,25 @@ pub enum HeldFor {
 }
 
 impl HeldFor {
+    /// Whether it will not come by waiting: someone has to change something.
+    pub fn is_error(self) -> bool {
+        match self {
+            Self::RecreateRefused | Self::Infeasible | Self::NoIds => true,
+            Self::RestartRequired
+            | Self::DependencyNotReady
+            | Self::BackOff
+            | Self::PruneGuard
+            | Self::Policy => false,
+        }
+    }
+
     /// The code under which the reason is explained, unless it is a matter of time or of leave.
     pub fn code(self) -> Option<Code> {
         match self {
             Self::RestartRequired => Some(Code::RestartRequired),
             Self::RecreateRefused => Some(Code::RecreateRefused),
             Self::Infeasible => Some(Code::KernelLacks),
+            Self::NoIds => Some(Code::NoIds),
             Self::PruneGuard => Some(Code::PruneGuard),
             Self::DependencyNotReady | Self::BackOff | Self::Policy => None,
         }
@@ -233,6 +251,32 @@ pub fn plan_ve(name: &VeName, wish: Wish<'_>, have: &Observed, cx: &Cx<'_>) -> V
         Wish::Keep(want) => want::plan(want, draft::Source::Ledger, have, cx),
         Wish::Gone => gone::plan(name, have, cx),
         Wish::Unmanaged => draft::Draft::new(name, have, cx).unmanaged(),
+        Wish::Unknown(why) => {
+            let mut plan = draft::Draft::new(name, have, cx).unmanaged();
+            plan.unreadable.push(Unreadable { what: "record".to_owned(), why: why.to_owned() });
+            plan
+        }
+    }
+}
+
+impl VePlan<Proposed> {
+    /// The plan for a VE that the ledger refuses to take in.
+    pub fn refused(self, want: &Desired, error: &LedgerError) -> Self {
+        let held = Held {
+            field: error.field().to_owned(),
+            disruption: Disruption::Live,
+            held_for: HeldFor::NoIds,
+            why: error.to_string(),
+            source: want.source_of(error.field()).cloned(),
+        };
+        Self {
+            action: Action::None,
+            changes: Vec::new(),
+            steps: Vec::new(),
+            held: vec![held],
+            gentler: None,
+            ..self
+        }
     }
 }
 

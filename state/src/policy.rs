@@ -60,6 +60,15 @@ pub fn prune_guard(removing: usize, known: usize, allowed: Option<usize>) -> Opt
     ))
 }
 
+/// Why removals are refused if the directory holds no manifest any more: whatever their number, it has to be
+/// allowed.
+pub fn empty_guard(removing: usize, allowed: Option<usize>) -> Option<String> {
+    let why = format!(
+        "no manifest is left: {removing} VEs would be removed; allow it with --allow-prune={removing}"
+    );
+    allowed.is_none_or(|allowed| removing > allowed).then_some(why)
+}
+
 fn hold_cold(plan: &mut VePlan<Proposed>, by_manifest: bool) {
     for change in &plan.changes {
         if change.disruption >= Disruption::Restart && change.feasible == Feasible::Yes {

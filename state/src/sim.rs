@@ -178,7 +178,7 @@ impl Sim {
     pub fn plan(&self, uid: &VeUid, name: &VeName, wish: Wish<'_>) -> VePlan<Proposed> {
         let want = match wish {
             Wish::Want(want) | Wish::Keep(want) => Some(want),
-            Wish::Gone | Wish::Unmanaged => None,
+            Wish::Gone | Wish::Unmanaged | Wish::Unknown(_) => None,
         };
         let is_ready = |name: &VeName| {
             let ve = self.ledger.by_name(name).and_then(|entry| self.ves.get(&entry.uid));

@@ -58,6 +58,30 @@ pub enum ConditionType {
     Migratable,
 }
 
+impl ConditionType {
+    /// Every one.
+    pub const ALL: [Self; 10] = [
+        Self::Ready,
+        Self::Reconciling,
+        Self::Stalled,
+        Self::Healthy,
+        Self::Drifted,
+        Self::RestartRequired,
+        Self::ResizePending,
+        Self::Suspended,
+        Self::DeletionPending,
+        Self::Migratable,
+    ];
+
+    /// The one of that name, however it is capitalised.
+    pub fn named(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.map(|known| format!("{known:?}"));
+        let at = known.iter().position(|known| known.eq_ignore_ascii_case(name));
+        at.map(|at| Self::ALL[at])
+            .ok_or_else(|| format!("{name:?} is not a condition: there are {}", known.join(", ")))
+    }
+}
+
 /// Whether a condition holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ConditionStatus {

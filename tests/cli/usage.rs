@@ -5,7 +5,7 @@ use crate::harness::{Place, same};
 #[test]
 fn wrong_usage_ends_with_64() {
     let place = Place::new();
-    let cases: [&[&str]; 16] = [
+    let cases: [&[&str]; 17] = [
         &[],
         &["nonsense"],
         &["--nonsense"],
@@ -20,6 +20,7 @@ fn wrong_usage_ends_with_64() {
         &["exec", "-e", "NAME", "web", "--", "ls"],
         &["exec", "-j", "0", "web", "--", "ls"],
         &["wait", "web", "--for", "Ready"],
+        &["wait", "web", "--for", "condition=Raedy"],
         &["wait", "web", "--timeout", "soon"],
         &["validate", "nowhere.yaml"],
     ];
@@ -43,4 +44,14 @@ fn a_command_about_no_ve_says_how_to_name_one() {
 #[test]
 fn exec_without_dashes_shows_how_it_is_written() {
     same!("usage_exec", Place::new().vzd_alone(&["exec", "web", "ls"]));
+}
+
+#[test]
+fn without_a_command_it_says_which_there_are() {
+    let place = Place::new();
+    for said in [place.vzd(&[]), place.vzd_alone(&[])] {
+        assert_eq!(said.code, 64);
+        assert!(said.stderr.contains("Make it so: one pass, then exit"), "{said}");
+        assert!(!said.stderr.contains("keeper"), "{said}");
+    }
 }

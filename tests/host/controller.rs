@@ -236,3 +236,40 @@ fn commands_give_the_same_answers_with_and_without_a_controller() {
     sandbox.vzd(&["wait", "web", "--for", "condition=Ready", "--timeout", "5s"]).ok();
     sandbox.vzd(&["wait", "web", "--for", "condition=Suspended", "--timeout", "200ms"]).ends(124);
 }
+
+#[test]
+fn it_says_that_it_is_ready_once_its_ves_are_up() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({}));
+    let path = sandbox.dir().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(LONG)).unwrap();
+    let _daemon = sandbox.daemon_with(|command| {
+        command.env("NOTIFY_SOCKET", &path);
+    });
+    let mut said = [0; 512];
+    loop {
+        let length = socket.recv(&mut said).unwrap();
+        if String::from_utf8_lossy(&said[..length]).contains("READY=1") {
+            break;
+        }
+    }
+    assert!(sandbox.status("web").unwrap().init_pid().is_some(), "it was ready before its VE ran");
+}
+
+#[test]
+fn a_controller_that_stops_leaves_no_empty_group() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.daemon();
+    sandbox.ve("web", json!({}));
+    sandbox.until_ready("web");
+    let group = sandbox.cgroup(sandbox.status("web").unwrap().ctid().unwrap());
+    let root = group.parent().unwrap();
+    sandbox.ve("web", json!({ "state": "absent" }));
+    eventually("it is destroyed", || !group.exists());
+    assert!(root.exists());
+    assert_eq!(daemon.stop(), 0);
+    assert!(!root.exists(), "{} is left", root.display());
+}

@@ -188,3 +188,23 @@ fn a_console_nobody_reads_blocks_nobody() {
     let log = sandbox.vzd(&["console", "web", "--log"]).ok();
     assert!(log.stdout.contains("line 19999 of"), "the end is kept");
 }
+
+#[test]
+fn a_program_gets_the_system_call_filter_that_the_ve_was_started_with() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let profile = sandbox.host_dir("profiles").join("calls");
+    std::fs::write(&profile, "sethostname\n").unwrap();
+    sandbox.ve("web", json!({ "security": { "seccomp": profile } }));
+    sandbox.apply();
+    sandbox.vzd(&["exec", "web", "--", "hostname", "other"]).ends(1);
+    for meanwhile in ["", "no_such_call\n"] {
+        std::fs::write(&profile, meanwhile).unwrap();
+        sandbox.vzd(&["exec", "web", "--", "hostname", "other"]).ends(1);
+    }
+    std::fs::remove_file(&profile).unwrap();
+    sandbox.exec("web", &["true"]).ok();
+    std::fs::write(&profile, "").unwrap();
+    sandbox.vzd(&["restart", "web"]).ok();
+    sandbox.exec("web", &["hostname", "other"]).ok();
+}

@@ -269,3 +269,109 @@ fn a_start_that_fails_leaves_nothing() {
     sandbox.apply();
     sandbox.init_pid("web");
 }
+
+#[test]
+fn a_ve_for_which_no_ids_are_left_is_told() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let host = json!({
+        "apiVersion": "vzd/v1", "kind": "Host", "metadata": { "name": "host" },
+        "spec": { "subids": { "start": 700_000_000, "count": 65536 } },
+    });
+    sandbox.write("host.yaml", &host.to_string());
+    sandbox.ve("a", json!({ "state": "stopped" }));
+    sandbox.apply();
+    sandbox.ve("b", json!({ "state": "stopped" }));
+    sandbox.vzd(&["plan"]).ends(1).says("VZ0206").says("700000000:65536");
+    sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(4).says("VZ0206").says("0 steps done, 1 failed");
+    let asks = json!({ "state": "stopped", "ctid": sandbox.status("a").unwrap().ctid() });
+    sandbox.ve("b", asks);
+    sandbox.vzd(&["plan"]).ends(1).says("belongs to VE a").says("b.yaml:");
+    sandbox.ve("b", json!({ "state": "stopped" }));
+    sandbox.write("a.yaml", &sandbox.document("a", json!({ "state": "absent" })));
+    // One goes while the other is tried.
+    sandbox.vzd(&["apply"]);
+    sandbox.apply();
+    assert_eq!(sandbox.status("b").unwrap().reason(), "Stopped");
+}
+
+#[test]
+fn a_probe_that_fails_makes_it_unhealthy_and_others_wait() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let _daemon = sandbox.daemon();
+    let probe = json!({ "exec": ["/bin/busybox", "test", "-e", "/run/well"], "interval": "100ms",
+        "failureThreshold": 2 });
+    sandbox.ve("web", json!({ "health": probe }));
+    sandbox.ve("after", json!({ "dependsOn": ["web"] }));
+    let ve = sandbox.until("web", "unhealthy", |ve| {
+        ve.condition("Healthy").is_some_and(|healthy| healthy.status == "False")
+    });
+    let healthy = ve.condition("Healthy").unwrap();
+    assert_eq!(healthy.message, "the probe exited with 1 [VZ0309]");
+    assert_eq!(ve.reason(), "HealthCheckFailed");
+    assert_eq!(sandbox.status("after").unwrap().reason(), "DependencyNotReady");
+    let pid = sandbox.init_pid("web");
+    sandbox.sh("web", "touch /run/well");
+    sandbox.until_ready("web");
+    sandbox.until_ready("after");
+    assert_eq!(sandbox.init_pid("web"), pid, "a probe never restarts");
+}
+
+#[test]
+fn what_an_operator_starts_is_no_correction_of_drift() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let _daemon = sandbox.daemon();
+    sandbox.ve("web", json!({}));
+    sandbox.until_ready("web");
+    sandbox.signal_init("web", "USR2");
+    sandbox.until("web", "halted", |ve| ve.reason() == "HaltedByOwner");
+    sandbox.vzd(&["start", "web"]).ok();
+    sandbox.until_ready("web");
+    let events = sandbox.events("web");
+    let starts: Vec<_> = events.iter().filter(|event| event["reason"] == "Started").collect();
+    assert_eq!(starts.len(), 2, "{events:#?}");
+    assert!(starts.iter().all(|event| event["cause"] != "corrective"), "{events:#?}");
+}
+
+#[test]
+fn data_is_not_thrown_away_for_a_template_that_cannot_be_had() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({ "deletionPolicy": "Destroy" }));
+    sandbox.apply();
+    let pid = sandbox.init_pid("web");
+    sandbox.sh("web", "echo precious > /root/data");
+    let missing = sandbox.dir().join("missing");
+    let template = format!("dir:{}", missing.display());
+    sandbox.ve("web", json!({ "deletionPolicy": "Destroy", "template": template }));
+    let apply = sandbox.vzd(&["apply"]).ends(1).says("VZ0304").says("missing");
+    assert!(apply.stderr.contains("No such file or directory"), "the cause is told: {}", apply.stderr);
+    assert_eq!(sandbox.init_pid("web"), pid, "it was stopped");
+    assert_eq!(sandbox.sh("web", "cat /root/data"), "precious");
+    // It stops; that its root still cannot be made anew is told.
+    sandbox.vzd(&["stop", "web"]).ends(1).says("VZ0304");
+    assert_eq!(sandbox.status("web").unwrap().init_pid(), None);
+    sandbox.ve("web", json!({ "deletionPolicy": "Destroy" }));
+    sandbox.apply();
+    assert_eq!(sandbox.sh("web", "cat /root/data"), "precious");
+}
+
+#[test]
+fn a_change_that_is_refused_is_an_error_and_the_rest_is_done() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({}));
+    sandbox.apply();
+    let pid = sandbox.init_pid("web");
+    sandbox.ve("web", json!({ "template": "tiny", "hostname": "new" }));
+    for words in [&["plan"][..], &["plan", "--detailed-exitcode"]] {
+        sandbox.vzd(words).ends(1).says("VZ0203");
+    }
+    sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(6).says("error[VZ0203]: web: spec.template");
+    assert_eq!((sandbox.init_pid("web"), sandbox.sh("web", "hostname").as_str()), (pid, "new"));
+    sandbox.vzd(&["apply"]).ends(1).says("VZ0203");
+    sandbox.vzd(&["drift", "--detailed-exitcode"]).ends(0);
+    assert_eq!(sandbox.status("web").unwrap().reason(), "RecreateRefused");
+}

@@ -204,3 +204,68 @@ fn update_policy_restart_does_not_wait() {
     assert_ne!(refused.code, 0);
     assert_eq!(sandbox.sh("web", "hostname"), "web");
 }
+
+#[test]
+fn lxcfs_is_taken_from_where_the_host_says() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let lxcfs = sandbox.host_dir("lxcfs");
+    let host = |dir: &std::path::Path| {
+        let spec = json!({ "lxcfs": dir });
+        let host =
+            json!({ "apiVersion": "vzd/v1", "kind": "Host", "metadata": { "name": "host" }, "spec": spec });
+        sandbox.write("host.yaml", &host.to_string());
+    };
+    std::fs::create_dir(lxcfs.join("proc")).unwrap();
+    for view in ["cpuinfo", "diskstats", "loadavg", "meminfo", "stat", "swaps", "uptime"] {
+        std::fs::write(lxcfs.join("proc").join(view), format!("view of {view}\n")).unwrap();
+    }
+    host(&lxcfs);
+    sandbox.ve("web", json!({}));
+    sandbox.apply();
+    assert_eq!(sandbox.sh("web", "cat /proc/uptime"), "view of uptime");
+    // Broken settings take nothing away, also where no good version of them is in memory.
+    sandbox.write("host.yaml", "kind: Host\nspec: {lxcfs");
+    sandbox.vzd(&["apply"]).ends(1);
+    assert_eq!(sandbox.sh("web", "cat /proc/uptime"), "view of uptime");
+    // Nothing is there: that is said, and the views go.
+    host(&sandbox.host_dir("elsewhere"));
+    sandbox.vzd(&["plan"]).ok().says("warning[VZ0201]: lxcfs does not answer").says("host.yaml:1:");
+    sandbox.apply();
+    assert_ne!(sandbox.sh("web", "cat /proc/uptime"), "view of uptime");
+}
+
+#[test]
+fn why_tells_values_defaults_and_what_is_in_force() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let data = sandbox.host_dir("data");
+    let spec = json!({ "mounts": [{ "source": data, "target": "/data" }] });
+    sandbox.write("web.yaml", &sandbox.labelled("web", &json!({ "role": "web" }), spec.clone()));
+    sandbox.apply();
+    let why = |field: &str| sandbox.vzd(&["why", "web", field, "-o", "json"]).ok().json();
+    assert_eq!(
+        (&why("startTimeout")["value"], &why("startTimeout")["default"]),
+        (&json!(null), &json!("1m"))
+    );
+    sandbox.vzd(&["why", "web", "startTimeout"]).ok().says("1m").says("it is the default");
+    let labels = why("metadata.labels");
+    assert_eq!(labels["value"], json!({ "role": "web" }));
+    assert!(labels["source"].as_str().unwrap().contains("web.yaml"), "{labels}");
+    let mounts = why("mounts")["observed"].clone();
+    assert_eq!(
+        mounts.as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["/data"],
+        "no view of lxcfs is meant"
+    );
+    let mut changed = spec;
+    changed["security"] = json!({ "capabilities": { "drop": ["NET_RAW"] } });
+    sandbox.write("web.yaml", &sandbox.labelled("web", &json!({ "role": "web" }), changed));
+    sandbox.apply();
+    let held = why("spec.security.capabilities");
+    assert_eq!(held["observed"], json!({ "add": [], "drop": [] }));
+    assert!(held["held"].is_string(), "{held}");
+    // A name and a label: both have to fit.
+    assert_eq!(sandbox.vzd(&["get", "web", "-l", "role=db", "-o", "json"]).ok().json()["items"], json!([]));
+    sandbox.vzd(&["get", "web", "-l", "role=web"]).ok().says("running");
+}

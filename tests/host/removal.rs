@@ -163,3 +163,72 @@ fn the_prune_guard_holds_until_it_is_told() {
     assert_eq!(quarantined(&sandbox).len(), 5);
     assert!(sandbox.status("a").is_some());
 }
+
+#[test]
+fn a_directory_emptied_on_purpose_takes_leave_for_every_ve() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let _daemon = sandbox.daemon();
+    let both = ["a", "b"].map(|name| sandbox.document(name, json!({}))).join("---\n");
+    sandbox.write("both.yaml", &both);
+    for name in ["a", "b"] {
+        sandbox.until_ready(name);
+    }
+    sandbox.unlink("both.yaml");
+    sandbox.vzd(&["plan"]).ends(1).says("no manifests").says("--allow-prune");
+    // Fewer than there are: none goes.
+    sandbox.vzd(&["apply", "--allow-prune=1"]).ends(0).says("--allow-prune=2");
+    assert!(["a", "b"].iter().all(|name| sandbox.status(name).unwrap().init_pid().is_some()));
+    sandbox.vzd(&["plan", "--allow-prune=2"]).ok().says("2 to destroy");
+    sandbox.vzd(&["apply", "--allow-prune=2"]).ok();
+    assert_eq!(quarantined(&sandbox).len(), 2);
+    // The controller does not bring them back from its memory.
+    sandbox.vzd(&["apply"]).ends(1);
+    holds_for(Duration::from_millis(300), "they stay away", || sandbox.status("a").is_none());
+    // A directory that is not there is never meant.
+    sandbox.vzd(&["undelete", "a"]).ok();
+    std::fs::rename(sandbox.manifests(), sandbox.dir().join("away")).unwrap();
+    sandbox.vzd(&["apply", "--allow-prune=9"]).ends(1);
+    assert!(sandbox.status("a").unwrap().init_pid().is_some());
+    std::fs::rename(sandbox.dir().join("away"), sandbox.manifests()).unwrap();
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_no_absence() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({}));
+    sandbox.ve("other", json!({ "state": "stopped" }));
+    sandbox.apply();
+    let pid = sandbox.init_pid("web");
+    let uid = sandbox.status("web").unwrap().uid().unwrap().to_owned();
+    let record = sandbox.state_dir().join(format!("ledger/{uid}.json"));
+    let good = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(&record, good.replace("\"format\":1", "\"format\":99")).unwrap();
+    let said = "error[VZ0404]: the record";
+    let get = sandbox.vzd(&["get", "-o", "json"]).ok().says(said);
+    let list = get.json();
+    assert_eq!(list["diagnostics"][0]["code"], "VZ0404");
+    let of = |name: &str| {
+        let items = list["items"].as_array().unwrap().iter();
+        VeStatus(items.clone().find(|ve| ve["metadata"]["name"] == name).unwrap().clone())
+    };
+    let ready = of("web").condition("Ready").unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("Unknown", "Unreadable"));
+    assert_eq!(of("other").reason(), "Stopped");
+    let plan = sandbox.vzd(&["plan"]).ends(1).says(said).says("? record").says("0 to add");
+    assert!(!plan.stdout.contains("create"), "{}", plan.stdout);
+    sandbox.vzd(&["plan", "-o", "json"]).ends(1).says("\"diagnostics\"");
+    sandbox.vzd(&["drift"]).ends(1).says(said);
+    sandbox.vzd(&["describe", "web"]).ok().says("Unreadable");
+    sandbox.vzd(&["why", "web", "hostname"]).ends(1).says("VZ0404");
+    sandbox.vzd(&["exec", "web", "--", "true"]).ends(125).says("VZ0404");
+    sandbox.vzd(&["status"]).ok().says(said);
+    sandbox.vzd(&["apply"]).ends(1).says("VZ0404");
+    // Of one that nobody can make anything of, any VE without a record may be the owner.
+    std::fs::write(&record, "{").unwrap();
+    sandbox.vzd(&["plan"]).ends(1).says(said).says("? record").says("0 to add");
+    std::fs::write(&record, good).unwrap();
+    sandbox.vzd(&["plan", "--detailed-exitcode"]).ends(0);
+    assert_eq!(sandbox.init_pid("web"), pid);
+}

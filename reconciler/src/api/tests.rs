@@ -51,7 +51,16 @@ impl Control for Rote {
     }
     fn why(&self, ve: &str, field: &str) -> ControlResult<Why> {
         let (field, value) = (field.to_owned(), ve.into());
-        Ok(Why { field, value, source: None, profile: None, update: None, observed: None, held: None })
+        Ok(Why {
+            field,
+            value,
+            default: None,
+            source: None,
+            profile: None,
+            update: None,
+            observed: None,
+            held: None,
+        })
     }
     fn entrances(&self, _: &Selector) -> ControlResult<Vec<Entrance>> {
         Ok(Vec::new())

@@ -56,7 +56,8 @@ fn report(outcome: &ApplyOutcome, cx: &mut Context) -> Result<(), Failure> {
     if cx.out.is_data() {
         plan::diagnose(&outcome.plan.diagnostics, &cx.out);
         let ApplyOutcome { plan, changed, failed } = outcome;
-        cx.out.data(&json!({ "plan": plan.json, "changed": changed, "failed": failed }))?;
+        let plan = plan::with_diagnostics(plan.json.clone(), &plan.diagnostics);
+        cx.out.data(&json!({ "plan": plan, "changed": changed, "failed": failed }))?;
     } else {
         plan::show(&outcome.plan, &mut cx.out)?;
         let s = if outcome.changed == 1 { "" } else { "s" };

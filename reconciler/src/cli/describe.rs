@@ -3,13 +3,12 @@
 use serde_json::Value;
 
 use crate::cli::Context;
-use crate::cli::connect::connect;
+use crate::cli::connect::look;
 use crate::cli::failure::{Failure, OK, Outcome};
 use crate::cli::output::{Paint, harmless};
 use crate::cli::shown;
 use crate::cli::table::{Cell, Table};
 use crate::control::{EventQuery, LoggedEvent, Selector};
-use crate::engine::Access;
 use vzd_state::status::Document;
 
 /// The latest events that are shown.
@@ -25,7 +24,7 @@ pub struct Args {
 
 /// Shows the VEs one after the other.
 pub fn run(args: &Args, cx: &mut Context) -> Outcome {
-    let control = connect(&cx.settings, Access::Read)?;
+    let control = look(cx)?;
     let select = Selector { names: args.names.clone(), ..Selector::default() };
     for (at, ve) in control.list(&select, false)?.iter().enumerate() {
         let query = EventQuery { ve: Some(ve.metadata.name.to_string()), ..EventQuery::default() };

@@ -2,7 +2,7 @@
 
 use crate::cli::Context;
 use crate::cli::connect::connect;
-use crate::cli::failure::{OK, Outcome};
+use crate::cli::failure::{FAILED, OK, Outcome};
 use crate::cli::plan;
 use crate::cli::select::Chosen;
 use crate::engine::Access;
@@ -25,5 +25,8 @@ pub fn run(args: Args, cx: &mut Context) -> Outcome {
     let control = connect(&cx.settings, Access::Read)?;
     let view = control.drift(&args.ves.or_all())?;
     plan::show(&view, &mut cx.out)?;
-    Ok(if args.detailed_exitcode && view.exit_code != 0 { DRIFTED } else { OK })
+    if plan::has_errors(&view) {
+        return Ok(FAILED);
+    }
+    Ok(if args.detailed_exitcode && view.exit_code > i32::from(FAILED) { DRIFTED } else { OK })
 }

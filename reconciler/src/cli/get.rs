@@ -4,13 +4,13 @@ use serde_json::json;
 use vzd_state::status::{ConditionType, Document};
 
 use crate::cli::Context;
-use crate::cli::connect::connect;
+use crate::cli::connect::{look, unreadable};
 use crate::cli::failure::{OK, Outcome};
 use crate::cli::output::Format;
+use crate::cli::plan::with_diagnostics;
 use crate::cli::select::Chosen;
 use crate::cli::shown;
 use crate::cli::table::{Cell, Table};
-use crate::engine::Access;
 
 /// Options of `vzd get`.
 #[derive(Debug, clap::Args)]
@@ -25,11 +25,14 @@ pub struct Args {
 /// Shows VEs.
 pub fn run(args: Args, cx: &mut Context) -> Outcome {
     let single = args.ves.names.len() == 1 && !args.all;
-    let control = connect(&cx.settings, Access::Read)?;
+    let control = look(cx)?;
     let ves = control.list(&args.ves.or_all(), args.all)?;
     match (cx.out.is_data(), ves.as_slice()) {
         (true, [ve]) if single => cx.out.data(ve)?,
-        (true, _) => cx.out.data(&json!({ "apiVersion": "vzd/v1", "kind": "List", "items": ves }))?,
+        (true, _) => {
+            let list = json!({ "apiVersion": "vzd/v1", "kind": "List", "items": ves });
+            cx.out.data(&with_diagnostics(list, &unreadable(&*control)?))?;
+        }
         (false, []) => cx.out.note("there are no VEs"),
         (false, _) => {
             let table = table(&ves, cx.out.format == Format::Wide);
@@ -63,7 +66,11 @@ fn table(ves: &[Document], wide: bool) -> Table {
                 ve.metadata.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             row.extend([
                 ve.status.init_pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
-                text("hostname").into(),
+                ve.spec
+                    .get("hostname")
+                    .and_then(|is| is.as_str())
+                    .unwrap_or(ve.metadata.name.as_str())
+                    .into(),
                 text("template").into(),
                 labels.join(",").into(),
                 ve.status.source.as_ref().map(ToString::to_string).unwrap_or_default().into(),

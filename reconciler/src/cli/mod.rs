@@ -36,6 +36,7 @@ mod why;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::failure::{FAILED, OK, Outcome, USAGE};
@@ -130,6 +131,11 @@ struct Context {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        // What is set in the environment counts as said, so that clap does not see that nothing is.
+        Err(error) if error.kind() == ErrorKind::MissingSubcommand => {
+            output::note(&command().render_help().to_string());
+            return ExitCode::from(USAGE);
+        }
         Err(error) => {
             // A closed stdout or stderr is nothing to fail over.
             let _ = error.print();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use vzd_schema::render::{Style, render};
 
 use crate::cli::Context;
@@ -34,13 +35,14 @@ pub fn run(args: Args, cx: &mut Context) -> Outcome {
     let only = args.ves.selector();
     let view = control.plan(&PlanRequest { only, allow_prune: args.allow_prune, check_index: None })?;
     show(&view, &mut cx.out)?;
-    if has_errors(&view) {
+    // A plan that cannot be carried out as a whole is an error, whatever else it does.
+    if has_errors(&view) || view.exit_code == i32::from(FAILED) {
         return Ok(FAILED);
     }
     Ok(if args.detailed_exitcode { u8::try_from(view.exit_code).unwrap_or(FAILED) } else { OK })
 }
 
-/// Whether a manifest has errors, so that the plan is not about all that is written.
+/// Whether a manifest has errors or a record cannot be read, so that the plan is not about all that there is.
 pub fn has_errors(view: &PlanView) -> bool {
     view.diagnostics.iter().any(vzd_schema::Diagnostic::is_error)
 }
@@ -49,10 +51,18 @@ pub fn has_errors(view: &PlanView) -> bool {
 pub fn show(view: &PlanView, out: &mut Out) -> Result<(), Failure> {
     diagnose(&view.diagnostics, out);
     if out.is_data() {
-        return out.data(&view.json);
+        return out.data(&with_diagnostics(view.json.clone(), &view.diagnostics));
     }
     let text: String = view.text.lines().map(|line| painted(line, out.colour) + "\n").collect();
     out.text(&text)
+}
+
+/// A JSON object with what is wrong, if anything is.
+pub fn with_diagnostics(mut object: Value, diagnostics: &[vzd_schema::Diagnostic]) -> Value {
+    if !diagnostics.is_empty() {
+        object["diagnostics"] = serde_json::json!(diagnostics);
+    }
+    object
 }
 
 /// Shows diagnostics with the lines that they are about, as far as those can be read now.

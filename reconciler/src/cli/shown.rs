@@ -44,6 +44,7 @@ pub fn state(ve: &Document) -> (&'static str, Option<Paint>) {
             "HaltedByOwner" => ("halted", Some(Paint::Faint)),
             "Crashed" => ("crashed", Some(Paint::Bad)),
             "Absent" => ("absent", Some(Paint::Faint)),
+            "Unreadable" => ("unknown", Some(Paint::Bad)),
             _ => ("stopped", Some(Paint::Faint)),
         },
     }
@@ -59,7 +60,9 @@ pub fn reasons(ve: &Document) -> String {
     let also = also.into_iter().filter(|wanted| {
         condition(ve, *wanted).is_some_and(|condition| condition.status == ConditionStatus::True)
     });
-    ready.into_iter().chain(also.map(|wanted| format!("{wanted:?}"))).collect::<Vec<_>>().join(", ")
+    let mut reasons: Vec<_> = ready.into_iter().chain(also.map(|wanted| format!("{wanted:?}"))).collect();
+    reasons.dedup();
+    reasons.join(", ")
 }
 
 /// The status of a condition as a word with its colour.

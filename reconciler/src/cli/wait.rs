@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use vzd_schema::v1::Duration;
+use vzd_state::status::ConditionType;
 
 use crate::cli::Context;
-use crate::cli::connect::connect;
+use crate::cli::connect::{connect, look};
 use crate::cli::failure::{OK, Outcome, TIMEOUT};
 use crate::cli::progress::Progress;
 use crate::cli::select::ChosenOrAll;
@@ -42,6 +43,7 @@ fn wish(text: &str) -> Result<Wish, String> {
     if condition.is_empty() || !known {
         return Err(wrong());
     }
+    ConditionType::named(condition)?;
     Ok(Wish { condition: condition.to_owned(), status: status.to_owned() })
 }
 
@@ -53,6 +55,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub fn run(args: Args, cx: &mut Context) -> Outcome {
     let select = args.ves.required()?;
     let deadline = Instant::now() + std::time::Duration::from_millis(args.timeout.millis());
+    look(cx)?;
     let came = {
         let _progress = Progress::start("waiting");
         loop {

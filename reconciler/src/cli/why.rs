@@ -3,12 +3,11 @@
 use serde_json::Value;
 
 use crate::cli::Context;
-use crate::cli::connect::connect;
+use crate::cli::connect::look;
 use crate::cli::failure::{OK, Outcome};
 use crate::cli::output::Paint;
 use crate::cli::table::{Cell, Table};
 use crate::control::Why;
-use crate::engine::Access;
 
 /// Options of `vzd why`.
 #[derive(Debug, clap::Args)]
@@ -23,7 +22,7 @@ pub struct Args {
 
 /// Asks and shows.
 pub fn run(args: &Args, cx: &mut Context) -> Outcome {
-    let why = connect(&cx.settings, Access::Read)?.why(&args.ve, &args.field)?;
+    let why = look(cx)?.why(&args.ve, &args.field)?;
     if cx.out.is_data() {
         cx.out.data(&why)?;
     } else {
@@ -38,7 +37,11 @@ fn told(why: &Why, colour: bool) -> String {
     let mut say = |name: &str, text: &str| {
         table.row([Cell::painted(name, Some(Paint::Strong)), Cell::from(text)]);
     };
-    say(&format!("{}:", why.field), &shown(&why.value));
+    let value = match (&why.value, &why.default) {
+        (Value::Null, Some(default)) => default.clone(),
+        (value, _) => shown(value),
+    };
+    say(&format!("{}:", why.field), &value);
     let said = match (&why.source, &why.profile) {
         (Some(source), Some(profile)) => format!("{source} (profile {profile})"),
         (Some(source), None) => source.clone(),

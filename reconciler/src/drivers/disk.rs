@@ -46,6 +46,14 @@ pub fn apply_cold(ve: Ve<'_>, step: &Cold, _stopped: &Stopped) -> Result<(Effect
     }
 }
 
+/// Makes sure that a root can be made, before the one that there is is thrown away for it.
+pub fn prepare(host: &Host, step: &Cold) -> Result<(), StepError> {
+    if let Cold::CreateRoot { template } = step {
+        host.templates()?.ensure(&source(template))?;
+    }
+    Ok(())
+}
+
 fn create(ve: Ve<'_>, dir: &Path, template: &str) -> Result<(Effect, Made), StepError> {
     // Held until the link is made: from then on the template counts as used.
     let template = ve.host.templates()?.ensure(&source(template))?;

@@ -21,6 +21,7 @@ use crate::kernel::process::WaitStatus;
 use crate::kernel::procfs;
 use crate::runtime::enter::Door;
 use crate::runtime::spec::StartSpec;
+use crate::store::atomic;
 
 /// A VE that runs: made only here, from what was found in the kernel.
 #[derive(Debug)]
@@ -265,16 +266,28 @@ fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired) -> SysResult<Start
             .map(|(path, node)| devices::node_spec(path, node))
             .collect::<SysResult<_>>()?,
         capabilities: cold.capabilities.bits(),
-        seccomp_profile: seccomp_profile(&cold.seccomp)?,
+        seccomp_profile: keep_profile(ve, &cold.seccomp)?,
         nesting: cold.nesting,
     })
 }
 
-fn seccomp_profile(seccomp: &Seccomp) -> SysResult<Option<String>> {
-    match seccomp {
-        Seccomp::Default => Ok(None),
-        Seccomp::File { path } => std::fs::read_to_string(path).map(Some).at("read", path),
-    }
+/// Beside the VE's root: the text of the seccomp profile that its last start was given.
+const PROFILE: &str = "seccomp";
+
+/// Reads the profile for a start, and keeps it: the file may be another one when the VE is entered.
+fn keep_profile(ve: Ve<'_>, seccomp: &Seccomp) -> SysResult<Option<String>> {
+    let Seccomp::File { path } = seccomp else { return Ok(None) };
+    let text = std::fs::read_to_string(path).at("read", path)?;
+    let kept = ve.host.ve_dir(&ve.entry.uid).join(PROFILE);
+    atomic::write(&kept, text.as_bytes(), &ve.host.writes)?;
+    Ok(Some(text))
+}
+
+/// The profile that the present run was started with.
+fn kept_profile(ve: Ve<'_>, seccomp: &Seccomp) -> SysResult<Option<String>> {
+    let Seccomp::File { .. } = seccomp else { return Ok(None) };
+    let kept = ve.host.ve_dir(&ve.entry.uid).join(PROFILE);
+    std::fs::read_to_string(&kept).map(Some).at("read", kept.display())
 }
 
 /// How to enter the VE: with what its present run was started with.
@@ -290,7 +303,7 @@ pub fn door(ve: Ve<'_>) -> SysResult<Door> {
         cgroup_exec: group.exec_dir(),
         cgroup_v1: group.v1_dirs().collect(),
         capabilities: cold.capabilities.bits(),
-        seccomp_profile: seccomp_profile(&cold.seccomp)?,
+        seccomp_profile: kept_profile(ve, &cold.seccomp)?,
     })
 }
 
@@ -345,7 +358,7 @@ fn ask_to_stop(ve: Ve<'_>, running: &Running) -> SysResult<()> {
                 env: crate::runtime::enter::default_env("linux"),
                 cwd: "/".into(),
             };
-            match ve.host.keeper.run(door(ve)?, command, 5_000) {
+            match door(ve).and_then(|door| ve.host.keeper.run(door, command, 5_000)) {
                 Ok(Some(WaitStatus::Exited(0))) => Ok(()),
                 _ => running.pidfd.signal(libc::SIGTERM),
             }

@@ -11,7 +11,7 @@ pub mod lifecycle;
 pub mod namespaces;
 
 use vzd_state::desired::Desired;
-use vzd_state::ledger::{Entry, MadeRoot};
+use vzd_state::ledger::{Entry, LedgerError, MadeRoot};
 use vzd_state::observed::Observed;
 use vzd_state::plan::Step;
 use vzd_state::reading::Reading;
@@ -38,12 +38,21 @@ pub enum StepError {
     /// The kernel or the file system refused.
     #[error(transparent)]
     Sys(#[from] SysError),
-    /// The template cannot be had.
+    /// The ledger refused: an id is another's, or none is left.
     #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The template cannot be had.
+    #[error("{}", with_causes(.0))]
     Template(#[from] TemplateError),
     /// Something was left behind; everything that could be cleared was.
     #[error("{} things were left behind; the first: {}", .0.len(), .0[0])]
     Teardown(Vec<SysError>),
+}
+
+/// An error whose causes are not part of its own message, with them.
+fn with_causes(error: &TemplateError) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
 }
 
 impl StepError {
@@ -56,6 +65,7 @@ impl StepError {
     pub fn help(&self) -> Option<String> {
         match self {
             StepError::Template(e) => e.help(),
+            StepError::Ledger(e) => e.help().map(str::to_owned),
             StepError::Sys(_) | StepError::Teardown(_) => None,
         }
     }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use vzd_schema::{Code, Diagnostic};
 use vzd_state::desired::Desired;
 use vzd_state::ids::{Ctid, VeName};
 use vzd_state::ledger::{By, Entry, Facts};
 use vzd_state::observed::Observed;
 use vzd_state::plan::Step;
-use vzd_state::status::{ConditionStatus, Document, DocumentMetadata, Status};
+use vzd_state::status::{ConditionStatus, ConditionType, Document, DocumentMetadata, Status};
 use vzd_state::subsystem::lifecycle::{Run, State, Step as LifecycleStep, StopReason};
 
 use crate::control::{
@@ -18,8 +19,9 @@ use crate::control::{
     PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Why,
 };
 use crate::drivers::{Ve, lifecycle};
-use crate::engine::pass::{Look, failure_of, plan_view};
+use crate::engine::pass::{Look, failure_of, plan_view, refusal_of};
 use crate::engine::reconcile::{Leave, View};
+use crate::engine::wishes::Wanted;
 use crate::engine::{Engine, Subject, clock};
 
 fn error(code: &str, message: impl Into<String>) -> ControlError {
@@ -42,12 +44,12 @@ impl Engine {
             chosen.push(subject);
         }
         if select.names.is_empty() {
-            let matches = |subject: &&Subject| {
-                let labels = self.labels_of(subject);
-                select.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
-            };
-            chosen.extend(known.iter().filter(matches).cloned());
+            chosen = known;
         }
+        chosen.retain(|subject| {
+            let labels = self.labels_of(subject);
+            select.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        });
         Ok(chosen)
     }
 
@@ -157,7 +159,16 @@ impl Engine {
         Ok((subjects, Leave { allow_prune: request.allow_prune }))
     }
 
+    /// What is wrong, but for an empty directory where that is allowed: then it is as it is meant.
+    fn diagnostics_of(&self, leave: Leave) -> Vec<Diagnostic> {
+        let meant = leave.allow_prune.is_some() && self.shared().wishes.is_emptied();
+        self.diagnostics().into_iter().filter(|is| !meant || is.code != Code::UnsafeDirectory).collect()
+    }
+
     fn entrance(&self, view: &View) -> ControlResult<Option<Entrance>> {
+        if let Wanted::Unknown(why) = &view.wanted {
+            return Err(error("VZ0404", why));
+        }
         let Some(entry) = &view.entry else { return Ok(None) };
         let ve = Ve { host: &self.host, entry, want: view.want() };
         match lifecycle::door(ve) {
@@ -185,7 +196,7 @@ impl Control for Engine {
     fn plan(&self, request: &PlanRequest) -> ControlResult<PlanView> {
         let (subjects, leave) = self.subjects_of(request)?;
         let plan = self.plan_all(&subjects, Look::Plan, leave);
-        Ok(plan_view(&plan, self.shared().wishes.diagnostics.clone()))
+        Ok(plan_view(&plan, self.diagnostics_of(leave)))
     }
 
     fn apply(&self, request: &PlanRequest) -> ControlResult<ApplyOutcome> {
@@ -205,16 +216,19 @@ impl Control for Engine {
         let changed = outcomes.values().map(|outcome| outcome.changed).sum();
         let failed = outcomes
             .iter()
-            .filter_map(|(subject, outcome)| Some((self.label(subject), failure_of(outcome)?)))
+            .filter_map(|(subject, outcome)| {
+                let refused = || refusal_of(&self.shared().published.get(subject)?.plan);
+                Some((self.label(subject), failure_of(outcome).or_else(refused)?))
+            })
             .collect();
-        let diagnostics = self.shared().wishes.diagnostics.clone();
-        Ok(ApplyOutcome { plan: plan_view(&plan, diagnostics), changed, failed })
+        Ok(ApplyOutcome { plan: plan_view(&plan, self.diagnostics_of(leave)), changed, failed })
     }
 
     fn drift(&self, select: &Selector) -> ControlResult<PlanView> {
         let subjects = self.select(select)?;
         let plan = self.plan_all(&subjects, Look::Drift, Leave::default());
-        Ok(plan_view(&plan, Vec::new()))
+        let records = self.diagnostics().into_iter().filter(|is| is.code == Code::RecordUnreadable);
+        Ok(plan_view(&plan, records.collect()))
     }
 
     fn power(&self, request: &PowerRequest) -> ControlResult<Outcomes> {
@@ -266,8 +280,12 @@ impl Control for Engine {
         self.document(&subject);
         let view = self.view(&subject, Leave::default());
         let view = view.ok_or_else(|| error("VZ0307", format!("there is no VE {ve:?}")))?;
+        if let Wanted::Unknown(why) = &view.wanted {
+            return Err(error("VZ0404", why));
+        }
         let want = view.want().ok_or_else(|| error("VZ0307", format!("VE {ve:?} has no manifest")))?;
-        let field = if field.starts_with("spec") { field.to_owned() } else { format!("spec.{field}") };
+        let whole = ["spec", "metadata"].iter().any(|top| field.split('.').next() == Some(top));
+        let field = if whole { field.to_owned() } else { format!("spec.{field}") };
         let update = vzd_schema::update_class(&field);
         if update.is_none() && value_at(want, &field).is_null() {
             return Err(error("VZ0405", format!("there is no field {field:?}")));
@@ -276,14 +294,19 @@ impl Control for Engine {
         let held = published.as_ref().and_then(|published| {
             published.plan.held.iter().find(|held| held.field == field).map(|held| held.why.clone())
         });
+        let mut changes = published.iter().flat_map(|published| &published.plan.changes);
+        let before = changes.find(|change| change.field == field).map(|change| change.before.clone());
+        let observed =
+            published.as_ref().and_then(|published| observed_at(&published.observed, want, &field));
         Ok(Why {
             value: value_at(want, &field),
+            default: vzd_schema::default_value(&field).map(str::to_owned),
             source: want.source_of(&field).map(ToString::to_string),
             profile: want
                 .is_inherited(&field)
                 .then(|| want.spec["profile"].as_str().unwrap_or("host").to_owned()),
             update: update.map(|class| class.to_string()),
-            observed: published.and_then(|published| observed_at(&published.observed, &field)),
+            observed: observed.or(before),
             held,
             field,
         })
@@ -303,6 +326,7 @@ impl Control for Engine {
     }
 
     fn info(&self) -> ControlResult<Info> {
+        let diagnostics = self.diagnostics();
         let shared = self.shared();
         Ok(Info {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -310,7 +334,7 @@ impl Control for Engine {
             revision: shared.wishes.revision.digest.clone(),
             ves: shared.wishes.want.len(),
             last_pass: shared.last_pass.clone(),
-            diagnostics: shared.wishes.diagnostics.clone(),
+            diagnostics,
             skipped: shared.wishes.revision.skipped.clone(),
             capabilities: serde_json::to_value(&*self.host.caps()).unwrap_or_default(),
         })
@@ -323,6 +347,7 @@ impl Control for Engine {
             "unknown" => ConditionStatus::Unknown,
             _ => return Err(error("VZ0405", format!("{status:?} is not a status: True, False or Unknown"))),
         };
+        let condition = ConditionType::named(condition).map_err(|why| error("VZ0405", why))?;
         let deadline = Instant::now() + Duration::from_millis(timeout_ms);
         loop {
             let met = self.select(select).is_ok_and(|subjects| {
@@ -334,11 +359,9 @@ impl Control for Engine {
                 let shared = self.shared();
                 subjects.iter().all(|subject| {
                     let conditions = shared.published.get(subject).map(|is| is.conditions.as_slice());
-                    let found = conditions.unwrap_or_default().iter();
-                    let mut found =
-                        found.filter(|c| format!("{:?}", c.r#type).eq_ignore_ascii_case(condition));
+                    let found = conditions.unwrap_or_default().iter().find(|is| is.r#type == condition);
                     // A condition that is present only while true is false when it is not there.
-                    found.next().map_or(wanted == ConditionStatus::False, |c| c.status == wanted)
+                    found.map_or(wanted == ConditionStatus::False, |c| c.status == wanted)
                         && shared.published.contains_key(subject)
                 })
             });
@@ -367,15 +390,19 @@ impl Engine {
     }
 }
 
-/// The value of a field in the spec as resolved.
+/// The value of a field in the spec as resolved, or in the metadata.
 fn value_at(want: &Desired, field: &str) -> Value {
-    let pointer = field.strip_prefix("spec").unwrap_or(field).replace('.', "/");
-    let pointer = pointer.replace('[', "/").replace(']', "");
-    want.spec.pointer(&pointer).cloned().unwrap_or_default()
+    let pointer = |path: &str| path.replace(['.', '['], "/").replace(']', "");
+    if let Some(path) = field.strip_prefix("spec") {
+        return want.spec.pointer(&pointer(path)).cloned().unwrap_or_default();
+    }
+    let Desired { name, labels, annotations, .. } = want;
+    let metadata = json!({ "metadata": { "name": name, "labels": labels, "annotations": annotations } });
+    metadata.pointer(&format!("/{}", pointer(field))).cloned().unwrap_or_default()
 }
 
 /// What was read of a field, where a driver reads it.
-fn observed_at(observed: &Observed, field: &str) -> Option<Value> {
+fn observed_at(observed: &Observed, want: &Desired, field: &str) -> Option<Value> {
     let seen = serde_json::to_value(observed).ok()?;
     let pointer = match field {
         "spec.state" => "/lifecycle/run",
@@ -387,5 +414,10 @@ fn observed_at(observed: &Observed, field: &str) -> Option<Value> {
         _ => return None,
     };
     let reading = seen.pointer(pointer)?;
-    Some(reading.get("is").unwrap_or(reading).clone())
+    let mut value = reading.get("is").unwrap_or(reading).clone();
+    if let ("/namespaces/mounts", Some(mounts)) = (pointer, value.as_object_mut()) {
+        // The views of lxcfs are the host's business.
+        mounts.retain(|target, _| want.namespaces.mounts.contains_key(target));
+    }
+    Some(value)
 }

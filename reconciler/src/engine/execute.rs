@@ -15,6 +15,7 @@ use vzd_state::ids::{VeName, VeUid};
 use vzd_state::ledger::{Facts, LedgerError, Started};
 use vzd_state::observed::Observed;
 use vzd_state::plan::{Approved, Step, VePlan};
+use vzd_state::subsystem::disk;
 use vzd_state::subsystem::lifecycle::{self, Exit, Run};
 use vzd_state::undo::undo;
 
@@ -79,7 +80,8 @@ impl Engine {
                 continue;
             }
             fault::point();
-            match execution.step(&planned.step) {
+            let step = self.can_go_on(plan, at).and_then(|()| execution.step(&planned.step));
+            match step {
                 Ok(effect) => {
                     executed.changed += usize::from(effect == Effect::Changed);
                     execution.tell(&planned.step, planned.cause);
@@ -105,6 +107,24 @@ impl Engine {
             });
         }
         executed
+    }
+}
+
+impl Engine {
+    /// Nothing is stopped for, or thrown away for, a root that cannot be made afterwards.
+    fn can_go_on(&self, plan: &VePlan<Approved>, at: usize) -> Result<(), StepError> {
+        let steps = || plan.steps[at..].iter().map(|planned| &planned.step);
+        let stops = |step: &Step| matches!(step, Step::Lifecycle(lifecycle::Step::Stop { .. }));
+        let destroys = |step: &Step| matches!(step, Step::Disk(disk::Cold::DestroyRoot));
+        if !steps().next().is_some_and(|step| stops(step) || destroys(step)) || !steps().any(destroys) {
+            return Ok(());
+        }
+        for step in steps() {
+            if let Step::Disk(step) = step {
+                drivers::disk::prepare(&self.host, step)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -162,7 +182,7 @@ impl Execution<'_> {
         let facts = self.facts(&caps, made);
         let noted = change(&mut self.engine.shared().ledger, &self.uid, self.want, &facts);
         self.unsaved = true;
-        Ok(noted.map_err(|e| SysError::refused("note in the ledger", format_args!("VE {}", self.name), e))?)
+        Ok(noted?)
     }
 
     /// Writes the record, if it is ahead of the one on disk.
@@ -197,6 +217,7 @@ impl Execution<'_> {
         }
         self.unsaved = true;
         let code = match (step, error) {
+            (_, StepError::Ledger(e)) => e.code().as_str(),
             (_, StepError::Template(_)) => "VZ0304",
             (_, StepError::Teardown(_)) => "VZ0305",
             (Step::Lifecycle(lifecycle::Step::Stop { .. }), _) => "VZ0303",

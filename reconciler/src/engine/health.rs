@@ -3,6 +3,7 @@
 //! The bookkeeping is pure; [`Engine::probe`] runs the command through the keeper, outside of any pass,
 //! so that a probe that hangs holds nothing up.
 
+use vzd_schema::Code;
 use vzd_state::observed::Observed;
 use vzd_state::status::Health;
 use vzd_state::subsystem::lifecycle::{ExecProbe, Run};
@@ -50,7 +51,7 @@ impl Probes {
             (None, ..) => Health::NoProbe,
             (Some(_), None, _) | (Some(_), Some(_), None) => Health::Unknown,
             (Some(_), Some(_), Some(Ok(()))) => Health::Healthy,
-            (Some(_), Some(_), Some(Err(why))) => Health::Unhealthy(why.clone()),
+            (Some(_), Some(_), Some(Err(why))) => Health::Unhealthy(format!("{why} [{}]", Code::ProbeFailed)),
         }
     }
 

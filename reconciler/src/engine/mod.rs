@@ -28,6 +28,7 @@ mod wishes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use vzd_schema::Diagnostic;
 use vzd_state::event::Event;
 use vzd_state::ids::{VeName, VeUid};
 use vzd_state::ledger::{Entry, IdPool, Ledger};
@@ -35,7 +36,7 @@ use vzd_state::ledger::{Entry, IdPool, Ledger};
 use crate::control::{Control, ControlError, ControlResult, PassStats};
 use crate::host::Host;
 use crate::settings::Settings;
-use crate::store::{EventLog, HostLock, LedgerStore};
+use crate::store::{EventLog, HostLock, LedgerStore, Unreadable};
 use crate::watch::{Scanner, Trust};
 
 pub use run::run;
@@ -70,6 +71,8 @@ pub struct Engine {
     published: Condvar,
     scanner: Mutex<Scanner>,
     records: LedgerStore,
+    /// Records that cannot be read. One that may change things has none.
+    unreadable: Vec<Unreadable>,
     events: EventLog,
     /// One lock a subject: two passes never work on one VE.
     locks: Mutex<BTreeMap<Subject, Arc<Mutex<()>>>>,
@@ -129,6 +132,7 @@ impl Engine {
             locks: Mutex::default(),
             host,
             records,
+            unreadable,
             events,
             lock,
             starts: Starts::default(),
@@ -137,14 +141,15 @@ impl Engine {
 
     /// Reads the manifest directory again and returns the subjects whose wish is another one now.
     fn rescan(&self) -> Vec<Subject> {
-        self.host.refresh();
         let revision = self.scanner.lock().unwrap_or_else(PoisonError::into_inner).scan();
         let before = self.shared().wishes.clone();
+        self.look_for_lxcfs(&before);
         // What was changed and is as before has the same digest; a file that can be read again may not.
         if Arc::ptr_eq(&before.revision, &revision) {
             return Vec::new();
         }
         let wishes = Arc::new(Wishes::new(revision, &before));
+        self.look_for_lxcfs(&wishes);
         let changed = wishes.changed_from(&before);
         let mut shared = self.shared();
         if wishes.id_pool != before.id_pool {
@@ -169,6 +174,15 @@ impl Engine {
         subjects
     }
 
+    /// lxcfs may come and go. Without the host's settings VEs keep what they have.
+    fn look_for_lxcfs(&self, wishes: &Wishes) {
+        let in_use = match wishes.revision.host_known {
+            true => None,
+            false => self.shared().ledger.entries().find_map(lxcfs_of),
+        };
+        self.host.refresh(in_use.as_deref().or(wishes.lxcfs_dir()));
+    }
+
     /// Everything there is to reconcile, in the order of a boot.
     fn subjects(&self) -> Vec<Subject> {
         let shared = self.shared();
@@ -182,8 +196,14 @@ impl Engine {
                 named.insert(entry.name.clone(), i64::MAX);
             }
         }
+        for name in self.unreadable.iter().filter_map(|record| record.name.as_ref()) {
+            named.entry(name.clone()).or_insert(i64::MAX);
+        }
         for (name, want) in &shared.wishes.want {
-            named.insert(name.clone(), i64::from(want.lifecycle.boot_order));
+            // What a directory that is empty now once held is a VE only if the ledger knows it.
+            if named.contains_key(name) || !shared.wishes.is_emptied() {
+                named.insert(name.clone(), i64::from(want.lifecycle.boot_order));
+            }
         }
         let mut named: Vec<_> = named.into_iter().collect();
         named.sort_by_key(|(_, order)| std::cmp::Reverse(*order));
@@ -191,10 +211,31 @@ impl Engine {
         subjects
     }
 
+    /// The record that may be the one of a VE of which there is no other.
+    fn unreadable(&self, name: &VeName) -> Option<&Unreadable> {
+        self.unreadable.iter().find(|record| record.name.as_ref().is_none_or(|is| is == name))
+    }
+
+    /// What is wrong with manifests, records and the host's settings.
+    fn diagnostics(&self) -> Vec<Diagnostic> {
+        let wishes = self.shared().wishes.clone();
+        let no_lxcfs = wishes.no_lxcfs().filter(|_| self.host.caps().lxcfs.is_none());
+        let records =
+            self.unreadable.iter().map(|record| Diagnostic::error(record.code(), record.to_string()));
+        wishes.diagnostics.iter().cloned().chain(no_lxcfs).chain(records).collect()
+    }
+
     /// Adds to the event log; a command that only looks leaves no trace.
     fn tell(&self, event: Event) {
         if self.lock.is_some() {
             self.events.add(event);
+        }
+    }
+
+    /// Leaves no empty subtree of control groups behind. VEs keep theirs.
+    fn leave(&self) {
+        if self.lock.is_some() {
+            self.host.layout.remove_root_if_empty();
         }
     }
 
@@ -209,11 +250,16 @@ impl Engine {
     }
 }
 
+/// Where the views of lxcfs come from that a VE has.
+fn lxcfs_of(entry: &Entry) -> Option<String> {
+    let mounts = &entry.applied.namespaces.as_ref()?.mounts;
+    let (target, view) = mounts.iter().find(|(_, mount)| mount.system)?;
+    view.source.strip_suffix(target.as_str()).map(str::to_owned)
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
-        if self.lock.is_some() {
-            self.host.layout.remove_root_if_empty();
-        }
+        self.leave();
     }
 }
 

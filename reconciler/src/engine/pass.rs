@@ -6,12 +6,12 @@ use std::sync::{Mutex, PoisonError};
 use vzd_state::disruption::{Cause, Disruption};
 use vzd_state::lower::lower_entry;
 use vzd_state::observed::check_index;
-use vzd_state::plan::{Action, Approved, HostPlan, Wish};
+use vzd_state::plan::{Action, Approved, HostPlan, VePlan, Wish};
 
 use crate::control::{ControlError, PlanView};
 use crate::drivers::Census;
 use crate::engine::reconcile::{Leave, Outcome, View};
-use crate::engine::wishes::host_device;
+use crate::engine::wishes::{Wanted, host_device};
 use crate::engine::{Engine, Subject};
 
 /// Work at a time for one command.
@@ -46,17 +46,16 @@ impl Engine {
     }
 
     /// What differs from the accepted spec because someone else changed it.
-    fn drift_of(
-        &self,
-        view: &View,
-        observed: &vzd_state::observed::Observed,
-    ) -> Option<vzd_state::plan::VePlan<Approved>> {
+    fn drift_of(&self, view: &View, observed: &vzd_state::observed::Observed) -> Option<VePlan<Approved>> {
+        if let Wanted::Unknown(why) = &view.wanted {
+            return Some(self.plan_wish(view, Wish::Unknown(why), observed));
+        }
         let accepted = lower_entry(view.entry.as_ref()?, &host_device).ok()?;
         let mut plan = self.plan_wish(view, Wish::Keep(&accepted), observed);
         plan.held.clear();
         let drifted: Vec<bool> = plan.changes.iter().map(|change| change.cause == Cause::Drift).collect();
         plan.steps.retain(|step| step.changes.iter().any(|at| drifted[*at]));
-        if plan.steps.is_empty() && !drifted.contains(&true) {
+        if plan.steps.is_empty() && plan.unreadable.is_empty() && !drifted.contains(&true) {
             return None;
         }
         // Steps keep their indices: what is no drift is emptied, not moved.
@@ -121,13 +120,25 @@ impl Engine {
 /// A plan for people and programs.
 pub(super) fn plan_view(plan: &HostPlan<Approved>, diagnostics: Vec<vzd_schema::Diagnostic>) -> PlanView {
     let deletes = plan.plans.iter().any(|plan| plan.action == Action::Delete);
+    let is_error = |plan: &VePlan<_>| plan.held.iter().any(|held| held.held_for.is_error());
     let exit_code = match plan.summary().disruption() {
+        _ if plan.plans.iter().any(is_error) => 1,
         Disruption::None => 0,
         Disruption::Live | Disruption::Reattach => 2,
         Disruption::Restart if !deletes => 3,
         Disruption::Restart | Disruption::Recreate => 4,
     };
     PlanView { text: plan.to_string(), json: plan.to_json(), exit_code, diagnostics }
+}
+
+/// Why a VE will not be as wanted until someone changes something, as an answer.
+pub(super) fn refusal_of(plan: &VePlan<Approved>) -> Option<ControlError> {
+    let held = plan.held.iter().find(|held| held.held_for.is_error())?;
+    Some(ControlError {
+        code: held.held_for.code().map(|code| code.to_string()).unwrap_or_default(),
+        message: format!("{}: {}", held.field, held.why),
+        help: None,
+    })
 }
 
 /// Why a VE is not as wanted, as an answer.

@@ -11,8 +11,8 @@ use vzd_state::ids::VeName;
 use vzd_state::ledger::Entry;
 use vzd_state::lower::lower_entry;
 use vzd_state::observed::Observed;
-use vzd_state::plan::{Approved, HeldFor, Step, VePlan, Wish, plan_ve};
-use vzd_state::policy::{Policy, authorize, prune_guard};
+use vzd_state::plan::{Action, Approved, HeldFor, Step, VePlan, Wish, plan_ve};
+use vzd_state::policy::{Policy, authorize, empty_guard, prune_guard};
 use vzd_state::status::{Condition, ConditionStatus, ConditionType, Failure, Inputs, conditions};
 use vzd_state::subsystem::Cx;
 use vzd_state::subsystem::lifecycle::Step as LifecycleStep;
@@ -93,7 +93,7 @@ impl View {
         match &self.wanted {
             Wanted::Manifest(want) => Some(want),
             Wanted::Ledger(_) => self.kept.as_ref(),
-            Wanted::Gone | Wanted::Unmanaged => None,
+            Wanted::Gone | Wanted::Unmanaged | Wanted::Unknown(_) => None,
         }
     }
 
@@ -102,6 +102,7 @@ impl View {
             (Wanted::Manifest(want), _) => Wish::Want(want),
             (Wanted::Ledger(_), Some(kept)) => Wish::Keep(kept),
             (Wanted::Gone, _) => Wish::Gone,
+            (Wanted::Unknown(why), _) => Wish::Unknown(why),
             (Wanted::Ledger(_), None) | (Wanted::Unmanaged, _) => Wish::Unmanaged,
         }
     }
@@ -123,8 +124,13 @@ impl Shared {
     /// Why VEs without a manifest may not be removed now.
     fn no_removals(&self, leave: Leave) -> Option<String> {
         let active = || self.ledger.entries().filter(|entry| !entry.is_quarantined());
-        let gone = |entry: &&Entry| matches!(self.wishes.wanted(&entry.name, Some(entry)), Wanted::Gone);
-        prune_guard(active().filter(gone).count(), active().count(), leave.allow_prune)
+        let emptied = leave.allow_prune.is_some();
+        let wanted = |entry: &Entry| self.wishes.wanted(&entry.name, Some(entry), emptied);
+        let gone = active().filter(|entry| matches!(wanted(entry), Wanted::Gone)).count();
+        if self.wishes.is_emptied() {
+            return empty_guard(gone, leave.allow_prune);
+        }
+        prune_guard(gone, active().count(), leave.allow_prune)
     }
 }
 
@@ -133,9 +139,14 @@ impl Engine {
     pub(super) fn view(&self, subject: &Subject, leave: Leave) -> Option<View> {
         let shared = self.shared();
         let entry = shared.entry(subject).cloned();
+        let emptied = leave.allow_prune.is_some();
         let (name, wanted) = match subject {
-            Subject::Name(name) => (name.clone(), shared.wishes.wanted(name, entry.as_ref())),
+            Subject::Name(name) => (name.clone(), shared.wishes.wanted(name, entry.as_ref(), emptied)),
             Subject::Quarantined(_) => (entry.as_ref()?.name.clone(), Wanted::Gone),
+        };
+        let wanted = match self.unreadable(&name).filter(|_| entry.is_none()) {
+            Some(record) => Wanted::Unknown(record.to_string()),
+            None => wanted,
         };
         let broken = shared.wishes.broken_because(&name).map(str::to_owned);
         let no_removals = match wanted {
@@ -156,9 +167,10 @@ impl Engine {
 
     /// Looks at a VE.
     pub(super) fn observe(&self, view: &View, census: Option<&Census>) -> Observed {
-        match &view.entry {
-            Some(entry) => drivers::observe(Ve { host: &self.host, entry, want: view.want() }, census),
-            None => Observed::default(),
+        match (&view.entry, &view.wanted) {
+            (Some(entry), _) => drivers::observe(Ve { host: &self.host, entry, want: view.want() }, census),
+            (None, Wanted::Unknown(why)) => Observed::unreadable(why),
+            (None, _) => Observed::default(),
         }
     }
 
@@ -172,6 +184,15 @@ impl Engine {
         let is_ready = |name: &VeName| self.is_ready(name);
         let caps = self.host.caps();
         let proposed = plan_ve(&view.name, wish, observed, &cx(&caps, view, &is_ready));
+        let proposed = match wish {
+            Wish::Want(want) if proposed.action == Action::Create => {
+                match self.shared().ledger.can_create(want) {
+                    Ok(()) => proposed,
+                    Err(error) => proposed.refused(want, &error),
+                }
+            }
+            _ => proposed,
+        };
         let policy = Policy { max_disruption: Disruption::Recreate, no_removals: view.no_removals.clone() };
         authorize(proposed, &policy)
     }
@@ -239,7 +260,8 @@ impl Engine {
         let now = clock::now();
         let mut shared = self.shared();
         let entry = shared.entry(subject).cloned();
-        if entry.is_none() && plan.steps.is_empty() && view.want().is_none() {
+        let unknown = matches!(view.wanted, Wanted::Unknown(_));
+        if entry.is_none() && plan.steps.is_empty() && view.want().is_none() && !unknown {
             shared.published.remove(subject);
             self.published.notify_all();
             return;

@@ -98,9 +98,10 @@ pub fn run(settings: &Settings) -> ControlResult<()> {
         hints,
     };
     tracing::info!(manifests = %settings.manifests.display(), "controller started");
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     while controller.turn() {}
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    // Workers hold the engine until the process ends: it is not dropped.
+    controller.engine.leave();
     tracing::info!("controller stops; VEs go on running");
     Ok(())
 }
@@ -204,6 +205,11 @@ impl Loop {
         let duration_us = u64::try_from(pass.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let writes = self.engine.host.writes.total() - pass.writes;
         shared.last_pass = Some(PassStats { duration_us, ves: pass.ves, writes, count });
+        drop(shared);
+        if count == 1 {
+            // Whoever waits for the unit finds its VEs as far as one pass brings them.
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        }
         if writes > 0 {
             process::give_memory_back();
         }

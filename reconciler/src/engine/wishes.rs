@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use vzd_schema::{Code, Diagnostic, Document, Set};
+use vzd_schema::{Code, Diagnostic, Document, Set, Span};
 use vzd_state::desired::Desired;
 use vzd_state::ids::VeName;
 use vzd_state::ledger::{Entry, IdPool, Standing};
@@ -30,6 +30,15 @@ pub(crate) struct Wishes {
     pub id_pool: IdPool,
     /// How many VEs may start at a time.
     pub start_parallel: Option<usize>,
+    /// Where the host's manifest says that lxcfs is mounted.
+    lxcfs: Option<Lxcfs>,
+}
+
+/// The directory of lxcfs, and where that is said.
+#[derive(Debug)]
+struct Lxcfs {
+    dir: String,
+    place: Span,
 }
 
 /// What is wanted of one VE, owned.
@@ -43,6 +52,8 @@ pub(crate) enum Wanted {
     Gone,
     /// It is left alone.
     Unmanaged,
+    /// Its record cannot be read, and why: nothing can be said about it.
+    Unknown(String),
 }
 
 impl Wishes {
@@ -50,7 +61,13 @@ impl Wishes {
     pub fn new(revision: Arc<Revision>, before: &Wishes) -> Self {
         let set = revision.set();
         let mut wishes = Wishes { diagnostics: revision.diagnostics.clone(), ..Wishes::default() };
-        if let Some(host) = revision.host().and_then(|held| held.document.host()) {
+        if let Some((document, host)) =
+            revision.host().and_then(|held| Some((&held.document, held.document.host()?)))
+        {
+            wishes.lxcfs = host.spec.lxcfs.as_ref().map(|dir| Lxcfs {
+                dir: dir.to_string(),
+                place: document.tree.get("spec.lxcfs").map_or(&document.span, |node| &node.span).clone(),
+            });
             if let Some(subids) = &host.spec.subids {
                 wishes.id_pool = IdPool { start: subids.start, count: subids.count };
             }
@@ -76,7 +93,7 @@ impl Wishes {
             lower(document, &resolved, &host_device).map_err(|errors| {
                 let wrong = |e: LowerError| {
                     let span = resolved.tree.get(&e.field).map_or(&document.span, |node| &node.span);
-                    Diagnostic::error(Code::BadValue, format!("`{}` {}", e.field, e.why)).at(span, "")
+                    Diagnostic::error(Code::BadValue, format!("`{}`: {}", e.field, e.why)).at(span, "")
                 };
                 errors.into_iter().map(wrong).collect()
             })
@@ -126,8 +143,22 @@ impl Wishes {
         self.want.contains_key(name) || self.broken.contains_key(name.as_str())
     }
 
-    /// What is wanted of a VE.
-    pub fn wanted(&self, name: &VeName, entry: Option<&Entry>) -> Wanted {
+    /// Whether the directory is there and holds no manifest. That is not believed, until an operator says
+    /// that it is meant.
+    pub fn is_emptied(&self) -> bool {
+        self.revision.is_empty
+    }
+
+    /// What is wanted of a VE. `emptied`: an operator says that an empty directory is meant.
+    pub fn wanted(&self, name: &VeName, entry: Option<&Entry>, emptied: bool) -> Wanted {
+        // What is carried on only because an empty directory is not believed is not made anew.
+        if self.is_emptied() && (emptied || entry.is_none()) {
+            return match entry {
+                Some(entry) if entry.pinned => Wanted::Ledger(String::new()),
+                Some(entry) if entry.standing != Standing::Retained => Wanted::Gone,
+                Some(_) | None => Wanted::Unmanaged,
+            };
+        }
         if let Some(want) = self.want.get(name) {
             return Wanted::Manifest(want.clone());
         }
@@ -143,6 +174,19 @@ impl Wishes {
             _ if entry.pinned => Wanted::Ledger(String::new()),
             _ => Wanted::Gone,
         }
+    }
+
+    /// The directory of lxcfs that the host's manifest names.
+    pub fn lxcfs_dir(&self) -> Option<&str> {
+        self.lxcfs.as_ref().map(|lxcfs| lxcfs.dir.as_str())
+    }
+
+    /// That the host's manifest names a directory of lxcfs in which none is.
+    pub fn no_lxcfs(&self) -> Option<Diagnostic> {
+        let Lxcfs { dir, place } = self.lxcfs.as_ref()?;
+        let message = format!("lxcfs does not answer at {dir}: VEs see the host's memory and CPUs in /proc");
+        let warning = Diagnostic::warning(Code::KernelLacks, message).at(place, "");
+        Some(warning.help(format!("start it: lxcfs {dir}")))
     }
 
     /// Why the manifest of a VE is not followed, if it is broken.

@@ -19,6 +19,7 @@ pub(super) fn compose(view: &View, before: &[Held]) -> Revision {
     let before = before.iter().filter_map(|held| Some((key(&held.document)?, held))).collect();
     let mut work = Compose { before, items: Vec::new(), revision: Revision::default() };
     work.revision.complete = view.is_complete();
+    work.revision.is_empty = view.is_empty();
     work.revision.host_known = true;
     work.revision.look_again = view.look_again;
     work.revision.skipped =

@@ -159,7 +159,9 @@ impl Refusal {
             Self::Writable(_) => Some("chmod go-w"),
             Self::TooLarge(_) => Some("split it into several files"),
             Self::Blank => Some("to remove what it described, remove the file"),
-            Self::NoManifests => Some("to remove the last VE, write `state: absent`"),
+            Self::NoManifests => Some(
+                "to remove all VEs, allow it: `vzd apply --allow-prune=N`; or write `state: absent` for each",
+            ),
             _ => None,
         }
     }

@@ -52,6 +52,9 @@ pub struct Revision {
     pub digest: String,
     /// Whether it is known of every document whether it is there. If not, nothing may be deleted.
     pub complete: bool,
+    /// Whether the directory is there, can be read, and holds no manifest at all. Nothing may be deleted for
+    /// that either, unless someone says that it is meant.
+    pub is_empty: bool,
     /// What became of each manifest file, by its path as diagnostics call it.
     pub files: BTreeMap<Arc<str>, FileState>,
     /// Documents in force, by file: one of each kind and name, without errors alone and together.

@@ -44,6 +44,12 @@ impl View {
         let may_be_new = |seen: &Seen| matches!(seen.text, Text::Refused { may_be_new: true, .. });
         self.troubles.is_empty() && !self.files.iter().any(may_be_new)
     }
+
+    /// Whether it is certain that there is no manifest, and nothing else is in doubt.
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty() && matches!(self.troubles.as_slice(), [(_, Refusal::NoManifests)])
+    }
+
     /// The digest of what was seen, however it came about.
     pub(super) fn digest(&self) -> String {
         let mut sum = Sha256::new();

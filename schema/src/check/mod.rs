@@ -10,7 +10,7 @@ mod network;
 use crate::code::Code;
 use crate::diag::Diagnostic;
 use crate::span::Span;
-use crate::v1::{HostSpec, Manifest, Name, VeSpec};
+use crate::v1::{HostSpec, Kind, Manifest, Metadata, Name, VeSpec, defaults};
 use crate::yaml::{Node, NodeKind, path_steps};
 use std::collections::BTreeMap;
 
@@ -19,12 +19,19 @@ pub(crate) fn document(manifest: &Manifest, root: &Node) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     let mut checker = Checker { root, problems: &mut problems };
     match manifest {
-        Manifest::Ve(ve) => checker.spec(&ve.metadata.name, &ve.spec),
+        Manifest::Ve(ve) => {
+            checker.annotations(&ve.metadata, Kind::Ve);
+            checker.spec(&ve.metadata.name, &ve.spec);
+        }
         Manifest::Profile(profile) => {
+            checker.annotations(&profile.metadata, Kind::Profile);
             checker.spec(&profile.metadata.name, &profile.spec);
             checker.shared(&profile.spec);
         }
-        Manifest::Host(host) => checker.host(&host.spec),
+        Manifest::Host(host) => {
+            checker.annotations(&host.metadata, Kind::Host);
+            checker.host(&host.spec);
+        }
     }
     problems
 }
@@ -82,6 +89,26 @@ impl Checker<'_> {
         }
     }
 
+    /// Annotations are anyone's notes, but for those that begin with `vzd/`: a wish is never ignored.
+    fn annotations(&mut self, metadata: &Metadata, kind: Kind) {
+        let own = metadata.annotations.iter().filter(|(key, _)| key.as_str().starts_with("vzd/"));
+        for (key, value) in own {
+            let (message, help) = match (kind, key.as_str()) {
+                (Kind::Ve, "vzd/reconcile") if value == "disabled" => continue,
+                (Kind::Ve, "vzd/reconcile") => {
+                    (format!("`{key}: {value}` means nothing"), "write `disabled`, or leave it out")
+                }
+                _ => (
+                    format!("the annotation `{key}` means nothing to a {kind}"),
+                    "vzd knows `vzd/reconcile: disabled` of VEs; notes of your own begin otherwise",
+                ),
+            };
+            let entry = self.root.get("metadata.annotations").and_then(|notes| notes.entry(key.as_str()));
+            let span = entry.map_or(&self.root.span, |entry| &entry.key.span);
+            self.problems.push(Diagnostic::error(Code::BadValue, message).at(span, "").help(help));
+        }
+    }
+
     /// What would be the same for every VE that takes the profile, and must not be.
     fn shared(&mut self, spec: &VeSpec) {
         let mut own = vec![
@@ -101,6 +128,11 @@ impl Checker<'_> {
     fn host(&mut self, spec: &HostSpec) {
         if let Some(ids) = &spec.subids {
             self.id_range("spec.subids", ids.start, ids.count);
+            let one = defaults::USER_NAMESPACE_SIZE;
+            if (1..one).contains(&ids.count) {
+                let message = format!("{} ids are too few: each VE takes {one}", ids.count);
+                self.bad(Code::BadValue, message, "spec.subids.count");
+            }
         }
     }
 

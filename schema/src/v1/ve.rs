@@ -51,7 +51,7 @@ group! {
         live stop_timeout: Option<Duration> = defaults::STOP_TIMEOUT,
         /// How long a VE may take to start before that counts as failed.
         live start_timeout: Option<Duration> = defaults::START_TIMEOUT,
-        /// When a VE whose init has ended is started again.
+        /// When a VE whose init has ended is started again. One that its owner reboots always is.
         live restart_policy: Option<RestartPolicy> = defaults::RESTART_POLICY,
         /// What is done about a change that a running VE cannot take.
         live update_policy: Option<UpdatePolicy> = defaults::UPDATE_POLICY,

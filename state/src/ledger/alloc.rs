@@ -24,6 +24,12 @@ impl Default for IdPool {
     }
 }
 
+impl std::fmt::Display for IdPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        IdRange { start: self.start, count: self.count }.fmt(f)
+    }
+}
+
 impl Ledger {
     /// Makes a VE known under a uid that the caller drew: ctid and ids are handed out, and the manifest
     /// is its first generation. A second call with the same uid gives the entry that the first made.
@@ -39,6 +45,12 @@ impl Ledger {
             self.put(entry);
         }
         self.get(uid).ok_or_else(|| LedgerError::Unknown(uid.clone()))
+    }
+
+    /// Whether a VE could be made that wants this.
+    pub fn can_create(&self, want: &Desired) -> Result<(), LedgerError> {
+        self.assign_ctid(want.ctid)?;
+        self.assign_ids(want.namespaces.id_range).map(drop)
     }
 
     /// The ctid wanted, or the lowest free one.

@@ -104,7 +104,11 @@ pub(super) fn start_reason(entry: Option<&Entry>, target: Target, spec_changed: 
     if target.reason == Reason::Override(By::Operator) {
         return StartReason::Operator;
     }
+    // What vzd starts again by itself has a back-off on record; an operator's order takes that away.
+    let by_itself = entry.is_some_and(|entry| entry.backoff.is_some());
     match entry.and_then(|entry| entry.last_exit).map(|last| last.end) {
+        Some(End::HaltedByOwner | End::Crashed(_)) if !by_itself => StartReason::Operator,
+        Some(End::Ordered(StopReason::Operator)) => StartReason::Operator,
         Some(End::HaltedByOwner) => StartReason::Halted,
         Some(End::RebootedByOwner) => StartReason::Reboot,
         Some(End::Crashed(_)) => StartReason::Crash,

@@ -132,7 +132,9 @@ fn diff_metadata(draft: &mut Draft<'_>, want: &Desired) {
     ];
     for (field, was, is) in maps {
         if was != is {
-            draft.change(Change::new(field, json(was), json(is), Disruption::Live));
+            // None at all is as good as not said.
+            let side = |map: &BTreeMap<_, _>| if map.is_empty() { Value::Null } else { json(map) };
+            draft.change(Change::new(field, side(was), side(is), Disruption::Live));
         }
     }
     diff_ctid(draft, want);

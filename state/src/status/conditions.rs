@@ -173,6 +173,7 @@ fn waits_for(held: &Held) -> Option<&'static str> {
         | HeldFor::PruneGuard
         | HeldFor::RestartRequired
         | HeldFor::RecreateRefused
+        | HeldFor::NoIds
         | HeldFor::Infeasible => None,
     }
 }
@@ -202,6 +203,7 @@ fn stalled<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {
     let never = inputs.plan.held.iter().find_map(|held| match held.held_for {
         HeldFor::Infeasible => Some(("Infeasible", held)),
         HeldFor::RecreateRefused => Some(("RecreateRefused", held)),
+        HeldFor::NoIds => Some(("NoIds", held)),
         HeldFor::RestartRequired
         | HeldFor::DependencyNotReady
         | HeldFor::BackOff

@@ -1,6 +1,7 @@
 //! Handing out ids, and reading what was stored.
 
 use serde_json::json;
+use vzd_schema::Code;
 use vzd_state::ids::{Ctid, IdRange, VeUid};
 use vzd_state::ledger::{Entry, IdPool, Ledger, LedgerError, Standing};
 use vzd_state::units::Timestamp;
@@ -61,7 +62,9 @@ fn fixed_ranges_are_kept_apart_and_a_pool_ends() {
     assert_eq!(create(&mut ledger, 1, fixed).unwrap().ids.start, 100_000);
     assert!(matches!(create(&mut ledger, 2, fixed), Err(LedgerError::IdsTaken { .. })));
     assert_eq!(create(&mut ledger, 3, "").unwrap().ids.start, 165_536);
-    assert!(matches!(create(&mut ledger, 4, ""), Err(LedgerError::NoIds(_))));
+    let Err(error) = create(&mut ledger, 4, "") else { panic!("there were ids left") };
+    assert_eq!(error.code(), Code::NoIds);
+    assert_eq!(error.to_string(), "no range of 65536 ids is free in 65536:196608");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use vzd_state::disruption::Disruption;
 use vzd_state::ids::VeUid;
 use vzd_state::plan::{Action, HeldFor, HostPlan, Wish};
-use vzd_state::policy::{Policy, authorize, prune_guard};
+use vzd_state::policy::{Policy, authorize, empty_guard, prune_guard};
 
 use crate::common::{apply, host, manifest, spec};
 
@@ -23,6 +23,16 @@ fn many_removals_at_once_are_refused() {
     ] {
         let why = prune_guard(removing, known, allowed);
         assert_eq!(why.is_some(), refused, "{removing} of {known}, allowed {allowed:?}: {why:?}");
+    }
+}
+
+#[test]
+fn an_empty_directory_is_believed_only_for_all_at_once() {
+    for (removing, allowed, refused) in
+        [(1, None, true), (2, Some(1), true), (2, Some(2), false), (2, Some(9), false), (0, Some(0), false)]
+    {
+        let why = empty_guard(removing, allowed);
+        assert_eq!(why.is_some(), refused, "{removing}, allowed {allowed:?}: {why:?}");
     }
 }
 

@@ -284,3 +284,19 @@ fn what_is_gone_for_certain_is_removed() {
     lab.replace("renamed.yaml", "# nothing any more\n");
     assert!(scanner.scan().is_removed("web", web.to_str().unwrap()));
 }
+
+#[test]
+fn only_a_directory_that_certainly_holds_nothing_is_empty() {
+    let lab = Lab::new();
+    let mut scanner = lab.scanner();
+    assert!(scanner.scan().is_empty);
+    let web = lab.write("web.yaml", &ve("web"));
+    assert!(!scanner.scan().is_empty);
+    std::fs::write(&web, "").unwrap();
+    assert!(!scanner.scan().is_empty, "a file that is empty may be about to be written");
+    std::fs::remove_file(&web).unwrap();
+    let revision = scanner.scan();
+    assert!(revision.is_empty && !revision.complete && !revision.is_removed("web", "web.yaml"));
+    std::fs::remove_dir(&lab.dir).unwrap();
+    assert!(!scanner.scan().is_empty, "a directory that is not there may come back");
+}
