@@ -53,6 +53,7 @@ impl Host {
     pub fn make_dirs(&self) -> SysResult<()> {
         make_dir(&self.settings.state_dir, 0o711)?;
         make_dir(&self.settings.run_dir, 0o755)?;
+        make_dir(&self.settings.staging_dir(), 0o755)?;
         make_dir(&self.settings.ves_dir(), 0o700)
     }
 

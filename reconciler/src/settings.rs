@@ -60,6 +60,11 @@ impl Settings {
         self.state_dir.join("ves")
     }
 
+    /// An empty directory that each VE's tree is put together on, in a mount namespace of its own.
+    pub fn staging_dir(&self) -> PathBuf {
+        self.run_dir.join("staging")
+    }
+
     /// The settle time.
     pub fn settle_time(&self) -> Duration {
         Duration::from_millis(self.settle)

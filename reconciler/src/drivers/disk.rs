@@ -2,8 +2,8 @@
 //! template.
 //!
 //! `<state>/ves/<uid>/` holds `upper` (the VE's own files, with the ids of its range), `work`
-//! (overlayfs's), `staging` (an empty directory where the tree is put together) and `lower`, a link to
-//! the template as it was when the VE was made: a newer template of the same name does not change a VE.
+//! (overlayfs's) and `lower`, a link to the template as it was when the VE was made: a newer template of
+//! the same name does not change a VE.
 //! The overlay itself is mounted by the starter, in the VE's own mount namespace: the host has no mount
 //! of it.
 
@@ -65,9 +65,7 @@ fn create(ve: Ve<'_>, dir: &Path, template: &str) -> Result<(Effect, Made), Step
         destroy(ve)?;
     }
     let base = ve.entry.ids.start;
-    for (name, mode, owner) in
-        [("", 0o711, 0), ("upper", 0o755, base), ("work", 0o700, 0), ("staging", 0o755, 0)]
-    {
+    for (name, mode, owner) in [("", 0o711, 0), ("upper", 0o755, base), ("work", 0o700, 0)] {
         let path = dir.join(name);
         make_dir(&path, mode)?;
         chown(&path, Some(owner), Some(owner)).at("chown", path.display())?;
@@ -114,7 +112,8 @@ pub fn destroy(ve: Ve<'_>) -> SysResult<Effect> {
 pub fn root_spec(ve: Ve<'_>) -> SysResult<RootSpec> {
     let dir = ve.host.ve_dir(&ve.entry.uid);
     let lower = std::fs::read_link(dir.join("lower")).at("read", dir.join("lower").display())?;
-    Ok(RootSpec { lower, upper: dir.join("upper"), work: dir.join("work"), staging: dir.join("staging") })
+    let staging = ve.host.settings.staging_dir();
+    Ok(RootSpec { lower, upper: dir.join("upper"), work: dir.join("work"), staging })
 }
 
 /// Finishes removals that a killed controller began, and lets go of templates that no VE uses.

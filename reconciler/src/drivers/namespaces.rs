@@ -28,14 +28,7 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
 }
 
 fn names(pid: i32) -> SysResult<(String, String)> {
-    let uts = Namespace::of(pid, Kind::Uts)?;
-    ns::on_thread_in(&uts, || {
-        let names = rustix::system::uname();
-        let domain = names.domainname().to_string_lossy();
-        // The kernel's word for a domain name that was never set.
-        let domain = if domain == "(none)" { String::new() } else { domain.into_owned() };
-        Ok((names.nodename().to_string_lossy().into_owned(), domain))
-    })
+    ns::uts_names(Namespace::of(pid, Kind::Uts)?)
 }
 
 /// Mounts at the targets that matter: those wanted and those we made.

@@ -9,6 +9,9 @@ use std::path::PathBuf;
 
 use nix::sched::CloneFlags;
 
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+
 use crate::error::{At, SysError, SysResult};
 
 /// A kind of namespace.
@@ -117,6 +120,36 @@ pub fn on_thread_in<T: Send>(
             Err(SysError::refused("work in namespace", namespace.kind.file(), "the thread panicked"))
         })
     })
+}
+
+/// The node name and the domain name of a UTS namespace.
+///
+/// Read by one thread that goes from namespace to namespace and never comes back to the host's: asked at
+/// each look at a VE, which a new thread each time would make dear.
+pub fn uts_names(namespace: Namespace) -> SysResult<(String, String)> {
+    type Answer = SysResult<(String, String)>;
+    type Visitor = (Sender<Namespace>, Receiver<Answer>);
+    static VISITOR: Mutex<Option<Visitor>> = Mutex::new(None);
+    let gone = || SysError::refused("read", "names", "the thread that reads them is gone");
+    let visit = |namespace: Namespace| {
+        namespace.join()?;
+        let names = rustix::system::uname();
+        let domain = names.domainname().to_string_lossy();
+        // The kernel's word for a domain name that was never set.
+        let domain = if domain == "(none)" { String::new() } else { domain.into_owned() };
+        Ok((names.nodename().to_string_lossy().into_owned(), domain))
+    };
+    let mut visitor = VISITOR.lock().unwrap_or_else(PoisonError::into_inner);
+    if visitor.is_none() {
+        let ((ask, asked), (tell, told)) = (channel::<Namespace>(), channel::<Answer>());
+        let body = move || asked.iter().map(visit).try_for_each(|answer| tell.send(answer)).unwrap_or(());
+        let thread = std::thread::Builder::new().name("names".into()).stack_size(64 * 1024);
+        thread.spawn(body).at("start", "the thread that reads names")?;
+        *visitor = Some((ask, told));
+    }
+    let (ask, told) = visitor.as_ref().ok_or_else(gone)?;
+    ask.send(namespace).map_err(|_| gone())?;
+    told.recv().map_err(|_| gone())?
 }
 
 /// Maps ids 0..count of the user namespace of `pid` to base..base+count of the host.

@@ -49,8 +49,12 @@ impl Layout {
             let (kind, options) = (right.next().unwrap_or_default(), right.nth(1).unwrap_or_default());
             match kind {
                 "cgroup2" if v2.is_none() => v2 = Some(target),
-                // Device rules are a program on the version 2 tree; a named hierarchy has no controller.
-                "cgroup" if options.split(',').any(|o| o == "devices" || o.starts_with("name=")) => {}
+                // Device rules are a program on the version 2 tree, whose core freezes too; a named hierarchy
+                // has no controller.
+                "cgroup"
+                    if options
+                        .split(',')
+                        .any(|o| matches!(o, "devices" | "freezer") || o.starts_with("name=")) => {}
                 "cgroup" => v1.push(target),
                 _ => {}
             }

@@ -59,7 +59,10 @@ impl<'a> VeCgroup<'a> {
     /// What a run before left is removed first: a process cloned into a version 2 group that was once
     /// killed as a whole is killed as well (seen on 6.18), and no counter goes on from the last run.
     pub fn renew(&self, owner: u32) -> SysResult<()> {
-        if let Some(error) = self.remove().into_iter().next() {
+        let tops = self.v1_dirs().chain([self.v2_dir()]);
+        if tops.into_iter().any(|dir| dir.exists())
+            && let Some(error) = self.remove().into_iter().next()
+        {
             return Err(error);
         }
         self.make(owner)
