@@ -126,10 +126,20 @@ impl Loop {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         let wait = until.saturating_duration_since(Instant::now()).min(watchdog);
         match self.hints.recv_timeout(wait) {
-            Ok(hint) => self.heed(hint),
+            // All that has happened until now is answered by one look.
+            Ok(hint) => self.heed(hint) && self.heed_pending(),
             Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => false,
         }
+    }
+
+    fn heed_pending(&mut self) -> bool {
+        while let Ok(hint) = self.hints.try_recv() {
+            if !self.heed(hint) {
+                return false;
+            }
+        }
+        true
     }
 
     fn heed(&mut self, hint: Hint) -> bool {

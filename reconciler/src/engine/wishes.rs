@@ -3,7 +3,7 @@
 //! A manifest that cannot be read, parsed or carried out keeps its VE as the last good version says: the
 //! one in memory or, after a restart, the one in the ledger. It never deletes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use vzd_schema::{Code, Diagnostic, Document, Set, Span};
@@ -76,16 +76,32 @@ impl Wishes {
         for (name, diagnostics) in &revision.broken {
             wishes.broken.insert(name.clone(), first_message(diagnostics));
         }
+        let lowered: HashMap<*const Document, &Arc<Desired>> = if revision.resolves_like(&before.revision) {
+            before.lowered().collect()
+        } else {
+            HashMap::new()
+        };
         // Without the host's settings no spec can be resolved: every VE stays as the ledger has it.
         for held in revision.ves().filter(|_| revision.host_known) {
-            match (&held.document.name, &held.kept) {
-                (Some(name), Some(kept)) => wishes.keep(name, first_message(kept), before),
+            match (&held.document.name, &held.kept, lowered.get(&Arc::as_ptr(&held.document))) {
+                (Some(name), Some(kept), _) => wishes.keep(name, first_message(kept), before),
+                (_, None, Some(desired)) => {
+                    wishes.want.insert(desired.name.clone(), Arc::clone(desired));
+                }
                 _ => wishes.add(&held.document, &set, before),
             }
         }
         drop(set);
         wishes.revision = revision;
         wishes
+    }
+
+    /// What was made of each document that is in force as it stands.
+    fn lowered(&self) -> impl Iterator<Item = (*const Document, &Arc<Desired>)> {
+        self.revision.ves().filter(|held| held.kept.is_none()).filter_map(|held| {
+            let name = held.document.name.as_deref().filter(|name| !self.broken.contains_key(*name))?;
+            Some((Arc::as_ptr(&held.document), self.want.get(&name.parse::<VeName>().ok()?)?))
+        })
     }
 
     fn add(&mut self, document: &Document, set: &Set<'_>, before: &Wishes) {

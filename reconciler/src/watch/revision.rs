@@ -98,6 +98,17 @@ impl Revision {
         self.documents.iter().filter(move |held| held.document.kind == Some(kind))
     }
 
+    /// Whether a VE's document that is the same in another revision comes to the same spec there: profiles
+    /// and the host's settings are the same.
+    pub fn resolves_like(&self, other: &Revision) -> bool {
+        let shared = |revision: &Revision| -> Vec<*const Document> {
+            let others = revision.documents.iter().filter(|held| held.document.kind != Some(Kind::Ve));
+            let others = others.map(|held| &held.document).chain(&revision.unusable);
+            others.map(Arc::as_ptr).collect()
+        };
+        self.host_known == other.host_known && shared(self) == shared(other)
+    }
+
     /// All documents together, to resolve VEs' specs with.
     pub fn set(&self) -> Set<'_> {
         let held = self.documents.iter().map(|held| &*held.document);
