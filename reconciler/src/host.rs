@@ -39,7 +39,7 @@ impl Host {
     pub fn find(settings: &Settings) -> SysResult<Self> {
         let layout = Layout::find(&settings.cgroup_root)?;
         Ok(Host {
-            caps: RwLock::new(Arc::new(probe::probe(&layout))),
+            caps: RwLock::new(Arc::new(probe::probe(&layout, &settings.state_dir))),
             keeper: Keeper::new(&settings.run_dir),
             settings: settings.clone(),
             writes: Writes::default(),
@@ -72,12 +72,10 @@ impl Host {
         self.caps.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks again at what may come and go while the host is up: lxcfs.
+    /// Looks again at what may come and go while the host is up.
     pub fn refresh(&self) {
-        let lxcfs = probe::lxcfs();
-        let mut caps = self.caps.write().unwrap_or_else(PoisonError::into_inner);
-        if caps.lxcfs != lxcfs {
-            *caps = Arc::new(Capabilities { lxcfs, ..Capabilities::clone(&caps) });
+        if let Some(caps) = probe::again(&self.caps(), &self.layout) {
+            *self.caps.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(caps);
         }
     }
 

@@ -143,7 +143,15 @@ fn lower_spec(
             digest: SpecDigest::of(&given.canonical),
             spec: given.canonical,
             fields,
-            cgroup: cgroup::Desired { frozen: lifecycle.state == State::Paused },
+            cgroup: cgroup::Desired {
+                frozen: lifecycle.state == State::Paused,
+                limits: cgroup::Limits {
+                    cpu: spec.cpu.clone(),
+                    memory: spec.memory.clone(),
+                    io: spec.io.clone(),
+                    numproc: spec.beancounters.numproc,
+                },
+            },
             lifecycle,
             disk,
             namespaces,
@@ -337,7 +345,7 @@ fn allow(rules: &mut BTreeSet<Rule>, kind: DeviceKind, major: u32, minor: Option
 }
 
 /// The fields whose places are kept: those that changes name.
-const LOCATED: [&str; 26] = [
+const LOCATED: [&str; 38] = [
     "metadata.labels",
     "metadata.annotations",
     "spec.ctid",
@@ -355,6 +363,18 @@ const LOCATED: [&str; 26] = [
     "spec.init",
     "spec.hostname",
     "spec.domainname",
+    "spec.cpu.cpuunits",
+    "spec.cpu.cpulimit",
+    "spec.cpu.cpus",
+    "spec.cpu.cpumask",
+    "spec.cpu.nodemask",
+    "spec.memory.ram",
+    "spec.memory.swap",
+    "spec.memory.guarantee",
+    "spec.io.ioprio",
+    "spec.io.iolimit",
+    "spec.io.iopslimit",
+    "spec.beancounters.numproc",
     "spec.devices",
     "spec.mounts",
     "spec.security.capabilities",

@@ -105,6 +105,8 @@ pub enum HeldFor {
     Infeasible,
     /// Another VE is not Ready.
     DependencyNotReady,
+    /// The VE holds more than the limit lets it.
+    InUse,
     /// Earlier tries failed.
     BackOff,
     /// Too many VEs would go at once.
@@ -121,7 +123,7 @@ impl HeldFor {
             Self::RecreateRefused => Some(Code::RecreateRefused),
             Self::Infeasible => Some(Code::KernelLacks),
             Self::PruneGuard => Some(Code::PruneGuard),
-            Self::DependencyNotReady | Self::BackOff | Self::Policy => None,
+            Self::DependencyNotReady | Self::InUse | Self::BackOff | Self::Policy => None,
         }
     }
 }

@@ -43,11 +43,13 @@ pub struct Changes<Live, Cold> {
     pub cold: Vec<(Cold, Vec<usize>)>,
     /// What could not be read; nothing is planned for it.
     pub unreadable: Vec<Unreadable>,
+    /// When to look again though nothing happens until then.
+    pub wake: Option<Timestamp>,
 }
 
 impl<Live, Cold> Default for Changes<Live, Cold> {
     fn default() -> Self {
-        Self { fields: Vec::new(), live: Vec::new(), cold: Vec::new(), unreadable: Vec::new() }
+        Self { fields: Vec::new(), live: Vec::new(), cold: Vec::new(), unreadable: Vec::new(), wake: None }
     }
 }
 

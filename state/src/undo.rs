@@ -12,6 +12,11 @@ pub fn inverse(step: &Step) -> Option<Step> {
         Step::Lifecycle(_) | Step::Disk(_) => None,
         Step::Cgroup(cgroup::Live::Freeze) => Some(Step::Cgroup(cgroup::Live::Thaw)),
         Step::Cgroup(cgroup::Live::Thaw) => Some(Step::Cgroup(cgroup::Live::Freeze)),
+        Step::Cgroup(cgroup::Live::Set { knob, from, to } | cgroup::Live::Reset { knob, from, to }) => {
+            let (knob, from, to) = (*knob, to.clone(), from.clone());
+            Some(Step::Cgroup(cgroup::Live::Set { knob, from, to }))
+        }
+        Step::Cgroup(cgroup::Live::Squeeze { .. }) => None,
         Step::Namespaces(step) => namespaces_inverse(step).map(Step::Namespaces),
         Step::Devices(step) => devices_inverse(step).map(Step::Devices),
     }

@@ -22,7 +22,7 @@ pub fn verify(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
         digest: _,
         fields: _,
         lifecycle: lifecycle_want,
-        cgroup: _,
+        cgroup: cgroup_want,
         disk: disk_want,
         namespaces: namespaces_want,
         devices: devices_want,
@@ -40,9 +40,10 @@ pub fn verify(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
         }
         Power::Stopped => wrong.extend(not_stopped(power, have)),
         Power::Running | Power::Paused => {
-            let frozen = cgroup::Desired { frozen: power == Power::Paused };
+            let frozen = power == Power::Paused;
+            let group = cgroup::Desired { frozen, ..cgroup_want.clone() };
             wrong.extend(lifecycle::Lifecycle::satisfied(lifecycle_want, lifecycle, cx));
-            wrong.extend(cgroup::Cgroup::satisfied(&frozen, cgroup, cx));
+            wrong.extend(cgroup::Cgroup::satisfied(&group, cgroup, cx));
             wrong.extend(namespaces::Namespaces::satisfied(namespaces_want, namespaces, cx));
             wrong.extend(devices::Devices::satisfied(devices_want, devices, cx));
         }

@@ -1,5 +1,8 @@
 //! Control groups of VEs: where they are, whose they are, and that a freeze and a kill take everything.
 
+#[path = "cgroup/limits.rs"]
+mod limits;
+
 use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;

@@ -7,6 +7,7 @@
 pub mod cgroup;
 pub mod devices;
 pub mod disk;
+mod knobs;
 pub mod lifecycle;
 pub mod namespaces;
 
@@ -105,7 +106,7 @@ pub fn apply(ve: Ve<'_>, step: &Step) -> Result<(Effect, Made), StepError> {
     match step {
         Step::Lifecycle(step) => lifecycle::apply(ve, step),
         Step::Disk(step) => disk::apply_cold(ve, step, &lifecycle::stopped(ve)?),
-        Step::Cgroup(step) => Ok(plain(cgroup::apply_live(ve, *step, &lifecycle::running(ve)?)?)),
+        Step::Cgroup(step) => Ok(plain(cgroup::apply_live(ve, step, &lifecycle::running(ve)?)?)),
         Step::Namespaces(step) => Ok(plain(namespaces::apply_live(ve, step, &lifecycle::running(ve)?)?)),
         Step::Devices(step) => Ok(plain(devices::apply_live(ve, step, &lifecycle::running(ve)?)?)),
     }

@@ -11,6 +11,7 @@ use vzd_state::ledger::{By, Entry, Facts};
 use vzd_state::observed::Observed;
 use vzd_state::plan::Step;
 use vzd_state::status::{ConditionStatus, Document, DocumentMetadata, Status};
+use vzd_state::subsystem::cgroup;
 use vzd_state::subsystem::lifecycle::{Run, State, Step as LifecycleStep, StopReason};
 
 use crate::control::{
@@ -87,7 +88,11 @@ impl Engine {
             _ => (None, None),
         };
         let group = entry.map(|entry| self.host.cgroup(entry)).filter(|_| init_pid.is_some());
-        let resources = group.as_ref().map(|group| group.usage().to_map()).unwrap_or_default();
+        let mut resources = group.as_ref().map(|group| group.usage().to_map()).unwrap_or_default();
+        let limits = want.map(|want| self.limits(want, &published.observed, entry)).unwrap_or_default();
+        if !limits.is_empty() {
+            resources.insert("limits".into(), Value::from_iter(limits));
+        }
         let status = Status {
             ctid: entry.map(|entry| entry.ctid),
             init_pid,
@@ -107,6 +112,11 @@ impl Engine {
         let spec = want.map(|want| &want.spec).or(entry.map(|entry| &entry.spec));
         let spec = spec.map(|spec| Value::clone(spec)).unwrap_or_default();
         Some(Document { api_version: "vzd/v1".into(), kind: "VE".into(), metadata, spec, status })
+    }
+
+    /// The limits of a running VE beside what the kernel has, by field.
+    fn limits(&self, want: &Desired, observed: &Observed, entry: Option<&Entry>) -> BTreeMap<String, Value> {
+        cgroup::report(&want.cgroup.limits, &observed.cgroup, &self.host.caps(), entry)
     }
 
     /// Overrides the state of a VE, as an operator, and makes it so.
@@ -283,7 +293,11 @@ impl Control for Engine {
                 .is_inherited(&field)
                 .then(|| want.spec["profile"].as_str().unwrap_or("host").to_owned()),
             update: update.map(|class| class.to_string()),
-            observed: published.and_then(|published| observed_at(&published.observed, &field)),
+            observed: published.and_then(|published| {
+                let limits = self.limits(want, &published.observed, view.entry.as_ref());
+                let limit = limits.get(field.trim_start_matches("spec.")).cloned();
+                limit.or_else(|| observed_at(&published.observed, &field))
+            }),
             held,
             field,
         })

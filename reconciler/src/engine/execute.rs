@@ -15,6 +15,7 @@ use vzd_state::ids::{VeName, VeUid};
 use vzd_state::ledger::{Facts, LedgerError, Started};
 use vzd_state::observed::Observed;
 use vzd_state::plan::{Approved, Step, VePlan};
+use vzd_state::subsystem::cgroup;
 use vzd_state::subsystem::lifecycle::{self, Exit, Run};
 use vzd_state::undo::undo;
 
@@ -255,8 +256,8 @@ fn reason(step: &Step) -> Option<&'static str> {
             lifecycle::Step::Forget => "Retained",
             lifecycle::Step::Destroy => "Destroyed",
         },
-        Step::Cgroup(_) => "PowerChanged",
+        Step::Cgroup(cgroup::Live::Freeze | cgroup::Live::Thaw) => "PowerChanged",
         Step::Disk(_) => "DiskChanged",
-        Step::Namespaces(_) | Step::Devices(_) => "ChangedLive",
+        Step::Cgroup(_) | Step::Namespaces(_) | Step::Devices(_) => "ChangedLive",
     })
 }

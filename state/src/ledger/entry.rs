@@ -88,7 +88,7 @@ pub struct Applied {
     /// Policies as last accepted.
     pub lifecycle: Option<lifecycle::Desired>,
     /// The control group of the present run.
-    pub cgroup: Option<cgroup::Desired>,
+    pub cgroup: Option<cgroup::Applied>,
     /// Names and mounts of the present run.
     pub namespaces: Option<AppliedNamespaces>,
     /// Devices of the present run.

@@ -135,6 +135,11 @@ impl fmt::Display for Step {
             Self::Lifecycle(step) => step.fmt(f),
             Self::Cgroup(cgroup::Live::Freeze) => f.write_str("freeze"),
             Self::Cgroup(cgroup::Live::Thaw) => f.write_str("thaw"),
+            Self::Cgroup(cgroup::Live::Set { knob, to, .. }) => write!(f, "set {knob} to {to}"),
+            Self::Cgroup(cgroup::Live::Reset { knob, to, .. }) => write!(f, "set {knob} back to {to}"),
+            Self::Cgroup(cgroup::Live::Squeeze { knob, to }) => {
+                write!(f, "take back memory above {to} for a lower {knob}")
+            }
             Self::Disk(disk::Cold::CreateRoot { template }) => write!(f, "create root from {template}"),
             Self::Disk(disk::Cold::DestroyRoot) => f.write_str("destroy root"),
             Self::Namespaces(step) => match step {

@@ -69,8 +69,9 @@ fn diff_disk(draft: &mut Draft<'_>, want: &Desired) -> Steps<disk::Cold> {
 /// What a running VE can be changed without a stop, in order.
 fn diff_live(draft: &mut Draft<'_>, want: &Desired) -> Vec<PlannedStep> {
     let (have, cx) = (draft.have, draft.cx);
-    let frozen = cgroup::Desired { frozen: draft.plan.target.power == Power::Paused };
-    let (cgroup, _) = draft.merge(cgroup::Cgroup::diff(&frozen, &have.cgroup, cx));
+    let frozen = draft.plan.target.power == Power::Paused;
+    let group = cgroup::Desired { frozen, ..want.cgroup.clone() };
+    let (cgroup, _) = draft.merge(cgroup::Cgroup::diff(&group, &have.cgroup, cx));
     let (namespaces, _) = draft.merge(namespaces::Namespaces::diff(&want.namespaces, &have.namespaces, cx));
     let (devices, _) = draft.merge(devices::Devices::diff(&want.devices, &have.devices, cx));
     let cgroup = cgroup.into_iter().map(|(step, changes)| (Step::Cgroup(step), changes));
@@ -94,6 +95,10 @@ fn describe_new(draft: &mut Draft<'_>, want: &Desired) -> Vec<usize> {
     changes.fields.retain(|change| change.cause != Cause::Default);
     (changes.live, changes.cold) = (Vec::new(), Vec::new());
     draft.merge(changes);
+    let group = cgroup::Desired { frozen: false, ..want.cgroup.clone() };
+    let mut changes = cgroup::Cgroup::diff(&group, &cgroup::Observed::nothing(cx.caps), cx);
+    (changes.live, changes.cold) = (Vec::new(), Vec::new());
+    draft.merge(changes);
     let mut changes = devices::Devices::diff(&want.devices, &devices::Observed::nothing(), cx);
     (changes.live, changes.cold) = (Vec::new(), Vec::new());
     draft.merge(changes);
@@ -107,7 +112,13 @@ fn rank(step: &Step) -> u8 {
         Step::Namespaces(namespaces::Live::RemoveMount { .. })
         | Step::Devices(devices::Live::RemoveNode { .. }) => 1,
         Step::Devices(devices::Live::SetRules { .. }) => 2,
-        Step::Namespaces(_) | Step::Devices(_) | Step::Disk(_) | Step::Lifecycle(_) => 3,
+        Step::Cgroup(
+            cgroup::Live::Set { .. } | cgroup::Live::Reset { .. } | cgroup::Live::Squeeze { .. },
+        )
+        | Step::Namespaces(_)
+        | Step::Devices(_)
+        | Step::Disk(_)
+        | Step::Lifecycle(_) => 3,
         Step::Cgroup(cgroup::Live::Freeze) => 4,
     }
 }
@@ -286,7 +297,10 @@ fn cold_changes(draft: &mut Draft<'_>) -> Vec<usize> {
             Feasible::Infeasible(why) => {
                 draft.hold(&change.field, change.disruption, HeldFor::Infeasible, why.clone());
             }
-            Feasible::Yes | Feasible::Deferred(_) => {}
+            Feasible::Deferred(why) => {
+                draft.hold(&change.field, change.disruption, HeldFor::InUse, why.clone());
+            }
+            Feasible::Yes => {}
         }
     }
     cold
