@@ -26,7 +26,7 @@ use crate::disruption::{Cause, Change, Disruption};
 use crate::ids::{VeName, VeUid};
 use crate::observed::Observed;
 use crate::subsystem::lifecycle::{Step as LifecycleStep, UpdatePolicy};
-use crate::subsystem::{Cx, Unreadable, cgroup, devices, disk, lifecycle, namespaces};
+use crate::subsystem::{Cx, Unreadable, beancounters, cgroup, devices, disk, lifecycle, namespaces};
 use crate::units::Timestamp;
 
 /// What is wanted of a VE.
@@ -50,6 +50,8 @@ pub enum Step {
     Lifecycle(lifecycle::Step),
     /// Freezing.
     Cgroup(cgroup::Live),
+    /// Beancounters.
+    Beancounters(beancounters::Live),
     /// The root file system.
     Disk(disk::Cold),
     /// Names and mounts.
@@ -74,7 +76,11 @@ impl Step {
                 | LifecycleStep::Start { .. }
                 | LifecycleStep::Destroy => false,
             },
-            Self::Cgroup(_) | Self::Disk(_) | Self::Namespaces(_) | Self::Devices(_) => false,
+            Self::Cgroup(_)
+            | Self::Beancounters(_)
+            | Self::Disk(_)
+            | Self::Namespaces(_)
+            | Self::Devices(_) => false,
         }
     }
 }

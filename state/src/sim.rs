@@ -14,6 +14,7 @@ use crate::ledger::{Facts, Ledger, LedgerError, Started};
 use crate::observed::Observed;
 use crate::plan::{Proposed, Step, VePlan, Wish, plan_ve};
 use crate::reading::Reading;
+use crate::subsystem::beancounters::{self, Setting};
 use crate::subsystem::cgroup::{self, Group, Knob};
 use crate::subsystem::devices::{self, Node, Rule, rules_digest};
 use crate::subsystem::disk::{self, Root};
@@ -59,6 +60,8 @@ pub struct SimRun {
     pub frozen: bool,
     /// Values of its control group that are not as in a new one.
     pub knobs: BTreeMap<Knob, cgroup::Value>,
+    /// Limits in its namespaces that are not as in a new one.
+    pub settings: BTreeMap<Setting, cgroup::Value>,
     /// Memory it uses, in bytes: what the kernel can take back, and what it can't.
     pub memory: (u64, u64),
     /// The UTS node name.
@@ -150,6 +153,7 @@ impl Sim {
             cold: _,
             frozen,
             knobs: _,
+            settings,
             memory: _,
             hostname,
             domainname,
@@ -161,6 +165,14 @@ impl Sim {
         Observed {
             lifecycle: lifecycle::Observed { run: Reading::Is(running) },
             cgroup: self.observe_cgroup(*frozen, run),
+            beancounters: beancounters::Observed {
+                settings: Setting::ALL
+                    .map(|one| {
+                        let seen = settings.get(&one).cloned();
+                        (one, Reading::Is(seen.unwrap_or_else(cgroup::Value::max)))
+                    })
+                    .into(),
+            },
             disk,
             namespaces: namespaces::Observed {
                 hostname: Reading::Is(hostname.clone()),
@@ -247,6 +259,22 @@ impl Sim {
                 apply_cgroup(self.running(uid, step)?, own, &caps)
                     .map_err(|()| Broken::Kills(step.to_string()))
             }
+            Step::Beancounters(own) => {
+                let run = self.running(uid, step)?;
+                let (setting, to) = match own.clone() {
+                    beancounters::Live::Set { setting, to, .. } => (setting, to),
+                    beancounters::Live::Reset { setting, .. } => (setting, cgroup::Value::max()),
+                };
+                let to = Some(to).filter(cgroup::Value::is_limit);
+                if run.settings.get(&setting) == to.as_ref() {
+                    return Ok(Effect::AlreadySo);
+                }
+                match to {
+                    Some(to) => run.settings.insert(setting, to),
+                    None => run.settings.remove(&setting),
+                };
+                Ok(Effect::Changed)
+            }
             Step::Disk(own) => {
                 let ve = self.stopped(uid, step)?;
                 Ok(match own {
@@ -302,6 +330,7 @@ impl Sim {
             cold: want.lifecycle.cold.clone(),
             frozen: false,
             knobs: cgroup::wanted_knobs(&want.cgroup.limits, &caps, ctid),
+            settings: BTreeMap::new(),
             memory: (0, 0),
             hostname: want.namespaces.hostname.clone(),
             domainname: want.namespaces.domainname.clone(),

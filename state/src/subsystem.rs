@@ -4,6 +4,7 @@
 //! until someone has decided how disruptive its change is. Diffs decide nothing about order across
 //! subsystems (that is `plan`) nor about what is allowed (that is `policy`).
 
+pub mod beancounters;
 pub mod cgroup;
 pub mod devices;
 pub mod disk;

@@ -16,7 +16,7 @@ use vzd_state::subsystem::lifecycle::{Run, State, Step as LifecycleStep, StopRea
 
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Why,
+    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, VeCounters, Why,
 };
 use crate::drivers::{Ve, lifecycle};
 use crate::engine::pass::{Look, failure_of, plan_view};
@@ -314,6 +314,19 @@ impl Control for Engine {
             }
         }
         Ok(entrances)
+    }
+
+    fn counters(&self, select: &Selector) -> ControlResult<Vec<VeCounters>> {
+        let mut all = Vec::new();
+        for subject in self.select(select)? {
+            let Some(view) = self.view(&subject, Leave::default()) else { continue };
+            match self.count(&view) {
+                Some(counted) => all.push(counted),
+                None if select.names.is_empty() => {}
+                None => return Err(error("VZ0307", format!("VE {} does not run", view.name))),
+            }
+        }
+        Ok(all)
     }
 
     fn info(&self) -> ControlResult<Info> {

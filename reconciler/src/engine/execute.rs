@@ -115,7 +115,7 @@ fn is_start(step: &Step) -> bool {
 
 /// A step that is done to a VE as it runs, and that other subsystems do not build on.
 fn is_live(step: &Step) -> bool {
-    matches!(step, Step::Cgroup(_) | Step::Namespaces(_) | Step::Devices(_))
+    matches!(step, Step::Cgroup(_) | Step::Beancounters(_) | Step::Namespaces(_) | Step::Devices(_))
 }
 
 impl Execution<'_> {
@@ -145,6 +145,7 @@ impl Execution<'_> {
         if *step == Step::Lifecycle(lifecycle::Step::Destroy) {
             self.unsaved = false;
             self.engine.records.remove(&self.uid)?;
+            self.engine.forget_peaks(&self.uid);
         }
         Ok(effect)
     }
@@ -258,6 +259,6 @@ fn reason(step: &Step) -> Option<&'static str> {
         },
         Step::Cgroup(cgroup::Live::Freeze | cgroup::Live::Thaw) => "PowerChanged",
         Step::Disk(_) => "DiskChanged",
-        Step::Cgroup(_) | Step::Namespaces(_) | Step::Devices(_) => "ChangedLive",
+        Step::Cgroup(_) | Step::Beancounters(_) | Step::Namespaces(_) | Step::Devices(_) => "ChangedLive",
     })
 }

@@ -162,6 +162,18 @@ impl Loop {
         let census = Arc::new(Census::take(&self.engine.host));
         self.hand_out(now, Some(census));
         self.end_pass();
+        self.sample();
+    }
+
+    /// Counts what VEs hold, in a thread of its own; not while an earlier one is still at it.
+    fn sample(&self) {
+        let engine = self.engine.clone();
+        let sampling = move || {
+            if let Ok(_one_at_a_time) = engine.sampling.try_lock() {
+                engine.sample();
+            }
+        };
+        drop(std::thread::Builder::new().name("counters".into()).spawn(sampling));
     }
 
     /// A file that was caught in the middle of a change is read again soon.

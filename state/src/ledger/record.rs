@@ -13,7 +13,7 @@ use crate::desired::Desired;
 use crate::ids::VeUid;
 use crate::plan::Step;
 use crate::subsystem::lifecycle::{DeletionPolicy, End, Exit, RestartPolicy, StartReason, State};
-use crate::subsystem::{cgroup, devices, disk, lifecycle, namespaces};
+use crate::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespaces};
 use crate::units::Timestamp;
 
 /// What the ledger has to be told about the world.
@@ -99,6 +99,7 @@ impl Entry {
         match step {
             Step::Lifecycle(step) => self.begin_lifecycle(step, want, facts),
             Step::Cgroup(step) => self.apply_cgroup(step, Phase::Before, facts.now),
+            Step::Beancounters(step) => self.apply_beancounters(step, Phase::Before),
             Step::Disk(disk::Cold::CreateRoot { template }) => {
                 let template = template.clone();
                 self.disk = Some(DiskRecord { template, ready: false, root: None, digest: None });
@@ -118,6 +119,7 @@ impl Entry {
         match step {
             Step::Lifecycle(step) => self.finish_lifecycle(step, want, facts),
             Step::Cgroup(step) => self.apply_cgroup(step, Phase::After, facts.now),
+            Step::Beancounters(step) => self.apply_beancounters(step, Phase::After),
             Step::Disk(disk::Cold::CreateRoot { .. }) => {
                 if let Some(disk) = &mut self.disk {
                     let MadeRoot { path, digest } = facts.made_root.clone().unwrap_or_default();
@@ -295,6 +297,7 @@ impl Entry {
     fn end_run(&mut self) {
         self.run = None;
         self.applied.cgroup = None;
+        self.applied.beancounters = None;
         self.applied.namespaces = None;
         self.applied.devices = None;
     }
@@ -357,6 +360,16 @@ impl Entry {
             (Phase::After, Live::Reset { knob, .. }) => drop(applied.knobs.remove(knob)),
             (Phase::Before, Live::Freeze | Live::Thaw | Live::Reset { .. })
             | (Phase::After, Live::Set { .. } | Live::Squeeze { .. }) => {}
+        }
+    }
+
+    fn apply_beancounters(&mut self, step: &beancounters::Live, phase: Phase) {
+        use beancounters::Live;
+        let applied = self.applied.beancounters.get_or_insert_default();
+        match (phase, step) {
+            (Phase::Before, Live::Set { setting, to, .. }) => drop(applied.insert(*setting, to.clone())),
+            (Phase::After, Live::Reset { setting, .. }) => drop(applied.remove(setting)),
+            (Phase::Before, Live::Reset { .. }) | (Phase::After, Live::Set { .. }) => {}
         }
     }
 

@@ -14,11 +14,12 @@ use vzd_state::ledger::By;
 use vzd_state::plan::Wish;
 use vzd_state::policy::{Policy, authorize};
 use vzd_state::sim::Sim;
+use vzd_state::subsystem::beancounters::Setting;
 use vzd_state::subsystem::cgroup::Knob;
 use vzd_state::subsystem::devices::{Access, DeviceKind, Node, Rule};
 use vzd_state::subsystem::lifecycle::{ColdSpec, DeletionPolicy, Exit, RestartPolicy, State, UpdatePolicy};
 use vzd_state::subsystem::namespaces::{Mount, MountFlags};
-use vzd_state::subsystem::{cgroup, devices, disk, lifecycle, namespaces};
+use vzd_state::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespaces};
 use vzd_state::units::{Millis, Timestamp};
 
 /// What is wanted of a VE, short when a test fails.
@@ -51,8 +52,9 @@ pub fn at(want: &Wishful, number: usize) -> (Desired, VeUid) {
 }
 
 fn finish(mut want: Desired) -> Wishful {
-    let Desired { lifecycle, cgroup, disk, namespaces, devices, .. } = &want;
-    want.spec = std::sync::Arc::new(serde_json::json!([lifecycle, cgroup, disk, namespaces, devices]));
+    let Desired { lifecycle, cgroup, beancounters, disk, namespaces, devices, .. } = &want;
+    want.spec =
+        std::sync::Arc::new(serde_json::json!([lifecycle, cgroup, beancounters, disk, namespaces, devices]));
     want.digest = SpecDigest::of(&want.spec);
     Wishful(want)
 }
@@ -123,12 +125,20 @@ fn limits() -> impl Strategy<Value = cgroup::Limits> {
     )
 }
 
+fn counters() -> impl Strategy<Value = beancounters::Desired> {
+    let pty = select(vec![None, Some(4u64), Some(16)]);
+    pty.prop_map(|pty| beancounters::Desired {
+        bounds: BTreeMap::new(),
+        settings: pty.map(|pty| (Setting::Terminals, cgroup::Value::Number(pty))).into_iter().collect(),
+    })
+}
+
 /// Any wish for the VE `ve`.
 pub fn wishful() -> impl Strategy<Value = Wishful> {
     let names = (select(vec!["one", "two"]), select(vec!["", "lan"]));
     let template = select(vec!["debian-12", "debian-13"]);
-    (lifecycle(), limits(), names, mounts(), wanted_devices(), template).prop_map(
-        |(lifecycle, limits, (hostname, domainname), mounts, devices, template)| {
+    (lifecycle(), (limits(), counters()), names, mounts(), wanted_devices(), template).prop_map(
+        |(lifecycle, (limits, beancounters), (hostname, domainname), mounts, devices, template)| {
             finish(Desired {
                 name: "ve".parse().unwrap(),
                 ctid: None,
@@ -140,6 +150,7 @@ pub fn wishful() -> impl Strategy<Value = Wishful> {
                 digest: SpecDigest::default(),
                 fields: BTreeMap::new(),
                 cgroup: cgroup::Desired { frozen: lifecycle.state == State::Paused, limits },
+                beancounters,
                 disk: disk::Desired {
                     template: template.to_owned(),
                     inherited: false,

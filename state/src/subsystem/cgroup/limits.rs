@@ -18,6 +18,8 @@ pub struct Limits {
     pub cpu: v1::Cpu,
     /// Memory; `physpages` and `swappages` are in it.
     pub memory: v1::Memory,
+    /// What `vmguarpages` and `oomguarpages` guarantee, where the kernel can.
+    pub counted_guarantee: Option<Size>,
     /// Disk.
     pub io: v1::Io,
     /// Processes and threads.
@@ -49,7 +51,7 @@ impl Limits {
     /// Every value that is asked for, in the order in which they are set. `ctid` spreads VEs over the
     /// CPUs of the host.
     pub fn wanted(&self, caps: &Capabilities, ctid: u32) -> Vec<Wanted> {
-        let Self { cpu, memory, io, numproc } = self;
+        let Self { cpu, memory, counted_guarantee, io, numproc } = self;
         let v1::Cpu { cpuunits, cpulimit, cpus, cpumask, nodemask } = cpu;
         let v1::Io { ioprio, iolimit, iopslimit } = io;
         let mut list = List { caps, wanted: Vec::new() };
@@ -67,6 +69,7 @@ impl Limits {
             list.add(Knob::Nodes, mask, value, note);
         }
         list.memory(memory);
+        list.guarantee(memory.guarantee, *counted_guarantee);
         if let Some(prio) = ioprio {
             let value = caps.io_weight.missing().map_or_else(
                 || Ok(Value::Number((u64::from(prio.get()) + 1) * (IO_WEIGHT / 5))),
@@ -168,12 +171,9 @@ impl List<'_> {
     }
 
     fn memory(&mut self, memory: &v1::Memory) {
-        let v1::Memory { ram, swap, guarantee } = memory;
+        let v1::Memory { ram, swap, guarantee: _ } = memory;
         let page = self.caps.page_size.max(1);
-        let pages = |size: Limit<Size>| match size {
-            Limit::At(size) => Value::Number(size.bytes() / page * page),
-            Limit::Unlimited => Value::max(),
-        };
+        let pages = |size| whole_pages(size, page);
         let version = self.caps.controllers.get(&Controller::Memory).copied();
         if let Some(ram) = *ram {
             if version != Some(Version::V1) {
@@ -207,14 +207,23 @@ impl List<'_> {
                 self.add(Knob::SwapMax, swap, value, None);
             }
         }
-        if let Some(guarantee) = *guarantee {
-            let value = match (guarantee.bytes(), self.caps.memory_low.missing()) {
-                // Nothing is what every host can give.
-                (0, Some(_)) => return,
-                (_, Some(why)) => Err(why.to_owned()),
-                (_, None) => Ok(pages(Limit::At(guarantee))),
-            };
-            self.add(Knob::MemoryLow, guarantee, value, None);
+    }
+
+    /// A guarantee that is asked for by its name has to be carried out; those of the counters are counted
+    /// where they cannot be.
+    fn guarantee(&mut self, asked: Option<Size>, counted: Option<Size>) {
+        let (size, missing) = match (asked, counted, self.caps.memory_low.missing()) {
+            (Some(size), _, missing) if size.bytes() > 0 || missing.is_none() => (size, missing),
+            (None, Some(size), None) => (size, None),
+            _ => return,
+        };
+        let value = missing.map_or_else(
+            || Ok(whole_pages(Limit::At(size), self.caps.page_size.max(1))),
+            |why| Err(why.to_owned()),
+        );
+        self.add(Knob::MemoryLow, size, value, None);
+        if let (None, Some(last)) = (asked, self.wanted.last_mut()) {
+            last.field = "spec.beancounters.vmguarpages";
         }
     }
 
@@ -227,6 +236,14 @@ impl List<'_> {
             },
         };
         self.add(knob, asked, value, None);
+    }
+}
+
+/// Rounded down, as the kernel does.
+fn whole_pages(size: Limit<Size>, page: u64) -> Value {
+    match size {
+        Limit::At(size) => Value::Number(size.bytes() / page * page),
+        Limit::Unlimited => Value::max(),
     }
 }
 
