@@ -4,9 +4,11 @@
 //! other is in [`crate::set`]. The tree is asked for places, never for values.
 
 mod access;
+mod counters;
 mod limits;
 mod network;
 
+use self::counters::Tell;
 use crate::code::Code;
 use crate::diag::Diagnostic;
 use crate::span::Span;
@@ -19,9 +21,9 @@ pub(crate) fn document(manifest: &Manifest, root: &Node) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     let mut checker = Checker { root, problems: &mut problems };
     match manifest {
-        Manifest::Ve(ve) => checker.spec(&ve.metadata.name, &ve.spec),
+        Manifest::Ve(ve) => checker.spec(&ve.metadata.name, &ve.spec, Tell::All),
         Manifest::Profile(profile) => {
-            checker.spec(&profile.metadata.name, &profile.spec);
+            checker.spec(&profile.metadata.name, &profile.spec, Tell::All);
             checker.shared(&profile.spec);
         }
         Manifest::Host(host) => checker.host(&host.spec),
@@ -32,7 +34,7 @@ pub(crate) fn document(manifest: &Manifest, root: &Node) -> Vec<Diagnostic> {
 /// Checks a spec that was put together of several documents.
 pub(crate) fn resolved(name: &Name, spec: &VeSpec, root: &Node) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
-    Checker { root, problems: &mut problems }.spec(name, spec);
+    Checker { root, problems: &mut problems }.spec(name, spec, Tell::Errors);
     problems
 }
 
@@ -65,8 +67,9 @@ struct Checker<'c> {
 }
 
 impl Checker<'_> {
-    fn spec(&mut self, name: &Name, spec: &VeSpec) {
+    fn spec(&mut self, name: &Name, spec: &VeSpec, tell: Tell) {
         self.memory(spec);
+        self.counters(spec, tell);
         self.health(spec);
         self.mounts(&spec.mounts);
         self.devices(&spec.devices);
