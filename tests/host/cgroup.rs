@@ -1,5 +1,9 @@
 //! Control groups of VEs: where they are, whose they are, and that a freeze and a kill take everything.
 
+#[path = "cgroup/edits.rs"]
+mod edits;
+#[path = "cgroup/fairness.rs"]
+mod fairness;
 #[path = "cgroup/limits.rs"]
 mod limits;
 

@@ -9,23 +9,23 @@ use serde_json::{Value, json};
 use vzd_tests::{Process, Sandbox, eventually, holds_for, needs, within};
 
 /// Whether a controller is in a version 1 hierarchy of its own.
-fn is_v1(controller: &str) -> bool {
+pub(super) fn is_v1(controller: &str) -> bool {
     Path::new("/sys/fs/cgroup").join(controller).join("cgroup.procs").exists()
 }
 
 /// A file of a VE's group: its names in version 1 (with the controller) and version 2.
-struct File(&'static str, &'static str, &'static str);
+pub(super) struct File(&'static str, &'static str, &'static str);
 
-const WEIGHT: File = File("cpu", "cpu.shares", "cpu.weight");
-const QUOTA: File = File("cpu", "cpu.cfs_quota_us", "cpu.max");
+pub(super) const WEIGHT: File = File("cpu", "cpu.shares", "cpu.weight");
+pub(super) const QUOTA: File = File("cpu", "cpu.cfs_quota_us", "cpu.max");
 const CPUS: File = File("cpuset", "cpuset.cpus", "cpuset.cpus.effective");
 const NODES: File = File("cpuset", "cpuset.mems", "cpuset.mems.effective");
-const MEMORY: File = File("memory", "memory.limit_in_bytes", "memory.max");
+pub(super) const MEMORY: File = File("memory", "memory.limit_in_bytes", "memory.max");
 const SWAP: File = File("memory", "memory.memsw.limit_in_bytes", "memory.swap.max");
 const IO_WEIGHT: File = File("blkio", "blkio.bfq.weight", "io.bfq.weight");
 const READS: File = File("blkio", "blkio.throttle.read_bps_device", "io.max");
 const WRITE_OPS: File = File("blkio", "blkio.throttle.write_iops_device", "io.max");
-const TASKS: File = File("pids", "pids.max", "pids.max");
+pub(super) const TASKS: File = File("pids", "pids.max", "pids.max");
 
 impl File {
     fn path(&self, sandbox: &Sandbox, name: &str) -> PathBuf {
@@ -38,14 +38,14 @@ impl File {
         sandbox.cgroup(ctid).join(v2)
     }
 
-    fn read(&self, sandbox: &Sandbox, name: &str) -> String {
+    pub(super) fn read(&self, sandbox: &Sandbox, name: &str) -> String {
         let path = self.path(sandbox, name);
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         text.trim().to_owned()
     }
 
     /// What it should read on this host.
-    fn pick<'a>(&self, v1: &'a str, v2: &'a str) -> &'a str {
+    pub(super) fn pick<'a>(&self, v1: &'a str, v2: &'a str) -> &'a str {
         if is_v1(self.0) { v1 } else { v2 }
     }
 }
