@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vzd_state::event::Event;
 use vzd_state::status::Document as VeDocument;
+use vzd_state::subsystem::beancounters::{Counter, Enforcement, Unit};
 
 use crate::runtime::enter::Door;
 
@@ -205,6 +206,40 @@ pub struct Entrance {
     pub door: Door,
 }
 
+/// The counters of one VE.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VeCounters {
+    /// Its name.
+    pub name: String,
+    /// The number that OpenVZ's tools know it by.
+    pub ctid: u32,
+    /// Every counter, in OpenVZ's order.
+    pub counters: Vec<CounterView>,
+}
+
+/// One counter of one VE.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CounterView {
+    /// Which.
+    pub name: Counter,
+    /// What it counts.
+    pub unit: Unit,
+    /// In use now; absent where nothing counts it.
+    pub held: Option<u64>,
+    /// The most since the VE's start: the kernel's where it keeps one, else the most that was seen.
+    pub maxheld: Option<u64>,
+    /// Ordinary requests are refused above it.
+    pub barrier: u64,
+    /// All requests are refused above it. 9223372036854775807 is no limit.
+    pub limit: u64,
+    /// Requests refused since the VE's start.
+    pub failcnt: u64,
+    /// Whether the kernel refuses what is above, and by what; or why it is only counted.
+    pub enforcement: Enforcement,
+}
+
 /// Everything that can be asked.
 pub trait Control: Send + Sync {
     /// All VEs with their status, by name; those in quarantine too when asked for.
@@ -223,6 +258,8 @@ pub trait Control: Send + Sync {
     fn events(&self, query: &EventQuery) -> ControlResult<Vec<LoggedEvent>>;
     /// Where a field's value comes from.
     fn why(&self, ve: &str, field: &str) -> ControlResult<Why>;
+    /// What running VEs hold of each counter. A VE that is selected by name and does not run is an error.
+    fn counters(&self, select: &Selector) -> ControlResult<Vec<VeCounters>>;
     /// How to enter running VEs. A VE that is selected by name and does not run is an error.
     fn entrances(&self, select: &Selector) -> ControlResult<Vec<Entrance>>;
     /// The controller itself.

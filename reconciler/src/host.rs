@@ -39,7 +39,7 @@ impl Host {
     pub fn find(settings: &Settings) -> SysResult<Self> {
         let layout = Layout::find(&settings.cgroup_root)?;
         Ok(Host {
-            caps: RwLock::new(Arc::new(probe::probe(&layout))),
+            caps: RwLock::new(Arc::new(probe::probe(&layout, &settings.state_dir))),
             keeper: Keeper::new(&settings.run_dir),
             settings: settings.clone(),
             writes: Writes::default(),
@@ -73,14 +73,24 @@ impl Host {
         self.caps.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks again at what may come and go while the host is up: lxcfs, in that directory or where it
-    /// usually is.
+    /// Looks again for lxcfs, in that directory or where it usually is.
     pub fn refresh(&self, lxcfs: Option<&str>) {
         let lxcfs = probe::lxcfs(lxcfs.unwrap_or(probe::LXCFS));
-        let mut caps = self.caps.write().unwrap_or_else(PoisonError::into_inner);
+        let caps = self.caps();
         if caps.lxcfs != lxcfs {
-            *caps = Arc::new(Capabilities { lxcfs, ..Capabilities::clone(&caps) });
+            self.set_caps(Capabilities { lxcfs, ..Capabilities::clone(&caps) });
         }
+    }
+
+    /// Looks again at everything else that may come and go while the host is up.
+    pub fn refresh_all(&self) {
+        if let Some(caps) = probe::again(&self.caps(), &self.layout) {
+            self.set_caps(caps);
+        }
+    }
+
+    fn set_caps(&self, caps: Capabilities) {
+        *self.caps.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(caps);
     }
 
     /// The control groups of a VE.

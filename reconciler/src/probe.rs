@@ -2,18 +2,54 @@
 
 use std::path::Path;
 
-use vzd_state::capability::{Capabilities, Cgroups, Feature};
+use vzd_schema::v1::CpuList;
+use vzd_state::capability::{Capabilities, Cgroups, Controller, Feature, Version};
 
 use crate::kernel::bpf::{self, DeviceKind, DeviceRule};
-use crate::kernel::cgroup::Layout;
+use crate::kernel::cgroup::{Hierarchy, Layout};
 
-/// Probes the kernel and host.
-pub fn probe(layout: &Layout) -> Capabilities {
+/// Probes the kernel and host. `state_dir` is where the VEs' files are, or will be.
+pub fn probe(layout: &Layout, state_dir: &Path) -> Capabilities {
+    let io_disk = disk_of(state_dir);
+    let mut caps = settled(layout, io_disk);
+    caps = again(&caps, layout).unwrap_or(caps);
+    caps
+}
+
+/// What may come and go while the host is up, if it is not as it was: CPUs, the disk's scheduler. (For lxcfs
+/// see [`lxcfs`].)
+pub fn again(caps: &Capabilities, layout: &Layout) -> Option<Capabilities> {
+    let (cpus, nodes) = cpus(layout);
+    let io_weight_note = weight_note(layout, caps.io_disk.as_deref());
+    let same = (&cpus, &nodes, &io_weight_note) == (&caps.cpus, &caps.nodes, &caps.io_weight_note);
+    (!same).then(|| Capabilities { cpus, nodes, io_weight_note, ..caps.clone() })
+}
+
+/// What stays as it is.
+fn settled(layout: &Layout, io_disk: Option<String>) -> Capabilities {
     let kernel = read("/proc/sys/kernel/osrelease");
     let version = version(&kernel);
     Capabilities {
         boot_id: read("/proc/sys/kernel/random/boot_id"),
         cgroups: if layout.is_hybrid() { Cgroups::Hybrid } else { Cgroups::V2 },
+        controllers: Controller::ALL
+            .into_iter()
+            .filter_map(|controller| {
+                let version = match layout.controller(controller.name())? {
+                    Hierarchy::V1(_) => Version::V1,
+                    Hierarchy::V2(_) => Version::V2,
+                };
+                Some((controller, version))
+            })
+            .collect(),
+        cpus: CpuList::up_to(1),
+        nodes: CpuList::up_to(1),
+        page_size: rustix::param::page_size() as u64,
+        swap_limit: swap_limit(layout),
+        memory_low: memory_low(layout),
+        io_weight: io_weight(layout, io_disk.as_deref()),
+        io_weight_note: None,
+        io_disk,
         user_namespaces: exists("/proc/self/ns/user", "the kernel has no user namespaces"),
         freezer: since(version, (5, 2), "cgroup.freeze"),
         bpf_device: bpf_device(),
@@ -56,6 +92,85 @@ fn bpf_device() -> Feature {
         Ok(()) => Feature::Yes,
         Err(e) => Feature::No(e.to_string()),
     }
+}
+
+/// The CPUs and NUMA nodes of the top of the control groups; those that are online without a controller.
+fn cpus(layout: &Layout) -> (CpuList, CpuList) {
+    let (dir, cpus, nodes) = match layout.controller(Controller::Cpuset.name()) {
+        Some(Hierarchy::V1(top)) => (top, "cpuset.effective_cpus", "cpuset.effective_mems"),
+        Some(Hierarchy::V2(top)) => (top, "cpuset.cpus.effective", "cpuset.mems.effective"),
+        None => (Path::new("/sys/devices/system"), "cpu/online", "node/online"),
+    };
+    let list = |file: &str| read(&dir.join(file).to_string_lossy()).parse().ok();
+    let or_first = |list: Option<CpuList>| list.unwrap_or_else(|| CpuList::up_to(1));
+    (or_first(list(cpus)), or_first(list(nodes)))
+}
+
+fn swap_limit(layout: &Layout) -> Feature {
+    match layout.controller(Controller::Memory.name()) {
+        Some(Hierarchy::V1(top)) => exists(
+            &top.join("memory.memsw.limit_in_bytes").to_string_lossy(),
+            "the kernel does not count swap",
+        ),
+        Some(Hierarchy::V2(_)) | None => exists("/proc/swaps", "the kernel has no swap"),
+    }
+}
+
+fn memory_low(layout: &Layout) -> Feature {
+    let no = |why: &str| Feature::No(why.to_owned());
+    match layout.controller(Controller::Memory.name()) {
+        Some(Hierarchy::V2(_)) if layout.protects_below => Feature::Yes,
+        Some(Hierarchy::V2(_)) => no("cgroup2 is mounted without memory_recursiveprot"),
+        Some(Hierarchy::V1(_)) => no("the memory controller is version 1, which has no memory.low"),
+        None => no("the kernel has no memory controller"),
+    }
+}
+
+/// The whole disk that the file system of `path`, or of what is there of it, lies on.
+fn disk_of(path: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let device = path.ancestors().find_map(|path| std::fs::metadata(path).ok())?.dev();
+    let number = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let sys = std::fs::canonicalize(format!("/sys/dev/block/{number}")).ok()?;
+    if sys.join("partition").exists() {
+        return Some(read(&sys.parent()?.join("dev").to_string_lossy()));
+    }
+    Some(number)
+}
+
+fn scheduler(disk: &str) -> String {
+    read(&format!("/sys/dev/block/{disk}/queue/scheduler"))
+}
+
+fn io_weight(layout: &Layout, disk: Option<&str>) -> Feature {
+    let there = match layout.controller(Controller::Io.name()) {
+        // Only groups below the top have weights; statistics come with them.
+        Some(Hierarchy::V1(top)) => top.join("blkio.bfq.io_serviced").exists(),
+        Some(Hierarchy::V2(top)) => {
+            top.join("io.cost.qos").exists() || disk.is_some_and(|disk| scheduler(disk).contains("bfq"))
+        }
+        None => false,
+    };
+    match there {
+        true => Feature::Yes,
+        false => Feature::No("the kernel has no weights of disks (BFQ or iocost)".to_owned()),
+    }
+}
+
+/// Why weights have no effect as the disk is set up.
+fn weight_note(layout: &Layout, disk: Option<&str>) -> Option<String> {
+    let Some(disk) = disk else { return Some("no effect: the VEs are on no disk of their own".to_owned()) };
+    let scheduler = scheduler(disk);
+    let costs = match layout.controller(Controller::Io.name()) {
+        Some(Hierarchy::V2(top)) => read(&top.join("io.cost.qos").to_string_lossy()),
+        Some(Hierarchy::V1(_)) | None => String::new(),
+    };
+    let by_cost = costs.lines().any(|line| line.starts_with(disk) && line.contains("enable=1"));
+    if by_cost || scheduler.contains("[bfq]") {
+        return None;
+    }
+    let used = scheduler.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("none", |is| is.0);
+    Some(format!("no effect while disk {disk} is scheduled by {used}, not by bfq"))
 }
 
 /// Where Debian's unit mounts lxcfs.

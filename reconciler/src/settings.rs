@@ -50,6 +50,11 @@ impl Settings {
         self.state_dir.join("events.jsonl")
     }
 
+    /// The most that was seen of counters, one file a VE; gone with the host's boot, as the VEs are.
+    pub fn peaks_dir(&self) -> PathBuf {
+        self.run_dir.join("peaks")
+    }
+
     /// Templates.
     pub fn templates_dir(&self) -> PathBuf {
         self.state_dir.join("templates")

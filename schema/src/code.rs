@@ -58,6 +58,7 @@ codes! {
     "VZ0116" BadDependency "dependency that cannot be met",
     "VZ0117" Encoding "not UTF-8 text",
     "VZ0118" YamlFeature "feature of YAML that manifests may not use",
+    "VZ0119" Misfit "beancounters that do not fit each other",
     "VZ0201" KernelLacks "the kernel or host lacks a feature",
     "VZ0202" RestartRequired "change held until the next start",
     "VZ0203" RecreateRefused "change would destroy data",

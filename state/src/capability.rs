@@ -2,7 +2,10 @@
 //!
 //! Plans consult this so that a wish the host cannot meet is refused with the name of what is missing.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use vzd_schema::v1::CpuList;
 
 /// Whether something is there, and if not, why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,48 @@ pub enum Cgroups {
     V1,
 }
 
+/// A controller of control groups that limits something for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Controller {
+    /// CPU time.
+    Cpu,
+    /// Which CPUs and NUMA nodes.
+    Cpuset,
+    /// Memory.
+    Memory,
+    /// Disks: `io`, in version 1 `blkio`.
+    Io,
+    /// Processes.
+    Pids,
+}
+
+impl Controller {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Cpu, Self::Cpuset, Self::Memory, Self::Io, Self::Pids];
+
+    /// What the kernel calls it in version 2.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cpuset => "cpuset",
+            Self::Memory => "memory",
+            Self::Io => "io",
+            Self::Pids => "pids",
+        }
+    }
+}
+
+/// In which hierarchy a controller is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Version {
+    /// One of its own.
+    V1,
+    /// The one of all.
+    V2,
+}
+
 /// All that was probed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,6 +91,24 @@ pub struct Capabilities {
     pub kernel: String,
     /// The layout of control groups.
     pub cgroups: Cgroups,
+    /// The controllers that there are.
+    pub controllers: BTreeMap<Controller, Version>,
+    /// The CPUs that VEs may be given.
+    pub cpus: CpuList,
+    /// The NUMA nodes that VEs may be given.
+    pub nodes: CpuList,
+    /// Size of a page in bytes.
+    pub page_size: u64,
+    /// Limits of swap.
+    pub swap_limit: Feature,
+    /// Memory that is not taken away from a group (memory.low).
+    pub memory_low: Feature,
+    /// The disk that holds the VEs' files, as `major:minor`, if it is one.
+    pub io_disk: Option<String>,
+    /// Shares of a disk against others.
+    pub io_weight: Feature,
+    /// Why such a share has no effect as the disk is set up now.
+    pub io_weight_note: Option<String>,
     /// User namespaces with a range of ids for each VE.
     pub user_namespaces: Feature,
     /// Freezing a VE's control group.
@@ -71,12 +134,38 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// In which hierarchy a controller is, or that it is in none.
+    pub fn controller(&self, controller: Controller) -> Result<Version, String> {
+        let there = self.controllers.get(&controller).copied();
+        there.ok_or_else(|| format!("the kernel has no {} controller", controller.name()))
+    }
+
+    /// The same host with its controllers in hierarchies of their own: for tests.
+    pub fn hybrid(self) -> Self {
+        let why = "the memory controller is version 1, which has no memory.low";
+        Self {
+            cgroups: Cgroups::Hybrid,
+            controllers: Controller::ALL.map(|controller| (controller, Version::V1)).into(),
+            memory_low: Feature::No(why.to_owned()),
+            ..self
+        }
+    }
+
     /// A host on which everything but lxcfs is there: for tests and examples.
     pub fn full(boot_id: &str) -> Self {
         Self {
             boot_id: boot_id.to_owned(),
             kernel: "6.18.0".to_owned(),
             cgroups: Cgroups::V2,
+            controllers: Controller::ALL.map(|controller| (controller, Version::V2)).into(),
+            cpus: CpuList::up_to(4),
+            nodes: CpuList::up_to(2),
+            page_size: 4096,
+            swap_limit: Feature::Yes,
+            memory_low: Feature::Yes,
+            io_disk: Some("8:0".to_owned()),
+            io_weight: Feature::Yes,
+            io_weight_note: None,
             user_namespaces: Feature::Yes,
             freezer: Feature::Yes,
             bpf_device: Feature::Yes,

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::digest::SpecDigest;
 use crate::ids::{Ctid, VeName};
-use crate::subsystem::{cgroup, devices, disk, lifecycle, namespaces};
+use crate::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespaces};
 
 /// A place in a manifest file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -66,6 +66,8 @@ pub struct Desired {
     pub lifecycle: lifecycle::Desired,
     /// Its control group.
     pub cgroup: cgroup::Desired,
+    /// Its beancounters.
+    pub beancounters: beancounters::Desired,
     /// Its root file system.
     pub disk: disk::Desired,
     /// What it sees of its own.

@@ -20,7 +20,7 @@ use crate::subsystem::lifecycle::{
     ColdSpec, DeletionPolicy, ExecProbe, RestartPolicy, Seccomp, State, Suspend, UpdatePolicy,
 };
 use crate::subsystem::namespaces::{Mount, MountFlags};
-use crate::subsystem::{cgroup, disk, json, lifecycle, namespaces};
+use crate::subsystem::{beancounters, cgroup, disk, json, lifecycle, namespaces};
 use crate::units::{Millis, Timestamp};
 
 /// What a device node of the host is.
@@ -143,7 +143,8 @@ fn lower_spec(
             digest: SpecDigest::of(&given.canonical),
             spec: given.canonical,
             fields,
-            cgroup: cgroup::Desired { frozen: lifecycle.state == State::Paused },
+            cgroup: cgroup::Desired { frozen: lifecycle.state == State::Paused, limits: lower_limits(spec) },
+            beancounters: beancounters::fill(&spec.beancounters, &spec.memory),
             lifecycle,
             disk,
             namespaces,
@@ -242,6 +243,28 @@ fn lower_cold(spec: &VeSpec, wrong: &mut Errors) -> ColdSpec {
     }
 }
 
+/// The limits of the control group, the page counters of memory among them.
+fn lower_limits(spec: &VeSpec) -> cgroup::Limits {
+    let counters = &spec.beancounters;
+    let in_bytes = |pair: v1::Pair<v1::Pages>| match pair.limit() {
+        v1::Limit::At(pages) => v1::Limit::At(pages.size()),
+        v1::Limit::Unlimited => v1::Limit::Unlimited,
+    };
+    let mut memory = spec.memory.clone();
+    memory.ram = memory.ram.or(counters.physpages.map(in_bytes));
+    memory.swap = memory.swap.or(counters.swappages.map(in_bytes));
+    let guaranteed = |pair: v1::Pair<v1::Pages>| pair.barrier().amount();
+    let guarantees = [counters.vmguarpages, counters.oomguarpages];
+    let counted = guarantees.into_iter().flatten().filter_map(guaranteed).max();
+    cgroup::Limits {
+        cpu: spec.cpu.clone(),
+        memory,
+        counted_guarantee: counted.map(v1::Pages::size),
+        io: spec.io.clone(),
+        numproc: counters.numproc,
+    }
+}
+
 fn lower_health(health: &v1::Health) -> Option<ExecProbe> {
     Some(ExecProbe {
         command: health.exec.as_ref()?.words().to_vec(),
@@ -337,7 +360,7 @@ fn allow(rules: &mut BTreeSet<Rule>, kind: DeviceKind, major: u32, minor: Option
 }
 
 /// The fields whose places are kept: those that changes name.
-const LOCATED: [&str; 26] = [
+const LOCATED: [&str; 58] = [
     "metadata.labels",
     "metadata.annotations",
     "spec.ctid",
@@ -355,6 +378,38 @@ const LOCATED: [&str; 26] = [
     "spec.init",
     "spec.hostname",
     "spec.domainname",
+    "spec.cpu.cpuunits",
+    "spec.cpu.cpulimit",
+    "spec.cpu.cpus",
+    "spec.cpu.cpumask",
+    "spec.cpu.nodemask",
+    "spec.memory.ram",
+    "spec.memory.swap",
+    "spec.memory.guarantee",
+    "spec.io.ioprio",
+    "spec.io.iolimit",
+    "spec.io.iopslimit",
+    "spec.beancounters.kmemsize",
+    "spec.beancounters.lockedpages",
+    "spec.beancounters.privvmpages",
+    "spec.beancounters.shmpages",
+    "spec.beancounters.numproc",
+    "spec.beancounters.physpages",
+    "spec.beancounters.vmguarpages",
+    "spec.beancounters.oomguarpages",
+    "spec.beancounters.numtcpsock",
+    "spec.beancounters.numflock",
+    "spec.beancounters.numpty",
+    "spec.beancounters.numsiginfo",
+    "spec.beancounters.tcpsndbuf",
+    "spec.beancounters.tcprcvbuf",
+    "spec.beancounters.othersockbuf",
+    "spec.beancounters.dgramrcvbuf",
+    "spec.beancounters.numothersock",
+    "spec.beancounters.dcachesize",
+    "spec.beancounters.numfile",
+    "spec.beancounters.numiptent",
+    "spec.beancounters.swappages",
     "spec.devices",
     "spec.mounts",
     "spec.security.capabilities",
@@ -377,9 +432,16 @@ fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, FieldSource> {
         let path = device.path.as_ref()?;
         Some((format!("spec.devices[{i}]"), format!("spec.devices[{}]", path.as_str())))
     });
-    named
+    let mut places: BTreeMap<_, _> = named
         .chain(mounts)
         .chain(devices)
         .filter_map(|(written, known)| Some((known, given.place(&written)?)))
-        .collect()
+        .collect();
+    // The page counters say the same as memory.
+    for (counter, memory) in [("physpages", "ram"), ("swappages", "swap")] {
+        if let Some(place) = places.get(&format!("spec.beancounters.{counter}")).cloned() {
+            places.entry(format!("spec.memory.{memory}")).or_insert(place);
+        }
+    }
+    places
 }

@@ -6,7 +6,7 @@ use crate::digest::{canonical, sha256_hex};
 use crate::ids::VeName;
 use crate::reading::Reading;
 use crate::subsystem::lifecycle::Run;
-use crate::subsystem::{cgroup, devices, disk, json, lifecycle, namespaces};
+use crate::subsystem::{beancounters, cgroup, devices, disk, json, lifecycle, namespaces};
 
 /// Everything that is seen of one VE. For one that doesn't run all but `lifecycle` and `disk` is absent.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -16,6 +16,8 @@ pub struct Observed {
     pub lifecycle: lifecycle::Observed,
     /// Its control group.
     pub cgroup: cgroup::Observed,
+    /// Its beancounters.
+    pub beancounters: beancounters::Observed,
     /// Its root file system.
     pub disk: disk::Observed,
     /// What it sees of its own.

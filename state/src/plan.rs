@@ -27,7 +27,7 @@ use crate::ids::{VeName, VeUid};
 use crate::ledger::LedgerError;
 use crate::observed::Observed;
 use crate::subsystem::lifecycle::{Step as LifecycleStep, UpdatePolicy};
-use crate::subsystem::{Cx, Unreadable, cgroup, devices, disk, lifecycle, namespaces};
+use crate::subsystem::{Cx, Unreadable, beancounters, cgroup, devices, disk, lifecycle, namespaces};
 use crate::units::Timestamp;
 
 /// What is wanted of a VE.
@@ -53,6 +53,8 @@ pub enum Step {
     Lifecycle(lifecycle::Step),
     /// Freezing.
     Cgroup(cgroup::Live),
+    /// Beancounters.
+    Beancounters(beancounters::Live),
     /// The root file system.
     Disk(disk::Cold),
     /// Names and mounts.
@@ -77,7 +79,11 @@ impl Step {
                 | LifecycleStep::Start { .. }
                 | LifecycleStep::Destroy => false,
             },
-            Self::Cgroup(_) | Self::Disk(_) | Self::Namespaces(_) | Self::Devices(_) => false,
+            Self::Cgroup(_)
+            | Self::Beancounters(_)
+            | Self::Disk(_)
+            | Self::Namespaces(_)
+            | Self::Devices(_) => false,
         }
     }
 }
@@ -110,6 +116,8 @@ pub enum HeldFor {
     NoIds,
     /// Another VE is not Ready.
     DependencyNotReady,
+    /// The VE holds more than the limit lets it.
+    InUse,
     /// Earlier tries failed.
     BackOff,
     /// Too many VEs would go at once.
@@ -125,6 +133,7 @@ impl HeldFor {
             Self::RecreateRefused | Self::Infeasible | Self::NoIds => true,
             Self::RestartRequired
             | Self::DependencyNotReady
+            | Self::InUse
             | Self::BackOff
             | Self::PruneGuard
             | Self::Policy => false,
@@ -139,7 +148,7 @@ impl HeldFor {
             Self::Infeasible => Some(Code::KernelLacks),
             Self::NoIds => Some(Code::NoIds),
             Self::PruneGuard => Some(Code::PruneGuard),
-            Self::DependencyNotReady | Self::BackOff | Self::Policy => None,
+            Self::DependencyNotReady | Self::InUse | Self::BackOff | Self::Policy => None,
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::ledger::{Facts, Ledger, LedgerError, Started};
 use crate::observed::Observed;
 use crate::plan::{Proposed, Step, VePlan, Wish, plan_ve};
 use crate::reading::Reading;
-use crate::subsystem::cgroup::{self, Group};
+use crate::subsystem::beancounters::{self, Setting};
+use crate::subsystem::cgroup::{self, Group, Knob};
 use crate::subsystem::devices::{self, Node, Rule, rules_digest};
 use crate::subsystem::disk::{self, Root};
 use crate::subsystem::lifecycle::{self, Exit, Run};
@@ -57,6 +58,12 @@ pub struct SimRun {
     pub cold: lifecycle::ColdSpec,
     /// It is held still.
     pub frozen: bool,
+    /// Values of its control group that are not as in a new one.
+    pub knobs: BTreeMap<Knob, cgroup::Value>,
+    /// Limits in its namespaces that are not as in a new one.
+    pub settings: BTreeMap<Setting, cgroup::Value>,
+    /// Memory it uses, in bytes: what the kernel can take back, and what it can't.
+    pub memory: (u64, u64),
     /// The UTS node name.
     pub hostname: String,
     /// The UTS domain name.
@@ -81,6 +88,9 @@ pub enum Broken {
     /// A VE without a root was to be started.
     #[error("there is no root to start from")]
     NoRoot,
+    /// A limit below what is in use would have processes killed.
+    #[error("{0} would kill")]
+    Kills(String),
     /// The ledger refuses.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -137,12 +147,32 @@ impl Sim {
             let run = Reading::Is(Run::Stopped { last_exit: *last_exit });
             return Observed { lifecycle: lifecycle::Observed { run }, disk, ..Observed::default() };
         };
-        let SimRun { init_pid, started_at, cold: _, frozen, hostname, domainname, mounts, nodes, rules } =
-            run;
+        let SimRun {
+            init_pid,
+            started_at,
+            cold: _,
+            frozen,
+            knobs: _,
+            settings,
+            memory: _,
+            hostname,
+            domainname,
+            mounts,
+            nodes,
+            rules,
+        } = run;
         let running = Run::Running { init_pid: *init_pid, started_at: *started_at };
         Observed {
             lifecycle: lifecycle::Observed { run: Reading::Is(running) },
-            cgroup: cgroup::Observed { group: Reading::Is(Group { frozen: *frozen, populated: true }) },
+            cgroup: self.observe_cgroup(*frozen, run),
+            beancounters: beancounters::Observed {
+                settings: Setting::ALL
+                    .map(|one| {
+                        let seen = settings.get(&one).cloned();
+                        (one, Reading::Is(seen.unwrap_or_else(cgroup::Value::max)))
+                    })
+                    .into(),
+            },
             disk,
             namespaces: namespaces::Observed {
                 hostname: Reading::Is(hostname.clone()),
@@ -154,6 +184,13 @@ impl Sim {
                 rules_digest: Reading::Is(rules_digest(rules)),
             },
         }
+    }
+
+    fn observe_cgroup(&self, frozen: bool, run: &SimRun) -> cgroup::Observed {
+        let knobs = Knob::ALL.map(|knob| (knob, Reading::Is(run.knob(knob, &self.caps)))).into();
+        let used = run.memory.0 + run.memory.1;
+        let used = [Knob::MemoryMax, Knob::MemoryTotal].map(|knob| (knob, used)).into();
+        cgroup::Observed { group: Reading::Is(Group { frozen, populated: true, knobs, used }) }
     }
 
     fn observe_mounts(
@@ -218,8 +255,25 @@ impl Sim {
         match step {
             Step::Lifecycle(own) => self.apply_lifecycle(uid, own, step, want),
             Step::Cgroup(own) => {
+                let caps = self.caps.clone();
+                apply_cgroup(self.running(uid, step)?, own, &caps)
+                    .map_err(|()| Broken::Kills(step.to_string()))
+            }
+            Step::Beancounters(own) => {
                 let run = self.running(uid, step)?;
-                Ok(set(&mut run.frozen, *own == cgroup::Live::Freeze))
+                let (setting, to) = match own.clone() {
+                    beancounters::Live::Set { setting, to, .. } => (setting, to),
+                    beancounters::Live::Reset { setting, .. } => (setting, cgroup::Value::max()),
+                };
+                let to = Some(to).filter(cgroup::Value::is_limit);
+                if run.settings.get(&setting) == to.as_ref() {
+                    return Ok(Effect::AlreadySo);
+                }
+                match to {
+                    Some(to) => run.settings.insert(setting, to),
+                    None => run.settings.remove(&setting),
+                };
+                Ok(Effect::Changed)
             }
             Step::Disk(own) => {
                 let ve = self.stopped(uid, step)?;
@@ -264,6 +318,7 @@ impl Sim {
 
     fn start(&mut self, uid: &VeUid, want: Option<&Desired>) -> Result<Effect, Broken> {
         let (now, init_pid, caps) = (self.now, self.next_pid, self.caps.clone());
+        let ctid = self.ledger.get(uid).map_or(0, |entry| entry.ctid.get());
         let ve = self.ve(uid);
         if ve.run.is_some() {
             return Ok(Effect::AlreadySo);
@@ -274,12 +329,16 @@ impl Sim {
             started_at: now,
             cold: want.lifecycle.cold.clone(),
             frozen: false,
+            knobs: cgroup::wanted_knobs(&want.cgroup.limits, &caps, ctid),
+            settings: BTreeMap::new(),
+            memory: (0, 0),
             hostname: want.namespaces.hostname.clone(),
             domainname: want.namespaces.domainname.clone(),
             mounts: namespaces::wanted_mounts(&want.namespaces, &caps),
             nodes: want.devices.nodes.clone(),
             rules: want.devices.rules.clone(),
         });
+        ve.run.iter_mut().for_each(|run| run.knobs.retain(|knob, value| *value != knob.default(&caps)));
         self.next_pid += 1;
         Ok(Effect::Changed)
     }
@@ -346,6 +405,47 @@ fn put<T: PartialEq>(map: &mut BTreeMap<String, T>, key: &str, value: Option<T>)
         None => map.remove(key),
     };
     Effect::Changed
+}
+
+impl SimRun {
+    fn knob(&self, knob: Knob, caps: &Capabilities) -> cgroup::Value {
+        self.knobs.get(&knob).cloned().unwrap_or_else(|| knob.default(caps))
+    }
+
+    fn set_knob(&mut self, knob: Knob, value: &cgroup::Value, caps: &Capabilities) -> Result<Effect, ()> {
+        let (recent, held) = &mut self.memory;
+        match knob {
+            // The kernel takes back what it can.
+            Knob::MemoryHigh => *recent = (*recent).min(value.limit().saturating_sub(*held)),
+            Knob::MemoryMax | Knob::MemoryTotal if *recent + *held > value.limit() => return Err(()),
+            _ => {}
+        }
+        if self.knob(knob, caps) == *value {
+            return Ok(Effect::AlreadySo);
+        }
+        self.knobs.insert(knob, value.clone());
+        self.knobs.retain(|knob, value| *value != knob.default(caps));
+        let (memory, total) = (self.knob(Knob::MemoryMax, caps), self.knob(Knob::MemoryTotal, caps));
+        if memory.limit() > total.limit() { Err(()) } else { Ok(Effect::Changed) }
+    }
+}
+
+fn apply_cgroup(run: &mut SimRun, step: &cgroup::Live, caps: &Capabilities) -> Result<Effect, ()> {
+    use cgroup::Live;
+    match step {
+        Live::Freeze => Ok(set(&mut run.frozen, true)),
+        Live::Thaw => Ok(set(&mut run.frozen, false)),
+        Live::Set { knob, to, .. } | Live::Reset { knob, to, .. } => run.set_knob(*knob, to, caps),
+        Live::Squeeze { knob, to } => {
+            run.memory.0 = run.memory.0.min(to.saturating_sub(run.memory.1));
+            let enough = run.memory.0 + run.memory.1 <= *to;
+            let fits = *knob == Knob::MemoryMax || run.knob(Knob::MemoryMax, caps).limit() <= *to;
+            match enough && fits {
+                true => run.set_knob(*knob, &cgroup::Value::Number(*to), caps),
+                false => Ok(Effect::AlreadySo),
+            }
+        }
+    }
 }
 
 fn apply_namespaces(run: &mut SimRun, step: &namespaces::Live) -> Effect {

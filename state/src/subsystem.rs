@@ -4,6 +4,7 @@
 //! until someone has decided how disruptive its change is. Diffs decide nothing about order across
 //! subsystems (that is `plan`) nor about what is allowed (that is `policy`).
 
+pub mod beancounters;
 pub mod cgroup;
 pub mod devices;
 pub mod disk;
@@ -43,11 +44,13 @@ pub struct Changes<Live, Cold> {
     pub cold: Vec<(Cold, Vec<usize>)>,
     /// What could not be read; nothing is planned for it.
     pub unreadable: Vec<Unreadable>,
+    /// When to look again though nothing happens until then.
+    pub wake: Option<Timestamp>,
 }
 
 impl<Live, Cold> Default for Changes<Live, Cold> {
     fn default() -> Self {
-        Self { fields: Vec::new(), live: Vec::new(), cold: Vec::new(), unreadable: Vec::new() }
+        Self { fields: Vec::new(), live: Vec::new(), cold: Vec::new(), unreadable: Vec::new(), wake: None }
     }
 }
 

@@ -4,7 +4,7 @@
 //! taken back: a stop or a new disk cannot be.
 
 use crate::plan::Step;
-use crate::subsystem::{cgroup, devices, namespaces};
+use crate::subsystem::{beancounters, cgroup, devices, namespaces};
 
 /// The step that takes another back; none if nothing can, or nothing is known of what was before.
 pub fn inverse(step: &Step) -> Option<Step> {
@@ -12,6 +12,18 @@ pub fn inverse(step: &Step) -> Option<Step> {
         Step::Lifecycle(_) | Step::Disk(_) => None,
         Step::Cgroup(cgroup::Live::Freeze) => Some(Step::Cgroup(cgroup::Live::Thaw)),
         Step::Cgroup(cgroup::Live::Thaw) => Some(Step::Cgroup(cgroup::Live::Freeze)),
+        Step::Cgroup(cgroup::Live::Set { knob, from, to } | cgroup::Live::Reset { knob, from, to }) => {
+            let (knob, from, to) = (*knob, to.clone(), from.clone());
+            Some(Step::Cgroup(cgroup::Live::Set { knob, from, to }))
+        }
+        Step::Cgroup(cgroup::Live::Squeeze { .. }) => None,
+        Step::Beancounters(step) => {
+            let (setting, from, to) = match step.clone() {
+                beancounters::Live::Set { setting, from, to } => (setting, to, from),
+                beancounters::Live::Reset { setting, from } => (setting, cgroup::Value::max(), from),
+            };
+            Some(Step::Beancounters(beancounters::Live::Set { setting, from, to }))
+        }
         Step::Namespaces(step) => namespaces_inverse(step).map(Step::Namespaces),
         Step::Devices(step) => devices_inverse(step).map(Step::Devices),
     }

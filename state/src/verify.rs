@@ -6,7 +6,7 @@
 use crate::desired::Desired;
 use crate::observed::Observed;
 use crate::plan::{Power, target};
-use crate::subsystem::{Cx, Mismatch, Subsystem, cgroup, devices, disk, lifecycle, namespaces};
+use crate::subsystem::{Cx, Mismatch, Subsystem, beancounters, cgroup, devices, disk, lifecycle, namespaces};
 
 /// What of the VE is not as wanted, whatever the reason. Fields that wait for a restart are among it,
 /// with their disruption; a VE that is rightly stopped is not looked into.
@@ -22,12 +22,13 @@ pub fn verify(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
         digest: _,
         fields: _,
         lifecycle: lifecycle_want,
-        cgroup: _,
+        cgroup: cgroup_want,
+        beancounters: counters_want,
         disk: disk_want,
         namespaces: namespaces_want,
         devices: devices_want,
     } = want;
-    let Observed { lifecycle, cgroup, disk, namespaces, devices } = have;
+    let Observed { lifecycle, cgroup, beancounters: counters, disk, namespaces, devices } = have;
     let power = target(want, cx.entry).power;
     let mut wrong = Vec::new();
     match power {
@@ -40,9 +41,11 @@ pub fn verify(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
         }
         Power::Stopped => wrong.extend(not_stopped(power, have)),
         Power::Running | Power::Paused => {
-            let frozen = cgroup::Desired { frozen: power == Power::Paused };
+            let frozen = power == Power::Paused;
+            let group = cgroup::Desired { frozen, ..cgroup_want.clone() };
             wrong.extend(lifecycle::Lifecycle::satisfied(lifecycle_want, lifecycle, cx));
-            wrong.extend(cgroup::Cgroup::satisfied(&frozen, cgroup, cx));
+            wrong.extend(cgroup::Cgroup::satisfied(&group, cgroup, cx));
+            wrong.extend(beancounters::Beancounters::satisfied(counters_want, counters, cx));
             wrong.extend(namespaces::Namespaces::satisfied(namespaces_want, namespaces, cx));
             wrong.extend(devices::Devices::satisfied(devices_want, devices, cx));
         }

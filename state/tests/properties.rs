@@ -11,6 +11,7 @@ use vzd_state::ids::VeUid;
 use vzd_state::plan::{Approved, Power, Step, VePlan, Wish, target};
 use vzd_state::policy::{Policy, authorize};
 use vzd_state::sim::{Cut, Sim};
+use vzd_state::subsystem::cgroup::{Knob, Live, Value};
 use vzd_state::subsystem::{Cx, Effect};
 use vzd_state::undo::undo;
 use vzd_state::units::Millis;
@@ -118,11 +119,17 @@ proptest! {
         settle(&mut sim, &last)?;
         let plan = plan(&sim, &want);
         let live: Vec<_> = plan.steps.iter().map(|planned| planned.step.clone())
-            .filter(|step| matches!(step, Step::Cgroup(_) | Step::Namespaces(_) | Step::Devices(_)))
+            .filter(|step| matches!(step, Step::Cgroup(_) | Step::Beancounters(_) | Step::Namespaces(_) | Step::Devices(_)))
             .take(done).collect();
         if plan.disruption() > Disruption::Live || sim.ve(&uid()).run.is_none() {
             return Ok(());
         }
+        let squeezes = |step: &Step| matches!(step, Step::Cgroup(Live::Squeeze { .. }));
+        if live.iter().any(squeezes) {
+            return Ok(());
+        }
+        // Memory that was taken back is taken again when it is needed.
+        sim.ve(&uid()).run.as_mut().unwrap().memory = (0, 0);
         let before = sim.ve(&uid()).clone();
         for step in &live {
             prop_assert!(sim.apply(&uid(), step, Some(&want.0)).is_ok());
@@ -141,11 +148,13 @@ proptest! {
         let node = common::node(99);
         run.mounts.insert("/own/mount".to_owned(), own.clone());
         run.nodes.insert("/dev/own".to_owned(), node);
+        run.knobs.insert(Knob::IoOps, Value::Number(7));
         let pid = run.init_pid;
         settle(&mut sim, &want)?;
         if let Some(run) = sim.ve(&uid()).run.as_ref().filter(|run| run.init_pid == pid) {
             prop_assert_eq!(run.mounts.get("/own/mount"), Some(&own));
             prop_assert_eq!(run.nodes.get("/dev/own"), Some(&node));
+            prop_assert_eq!(run.knobs.get(&Knob::IoOps), Some(&Value::Number(7)));
         }
     }
 

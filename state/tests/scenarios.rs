@@ -73,6 +73,7 @@ struct KnownRun {
     stopping: Option<StopReason>,
     #[serde(default)]
     frozen: bool,
+    squeezed: Option<cgroup::Squeezed>,
 }
 
 #[derive(Deserialize, Default)]
@@ -81,6 +82,7 @@ struct HostFile {
     now: Option<Timestamp>,
     boot_id: Option<String>,
     lxcfs: Option<String>,
+    hybrid: bool,
     missing: BTreeMap<String, String>,
     ready: BTreeSet<VeName>,
     max_disruption: Option<Disruption>,
@@ -121,7 +123,8 @@ fn find_device(path: &str) -> Option<HostDevice> {
 
 /// The capabilities of the case's host.
 fn capabilities(host: &HostFile) -> Capabilities {
-    let mut caps = json!(Capabilities::full(host.boot_id.as_deref().unwrap_or(BOOT)));
+    let full = Capabilities::full(host.boot_id.as_deref().unwrap_or(BOOT));
+    let mut caps = json!(if host.hybrid { full.hybrid() } else { full });
     for (feature, why) in &host.missing {
         assert!(caps.get(feature).is_some(), "there is no capability {feature}");
         caps[feature] = json!(Feature::No(why.clone()));
@@ -177,6 +180,9 @@ fn remember(known: Vec<Known>, caps: &Capabilities) -> Ledger {
             let record = entry.run.as_mut().unwrap();
             record.boot_id = run.boot_id.clone().unwrap_or_else(|| BOOT.to_owned());
             record.stopping = run.stopping;
+            if let Some(applied) = &mut entry.applied.cgroup {
+                applied.squeezed = run.squeezed;
+            }
             if run.frozen {
                 entry.finish(&Step::Cgroup(cgroup::Live::Freeze), Some(&want), &facts);
             }

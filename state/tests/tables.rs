@@ -12,6 +12,8 @@ mod lower;
 mod output;
 #[path = "tables/policy.rs"]
 mod policy;
+#[path = "tables/samples.rs"]
+mod samples;
 #[path = "tables/status.rs"]
 mod status;
 #[path = "tables/update_class.rs"]

@@ -3,7 +3,7 @@
 use crate::harness::{Place, same};
 
 /// Every command that is shown, in the order of the help.
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 24] = [
     "run",
     "validate",
     "plan",
@@ -11,6 +11,7 @@ const COMMANDS: [&str; 23] = [
     "drift",
     "get",
     "describe",
+    "ubc",
     "events",
     "exec",
     "enter",

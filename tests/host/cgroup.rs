@@ -1,5 +1,12 @@
 //! Control groups of VEs: where they are, whose they are, and that a freeze and a kill take everything.
 
+#[path = "cgroup/edits.rs"]
+mod edits;
+#[path = "cgroup/fairness.rs"]
+mod fairness;
+#[path = "cgroup/limits.rs"]
+mod limits;
+
 use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;

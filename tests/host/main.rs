@@ -1,6 +1,7 @@
 //! Host tests: real VEs on the real kernel, looked at from outside and from inside. One file a subject.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests do: at the place, at once")]
 
+mod beancounters;
 mod cgroup;
 mod controller;
 mod crash;

@@ -21,7 +21,7 @@ use crate::api::refusal::Refusal;
 use crate::api::{LONGEST_WAIT, MOST_BODY};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, Info, LoggedEvent, Outcomes, PlanRequest,
-    PlanView, PowerRequest, Selector, Why,
+    PlanView, PowerRequest, Selector, VeCounters, Why,
 };
 
 /// Questions of one kind that are answered at the same time.
@@ -110,6 +110,7 @@ pub fn router(answering: Answering) -> Router {
         .route("/v1/events", get(events))
         .route("/v1/why", get(why))
         .route("/v1/entrances", get(entrances))
+        .route("/v1/counters", get(counters))
         .route("/v1/info", get(info))
         .route("/v1/wait", post(wait))
         .fallback(|| async {
@@ -183,6 +184,12 @@ async fn entrances(State(ask): Ask, mut query: Parameters) -> Answer<Vec<Entranc
     let select = query.selector()?;
     query.end()?;
     ask.with(&ask.short, move |control| control.entrances(&select)).await
+}
+
+async fn counters(State(ask): Ask, mut query: Parameters) -> Answer<Vec<VeCounters>> {
+    let select = query.selector()?;
+    query.end()?;
+    ask.with(&ask.short, move |control| control.counters(&select)).await
 }
 
 async fn info(State(ask): Ask) -> Answer<Info> {

@@ -10,7 +10,7 @@ use crate::api::client::Client;
 use crate::api::server::{Serving, serve};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Why,
+    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, VeCounters, Why,
 };
 
 struct Rote;
@@ -65,6 +65,10 @@ impl Control for Rote {
     fn entrances(&self, _: &Selector) -> ControlResult<Vec<Entrance>> {
         Ok(Vec::new())
     }
+    fn counters(&self, _: &Selector) -> ControlResult<Vec<VeCounters>> {
+        Ok(Vec::new())
+    }
+
     fn info(&self) -> ControlResult<Info> {
         Ok(Info::default())
     }

@@ -29,6 +29,7 @@ mod shown;
 mod status;
 mod table;
 mod terminal;
+mod ubc;
 mod undelete;
 mod validate;
 mod wait;
@@ -77,6 +78,8 @@ enum Command {
     Get(get::Args),
     /// Show a VE with its conditions, limits, use and latest events
     Describe(describe::Args),
+    /// Show what VEs hold of each user beancounter
+    Ubc(ubc::Args),
     /// Show what happened
     Events(events::Args),
     /// Run a command inside VEs
@@ -162,6 +165,7 @@ fn carry_out(command: Command, cx: &mut Context) -> Outcome {
         Command::Drift(args) => drift::run(args, cx),
         Command::Get(args) => get::run(args, cx),
         Command::Describe(args) => describe::run(&args, cx),
+        Command::Ubc(args) => ubc::run(args, cx),
         Command::Events(args) => events::run(&args, cx),
         Command::Exec(args) => exec::run(args, cx),
         Command::Enter(args) => enter::run(args, cx),

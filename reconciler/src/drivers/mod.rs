@@ -4,9 +4,11 @@
 //! only the lifecycle driver makes them, so that no live step reaches a stopped VE and no cold step a
 //! running one. Every step can be done twice: the second time it is [`Effect::AlreadySo`].
 
+pub mod beancounters;
 pub mod cgroup;
 pub mod devices;
 pub mod disk;
+mod knobs;
 pub mod lifecycle;
 pub mod namespaces;
 
@@ -97,6 +99,7 @@ pub fn observe(ve: Ve<'_>, census: Option<&Census>) -> Observed {
     let mut observed = Observed { lifecycle, disk: disk::observe(ve), ..Observed::default() };
     if let Some(running) = running {
         observed.cgroup = cgroup::observe(ve);
+        observed.beancounters = beancounters::observe(ve, &running);
         observed.namespaces = namespaces::observe(ve, &running);
         observed.devices = devices::observe(ve, &running);
         // What was read by pid is worth nothing if the pid has changed hands meanwhile.
@@ -115,7 +118,8 @@ pub fn apply(ve: Ve<'_>, step: &Step) -> Result<(Effect, Made), StepError> {
     match step {
         Step::Lifecycle(step) => lifecycle::apply(ve, step),
         Step::Disk(step) => disk::apply_cold(ve, step, &lifecycle::stopped(ve)?),
-        Step::Cgroup(step) => Ok(plain(cgroup::apply_live(ve, *step, &lifecycle::running(ve)?)?)),
+        Step::Cgroup(step) => Ok(plain(cgroup::apply_live(ve, step, &lifecycle::running(ve)?)?)),
+        Step::Beancounters(step) => Ok(plain(beancounters::apply_live(ve, step, &lifecycle::running(ve)?)?)),
         Step::Namespaces(step) => Ok(plain(namespaces::apply_live(ve, step, &lifecycle::running(ve)?)?)),
         Step::Devices(step) => Ok(plain(devices::apply_live(ve, step, &lifecycle::running(ve)?)?)),
     }

@@ -12,11 +12,12 @@ use vzd_state::ledger::{By, Entry, Facts};
 use vzd_state::observed::Observed;
 use vzd_state::plan::Step;
 use vzd_state::status::{ConditionStatus, ConditionType, Document, DocumentMetadata, Status};
+use vzd_state::subsystem::cgroup;
 use vzd_state::subsystem::lifecycle::{Run, State, Step as LifecycleStep, StopReason};
 
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Why,
+    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, VeCounters, Why,
 };
 use crate::drivers::{Ve, lifecycle};
 use crate::engine::pass::{Look, failure_of, plan_view, refusal_of};
@@ -89,7 +90,11 @@ impl Engine {
             _ => (None, None),
         };
         let group = entry.map(|entry| self.host.cgroup(entry)).filter(|_| init_pid.is_some());
-        let resources = group.as_ref().map(|group| group.usage().to_map()).unwrap_or_default();
+        let mut resources = group.as_ref().map(|group| group.usage().to_map()).unwrap_or_default();
+        let limits = want.map(|want| self.limits(want, &published.observed, entry)).unwrap_or_default();
+        if !limits.is_empty() {
+            resources.insert("limits".into(), Value::from_iter(limits));
+        }
         let status = Status {
             ctid: entry.map(|entry| entry.ctid),
             init_pid,
@@ -109,6 +114,11 @@ impl Engine {
         let spec = want.map(|want| &want.spec).or(entry.map(|entry| &entry.spec));
         let spec = spec.map(|spec| Value::clone(spec)).unwrap_or_default();
         Some(Document { api_version: "vzd/v1".into(), kind: "VE".into(), metadata, spec, status })
+    }
+
+    /// The limits of a running VE beside what the kernel has, by field.
+    fn limits(&self, want: &Desired, observed: &Observed, entry: Option<&Entry>) -> BTreeMap<String, Value> {
+        cgroup::report(&want.cgroup.limits, &observed.cgroup, &self.host.caps(), entry)
     }
 
     /// Overrides the state of a VE, as an operator, and makes it so.
@@ -296,8 +306,11 @@ impl Control for Engine {
         });
         let mut changes = published.iter().flat_map(|published| &published.plan.changes);
         let before = changes.find(|change| change.field == field).map(|change| change.before.clone());
-        let observed =
-            published.as_ref().and_then(|published| observed_at(&published.observed, want, &field));
+        let observed = published.as_ref().and_then(|published| {
+            let limits = self.limits(want, &published.observed, view.entry.as_ref());
+            let limit = limits.get(field.trim_start_matches("spec.")).cloned();
+            limit.or_else(|| observed_at(&published.observed, want, &field))
+        });
         Ok(Why {
             value: value_at(want, &field),
             default: vzd_schema::default_value(&field).map(str::to_owned),
@@ -323,6 +336,19 @@ impl Control for Engine {
             }
         }
         Ok(entrances)
+    }
+
+    fn counters(&self, select: &Selector) -> ControlResult<Vec<VeCounters>> {
+        let mut all = Vec::new();
+        for subject in self.select(select)? {
+            let Some(view) = self.view(&subject, Leave::default()) else { continue };
+            match self.count(&view) {
+                Some(counted) => all.push(counted),
+                None if select.names.is_empty() => {}
+                None => return Err(error("VZ0307", format!("VE {} does not run", view.name))),
+            }
+        }
+        Ok(all)
     }
 
     fn info(&self) -> ControlResult<Info> {

@@ -15,6 +15,7 @@ use vzd_state::ids::{VeName, VeUid};
 use vzd_state::ledger::{Facts, LedgerError, Started};
 use vzd_state::observed::Observed;
 use vzd_state::plan::{Approved, Step, VePlan};
+use vzd_state::subsystem::cgroup;
 use vzd_state::subsystem::disk;
 use vzd_state::subsystem::lifecycle::{self, Exit, Run};
 use vzd_state::undo::undo;
@@ -134,7 +135,7 @@ fn is_start(step: &Step) -> bool {
 
 /// A step that is done to a VE as it runs, and that other subsystems do not build on.
 fn is_live(step: &Step) -> bool {
-    matches!(step, Step::Cgroup(_) | Step::Namespaces(_) | Step::Devices(_))
+    matches!(step, Step::Cgroup(_) | Step::Beancounters(_) | Step::Namespaces(_) | Step::Devices(_))
 }
 
 impl Execution<'_> {
@@ -164,6 +165,7 @@ impl Execution<'_> {
         if *step == Step::Lifecycle(lifecycle::Step::Destroy) {
             self.unsaved = false;
             self.engine.records.remove(&self.uid)?;
+            self.engine.forget_peaks(&self.uid);
         }
         Ok(effect)
     }
@@ -276,8 +278,8 @@ fn reason(step: &Step) -> Option<&'static str> {
             lifecycle::Step::Forget => "Retained",
             lifecycle::Step::Destroy => "Destroyed",
         },
-        Step::Cgroup(_) => "PowerChanged",
+        Step::Cgroup(cgroup::Live::Freeze | cgroup::Live::Thaw) => "PowerChanged",
         Step::Disk(_) => "DiskChanged",
-        Step::Namespaces(_) | Step::Devices(_) => "ChangedLive",
+        Step::Cgroup(_) | Step::Beancounters(_) | Step::Namespaces(_) | Step::Devices(_) => "ChangedLive",
     })
 }

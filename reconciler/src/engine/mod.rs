@@ -7,6 +7,7 @@
 //! - [`pass`] is a pass over all of them, for a command,
 //! - [`run`] is the controller's loop around [`queue`],
 //! - [`starts`] bounds how many VEs start at a time, and orders them,
+//! - [`counters`] tells what VEs hold of each beancounter,
 //! - [`health`] runs probes, [`clock`] is where time and chance come from,
 //! - [`answer`] answers what can be asked ([`crate::control`]).
 //!
@@ -15,6 +16,7 @@
 
 mod answer;
 mod clock;
+mod counters;
 mod execute;
 mod fault;
 mod health;
@@ -79,6 +81,8 @@ pub struct Engine {
     /// Held by one that may change things.
     lock: Option<HostLock>,
     starts: Starts,
+    /// Held while counters are looked at.
+    sampling: Mutex<()>,
 }
 
 /// What passes share.
@@ -90,6 +94,8 @@ struct Shared {
     /// Work that the loop is to look at, for reasons of its own (a dependency became Ready).
     nudged: Vec<Subject>,
     last_pass: Option<PassStats>,
+    /// The most that was seen of counters of which the kernel keeps no peak.
+    peaks: BTreeMap<VeUid, counters::Peaks>,
 }
 
 /// The engine of a command that has no controller to ask.
@@ -136,6 +142,7 @@ impl Engine {
             events,
             lock,
             starts: Starts::default(),
+            sampling: Mutex::default(),
         })
     }
 

@@ -322,9 +322,10 @@ impl Engine {
         for now in news {
             let (kind, wanted) = match now.r#type {
                 ConditionType::Healthy => (EventType::Warning, ConditionStatus::False),
-                ConditionType::Stalled | ConditionType::RestartRequired | ConditionType::DeletionPending => {
-                    (EventType::Warning, ConditionStatus::True)
-                }
+                ConditionType::Stalled
+                | ConditionType::RestartRequired
+                | ConditionType::ResizePending
+                | ConditionType::DeletionPending => (EventType::Warning, ConditionStatus::True),
                 ConditionType::Suspended => (EventType::Normal, ConditionStatus::True),
                 _ => continue,
             };

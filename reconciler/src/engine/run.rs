@@ -161,6 +161,7 @@ impl Loop {
     fn resync(&mut self, now: Instant) {
         let writes = self.engine.host.writes.total();
         self.settle.take(now);
+        self.engine.host.refresh_all();
         self.engine.rescan();
         self.look_again(now);
         let subjects = self.engine.subjects();
@@ -173,6 +174,18 @@ impl Loop {
         let census = Arc::new(Census::take(&self.engine.host));
         self.hand_out(now, Some(census));
         self.end_pass();
+        self.sample();
+    }
+
+    /// Counts what VEs hold, in a thread of its own; not while an earlier one is still at it.
+    fn sample(&self) {
+        let engine = self.engine.clone();
+        let sampling = move || {
+            if let Ok(_one_at_a_time) = engine.sampling.try_lock() {
+                engine.sample();
+            }
+        };
+        drop(std::thread::Builder::new().name("counters".into()).spawn(sampling));
     }
 
     /// A file that was caught in the middle of a change is read again soon.

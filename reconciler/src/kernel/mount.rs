@@ -50,6 +50,30 @@ pub fn new_fs(kind: &str, options: &[FsOption<'_>], attrs: MountAttrFlags) -> Sy
     rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attrs).at("mount", kind)
 }
 
+/// Changes options of the file system that is mounted at `path` beneath `root`, which has to be of type
+/// `kind`. What lies beneath may be hostile: no link is followed.
+pub fn reconfigure(root: impl AsFd, path: &str, kind: &str, options: &[(&str, &str)]) -> SysResult<()> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let at = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve).at("open in the VE", path)?;
+    let is = rustix::fs::fstatfs(&at).at("stat file system", path)?;
+    if kind != "devpts" || is.f_type != DEVPTS_SUPER_MAGIC {
+        return Err(SysError::refused("reconfigure", path, format!("it is no {kind}")));
+    }
+    let flags = rustix::mount::FsPickFlags::FSPICK_CLOEXEC | rustix::mount::FsPickFlags::FSPICK_EMPTY_PATH;
+    let fs = rustix::mount::fspick(&at, "", flags).at("pick file system", path)?;
+    for (key, value) in options {
+        rustix::mount::fsconfig_set_string(fs.as_fd(), *key, *value)
+            .map_err(|e| SysError::new("configure file system", path, e).value(format!("{key}={value}")))?;
+    }
+    rustix::mount::fsconfig_reconfigure(fs.as_fd())
+        .map_err(|e| with_log(SysError::new("reconfigure file system", path, e), &fs))
+}
+
+/// devpts, as statfs(2) tells it.
+const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+
 /// Adds what the kernel logged about a refused file system to the error.
 fn with_log(mut error: SysError, fs: &OwnedFd) -> SysError {
     let mut buffer = [0_u8; 512];

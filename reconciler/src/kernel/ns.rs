@@ -152,6 +152,13 @@ pub fn uts_names(namespace: Namespace) -> SysResult<(String, String)> {
     told.recv().map_err(|_| gone())?
 }
 
+/// Makes the calling thread, and no other, act as a user of the host; for good, so only for a thread
+/// that ends.
+pub fn become_user(uid: u32) -> SysResult<()> {
+    let uid = rustix::process::Uid::from_raw(uid);
+    rustix::thread::set_thread_res_uid(uid, uid, uid).at("become user", uid.as_raw())
+}
+
 /// Maps ids 0..count of the user namespace of `pid` to base..base+count of the host.
 pub fn map_ids(pid: i32, base: u32, count: u32) -> SysResult<()> {
     let line = format!("0 {base} {count}\n");

@@ -54,6 +54,8 @@ pub struct MountLine {
     pub options: Vec<String>,
     /// File system type.
     pub fs_type: String,
+    /// Options of the file system itself: `mode=620`, ...
+    pub fs_options: Vec<String>,
     /// Device number of the file system, as stat(2) tells it.
     pub device: u64,
 }
@@ -72,8 +74,10 @@ fn parse_mountinfo(line: &str) -> Option<MountLine> {
     let device = rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?);
     let target = unescape(fields.nth(1)?);
     let options = fields.next()?.split(',').map(str::to_owned).collect();
-    let fs_type = right.split(' ').next()?.to_owned();
-    Some(MountLine { target, options, fs_type, device })
+    let mut right = right.split(' ');
+    let fs_type = right.next()?.to_owned();
+    let fs_options = right.nth(1).unwrap_or_default().split(',').map(str::to_owned).collect();
+    Some(MountLine { target, options, fs_type, fs_options, device })
 }
 
 /// mountinfo writes space, tab, newline and backslash as three octal digits.
@@ -109,6 +113,7 @@ mod tests {
         assert_eq!(mount.target, "/mnt 2");
         assert_eq!(mount.options, ["rw", "nosuid"]);
         assert_eq!(mount.fs_type, "ext3");
+        assert_eq!(mount.fs_options, ["rw", "errors=continue"]);
         assert_eq!(mount.device, rustix::fs::makedev(98, 0));
     }
 }

@@ -4,9 +4,11 @@
 //! other is in [`crate::set`]. The tree is asked for places, never for values.
 
 mod access;
+mod counters;
 mod limits;
 mod network;
 
+use self::counters::Tell;
 use crate::code::Code;
 use crate::diag::Diagnostic;
 use crate::span::Span;
@@ -21,11 +23,11 @@ pub(crate) fn document(manifest: &Manifest, root: &Node) -> Vec<Diagnostic> {
     match manifest {
         Manifest::Ve(ve) => {
             checker.annotations(&ve.metadata, Kind::Ve);
-            checker.spec(&ve.metadata.name, &ve.spec);
+            checker.spec(&ve.metadata.name, &ve.spec, Tell::All);
         }
         Manifest::Profile(profile) => {
             checker.annotations(&profile.metadata, Kind::Profile);
-            checker.spec(&profile.metadata.name, &profile.spec);
+            checker.spec(&profile.metadata.name, &profile.spec, Tell::All);
             checker.shared(&profile.spec);
         }
         Manifest::Host(host) => {
@@ -39,7 +41,7 @@ pub(crate) fn document(manifest: &Manifest, root: &Node) -> Vec<Diagnostic> {
 /// Checks a spec that was put together of several documents.
 pub(crate) fn resolved(name: &Name, spec: &VeSpec, root: &Node) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
-    Checker { root, problems: &mut problems }.spec(name, spec);
+    Checker { root, problems: &mut problems }.spec(name, spec, Tell::Errors);
     problems
 }
 
@@ -72,8 +74,9 @@ struct Checker<'c> {
 }
 
 impl Checker<'_> {
-    fn spec(&mut self, name: &Name, spec: &VeSpec) {
+    fn spec(&mut self, name: &Name, spec: &VeSpec, tell: Tell) {
         self.memory(spec);
+        self.counters(spec, tell);
         self.health(spec);
         self.mounts(&spec.mounts);
         self.devices(&spec.devices);

@@ -52,7 +52,7 @@ impl Set<'_> {
                 error.help("write `template:` here or in its profile, or `defaultTemplate:` for the host"),
             );
         }
-        if problems.is_empty() { Ok(resolved) } else { Err(problems) }
+        if !problems.iter().any(Diagnostic::is_error) { Ok(resolved) } else { Err(problems) }
     }
 
     /// The host's defaults in the form of a spec.

@@ -13,10 +13,6 @@ use crate::yaml::{Entry, Node, NodeKind};
 const REFUSED: &[&str] = &[
     "spec.timezone",
     "spec.locale",
-    "spec.cpu.*",
-    "spec.memory.*",
-    "spec.io.*",
-    "spec.beancounters.*",
     "spec.disk.*",
     "spec.network.*",
     "spec.security.features.bridge",

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::desired::SourceRef;
 use crate::digest::SpecDigest;
 use crate::ids::{Ctid, IdRange, VeName, VeUid};
+use crate::subsystem::beancounters::Setting;
 use crate::subsystem::lifecycle::{ColdSpec, End, Exit, StartReason, State, StopReason};
 use crate::subsystem::namespaces::Mount;
 use crate::subsystem::{cgroup, devices, lifecycle};
@@ -88,7 +89,10 @@ pub struct Applied {
     /// Policies as last accepted.
     pub lifecycle: Option<lifecycle::Desired>,
     /// The control group of the present run.
-    pub cgroup: Option<cgroup::Desired>,
+    pub cgroup: Option<cgroup::Applied>,
+    /// Counters' limits of the present run, beside the control group's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beancounters: Option<BTreeMap<Setting, cgroup::Value>>,
     /// Names and mounts of the present run.
     pub namespaces: Option<AppliedNamespaces>,
     /// Devices of the present run.

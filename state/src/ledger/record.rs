@@ -13,7 +13,7 @@ use crate::desired::Desired;
 use crate::ids::VeUid;
 use crate::plan::Step;
 use crate::subsystem::lifecycle::{DeletionPolicy, End, Exit, RestartPolicy, StartReason, State};
-use crate::subsystem::{cgroup, devices, disk, lifecycle, namespaces};
+use crate::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespaces};
 use crate::units::Timestamp;
 
 /// What the ledger has to be told about the world.
@@ -98,7 +98,8 @@ impl Entry {
     pub fn begin(&mut self, step: &Step, want: Option<&Desired>, facts: &Facts<'_>) {
         match step {
             Step::Lifecycle(step) => self.begin_lifecycle(step, want, facts),
-            Step::Cgroup(_) => {}
+            Step::Cgroup(step) => self.apply_cgroup(step, Phase::Before, facts.now),
+            Step::Beancounters(step) => self.apply_beancounters(step, Phase::Before),
             Step::Disk(disk::Cold::CreateRoot { template }) => {
                 let template = template.clone();
                 self.disk = Some(DiskRecord { template, ready: false, root: None, digest: None });
@@ -117,9 +118,8 @@ impl Entry {
     pub fn finish(&mut self, step: &Step, want: Option<&Desired>, facts: &Facts<'_>) {
         match step {
             Step::Lifecycle(step) => self.finish_lifecycle(step, want, facts),
-            Step::Cgroup(step) => {
-                self.applied.cgroup = Some(cgroup::Desired { frozen: *step == cgroup::Live::Freeze });
-            }
+            Step::Cgroup(step) => self.apply_cgroup(step, Phase::After, facts.now),
+            Step::Beancounters(step) => self.apply_beancounters(step, Phase::After),
             Step::Disk(disk::Cold::CreateRoot { .. }) => {
                 if let Some(disk) = &mut self.disk {
                     let MadeRoot { path, digest } = facts.made_root.clone().unwrap_or_default();
@@ -235,7 +235,8 @@ impl Entry {
 
     /// A start applies everything at once.
     fn apply_all(&mut self, want: &Desired, facts: &Facts<'_>) {
-        self.applied.cgroup = Some(cgroup::Desired { frozen: false });
+        let knobs = cgroup::wanted_knobs(&want.cgroup.limits, facts.caps, self.ctid.get());
+        self.applied.cgroup = Some(cgroup::Applied { frozen: false, knobs, squeezed: None });
         self.applied.namespaces = Some(AppliedNamespaces {
             hostname: want.namespaces.hostname.clone(),
             domainname: want.namespaces.domainname.clone(),
@@ -296,6 +297,7 @@ impl Entry {
     fn end_run(&mut self) {
         self.run = None;
         self.applied.cgroup = None;
+        self.applied.beancounters = None;
         self.applied.namespaces = None;
         self.applied.devices = None;
     }
@@ -341,6 +343,33 @@ impl Entry {
                 Live::RemoveMount { .. } | Live::SetHostname { .. } | Live::SetDomainname { .. },
             )
             | (Phase::After, Live::AddMount { .. } | Live::ReplaceMount { .. }) => {}
+        }
+    }
+
+    fn apply_cgroup(&mut self, step: &cgroup::Live, phase: Phase, now: Timestamp) {
+        use cgroup::Live;
+        let applied = self.applied.cgroup.get_or_insert_default();
+        match (phase, step) {
+            (Phase::After, Live::Freeze) => applied.frozen = true,
+            (Phase::After, Live::Thaw) => applied.frozen = false,
+            (Phase::Before, Live::Set { knob, to, .. }) => drop(applied.knobs.insert(*knob, to.clone())),
+            (Phase::Before, Live::Squeeze { knob, to }) => {
+                applied.knobs.insert(*knob, cgroup::Value::Number(*to));
+                applied.squeezed = Some(cgroup::Squeezed { to: *to, at: now });
+            }
+            (Phase::After, Live::Reset { knob, .. }) => drop(applied.knobs.remove(knob)),
+            (Phase::Before, Live::Freeze | Live::Thaw | Live::Reset { .. })
+            | (Phase::After, Live::Set { .. } | Live::Squeeze { .. }) => {}
+        }
+    }
+
+    fn apply_beancounters(&mut self, step: &beancounters::Live, phase: Phase) {
+        use beancounters::Live;
+        let applied = self.applied.beancounters.get_or_insert_default();
+        match (phase, step) {
+            (Phase::Before, Live::Set { setting, to, .. }) => drop(applied.insert(*setting, to.clone())),
+            (Phase::After, Live::Reset { setting, .. }) => drop(applied.remove(setting)),
+            (Phase::Before, Live::Reset { .. }) | (Phase::After, Live::Set { .. }) => {}
         }
     }
 

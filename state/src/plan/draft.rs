@@ -104,7 +104,10 @@ impl<'a> Draft<'a> {
     /// Adds what a subsystem wants changed and returns its steps with the indices set right. A field
     /// that is there already is not added again.
     pub(super) fn merge<L, C>(&mut self, changes: Changes<L, C>) -> (Steps<L>, Steps<C>) {
-        let Changes { fields, live, cold, mut unreadable } = changes;
+        let Changes { fields, live, cold, mut unreadable, wake } = changes;
+        if let Some(at) = wake {
+            self.wake(at);
+        }
         self.plan.unreadable.append(&mut unreadable);
         self.plan.unreadable.dedup();
         let indices: Vec<_> = fields.into_iter().map(|change| self.change(change)).collect();

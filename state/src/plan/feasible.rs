@@ -34,6 +34,9 @@ pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
         .iter()
         .filter(|(_, mount)| mount.idmap)
         .map(|(target, _)| (true, format!("spec.mounts[{target}]"), &caps.idmapped_mounts));
+    let limits = want.cgroup.limits.wanted(caps, 0).into_iter();
+    let limits = limits
+        .filter_map(|wanted| Some(Infeasible { field: wanted.field.to_owned(), why: wanted.value.err()? }));
     needs
         .into_iter()
         .map(|(needed, field, feature)| (needed, field.to_owned(), feature))
@@ -42,5 +45,6 @@ pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
         .filter_map(|(_, field, feature)| {
             feature.missing().map(|why| Infeasible { field, why: why.to_owned() })
         })
+        .chain(limits)
         .collect()
 }

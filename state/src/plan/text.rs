@@ -8,7 +8,7 @@ use super::{Action, Held, HostPlan, Step, Summary, VePlan};
 use crate::digest::canonical;
 use crate::disruption::{Cause, Change, Disruption, Feasible};
 use crate::subsystem::lifecycle::{self, End};
-use crate::subsystem::{cgroup, devices, disk, namespaces};
+use crate::subsystem::{beancounters, cgroup, devices, disk, namespaces};
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -135,6 +135,17 @@ impl fmt::Display for Step {
             Self::Lifecycle(step) => step.fmt(f),
             Self::Cgroup(cgroup::Live::Freeze) => f.write_str("freeze"),
             Self::Cgroup(cgroup::Live::Thaw) => f.write_str("thaw"),
+            Self::Cgroup(cgroup::Live::Set { knob, to, .. }) => write!(f, "set {knob} to {to}"),
+            Self::Cgroup(cgroup::Live::Reset { knob, to, .. }) => write!(f, "set {knob} back to {to}"),
+            Self::Cgroup(cgroup::Live::Squeeze { knob, to }) => {
+                write!(f, "take back memory above {to} for a lower {knob}")
+            }
+            Self::Beancounters(beancounters::Live::Set { setting, to, .. }) => {
+                write!(f, "set {} to {to}", setting.counter())
+            }
+            Self::Beancounters(beancounters::Live::Reset { setting, .. }) => {
+                write!(f, "set {} back to max", setting.counter())
+            }
             Self::Disk(disk::Cold::CreateRoot { template }) => write!(f, "create root from {template}"),
             Self::Disk(disk::Cold::DestroyRoot) => f.write_str("destroy root"),
             Self::Namespaces(step) => match step {

@@ -14,7 +14,7 @@ use crate::ledger::Standing;
 use crate::observed::Observed;
 use crate::reading::Reading;
 use crate::subsystem::lifecycle::{self, Run, StartReason, StopReason};
-use crate::subsystem::{Cx, Subsystem, cgroup, devices, disk, json, namespaces};
+use crate::subsystem::{Cx, Subsystem, beancounters, cgroup, devices, disk, json, namespaces};
 
 pub(super) fn plan(want: &Desired, source: Source, have: &Observed, cx: &Cx<'_>) -> VePlan<Proposed> {
     let mut draft = Draft::new(&want.name, have, cx);
@@ -69,14 +69,18 @@ fn diff_disk(draft: &mut Draft<'_>, want: &Desired) -> Steps<disk::Cold> {
 /// What a running VE can be changed without a stop, in order.
 fn diff_live(draft: &mut Draft<'_>, want: &Desired) -> Vec<PlannedStep> {
     let (have, cx) = (draft.have, draft.cx);
-    let frozen = cgroup::Desired { frozen: draft.plan.target.power == Power::Paused };
-    let (cgroup, _) = draft.merge(cgroup::Cgroup::diff(&frozen, &have.cgroup, cx));
+    let frozen = draft.plan.target.power == Power::Paused;
+    let group = cgroup::Desired { frozen, ..want.cgroup.clone() };
+    let (cgroup, _) = draft.merge(cgroup::Cgroup::diff(&group, &have.cgroup, cx));
     let (namespaces, _) = draft.merge(namespaces::Namespaces::diff(&want.namespaces, &have.namespaces, cx));
     let (devices, _) = draft.merge(devices::Devices::diff(&want.devices, &have.devices, cx));
+    let counters = beancounters::Beancounters::diff(&want.beancounters, &have.beancounters, cx);
+    let (counters, _) = draft.merge(counters);
     let cgroup = cgroup.into_iter().map(|(step, changes)| (Step::Cgroup(step), changes));
+    let counters = counters.into_iter().map(|(step, changes)| (Step::Beancounters(step), changes));
     let namespaces = namespaces.into_iter().map(|(step, changes)| (Step::Namespaces(step), changes));
     let devices = devices.into_iter().map(|(step, changes)| (Step::Devices(step), changes));
-    let steps = cgroup.chain(namespaces).chain(devices).map(|(step, changes)| {
+    let steps = cgroup.chain(counters).chain(namespaces).chain(devices).map(|(step, changes)| {
         let cause = draft.cause_of(&changes);
         PlannedStep { step, changes, disruption: Disruption::Live, cause }
     });
@@ -94,6 +98,14 @@ fn describe_new(draft: &mut Draft<'_>, want: &Desired) -> Vec<usize> {
     changes.fields.retain(|change| change.cause != Cause::Default);
     (changes.live, changes.cold) = (Vec::new(), Vec::new());
     draft.merge(changes);
+    let group = cgroup::Desired { frozen: false, ..want.cgroup.clone() };
+    let mut changes = cgroup::Cgroup::diff(&group, &cgroup::Observed::nothing(cx.caps), cx);
+    (changes.live, changes.cold) = (Vec::new(), Vec::new());
+    draft.merge(changes);
+    let nothing = beancounters::Observed::nothing();
+    let mut changes = beancounters::Beancounters::diff(&want.beancounters, &nothing, cx);
+    (changes.live, changes.cold) = (Vec::new(), Vec::new());
+    draft.merge(changes);
     let mut changes = devices::Devices::diff(&want.devices, &devices::Observed::nothing(), cx);
     (changes.live, changes.cold) = (Vec::new(), Vec::new());
     draft.merge(changes);
@@ -107,7 +119,14 @@ fn rank(step: &Step) -> u8 {
         Step::Namespaces(namespaces::Live::RemoveMount { .. })
         | Step::Devices(devices::Live::RemoveNode { .. }) => 1,
         Step::Devices(devices::Live::SetRules { .. }) => 2,
-        Step::Namespaces(_) | Step::Devices(_) | Step::Disk(_) | Step::Lifecycle(_) => 3,
+        Step::Cgroup(
+            cgroup::Live::Set { .. } | cgroup::Live::Reset { .. } | cgroup::Live::Squeeze { .. },
+        )
+        | Step::Beancounters(_)
+        | Step::Namespaces(_)
+        | Step::Devices(_)
+        | Step::Disk(_)
+        | Step::Lifecycle(_) => 3,
         Step::Cgroup(cgroup::Live::Freeze) => 4,
     }
 }
@@ -141,24 +160,41 @@ fn diff_metadata(draft: &mut Draft<'_>, want: &Desired) {
 }
 
 /// Fields that differ from the accepted spec and that no subsystem looks at: the description and such
-/// of a running VE, nearly everything of one that doesn't run.
+/// of a running VE, counters that are only counted, nearly everything of one that doesn't run.
 fn diff_the_rest(draft: &mut Draft<'_>, want: &Desired) {
     let accepted = draft.cx.entry.and_then(|entry| entry.spec.as_object());
     let (Some(was), Some(is)) = (accepted, want.spec.as_object()) else { return };
     let looked_at = |key: &str| match draft.have.running() {
         Some(_) => !matches!(key, "description" | "profile"),
-        None => matches!(key, "state" | "template" | "ctid"),
+        None => matches!(key, "state" | "template" | "ctid" | COUNTERS),
     };
-    let keys: BTreeSet<_> = was.keys().chain(is.keys()).filter(|key| !looked_at(key)).collect();
-    for key in keys.into_iter().filter(|key| was.get(*key) != is.get(*key)) {
-        let field = format!("spec.{key}");
+    let none = Value::Null;
+    let of = |spec: &serde_json::Map<_, Value>| spec.get(COUNTERS).and_then(Value::as_object).cloned();
+    let (counters_were, counters_are) = (of(was).unwrap_or_default(), of(is).unwrap_or_default());
+    let rest = differing(was, is).filter(|key| !looked_at(key)).map(|key| (format!("spec.{key}"), key));
+    let rest = rest.map(|(field, key)| (field, was.get(key).unwrap_or(&none), is.get(key).unwrap_or(&none)));
+    let counters = differing(&counters_were, &counters_are).map(|key| {
+        let sides = (counters_were.get(key).unwrap_or(&none), counters_are.get(key).unwrap_or(&none));
+        (format!("spec.{COUNTERS}.{key}"), sides.0, sides.1)
+    });
+    for (field, was, is) in rest.chain(counters) {
         let within =
             |known: &str| known.strip_prefix(&field).is_some_and(|rest| rest.starts_with(['.', '[']));
         if !draft.plan.changes.iter().any(|change| change.field == field || within(&change.field)) {
-            let side = |spec: &serde_json::Map<_, Value>| spec.get(key).cloned().unwrap_or_default();
-            draft.change(Change::new(field, side(was), side(is), Disruption::Live));
+            draft.change(Change::new(field, was.clone(), is.clone(), Disruption::Live));
         }
     }
+}
+
+const COUNTERS: &str = "beancounters";
+
+/// The keys whose values differ.
+fn differing<'a>(
+    was: &'a serde_json::Map<String, Value>,
+    is: &'a serde_json::Map<String, Value>,
+) -> impl Iterator<Item = &'a String> {
+    let keys: BTreeSet<_> = was.keys().chain(is.keys()).collect();
+    keys.into_iter().filter(|key| was.get(*key) != is.get(*key))
 }
 
 /// Makes the VE known, takes it back, or accepts another manifest.
@@ -288,7 +324,10 @@ fn cold_changes(draft: &mut Draft<'_>) -> Vec<usize> {
             Feasible::Infeasible(why) => {
                 draft.hold(&change.field, change.disruption, HeldFor::Infeasible, why.clone());
             }
-            Feasible::Yes | Feasible::Deferred(_) => {}
+            Feasible::Deferred(why) => {
+                draft.hold(&change.field, change.disruption, HeldFor::InUse, why.clone());
+            }
+            Feasible::Yes => {}
         }
     }
     cold

@@ -61,6 +61,7 @@ pub fn conditions(inputs: &Inputs<'_>, previous: &[Condition]) -> Vec<Condition>
         healthy(inputs.health),
         Some(drifted(inputs)),
         Some(restart_required(inputs.plan)),
+        resize_pending(inputs.plan),
         inputs
             .plan
             .suspended
@@ -174,6 +175,7 @@ fn waits_for(held: &Held) -> Option<&'static str> {
         | HeldFor::RestartRequired
         | HeldFor::RecreateRefused
         | HeldFor::NoIds
+        | HeldFor::InUse
         | HeldFor::Infeasible => None,
     }
 }
@@ -206,6 +208,7 @@ fn stalled<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {
         HeldFor::NoIds => Some(("NoIds", held)),
         HeldFor::RestartRequired
         | HeldFor::DependencyNotReady
+        | HeldFor::InUse
         | HeldFor::BackOff
         | HeldFor::PruneGuard
         | HeldFor::Policy => None,
@@ -256,6 +259,12 @@ fn restart_required<'a>(plan: &VePlan<Approved>) -> Found<'a> {
     } else {
         Found::yes(ConditionType::RestartRequired, "ChangesWait", fields.join(", "))
     }
+}
+
+fn resize_pending<'a>(plan: &VePlan<Approved>) -> Option<Found<'a>> {
+    let waiting = plan.held.iter().filter(|held| held.held_for == HeldFor::InUse);
+    let fields: Vec<_> = waiting.map(|held| format!("{}: {}", held.field, held.why)).collect();
+    (!fields.is_empty()).then(|| Found::yes(ConditionType::ResizePending, "InUse", fields.join("; ")))
 }
 
 fn deletion_pending<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {

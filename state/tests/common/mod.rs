@@ -14,10 +14,12 @@ use vzd_state::ledger::By;
 use vzd_state::plan::Wish;
 use vzd_state::policy::{Policy, authorize};
 use vzd_state::sim::Sim;
+use vzd_state::subsystem::beancounters::Setting;
+use vzd_state::subsystem::cgroup::Knob;
 use vzd_state::subsystem::devices::{Access, DeviceKind, Node, Rule};
 use vzd_state::subsystem::lifecycle::{ColdSpec, DeletionPolicy, Exit, RestartPolicy, State, UpdatePolicy};
 use vzd_state::subsystem::namespaces::{Mount, MountFlags};
-use vzd_state::subsystem::{cgroup, devices, disk, lifecycle, namespaces};
+use vzd_state::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespaces};
 use vzd_state::units::{Millis, Timestamp};
 
 /// What is wanted of a VE, short when a test fails.
@@ -50,8 +52,9 @@ pub fn at(want: &Wishful, number: usize) -> (Desired, VeUid) {
 }
 
 fn finish(mut want: Desired) -> Wishful {
-    let Desired { lifecycle, disk, namespaces, devices, .. } = &want;
-    want.spec = std::sync::Arc::new(serde_json::json!([lifecycle, disk, namespaces, devices]));
+    let Desired { lifecycle, cgroup, beancounters, disk, namespaces, devices, .. } = &want;
+    want.spec =
+        std::sync::Arc::new(serde_json::json!([lifecycle, cgroup, beancounters, disk, namespaces, devices]));
     want.digest = SpecDigest::of(&want.spec);
     Wishful(want)
 }
@@ -103,12 +106,39 @@ fn wanted_devices() -> impl Strategy<Value = devices::Desired> {
     })
 }
 
+/// Limits, often none, that meet each other in every order.
+fn limits() -> impl Strategy<Value = cgroup::Limits> {
+    let size = || select(vec![None, None, Some("unlimited"), Some("64M"), Some("128M"), Some("1G")]);
+    let units = select(vec![None, Some("500"), Some("500000")]);
+    let cpus = select(vec![None, Some(1), Some(2)]);
+    (units, cpus, size(), size(), select(vec![None, Some("50"), Some("unlimited")])).prop_map(
+        |(cpuunits, cpus, ram, swap, numproc)| {
+            // Version 1 has no limit of swap alone.
+            let swap = swap.filter(|_| ram.is_some_and(|ram| ram != "unlimited"));
+            let limits = serde_json::json!({
+                "cpu": { "cpuunits": cpuunits, "cpus": cpus },
+                "memory": { "ram": ram, "swap": swap },
+                "numproc": numproc,
+            });
+            serde_json::from_value(limits).unwrap()
+        },
+    )
+}
+
+fn counters() -> impl Strategy<Value = beancounters::Desired> {
+    let pty = select(vec![None, Some(4u64), Some(16)]);
+    pty.prop_map(|pty| beancounters::Desired {
+        bounds: BTreeMap::new(),
+        settings: pty.map(|pty| (Setting::Terminals, cgroup::Value::Number(pty))).into_iter().collect(),
+    })
+}
+
 /// Any wish for the VE `ve`.
 pub fn wishful() -> impl Strategy<Value = Wishful> {
     let names = (select(vec!["one", "two"]), select(vec!["", "lan"]));
     let template = select(vec!["debian-12", "debian-13"]);
-    (lifecycle(), names, mounts(), wanted_devices(), template).prop_map(
-        |(lifecycle, (hostname, domainname), mounts, devices, template)| {
+    (lifecycle(), (limits(), counters()), names, mounts(), wanted_devices(), template).prop_map(
+        |(lifecycle, (limits, beancounters), (hostname, domainname), mounts, devices, template)| {
             finish(Desired {
                 name: "ve".parse().unwrap(),
                 ctid: None,
@@ -119,7 +149,8 @@ pub fn wishful() -> impl Strategy<Value = Wishful> {
                 spec: std::sync::Arc::default(),
                 digest: SpecDigest::default(),
                 fields: BTreeMap::new(),
-                cgroup: cgroup::Desired { frozen: lifecycle.state == State::Paused },
+                cgroup: cgroup::Desired { frozen: lifecycle.state == State::Paused, limits },
+                beancounters,
                 disk: disk::Desired {
                     template: template.to_owned(),
                     inherited: false,
@@ -153,6 +184,8 @@ enum Happening {
     NodeGone,
     RulesLoosened,
     Frozen,
+    MemoryTaken(u64),
+    LimitSetByHand(Knob),
     Operator(State),
     TimePasses(u64),
 }
@@ -170,6 +203,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::NodeGone),
         1 => Just(Happening::RulesLoosened),
         1 => Just(Happening::Frozen),
+        2 => (0u64..200).prop_map(Happening::MemoryTaken),
+        1 => select(vec![Knob::CpuWeight, Knob::Tasks, Knob::IoOps]).prop_map(Happening::LimitSetByHand),
         1 => select(vec![State::Running, State::Stopped, State::Paused]).prop_map(Happening::Operator),
         1 => (0u64..100_000).prop_map(Happening::TimePasses),
     ]
@@ -177,8 +212,12 @@ fn happening() -> impl Strategy<Value = Happening> {
 
 /// A host on which a VE has lived through something, and the last wish for it.
 pub fn histories() -> impl Strategy<Value = (Sim, Wishful)> {
-    (wishful(), proptest::collection::vec(happening(), 0..8)).prop_map(|(first, happenings)| {
+    let history = (wishful(), proptest::collection::vec(happening(), 0..8), any::<bool>());
+    history.prop_map(|(first, happenings, hybrid)| {
         let mut sim = host();
+        if hybrid {
+            sim.caps = sim.caps.hybrid();
+        }
         let mut last = first;
         for (i, happening) in happenings.into_iter().enumerate() {
             happen(&mut sim, &mut last, happening, i);
@@ -217,6 +256,8 @@ fn happen(sim: &mut Sim, last: &mut Wishful, happening: Happening, number: usize
         | Happening::Remounted
         | Happening::NodeGone
         | Happening::RulesLoosened
+        | Happening::MemoryTaken(_)
+        | Happening::LimitSetByHand(_)
         | Happening::Frozen => {
             let Some(run) = sim.ve(&uid).run.as_mut() else { return };
             match happening {
@@ -227,6 +268,11 @@ fn happen(sim: &mut Sim, last: &mut Wishful, happening: Happening, number: usize
                         first.get_mut().source = "/elsewhere".to_owned();
                     }
                 }
+                Happening::MemoryTaken(mb) => {
+                    let most = |knob| run.knobs.get(&knob).map_or(u64::MAX, cgroup::Value::limit);
+                    run.memory.0 = (mb << 20).min(most(Knob::MemoryMax)).min(most(Knob::MemoryTotal));
+                }
+                Happening::LimitSetByHand(knob) => drop(run.knobs.insert(knob, cgroup::Value::Number(7))),
                 Happening::NodeGone => drop(run.nodes.pop_first()),
                 Happening::RulesLoosened => {
                     let access = Access::ALL;

@@ -22,6 +22,10 @@ spec:
   init: [/sbin/init, --quiet]
   bootOrder: 5
   stopTimeout: 90s
+  cpu: {cpuunits: 2000, cpulimit: 150%, cpus: 2, cpumask: "0-3,8", nodemask: 0}
+  memory: {ram: 512M, swap: 1G, guarantee: 64M}
+  io: {ioprio: 7, iolimit: 10M, iopslimit: 500}
+  beancounters: {numproc: 240}
   mounts:
   - {source: /srv/data, target: /data, readOnly: true, idmap: true}
   devices:

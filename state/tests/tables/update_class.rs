@@ -18,7 +18,11 @@ fn cases() -> Vec<(&'static str, String, String)> {
     let with = |more: &str| format!("template: debian-12, {more}");
     let set = |field: &'static str, value: &str| {
         let name = field.strip_prefix("spec.").unwrap();
-        (field, plain.clone(), with(&format!("{name}: {value}")))
+        let written = match name.split_once('.') {
+            Some((group, name)) => format!("{group}: {{{name}: {value}}}"),
+            None => format!("{name}: {value}"),
+        };
+        (field, plain.clone(), with(&written))
     };
     let swap = |field, was: &str, is: &str| (field, with(was), with(is));
     let mount = |field, more: &str| {
@@ -49,6 +53,38 @@ fn cases() -> Vec<(&'static str, String, String)> {
         set("spec.init", "[/bin/init]"),
         set("spec.hostname", "other"),
         set("spec.domainname", "lan"),
+        set("spec.cpu.cpuunits", "2000"),
+        set("spec.cpu.cpulimit", "50%"),
+        set("spec.cpu.cpus", "1"),
+        set("spec.cpu.cpumask", "'0'"),
+        set("spec.cpu.nodemask", "'1'"),
+        set("spec.memory.ram", "64M"),
+        set("spec.memory.swap", "64M"),
+        set("spec.memory.guarantee", "64M"),
+        set("spec.io.ioprio", "7"),
+        set("spec.io.iolimit", "1M"),
+        set("spec.io.iopslimit", "100"),
+        set("spec.beancounters.kmemsize", "100"),
+        set("spec.beancounters.lockedpages", "100"),
+        set("spec.beancounters.privvmpages", "100"),
+        set("spec.beancounters.shmpages", "100"),
+        set("spec.beancounters.numproc", "100"),
+        set("spec.beancounters.vmguarpages", "'100:unlimited'"),
+        set("spec.beancounters.oomguarpages", "'100:unlimited'"),
+        set("spec.beancounters.numtcpsock", "100"),
+        set("spec.beancounters.numflock", "100"),
+        set("spec.beancounters.numpty", "100"),
+        set("spec.beancounters.numsiginfo", "100"),
+        set("spec.beancounters.tcpsndbuf", "200000"),
+        set("spec.beancounters.tcprcvbuf", "200000"),
+        set("spec.beancounters.othersockbuf", "200000"),
+        set("spec.beancounters.dgramrcvbuf", "200000"),
+        set("spec.beancounters.numothersock", "100"),
+        set("spec.beancounters.dcachesize", "100"),
+        set("spec.beancounters.numfile", "100"),
+        set("spec.beancounters.numiptent", "100"),
+        set("spec.beancounters.physpages", "'0:100'"),
+        set("spec.beancounters.swappages", "'0:100'"),
         swap(
             "spec.devices[].path",
             "devices: [{path: /dev/x, type: char, device: '10:1'}]",

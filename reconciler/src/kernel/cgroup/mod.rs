@@ -10,6 +10,7 @@
 mod usage;
 mod ve;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -28,13 +29,40 @@ pub struct Layout {
     pub v1: Vec<PathBuf>,
     /// Our subtree in each of them.
     pub root: String,
+    /// The mount points of version 1 trees by the controllers in them.
+    v1_controllers: BTreeMap<String, PathBuf>,
+    /// Controllers of the version 2 tree.
+    v2_controllers: BTreeSet<String>,
+    /// Protection of memory reaches the groups that a VE makes (mount option memory_recursiveprot).
+    pub protects_below: bool,
+}
+
+/// Where a controller's files are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hierarchy<'a> {
+    /// In a version 1 tree, mounted here.
+    V1(&'a Path),
+    /// In the version 2 tree.
+    V2(&'a Path),
 }
 
 impl Layout {
     /// Finds the hierarchies. `root` is the path of our subtree in each of them.
     pub fn find(root: &str) -> SysResult<Self> {
         let text = std::fs::read_to_string("/proc/self/mountinfo").at("read", "/proc/self/mountinfo")?;
-        Layout::from_mountinfo(&text, root)
+        let mut layout = Layout::from_mountinfo(&text, root)?;
+        let controllers = read(&layout.v2.join("cgroup.controllers"))?;
+        layout.v2_controllers = controllers.split_whitespace().map(str::to_owned).collect();
+        Ok(layout)
+    }
+
+    /// Where a controller is, by its name in version 2.
+    pub fn controller(&self, name: &str) -> Option<Hierarchy<'_>> {
+        let v1_name = if name == "io" { "blkio" } else { name };
+        match self.v1_controllers.get(v1_name) {
+            Some(top) => Some(Hierarchy::V1(top)),
+            None => self.v2_controllers.contains(name).then_some(Hierarchy::V2(&self.v2)),
+        }
     }
 
     fn from_mountinfo(text: &str, root: &str) -> SysResult<Self> {
@@ -42,27 +70,36 @@ impl Layout {
             return Err(SysError::refused("use cgroup root", root, "it must be a relative path"));
         }
         let (mut v2, mut v1) = (None, Vec::new());
+        let (mut v1_controllers, mut protects_below) = (BTreeMap::new(), false);
         for line in text.lines() {
             let Some((left, right)) = line.split_once(" - ") else { continue };
             let Some(target) = left.split(' ').nth(4).map(PathBuf::from) else { continue };
             let mut right = right.split(' ');
             let (kind, options) = (right.next().unwrap_or_default(), right.nth(1).unwrap_or_default());
             match kind {
-                "cgroup2" if v2.is_none() => v2 = Some(target),
+                "cgroup2" if v2.is_none() => {
+                    protects_below = options.split(',').any(|option| option == "memory_recursiveprot");
+                    v2 = Some(target);
+                }
                 // Device rules are a program on the version 2 tree, whose core freezes too; a named hierarchy
                 // has no controller.
                 "cgroup"
                     if options
                         .split(',')
                         .any(|o| matches!(o, "devices" | "freezer") || o.starts_with("name=")) => {}
-                "cgroup" => v1.push(target),
+                "cgroup" => {
+                    v1_controllers
+                        .extend(options.split(',').map(|option| (option.to_owned(), target.clone())));
+                    v1.push(target);
+                }
                 _ => {}
             }
         }
         let v2 = v2.ok_or_else(|| {
             SysError::refused("find", "a cgroup version 2 mount", "none is mounted; vzd needs one")
         })?;
-        Ok(Layout { v2, v1, root: root.to_owned() })
+        let (root, v2_controllers) = (root.to_owned(), BTreeSet::new());
+        Ok(Layout { v2, v1, root, v1_controllers, v2_controllers, protects_below })
     }
 
     /// Whether version 1 controllers are in use beside version 2.
@@ -197,21 +234,26 @@ mod tests {
 26 25 0:23 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu
 27 25 0:24 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices
 28 25 0:25 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
-29 25 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+29 25 0:27 / /sys/fs/cgroup/blkio rw - cgroup cgroup rw,blkio
+30 25 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
 ";
 
     #[test]
     fn a_hybrid_host_is_recognised() {
         let layout = Layout::from_mountinfo(HYBRID, "vzd").unwrap();
         assert_eq!(layout.v2, Path::new("/sys/fs/cgroup/unified"));
-        assert_eq!(layout.v1, [Path::new("/sys/fs/cgroup/cpu")]);
+        assert_eq!(layout.v1, [Path::new("/sys/fs/cgroup/cpu"), Path::new("/sys/fs/cgroup/blkio")]);
         assert!(layout.is_hybrid());
+        assert_eq!(layout.controller("cpu"), Some(Hierarchy::V1(Path::new("/sys/fs/cgroup/cpu"))));
+        assert_eq!(layout.controller("io"), Some(Hierarchy::V1(Path::new("/sys/fs/cgroup/blkio"))));
+        assert_eq!(layout.controller("pids"), None);
     }
 
     #[test]
     fn a_host_with_version_2_alone_is_recognised() {
-        let text = "25 1 0:22 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        let text = "25 1 0:22 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n";
         let layout = Layout::from_mountinfo(text, "vzd").unwrap();
+        assert!(layout.protects_below);
         assert!(!layout.is_hybrid());
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{At, SysError, SysResult};
-use crate::kernel::cgroup::{Layout, enable_controllers, make_dir, read, remove_dir, write};
+use crate::kernel::cgroup::{Hierarchy, Layout, enable_controllers, make_dir, read, remove_dir, write};
 
 /// The control groups of one VE.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +51,40 @@ impl<'a> VeCgroup<'a> {
     /// Our directories in the version 1 trees.
     pub fn v1_dirs(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.layout.v1.iter().map(|top| top.join(&self.layout.root).join(self.ctid.to_string()))
+    }
+
+    /// Our directory in the tree that has a controller, by its name in version 2, and that tree.
+    pub fn dir_of(&self, controller: &str) -> SysResult<(Hierarchy<'a>, PathBuf)> {
+        let hierarchy = self.layout.controller(controller).ok_or_else(|| {
+            SysError::refused("find", format_args!("controller {controller}"), "the kernel has none")
+        })?;
+        let (Hierarchy::V1(top) | Hierarchy::V2(top)) = hierarchy;
+        Ok((hierarchy, top.join(&self.layout.root).join(self.ctid.to_string())))
+    }
+
+    /// Gives each group around the VE's the memory.low that all those in it have together, this VE's
+    /// being `value`. `own` is the VE's own file.
+    pub fn protect_around(&self, own: &Path, value: u64) -> SysResult<()> {
+        static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let ours = self.layout.v2.join(&self.layout.root);
+        for dir in ours.ancestors().take_while(|dir| *dir != self.layout.v2) {
+            let mut sum = 0_u64;
+            for child in children(dir)? {
+                let file = child.join("memory.low");
+                let low = match own.starts_with(&child) && dir == ours {
+                    true => value,
+                    false => match read(&file) {
+                        // It goes just now.
+                        Err(e) if e.is_absent() => 0,
+                        other => other?.trim().parse().unwrap_or(u64::MAX),
+                    },
+                };
+                sum = sum.saturating_add(low);
+            }
+            write(&dir.join("memory.low"), &sum.to_string())?;
+        }
+        Ok(())
     }
 
     /// Makes them anew for a start, and gives the delegated one to the VE's root (host uid `owner`).
@@ -176,7 +210,12 @@ impl<'a> VeCgroup<'a> {
         for dir in self.v1_dirs() {
             errors.extend(remove_tree(&dir).err());
         }
+        let own = self.v2_dir().join("memory.low");
+        let protected = read(&own).is_ok_and(|low| low.trim() != "0");
         errors.extend(remove_tree(&self.v2_dir()).err());
+        if protected {
+            errors.extend(self.protect_around(&own, 0).err());
+        }
         errors
     }
 }

@@ -99,6 +99,11 @@ pub struct CpuList(Vec<(u16, u16)>);
 const MOST_CPUS: u16 = 8192;
 
 impl CpuList {
+    /// The first so many; at least one.
+    pub fn up_to(count: u16) -> Self {
+        Self(vec![(0, count.clamp(1, MOST_CPUS) - 1)])
+    }
+
     /// The ranges, first and last included; in order, apart from each other.
     pub fn ranges(&self) -> &[(u16, u16)] {
         &self.0

@@ -1,0 +1,152 @@
+//! What VEs hold of each beancounter: counted when somebody asks and, for VEs with bounds that the kernel
+//! does not watch, at each whole pass.
+//!
+//! The kernel's peaks and refusals are in the VE's control group and go on whoever runs. The most that
+//! was seen of what is only counted is kept in the run directory, by the run that it is of: it outlives
+//! the controller, and a new run of the VE starts anew.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use vzd_state::event::{Event, EventType};
+use vzd_state::subsystem::beancounters::{Counter, Enforcement, UNLIMITED, enforcement, fill};
+
+use crate::control::{CounterView, VeCounters};
+use crate::drivers::{Ve, beancounters, lifecycle};
+use crate::engine::reconcile::{Leave, View};
+use crate::engine::{Engine, clock};
+use crate::store::{Writes, atomic};
+
+/// What is remembered of one run of a VE.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Peaks {
+    /// The host's pid of the run's init, and when it was started in milliseconds since 1970.
+    run: (u32, i64),
+    /// The most that was seen.
+    most: BTreeMap<Counter, u64>,
+    /// Refusals that were told of.
+    told: BTreeMap<Counter, u64>,
+}
+
+impl Engine {
+    /// Counts what a VE holds; none if it does not run.
+    pub(super) fn count(&self, view: &View) -> Option<VeCounters> {
+        let entry = view.entry.as_ref()?;
+        let ve = Ve { host: &self.host, entry, want: view.want() };
+        let running = lifecycle::running(ve).ok()?;
+        let counted = beancounters::count(ve, &running);
+        if !running.is_alive() {
+            return None;
+        }
+        let run = entry.run.as_ref().map_or(0, |run| run.started_at.0);
+        let peaks = self.remember(view, (running.pid.unsigned_abs(), run), &counted);
+        let bounds = match view.want() {
+            Some(want) => want.beancounters.bounds.clone(),
+            None => fill(&Default::default(), &Default::default()).bounds,
+        };
+        let caps = self.host.caps();
+        let view_of = |(name, _, unit): (Counter, &str, _)| {
+            let seen = counted.get(&name);
+            let kept = peaks.most.get(&name).copied();
+            CounterView {
+                name,
+                unit,
+                held: seen.map(|seen| seen.held),
+                maxheld: seen.map(|seen| seen.maxheld.or(kept).unwrap_or(0).max(seen.held)),
+                barrier: bounds.get(&name).map_or(UNLIMITED, |bound| bound.barrier),
+                limit: bounds.get(&name).map_or(UNLIMITED, |bound| bound.limit),
+                failcnt: seen.map_or(0, |seen| seen.failcnt),
+                enforcement: match (seen, enforcement(name, &caps)) {
+                    (None, Enforcement::Accounted(why)) => {
+                        Enforcement::Accounted(format!("{why}, and this one does not tell how much there is"))
+                    }
+                    (_, known) => known,
+                },
+            }
+        };
+        let counters = Counter::ALL.into_iter().map(view_of).collect();
+        Some(VeCounters { name: view.name.to_string(), ctid: entry.ctid.get(), counters })
+    }
+
+    /// Merges what was counted into what is remembered of the run, and tells of new refusals.
+    fn remember(
+        &self,
+        view: &View,
+        run: (u32, i64),
+        counted: &BTreeMap<Counter, beancounters::Counted>,
+    ) -> Peaks {
+        let Some(uid) = view.entry.as_ref().map(|entry| entry.uid.clone()) else { return Peaks::default() };
+        let path = self.host.settings.peaks_dir().join(format!("{uid}.json"));
+        let known = self.shared().peaks.get(&uid).cloned();
+        let read = || serde_json::from_str::<Peaks>(&std::fs::read_to_string(&path).ok()?).ok();
+        let known = known.or_else(read).filter(|peaks| peaks.run == run);
+        let mut peaks = known.clone().unwrap_or(Peaks { run, ..Peaks::default() });
+        let mut refused = Vec::new();
+        for (counter, counted) in counted {
+            let most = peaks.most.entry(*counter).or_default();
+            *most = counted.held.max(*most);
+            let told = peaks.told.entry(*counter).or_default();
+            if counted.failcnt > *told {
+                refused.push((*counter, counted.failcnt - *told));
+                *told = counted.failcnt;
+            }
+        }
+        if known.as_ref() == Some(&peaks) {
+            return peaks;
+        }
+        // A command that only looks leaves no trace.
+        if self.lock.is_some() {
+            let written = std::fs::create_dir_all(self.host.settings.peaks_dir()).ok().and_then(|()| {
+                let text = serde_json::to_vec(&peaks).ok()?;
+                atomic::write(&path, &text, &Writes::default()).ok()
+            });
+            if written.is_none() {
+                tracing::warn!(path = %path.display(), "the most that was seen of counters is not kept");
+            }
+            refused.into_iter().for_each(|(counter, times)| self.tell_refused(view, counter, times));
+        }
+        self.shared().peaks.insert(uid, peaks.clone());
+        peaks
+    }
+
+    fn tell_refused(&self, view: &View, counter: Counter, times: u64) {
+        let want = view.want();
+        let bound = want.and_then(|want| want.beancounters.bounds.get(&counter));
+        let number = |number: u64| match number {
+            UNLIMITED => "unlimited".to_owned(),
+            number => number.to_string(),
+        };
+        let bound = bound.map_or_else(String::new, |bound| {
+            format!(" at barrier {} and limit {}", number(bound.barrier), number(bound.limit))
+        });
+        let said = want.and_then(|want| want.source_of(&format!("spec.beancounters.{counter}")));
+        let said = said.map_or_else(String::new, |place| format!(" ({place})"));
+        let s = if times == 1 { "" } else { "s" };
+        let message = format!("{counter} was refused {times} time{s}{bound}{said}");
+        let now = clock::now();
+        self.tell(Event::new(now, Some(view.name.clone()), EventType::Warning, "LimitReached", message));
+    }
+
+    /// Counts for VEs that have a bound, so that what they held at most is known when somebody asks.
+    pub(super) fn sample(&self) {
+        for subject in self.subjects() {
+            let Some(view) = self.view(&subject, Leave::default()) else { continue };
+            let bounded = view
+                .want()
+                .is_some_and(|want| want.beancounters.bounds.values().any(|bound| bound.limit != UNLIMITED));
+            let runs = view.entry.as_ref().is_some_and(|entry| entry.run.is_some());
+            if bounded && runs {
+                self.count(&view);
+            }
+        }
+    }
+
+    /// Forgets a VE that is gone.
+    pub(super) fn forget_peaks(&self, uid: &vzd_state::ids::VeUid) {
+        self.shared().peaks.remove(uid);
+        let path = self.host.settings.peaks_dir().join(format!("{uid}.json"));
+        // Run files of VEs that never had any are not there.
+        drop(std::fs::remove_file(path));
+    }
+}

@@ -1,0 +1,213 @@
+//! User beancounters: what VEs hold is told truthfully, what the kernel can refuse is refused, and both
+//! outlive the controller but not the VE's run.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vzd_tests::{Sandbox, eventually, needs, within};
+
+/// A counter of the VE `web`.
+fn counter(sandbox: &Sandbox, name: &str) -> Value {
+    let all = sandbox.vzd(&["ubc", "web", "-o", "json"]).ok().json();
+    let counters = all[0]["counters"].as_array().unwrap();
+    counters.iter().find(|counter| counter["name"] == name).unwrap().clone()
+}
+
+fn held(sandbox: &Sandbox, name: &str) -> u64 {
+    counter(sandbox, name)["held"].as_u64().unwrap_or_else(|| panic!("{name} is not counted"))
+}
+
+#[test]
+fn every_counter_is_shown_as_openvz_showed_it() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let counters = json!({ "kmemsize": "14372700:14790164", "numproc": 240, "numflock": "188:206" });
+    sandbox.ve("web", json!({ "memory": { "ram": "256M", "swap": "512M" }, "beancounters": counters }));
+    sandbox.apply();
+    let text = sandbox.vzd(&["ubc", "web", "--text"]).ok().stdout;
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines[0], lines.len()), ("Version: 2.5", 26));
+    let row = |name: &str| -> Vec<u64> {
+        let line = lines.iter().find(|line| line.contains(&format!("  {name} "))).unwrap();
+        line[24..].split_whitespace().map(|number| number.parse().unwrap()).collect()
+    };
+    let unlimited = u64::try_from(i64::MAX).unwrap();
+    assert_eq!(row("kmemsize")[2..], [14_372_700, 14_790_164, 0]);
+    assert_eq!(row("numflock")[2..], [188, 206, 0]);
+    // What follows from RAM and swap.
+    assert_eq!(row("physpages")[2..], [0, 65536, 0]);
+    assert_eq!(row("lockedpages")[2..], [65536, 65536, 0]);
+    assert_eq!(row("vmguarpages")[2..], [196_608, unlimited, 0]);
+    assert_eq!(row("numfile")[2..], [unlimited, unlimited, 0]);
+    let [held, maxheld, ..] = row("numproc")[..] else { panic!("{text}") };
+    assert!((1..=3).contains(&held) && maxheld >= held, "{text}");
+    // All of it is said to be enforced or not, and why.
+    let all = sandbox.vzd(&["ubc", "-o", "json"]).ok().json();
+    assert_eq!(all[0]["counters"].as_array().unwrap().len(), 21);
+    for counter in all[0]["counters"].as_array().unwrap() {
+        let (enforced, why) = counter["enforcement"].as_object().unwrap().iter().next().unwrap();
+        assert!(["enforced", "accounted"].contains(&enforced.as_str()) && why != "", "{counter}");
+    }
+    sandbox.vzd(&["ubc"]).ok().says("numproc").says("pids.max").says("COUNTER");
+    sandbox.vzd(&["ubc", "nobody"]).ends(1);
+}
+
+#[test]
+fn a_refusal_is_counted_told_and_outlives_the_controller_but_not_the_run() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({ "beancounters": { "numproc": 20 } }));
+    let daemon = sandbox.daemon();
+    sandbox.until_ready("web");
+    assert_eq!(counter(&sandbox, "numproc")["failcnt"], 0);
+    drop(sandbox.exec("web", &["/bin/sh", "-c", "for i in $(seq 40); do sleep 1000 & done >/dev/null 2>&1"]));
+    let refused = counter(&sandbox, "numproc");
+    let failcnt = refused["failcnt"].as_u64().unwrap();
+    assert!(failcnt > 0 && refused["maxheld"] == 20, "{refused}");
+    let event = sandbox.until_event("web", "LimitReached");
+    let message = event["message"].as_str().unwrap();
+    assert!(
+        message.contains("numproc") && message.contains("20") && message.contains("web.yaml:"),
+        "{message}"
+    );
+    drop(daemon);
+    let daemon = sandbox.daemon();
+    sandbox.until_ready("web");
+    let after = counter(&sandbox, "numproc");
+    assert_eq!((after["failcnt"].as_u64(), &after["maxheld"]), (Some(failcnt), &refused["maxheld"]));
+    sandbox.vzd(&["restart", "--force", "web"]).ok();
+    sandbox.until_ready("web");
+    assert_eq!(counter(&sandbox, "numproc")["failcnt"], 0);
+    assert!(counter(&sandbox, "numproc")["maxheld"].as_u64().unwrap() < 10);
+    drop(daemon);
+}
+
+#[test]
+fn the_most_that_was_seen_is_kept_over_a_controllers_restart() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({}));
+    let daemon = sandbox.daemon();
+    sandbox.until_ready("web");
+    sandbox.sh(
+        "web",
+        "setsid sh -c 'exec 3<>/dev/ptmx 4<>/dev/ptmx; sleep 1000' >/dev/null 2>&1 & echo started",
+    );
+    eventually("two terminals are held", || held(&sandbox, "numpty") == 2);
+    sandbox.sh("web", "killall sleep");
+    eventually("none is", || held(&sandbox, "numpty") == 0);
+    assert_eq!(counter(&sandbox, "numpty")["maxheld"], 2);
+    drop(daemon);
+    let _daemon = sandbox.daemon();
+    sandbox.until_ready("web");
+    assert_eq!(counter(&sandbox, "numpty")["maxheld"], 2);
+}
+
+/// How many of three terminals can be had.
+fn terminals(sandbox: &Sandbox) -> usize {
+    let script = "(exec 3<>/dev/ptmx) && echo 1; (exec 3<>/dev/ptmx 4<>/dev/ptmx) && echo 2; (exec 3<>/dev/ptmx 4<>/dev/ptmx 5<>/dev/ptmx) && echo 3; true";
+    let ended = sandbox.exec("web", &["/bin/sh", "-c", script]).ok();
+    ended.stdout.lines().count()
+}
+
+#[test]
+fn terminals_are_limited_live() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({ "beancounters": { "numpty": 2 } }));
+    sandbox.apply();
+    let pid = sandbox.init_pid("web");
+    let modes = || sandbox.sh("web", "grep ' /dev/pts ' /proc/mounts");
+    assert!(modes().contains("max=2") && modes().contains("mode=620"), "{}", modes());
+    assert_eq!(terminals(&sandbox), 2);
+    sandbox.ve("web", json!({ "beancounters": { "numpty": 1 } }));
+    sandbox.apply();
+    assert_eq!(terminals(&sandbox), 1);
+    // By hand from inside, where the VE's root may: found and put right.
+    let by_hand = sandbox.exec("web", &["/bin/sh", "-c", "mount -o remount,max=9 /dev/pts"]);
+    if by_hand.code == 0 {
+        sandbox.vzd(&["drift", "--detailed-exitcode"]).ends(2).says("spec.beancounters.numpty");
+        sandbox.apply();
+        assert_eq!(terminals(&sandbox), 1);
+    }
+    sandbox.ve("web", json!({}));
+    sandbox.apply();
+    assert_eq!(terminals(&sandbox), 3);
+    assert!(modes().contains("mode=620") && modes().contains("ptmxmode=666"), "{}", modes());
+    assert_eq!(sandbox.init_pid("web"), pid);
+    sandbox.vzd(&["plan", "--detailed-exitcode"]).ends(0);
+}
+
+#[test]
+fn system_v_shared_memory_is_limited_live() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let create = || sandbox.exec("web", &["/bin/guest", "ipc", "sysv-shm", "create", "0x7b1"]);
+    sandbox.ve("web", json!({ "beancounters": { "shmpages": 0 } }));
+    sandbox.apply();
+    let host = || std::fs::read_to_string("/proc/sys/kernel/shmall").unwrap();
+    let before = host();
+    let refused = create();
+    assert!(!refused.stdout.contains("created"), "{refused:?}");
+    sandbox.ve("web", json!({ "beancounters": { "shmpages": 1000 } }));
+    sandbox.apply();
+    assert!(create().stdout.contains("created"));
+    assert_eq!(sandbox.sh("web", "cat /proc/sys/kernel/shmall"), "1000");
+    sandbox.ve("web", json!({}));
+    sandbox.apply();
+    assert_ne!(sandbox.sh("web", "cat /proc/sys/kernel/shmall"), "1000");
+    assert_eq!(host(), before, "the host's own is as it was");
+    sandbox.vzd(&["plan", "--detailed-exitcode"]).ends(0);
+}
+
+#[test]
+fn what_is_only_counted_is_counted() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({ "beancounters": { "numfile": 1, "numtcpsock": 1 } }));
+    sandbox.apply();
+    let names =
+        ["numtcpsock", "numothersock", "numfile", "numflock", "shmpages", "privvmpages", "oomguarpages"];
+    let before = names.map(|name| held(&sandbox, name));
+    let start = |what: &str| {
+        sandbox.sh("web", &format!("setsid {what} >/dev/null 2>&1 </dev/null & echo started"));
+    };
+    for port in 7001..7006 {
+        start(&format!("nc -l -p {port}"));
+    }
+    for _ in 0..3 {
+        start("ping 127.0.0.1");
+    }
+    start("sh -c 'sleep 1000 | /bin/guest ipc posix-lock hold /tmp/lock'");
+    sandbox.sh("web", "dd if=/dev/zero of=/dev/shm/held bs=4096 count=1000 2>/dev/null");
+    let grown = |at: usize| held(&sandbox, names[at]).saturating_sub(before[at]);
+    let is = |at: usize, least: u64, most: u64| {
+        within(
+            Duration::from_secs(10),
+            format!("{} grew by {least} to {most}, not {}", names[at], grown(at)),
+            || (least..=most).contains(&grown(at)).then_some(()),
+        );
+    };
+    is(0, 5, 5);
+    is(1, 3, 3);
+    is(3, 1, 1);
+    is(4, 1000, 1000);
+    // Each nc has at least a socket and three more; nothing is refused above a bound that is only counted.
+    assert!(grown(2) >= 8 * 4, "{}", grown(2));
+    assert!(grown(5) > 0 && grown(6) > 0);
+    let files = counter(&sandbox, "numfile");
+    assert_eq!((&files["barrier"], &files["failcnt"]), (&json!(1), &json!(0)));
+    assert!(files["enforcement"]["accounted"].is_string(), "{files}");
+}
+
+#[test]
+fn page_counters_are_memory_limits() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({ "beancounters": { "physpages": "0:65536", "swappages": "0:131072" } }));
+    sandbox.apply();
+    let limits = sandbox.status("web").unwrap().0["status"]["resources"]["limits"].clone();
+    assert_eq!(limits["memory.ram"]["kernel"]["memoryMax"], 268_435_456, "{limits}");
+    sandbox.ve("web", json!({ "memory": { "ram": "256M" }, "beancounters": { "physpages": "0:1000" } }));
+    sandbox.vzd(&["validate"]).ends(65).says("VZ0115");
+}
