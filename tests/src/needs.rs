@@ -45,6 +45,8 @@ pub enum Need {
     BpfLsm,
     /// Pages that were written to can be told from others, which iterative checkpoints need.
     SoftDirty,
+    /// The kernel tells how a process ended to others than its parent (Linux 6.15).
+    PidfdExit,
     /// systemd is the host's init, and the host is the test's to reboot.
     Systemd,
     /// A second host that does what it is told; see [`crate::Peer`].
@@ -86,6 +88,10 @@ impl Need {
             Need::SoftDirty => {
                 without(probe::tracks_soft_dirty(), "the kernel does not track which pages are written to")
             }
+            Need::PidfdExit => without(
+                probe::kernel_version() >= (6, 15),
+                "before Linux 6.15 only its parent learns how a process ended",
+            ),
             Need::Systemd => without(
                 exists("/run/systemd/system") && std::env::var_os("VZD_LAB").is_some(),
                 "not a guest with systemd",

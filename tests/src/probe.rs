@@ -16,6 +16,14 @@ pub(crate) fn cgroup_mounts(kind: &str) -> usize {
     mounts.lines().filter(is_one).count()
 }
 
+/// Major and minor number.
+pub(crate) fn kernel_version() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(['.', '-', '+']).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// Whether the version 2 tree has what VEs are limited by.
 pub(crate) fn has_controllers() -> bool {
     let list = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();

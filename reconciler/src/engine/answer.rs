@@ -132,6 +132,8 @@ impl Engine {
             let group = self.host.cgroup(&entry);
             if group.exists() {
                 group.kill().map_err(|e| error("VZ0303", e.to_string()))?;
+                // A VE that is still dying would be planned for as one that runs. What outlasts this is the stop's.
+                let _ = group.wait_empty(lifecycle::KILL_TIMEOUT);
             }
         }
         let outcome = self.reconcile(subject, Leave::default(), None);
