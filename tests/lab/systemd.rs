@@ -52,7 +52,7 @@ struct Installed;
 
 impl Installed {
     fn start() -> Installed {
-        host(&["systemctl", "enable", "--now", "vzd.service"]);
+        host(&["systemctl", "enable", "--now", "vzd.service", "vzd-ves.service"]);
         Installed
     }
 }
@@ -76,7 +76,8 @@ impl Drop for Installed {
             let gone = within(LONG, format!("VE {name} is destroyed"), || pid(&name).is_none().then_some(true));
             drop((gone, std::fs::remove_file(entry.path())));
         }
-        drop(Command::new("systemctl").args(["disable", "--now", "vzd.service"]).status());
+        let units = ["vzd.service", "vzd-ves.service"];
+        drop(Command::new("systemctl").args(["disable", "--now"]).args(units).status());
     }
 }
 
@@ -109,8 +110,9 @@ fn ves_outlive_a_restart_and_a_kill_of_the_unit() {
 #[test]
 fn the_unit_is_well_made() {
     needs!(Root, Systemd);
-    let said = host(&["systemd-analyze", "verify", "/usr/lib/systemd/system/vzd.service"]);
-    assert_eq!(said, "");
+    for unit in ["vzd.service", "vzd-ves.service"] {
+        assert_eq!(host(&["systemd-analyze", "verify", &format!("/usr/lib/systemd/system/{unit}")]), "");
+    }
     let _installed = Installed::start();
     // Ready means that the first pass is over: the socket answers.
     assert_eq!(host(&["systemctl", "is-active", "vzd.service"]), "active");
@@ -120,14 +122,22 @@ fn the_unit_is_well_made() {
 }
 
 #[test]
-fn a_reboot_brings_back_what_is_to_start_at_boot() {
+fn a_shutdown_stops_ves_in_order_and_a_boot_brings_them_back() {
     needs!(Root, CgroupV2, Systemd);
     const KEPT: &str = "/root/boot-of-the-ves";
+    const TOLD: &str = "/root/told";
     let installed = Installed::start();
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     if boot() == Boot::First {
-        write("first", json!({ "bootOrder": 10 }));
-        write("second", json!({ "bootOrder": 1 }));
+        // Each tells in a file of the host when its init was told to go.
+        std::fs::create_dir_all(TOLD).unwrap();
+        let tells = |order: i32, name: &str| {
+            let init = format!("trap 'echo {name} >> /mnt/stops; poweroff -f' USR2; while :; do sleep 1; done");
+            json!({ "bootOrder": order, "init": ["/bin/busybox", "sh", "-c", init],
+                    "mounts": [{ "source": TOLD, "target": "/mnt", "idmap": true }] })
+        };
+        write("first", tells(10, "first"));
+        write("second", tells(1, "second"));
         write("by-hand", json!({ "onBoot": false }));
         write("halted", json!({}));
         for name in ["first", "second", "by-hand", "halted"] {
@@ -139,6 +149,7 @@ fn a_reboot_brings_back_what_is_to_start_at_boot() {
         reboot_the_host();
     }
     assert_ne!(std::fs::read_to_string(KEPT).unwrap(), boot_id, "the host has not been rebooted");
+    assert_eq!(std::fs::read_to_string(format!("{TOLD}/stops")).unwrap(), "second\nfirst\n");
     until_ready("first");
     until_ready("second");
     host(&["vzd", "exec", "first", "--", "test", "-e", "/root/kept"]);

@@ -39,7 +39,7 @@ usage: cargo xtask COMMAND
   lab [OPTION...]      the same on Debian's own kernel in QEMU; `cargo xtask lab --help`
   bench [OPTION...]    measure vzd against its peers; `cargo xtask bench --help`
 
-VZD_NO_SETUP=1 skips the installing of packages.";
+VZD_NO_SETUP=1 skips the installing of packages, VZD_NO_LAB=1 leaves the lab out of `test` and `ci`.";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -22,6 +22,8 @@ pub(super) struct Way<'a> {
     pub(super) limit: Duration,
     /// For how long a guest that is up may say nothing; it says every few seconds that it lives.
     pub(super) silence: Duration,
+    /// When to stop, whatever is left.
+    pub(super) until: Option<Instant>,
     /// How many tests run at a time, where their guest is not theirs alone.
     pub(super) side_by_side: u32,
     /// A failure leaves its sandbox, and a shell in the guest.
@@ -34,6 +36,8 @@ pub(super) struct Results {
     pub(super) outcomes: Vec<Outcome>,
     /// Tests that never came to an end, since both guests died.
     pub(super) lost: Vec<String>,
+    /// Tests that there was no time for.
+    pub(super) unrun: Vec<String>,
     /// What happened to guests.
     pub(super) deaths: Vec<String>,
 }
@@ -52,7 +56,13 @@ impl Way<'_> {
             let ended: BTreeSet<&str> = booted.outcomes.iter().map(|outcome| outcome.test.as_str()).collect();
             left.retain(|test| !ended.contains(test.name.as_str()));
             results.outcomes.extend(booted.outcomes);
-            let Some(why) = booted.death else { break };
+            if booted.out_of_time {
+                results.unrun = left.drain(..).map(|test| test.name.clone()).collect();
+            }
+            let Some(mut why) = booted.death else { break };
+            if let Some(panic) = booted.last_words.lines().find(|line| line.contains("Kernel panic")) {
+                why += &format!(" ({})", panic.rsplit("] ").next().unwrap_or_default());
+            }
             let during: Vec<&str> = booted.under_way.iter().map(String::as_str).collect();
             let told = format!("a guest {why}, during [{}]", during.join(", "));
             results.deaths.push(format!("{told}\n{}", booted.last_words));
@@ -99,8 +109,12 @@ impl Way<'_> {
         watch.until_the_end(&events);
         let mut booted = watch.booted;
         if let Some(seconds) = booted.up_after {
-            println!("lab: {} tests in a {kind:?} guest: job packed in {:.1} s, guest up after {seconds:.1} s, all ended after {:.1} s",
-                tests.len(), prepared.as_secs_f64(), start.elapsed().as_secs_f64());
+            println!(
+                "lab: {} tests in a {kind:?} guest: job packed in {:.1} s, up {seconds:.1} s later, {:.1} s in all",
+                tests.len(),
+                prepared.as_secs_f64(),
+                start.elapsed().as_secs_f64()
+            );
         }
         if booted.death.is_some() {
             booted.last_words = last_words(&machines)?;
@@ -117,6 +131,7 @@ struct Booted {
     outcomes: Vec<Outcome>,
     under_way: BTreeSet<String>,
     some_failed: bool,
+    out_of_time: bool,
     up_after: Option<f64>,
     /// How it ended, if not as it should.
     death: Option<String>,
@@ -166,7 +181,8 @@ impl Watch<'_> {
             if let Some(silent) = self.guests.iter().find_map(|seen| self.silent(seen)).filter(|_| !self.way.keep) {
                 self.booted.death = Some(silent);
             }
-            if self.booted.death.is_some() {
+            self.booted.out_of_time = self.way.until.is_some_and(|until| Instant::now() > until);
+            if self.booted.death.is_some() || self.booted.out_of_time {
                 return;
             }
         }
@@ -226,7 +242,8 @@ fn last_words(machines: &[Machine]) -> Result<String> {
     let mut text = String::new();
     for (index, machine) in machines.iter().enumerate() {
         let log = String::from_utf8_lossy(&std::fs::read(&machine.console).unwrap_or_default()).into_owned();
-        let file = kept.join(format!("console-{}-{index}.log", std::process::id()));
+        let boot = machine.console.parent().and_then(Path::file_name).unwrap_or_default();
+        let file = kept.join(format!("{}-console-{index}.log", boot.display()));
         std::fs::write(&file, &log).context(file.display())?;
         let lines: Vec<&str> = log.lines().map(str::trim_end).collect();
         text += &format!("      ---- console of guest {index}, whole in {}\n", file.display());

@@ -5,7 +5,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::apt::Apt;
 use super::cpio::Cpio;
@@ -189,6 +189,6 @@ pub(super) fn file_system(directory: &Path, image: &Path) -> Result<()> {
     let mut command = Command::new("mke2fs");
     // A journal serves nobody who starts from a snapshot; a sparse file's tables are zero already.
     command.args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-E", "lazy_itable_init=1,root_owner=0:0"]);
-    run(command.arg("-d").arg(directory).arg(image).arg(size))
+    run(command.arg("-d").arg(directory).arg(image).arg(size).stdout(Stdio::null()))
         .map_err(|Failure(why)| Failure(format!("make {}: {why}", image.display())))
 }

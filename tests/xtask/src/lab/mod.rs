@@ -10,13 +10,15 @@ mod image;
 mod inside;
 mod job;
 mod machine;
+mod places;
 mod report;
 mod self_test;
 mod tests;
 mod wire;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+pub(crate) use places::Places;
 pub(crate) use report::Report;
 pub(crate) use tests::{Test, list};
 
@@ -79,10 +81,12 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     if failed == 0 { Ok(()) } else { fail("not everything passed in the lab; the summary above says what") }
 }
 
-/// A part of `cargo xtask test`: these tests, and those of the lab itself.
-pub(crate) fn stage(tests: &[&Test]) -> Result<Report> {
+/// A part of `cargo xtask test`: the tests of the lab itself, then these in their order within each kind of guest, until
+/// `budget` is used up.
+pub(crate) fn stage(tests: &[&Test], budget: Option<Duration>) -> Result<Report> {
+    let until = budget.map(|budget| Instant::now() + budget);
     self_test::run(&Prepared::new(Kernel::V6_12)?)?;
-    run_tests(tests, &Options::default())
+    run_tests(tests, &Options { until, ..Options::default() })
 }
 
 /// The program's part in the guest.
@@ -92,7 +96,7 @@ pub(crate) fn inside(words: &[&str]) -> Result<u8> {
 
 fn run_tests(tests: &[&Test], options: &Options) -> Result<Report> {
     let prepared = Prepared::new(options.kernel)?;
-    let way = Way { limit: options.limit, keep: options.keep, ..prepared.way() };
+    let way = Way { limit: options.limit, keep: options.keep, until: options.until, ..prepared.way() };
     let mut report = Report::new(&prepared.image.version);
     for (kind, tests) in by_kind(tests) {
         report.add(way.run(kind, &tests)?);
@@ -118,7 +122,7 @@ impl Prepared {
     }
 
     fn way(&self) -> Way<'_> {
-        Way { image: &self.image, guest: &self.guest, limit: LIMIT, silence: SILENCE, side_by_side: 2, keep: false }
+        Way { image: &self.image, guest: &self.guest, limit: LIMIT, silence: SILENCE, side_by_side: 2, keep: false, until: None }
     }
 }
 
@@ -164,6 +168,8 @@ struct Options {
     list: bool,
     self_test: bool,
     limit: Duration,
+    /// When to stop, whatever is left.
+    until: Option<Instant>,
     words: Vec<String>,
 }
 
@@ -178,6 +184,7 @@ impl Default for Options {
             list: false,
             self_test: false,
             limit: LIMIT,
+            until: None,
             words: Vec::new(),
         }
     }

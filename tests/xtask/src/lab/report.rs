@@ -10,6 +10,7 @@ pub(crate) struct Report {
     kernel: String,
     outcomes: Vec<Outcome>,
     lost: Vec<String>,
+    unrun: Vec<String>,
     deaths: Vec<String>,
 }
 
@@ -23,6 +24,7 @@ impl Report {
     pub(super) fn add(&mut self, results: Results) {
         self.outcomes.extend(results.outcomes);
         self.lost.extend(results.lost);
+        self.unrun.extend(results.unrun);
         self.deaths.extend(results.deaths);
     }
 
@@ -50,6 +52,11 @@ impl Report {
             _ => None,
         };
         self.outcomes.iter().filter_map(skip).collect()
+    }
+
+    /// Each that there was no time for.
+    pub(crate) fn unrun(&self) -> &[String] {
+        &self.unrun
     }
 
     /// Each guest that died, by the first line of what is known of it.

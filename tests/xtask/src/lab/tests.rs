@@ -14,12 +14,12 @@ const PROGRAMS: &[&str] = &["host", "lab"];
 /// A kind of guest, by what tests can need of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    /// One guest without a service manager: fast to start, tests side by side.
-    Plain,
-    /// Two of those on one link.
-    Pair,
     /// systemd is the host's init, and the host may be rebooted.
     Systemd,
+    /// Two plain ones on one link.
+    Pair,
+    /// One guest without a service manager: fast to start, tests side by side. Last: its tests run here too.
+    Plain,
 }
 
 /// One test of a program.
