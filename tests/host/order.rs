@@ -118,7 +118,8 @@ fn a_host_that_goes_down_stops_them_in_order_until_its_next_boot() {
     sandbox.vzd(&["stop", "halted"]).ok();
     sandbox.vzd(&["stop", "--all", "--until-boot"]).ok();
     let ends = sandbox.vzd(&["events", "-o", "json"]).ok().json()["items"].as_array().unwrap().clone();
-    let ends = ends.iter().filter(|event| event["reason"] == "Stopped").map(|event| event["ve"].as_str().unwrap());
+    let ends =
+        ends.iter().filter(|event| event["reason"] == "Stopped").map(|event| event["ve"].as_str().unwrap());
     let ends: Vec<_> = ends.filter(|name| !["halted", "toy"].contains(name)).map(str::to_owned).collect();
     assert_eq!(ends, ["late", "middle", "early"]);
     assert!(sandbox.cgroups().is_empty(), "{:?}", sandbox.cgroups());

@@ -47,7 +47,8 @@ fn goes_on() {
     needs!(Root);
     in_the_lab();
     let name = std::fs::read_to_string("/run/hangs").expect("read the sandbox's name");
-    let places = [std::path::Path::new("/sys/fs/cgroup").join(&name), std::path::Path::new("/tmp").join(&name)];
+    let places =
+        [std::path::Path::new("/sys/fs/cgroup").join(&name), std::path::Path::new("/tmp").join(&name)];
     let left: Vec<_> = places.iter().filter(|place| place.exists()).collect();
     assert!(left.is_empty(), "{left:?}");
 }

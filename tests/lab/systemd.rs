@@ -20,7 +20,8 @@ fn host(words: &[&str]) -> String {
 
 fn write(name: &str, mut spec: Value) {
     spec["template"] = json!("tiny");
-    let document = json!({ "apiVersion": "vzd/v1", "kind": "VE", "metadata": { "name": name }, "spec": spec });
+    let document =
+        json!({ "apiVersion": "vzd/v1", "kind": "VE", "metadata": { "name": name }, "spec": spec });
     std::fs::create_dir_all(MANIFESTS).unwrap();
     // Seen as a whole: the controller watches.
     let path = Path::new(MANIFESTS).join(format!("{name}.yaml"));
@@ -73,7 +74,8 @@ impl Drop for Installed {
         for entry in names.filter(|entry| entry.path().extension().is_some_and(|ending| ending == "yaml")) {
             let name = entry.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
             write(&name, json!({ "state": "absent" }));
-            let gone = within(LONG, format!("VE {name} is destroyed"), || pid(&name).is_none().then_some(true));
+            let gone =
+                within(LONG, format!("VE {name} is destroyed"), || pid(&name).is_none().then_some(true));
             drop((gone, std::fs::remove_file(entry.path())));
         }
         let units = ["vzd.service", "vzd-ves.service"];
@@ -132,7 +134,8 @@ fn a_shutdown_stops_ves_in_order_and_a_boot_brings_them_back() {
         // Each tells in a file of the host when its init was told to go.
         std::fs::create_dir_all(TOLD).unwrap();
         let tells = |order: i32, name: &str| {
-            let init = format!("trap 'echo {name} >> /mnt/stops; poweroff -f' USR2; while :; do sleep 1; done");
+            let init =
+                format!("trap 'echo {name} >> /mnt/stops; poweroff -f' USR2; while :; do sleep 1; done");
             json!({ "bootOrder": order, "init": ["/bin/busybox", "sh", "-c", init],
                     "mounts": [{ "source": TOLD, "target": "/mnt", "idmap": true }] })
         };

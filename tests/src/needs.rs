@@ -104,10 +104,7 @@ impl Need {
     /// Whether CI's machine has to have it: it can install programs, but not another kernel, and lxcfs needs to be
     /// running. What it can't have, the lab has.
     fn must_be_met(self) -> bool {
-        matches!(
-            self,
-            Need::Root | Need::Cgroups | Need::Busybox | Need::FaultPoints | Need::Script
-        )
+        matches!(self, Need::Root | Need::Cgroups | Need::Busybox | Need::FaultPoints | Need::Script)
     }
 }
 

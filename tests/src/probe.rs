@@ -30,8 +30,7 @@ pub(crate) fn has_controllers() -> bool {
     ["cpu", "io", "memory", "pids"].iter().all(|wanted| list.split_whitespace().any(|have| have == *wanted))
 }
 
-const MAKE_EXT4: &[&str] =
-    &["mke2fs", "-q", "-t", "ext4", "-O", "quota,project", "-E", "quotatype=prjquota"];
+const MAKE_EXT4: &[&str] = &["mke2fs", "-q", "-t", "ext4", "-O", "quota,project", "-E", "quotatype=prjquota"];
 const MAKE_XFS: &[&str] = &["mkfs.xfs", "-q"];
 
 /// Why project quota can't be had on a file system; none if it can. A small one is made, mounted and taken away.

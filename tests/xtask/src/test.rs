@@ -200,7 +200,8 @@ impl Summary {
         // The lab doesn't count them as passed, which is what is taken off for each skip.
         self.total.passed += self.lab_skips.len();
         self.lines.extend(report.deaths().iter().map(|death| format!("died lab: {death}")));
-        self.lines.extend(report.unrun().iter().map(|test| format!("late lab: {test}: there was no time for it")));
+        self.lines
+            .extend(report.unrun().iter().map(|test| format!("late lab: {test}: there was no time for it")));
         let places = lab::Places::new(&all, skips, Some(&report));
         places.print();
         for test in places.nowhere() {

@@ -172,7 +172,10 @@ mod tests {
     #[test]
     fn addresses_of_both_formats() {
         assert_eq!(debian_uri("URIs: http://mirror/debian").as_deref(), Some("http://mirror/debian"));
-        assert_eq!(debian_uri("deb [a=b] http://mirror/debian/ x main").as_deref(), Some("http://mirror/debian/"));
+        assert_eq!(
+            debian_uri("deb [a=b] http://mirror/debian/ x main").as_deref(),
+            Some("http://mirror/debian/")
+        );
         assert_eq!(debian_uri("URIs: http://mirror/debian-security"), None);
         assert_eq!(debian_uri("# URIs: http://mirror/debian"), None);
     }

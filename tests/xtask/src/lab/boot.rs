@@ -105,7 +105,8 @@ impl Way<'_> {
             };
             machines.push(Machine::start(&setup, &send)?);
         }
-        let mut watch = Watch { way: self, kind, guests: vec![Seen::new(); count], booted: Booted::default() };
+        let mut watch =
+            Watch { way: self, kind, guests: vec![Seen::new(); count], booted: Booted::default() };
         watch.until_the_end(&events);
         let mut booted = watch.booted;
         if let Some(seconds) = booted.up_after {
@@ -178,7 +179,9 @@ impl Watch<'_> {
                 Err(RecvTimeoutError::Disconnected) => self.booted.death = Some("can't be heard".to_owned()),
             }
             // With a shell on the console, somebody is there to judge.
-            if let Some(silent) = self.guests.iter().find_map(|seen| self.silent(seen)).filter(|_| !self.way.keep) {
+            if let Some(silent) =
+                self.guests.iter().find_map(|seen| self.silent(seen)).filter(|_| !self.way.keep)
+            {
                 self.booted.death = Some(silent);
             }
             self.booted.out_of_time = self.way.until.is_some_and(|until| Instant::now() > until);

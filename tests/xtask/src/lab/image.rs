@@ -16,12 +16,28 @@ const SUITE: &str = "trixie";
 
 /// In the guest's root beside Debian's essential packages: what vzd uses and what tests look with.
 const PACKAGES: &[&str] = &[
-    "systemd-sysv", "kmod", "iproute2", "nftables", "iptables", "quota", "xfsprogs", "e2fsprogs", "btrfs-progs",
-    "criu", "procps", "bpftool", "iperf3", "iputils-ping", "busybox-static", "lxcfs", "fuse3",
+    "systemd-sysv",
+    "kmod",
+    "iproute2",
+    "nftables",
+    "iptables",
+    "quota",
+    "xfsprogs",
+    "e2fsprogs",
+    "btrfs-progs",
+    "criu",
+    "procps",
+    "bpftool",
+    "iperf3",
+    "iputils-ping",
+    "busybox-static",
+    "lxcfs",
+    "fuse3",
 ];
 
 /// Kept out of the root: nobody reads in there, and each megabyte is copied at each build.
-const LEFT_OUT: &[&str] = &["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*"];
+const LEFT_OUT: &[&str] =
+    &["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*"];
 
 /// What the kernel starts first: finds the disks, and goes on with the job's own init or with systemd.
 const FIRST_INIT: &str = include_str!("first-init.sh");
@@ -102,7 +118,13 @@ impl Image {
             std::fs::remove_dir_all(&root).context(root.display())
         })?;
         let file = |name: &str| directory.join(name);
-        Ok(Image { qemu, kernel: file("vmlinuz"), initramfs: file("initramfs"), root: file("root.ext4"), version })
+        Ok(Image {
+            qemu,
+            kernel: file("vmlinuz"),
+            initramfs: file("initramfs"),
+            root: file("root.ext4"),
+            version,
+        })
     }
 }
 

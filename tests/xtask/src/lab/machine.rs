@@ -106,7 +106,18 @@ fn command(setup: &Setup, socket: &Path, console: &Path) -> Command {
     for data in ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"] {
         command.args(["-L", &part(data)]);
     }
-    command.args(["-nodefaults", "-no-user-config", "-display", "none", "-M", "q35", "-smp", "2", "-m", "2048"]);
+    command.args([
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-M",
+        "q35",
+        "-smp",
+        "2",
+        "-m",
+        "2048",
+    ]);
     match std::env::var_os("VZD_LAB_KVM") {
         Some(_) => command.args(["-accel", "kvm", "-cpu", "host"]),
         None => command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),

@@ -122,7 +122,15 @@ impl Prepared {
     }
 
     fn way(&self) -> Way<'_> {
-        Way { image: &self.image, guest: &self.guest, limit: LIMIT, silence: SILENCE, side_by_side: 2, keep: false, until: None }
+        Way {
+            image: &self.image,
+            guest: &self.guest,
+            limit: LIMIT,
+            silence: SILENCE,
+            side_by_side: 2,
+            keep: false,
+            until: None,
+        }
     }
 }
 
@@ -139,7 +147,8 @@ fn shell(options: &Options) -> Result<()> {
     let scratch = Scratch::new()?;
     let file = scratch.0.join("job.ext4");
     let limit = options.limit.as_secs();
-    Job { tests: &everything, kind, guest: &prepared.guest, limit, side_by_side: 1, keep: true }.write(&file)?;
+    Job { tests: &everything, kind, guest: &prepared.guest, limit, side_by_side: 1, keep: true }
+        .write(&file)?;
     // What the guest says is said to nobody.
     let (send, _events) = std::sync::mpsc::channel();
     let start = |index: usize| {

@@ -87,7 +87,8 @@ mod tests {
             ],
             ..Results::default()
         });
-        let tests = ["host::a::both", "host::a::here", "host::a::skipped", "lab::a::lab", "lab::a::none"].map(test);
+        let tests =
+            ["host::a::both", "host::a::here", "host::a::skipped", "lab::a::lab", "lab::a::none"].map(test);
         let skips = ["a::skipped: BpfLsm: no".to_owned()];
         let places = Places::new(&tests, Some(&skips), Some(&report));
         let found: Vec<_> = places.0.values().copied().collect();

@@ -40,7 +40,8 @@ impl Report {
     /// Each that did not, with the word for it.
     pub(crate) fn failures(&self) -> Vec<String> {
         let failed = self.with(|verdict| *verdict == Verdict::Failed).map(|one| format!("lab: {}", one.test));
-        let hung = self.with(|verdict| *verdict == Verdict::Hung).map(|one| format!("lab: {} (hung)", one.test));
+        let hung =
+            self.with(|verdict| *verdict == Verdict::Hung).map(|one| format!("lab: {} (hung)", one.test));
         let lost = self.lost.iter().map(|test| format!("lab: {test} (infrastructure: the guests died)"));
         failed.chain(hung).chain(lost).collect()
     }

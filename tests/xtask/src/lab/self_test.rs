@@ -19,7 +19,8 @@ pub(super) fn run(prepared: &Prepared) -> Result<()> {
     let (limit, silence) = (Duration::from_secs(20), Duration::from_secs(15));
     let way = Way { limit, silence, side_by_side: 1, ..prepared.way() };
     println!("lab: what fails, hangs and dies from here on does so on purpose");
-    let mut wrong = ordinary(&way.run(Kind::Plain, &chosen(&["passes", "fails", "hangs", "skips", "goes_on"]))?);
+    let mut wrong =
+        ordinary(&way.run(Kind::Plain, &chosen(&["passes", "fails", "hangs", "skips", "goes_on"]))?);
     for name in ["panics_the_kernel", "silences_the_guest"] {
         let results = way.run(Kind::Plain, &chosen(&[name]))?;
         wrong.extend(deadly(name, &results));

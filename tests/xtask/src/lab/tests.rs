@@ -65,7 +65,14 @@ pub(super) fn broken() -> Result<Vec<Test>> {
 }
 
 fn build(programs: &[&str]) -> Result<Vec<(String, PathBuf)>> {
-    let mut build = cargo(&["test", "--quiet", "--no-run", "--message-format=json-render-diagnostics", "--package", "vzd-tests"]);
+    let mut build = cargo(&[
+        "test",
+        "--quiet",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+        "--package",
+        "vzd-tests",
+    ]);
     for program in programs {
         build.args(["--test", program]);
     }
@@ -88,7 +95,10 @@ fn of_program(name: &str, program: &Path) -> Result<Vec<Test>> {
     let text = std::fs::read_to_string(&file).unwrap_or_default();
     drop(std::fs::remove_file(&file));
     if !asked.status.success() {
-        return fail(format!("{name}: its tests don't tell their needs\n{}", String::from_utf8_lossy(&asked.stdout)));
+        return fail(format!(
+            "{name}: its tests don't tell their needs\n{}",
+            String::from_utf8_lossy(&asked.stdout)
+        ));
     }
     let listed = capture(Command::new(program).args(["--list", "--format=terse"]))?;
     let tests = listed.lines().filter_map(|line| line.strip_suffix(": test"));
@@ -98,7 +108,12 @@ fn of_program(name: &str, program: &Path) -> Result<Vec<Test>> {
             return fail(format!("{name}: {exact} doesn't begin with needs!(...)"));
         };
         let needs = needs.split_whitespace().map(str::to_owned).collect();
-        Ok(Test { name: format!("{name}::{exact}"), program: program.to_owned(), exact: exact.to_owned(), needs })
+        Ok(Test {
+            name: format!("{name}::{exact}"),
+            program: program.to_owned(),
+            exact: exact.to_owned(),
+            needs,
+        })
     };
     tests.map(test).collect()
 }

@@ -10,7 +10,9 @@ pub(super) enum Verdict {
     /// It was still running at its deadline, and was killed.
     Hung,
     /// The guest lacks what it needs.
-    Skipped { why: String },
+    Skipped {
+        why: String,
+    },
 }
 
 /// One test's end.
@@ -27,13 +29,19 @@ pub(super) struct Outcome {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Message {
     /// The guest is up; this is its kernel.
-    Hello { kernel: String },
+    Hello {
+        kernel: String,
+    },
     /// Nothing has happened, which is not the same as silence.
     Alive,
-    Started { test: String },
+    Started {
+        test: String,
+    },
     Ended(Outcome),
     /// This test has asked for a reboot, after which it goes on.
-    Reboots { test: String },
+    Reboots {
+        test: String,
+    },
     /// Every test has ended.
     Done,
 }

@@ -105,10 +105,8 @@ fn attempt(task: &Task, again: bool, environment: &Value, limit: Duration) -> Re
         output += &log.since();
     }
     let skipped = std::fs::read_to_string(&skips).unwrap_or_default();
-    let why: Vec<String> = skipped
-        .lines()
-        .map(|line| line.split('\t').skip(1).collect::<Vec<_>>().join(": "))
-        .collect();
+    let why: Vec<String> =
+        skipped.lines().map(|line| line.split('\t').skip(1).collect::<Vec<_>>().join(": ")).collect();
     drop((std::fs::remove_file(&skips), std::fs::remove_file(&out)));
     Ok((code, why.join("; "), output))
 }

@@ -33,7 +33,8 @@ fn answer(stream: &TcpStream) -> Result<()> {
     let mut line = String::new();
     reader.read_line(&mut line).context("read")?;
     let request: Value = serde_json::from_str(&line).context("read")?;
-    let words: Vec<&str> = request["run"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let words: Vec<&str> =
+        request["run"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
     let mut input = reader.take(request["input"].as_u64().unwrap_or(0));
     let mut command = Command::new(program);

@@ -17,7 +17,8 @@ const LOG_LINES: usize = 60;
 pub(super) fn state_of(group: &Path, pid: u32) -> String {
     let mut text = String::from("\n---- hung; its processes:\n");
     for pid in read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines() {
-        let of = |file: &str| read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default().replace('\0', " ");
+        let of =
+            |file: &str| read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default().replace('\0', " ");
         let stack = of("stack").replace('\n', "; ");
         let _ = writeln!(text, "{pid} {} [{}] {stack}", of("cmdline"), of("wchan"));
     }
@@ -54,7 +55,10 @@ pub(super) fn clear(group: &Path, pid: u32) -> Vec<String> {
 fn sandboxes(directory: &Path, pid: u32) -> Vec<PathBuf> {
     let start = format!("vzdt-{pid}-");
     let entries = read_dir(directory).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&start)).map(|e| e.path()).collect()
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&start))
+        .map(|e| e.path())
+        .collect()
 }
 
 fn remove(group: &Path, deadline: Instant, left: &mut Vec<String>) {
