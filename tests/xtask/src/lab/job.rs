@@ -35,8 +35,8 @@ impl Job<'_> {
     pub(super) fn write(&self, image: &Path) -> Result<()> {
         let staging = image.with_extension("staging");
         std::fs::create_dir_all(staging.join("root")).context(staging.display())?;
-        let xtask = std::env::current_exe().context("find this program")?;
-        install(&xtask, &staging.join("xtask"))?;
+        // Still there when a build has put another in its place.
+        install(Path::new("/proc/self/exe"), &staging.join("xtask"))?;
         install(&target().join("debug/vzd"), &staging.join("vzd"))?;
         install(&self.guest.witness, &staging.join("guest"))?;
         install(&self.guest.pause, &staging.join("guest-pause"))?;

@@ -145,10 +145,16 @@ fn command(setup: &Setup, socket: &Path, console: &Path) -> Command {
         command.arg("-device").arg(format!("virtio-net-pci,netdev=link,mac={mac}"));
     }
     command.arg("-kernel").arg(&setup.image.kernel).arg("-initrd").arg(&setup.image.initramfs);
+    let mut words = setup.words.clone();
+    if setup.systemd {
+        // A getty would wait for a device that nobody announces: there is no udev. A shell doesn't.
+        words += if setup.interactive { " systemd.debug_shell=ttyS0" } else { "" };
+        words += " systemd.getty_auto=no";
+    }
     let init = if setup.systemd { "/sbin/init" } else { "/lab/init" };
     command.arg("-append").arg(format!(
         "console=ttyS0 loglevel=5 oops=panic panic=-1 random.trust_cpu=on lab.init={init} lab.index={} {}",
-        setup.index, setup.words
+        setup.index, words
     ));
     command
 }

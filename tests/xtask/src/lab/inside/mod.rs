@@ -113,10 +113,13 @@ fn tests(host: &Host) -> Result<u8> {
         }
     });
     host.tell(&Message::Done);
-    if Path::new("/run/systemd/system").exists() {
+    let failed = failed.into_inner().unwrap_or(true);
+    let words = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let somebody_looks = failed && words.contains("lab.shell=failure");
+    if Path::new("/run/systemd/system").exists() && !somebody_looks {
         succeed(Command::new("systemctl").args(["--no-block", "poweroff"]))?;
     }
-    Ok(if failed.into_inner().unwrap_or(true) { SOME_FAILED } else { 0 })
+    Ok(if failed { SOME_FAILED } else { 0 })
 }
 
 fn task(value: &Value) -> Task {
