@@ -204,11 +204,14 @@ impl Watch<'_> {
             }
             Message::Hello { .. } => {
                 self.guests[index].is_up = true;
+                if self.booted.up_after.is_some() {
+                    println!("      {:7.1} s  it is up again", start.elapsed().as_secs_f64());
+                }
                 self.booted.up_after.get_or_insert(start.elapsed().as_secs_f64());
             }
             Message::Started { test } => drop(self.booted.under_way.insert(test)),
             Message::Reboots { test } => {
-                println!("      {test}: reboots the guest");
+                println!("      {:7.1} s  {test}: reboots the guest", start.elapsed().as_secs_f64());
                 self.guests[index].is_up = false;
                 self.booted.under_way.remove(&test);
             }
