@@ -29,6 +29,10 @@
             substituteInPlace $out/lib/systemd/system/vzd.service \
               --replace-fail /usr/bin/vzd $out/bin/vzd \
               --replace-fail /bin/kill ${pkgs.coreutils}/bin/kill
+            install -Dm644 packaging/systemd/vzd-ves.service $out/lib/systemd/system/vzd-ves.service
+            substituteInPlace $out/lib/systemd/system/vzd-ves.service \
+              --replace-fail /usr/bin/vzd $out/bin/vzd \
+              --replace-fail /bin/true ${pkgs.coreutils}/bin/true
             installShellCompletion --cmd vzd \
               --bash <($out/bin/vzd completions bash) \
               --fish <($out/bin/vzd completions fish) \
@@ -142,6 +146,7 @@
             environment.etc = lib.mapAttrs' (name: source: lib.nameValuePair "vzd/manifests/${name}" { inherit source; }) declared;
             users.groups.vzd = { };
             systemd.packages = [ cfg.package ];
+            systemd.services.vzd-ves.wantedBy = [ "multi-user.target" ];
             systemd.services.vzd = {
               wantedBy = [ "multi-user.target" ];
               # New manifests are noticed; a new controller may come at any time, and VEs go on.

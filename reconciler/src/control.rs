@@ -89,6 +89,8 @@ pub enum PowerAction {
     Start,
     /// Stop it and leave it stopped.
     Stop,
+    /// Stop it until the host has booted again; those that were to start last stop first.
+    StopUntilBoot,
     /// Stop it and start it again, with all that waited for a restart.
     Restart,
     /// Freeze it.

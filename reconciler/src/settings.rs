@@ -45,6 +45,11 @@ impl Settings {
         self.state_dir.join("ledger")
     }
 
+    /// The boot in which the host stopped its VEs, if they have not been told of the next one yet.
+    pub fn host_stop(&self) -> PathBuf {
+        self.state_dir.join("host-stop")
+    }
+
     /// The event log.
     pub fn events_file(&self) -> PathBuf {
         self.state_dir.join("events.jsonl")

@@ -97,14 +97,25 @@ fn a_killed_keeper_costs_consoles_and_nothing_else() {
     assert_eq!(sandbox.until_ready("web"), pid);
     sandbox.exec("web", &["true"]).ok();
     eventually("there is another keeper", || Process::keeper_of(&sandbox.run_dir()).is_some());
-    // Ends are noticed at once, and understood, although the new keeper is not their parent.
-    sandbox.signal_init("web", "USR2");
-    sandbox.until("web", "stopped", |ve| ve.init_pid().is_none());
-    assert_eq!(sandbox.until("web", "halted", |ve| !ve.reason().is_empty()).reason(), "HaltedByOwner");
     sandbox.ve("other", json!({ "state": "stopped" }));
     sandbox.until("other", "stopped", |ve| ve.reason() == "Stopped" && ve.init_pid().is_none());
     sandbox.ve("other", json!({}));
     sandbox.until_ready("other");
+}
+
+#[test]
+fn a_new_keeper_understands_how_those_end_that_it_did_not_start() {
+    needs!(Root, Cgroups, Busybox, PidfdExit);
+    let sandbox = Sandbox::new();
+    let _daemon = sandbox.daemon();
+    sandbox.ve("web", json!({}));
+    let pid = sandbox.until_ready("web");
+    Process::keeper_of(&sandbox.run_dir()).unwrap().kill();
+    assert_eq!(sandbox.until_ready("web"), pid);
+    eventually("there is another keeper", || Process::keeper_of(&sandbox.run_dir()).is_some());
+    sandbox.signal_init("web", "USR2");
+    sandbox.until("web", "stopped", |ve| ve.init_pid().is_none());
+    assert_eq!(sandbox.until("web", "halted", |ve| !ve.reason().is_empty()).reason(), "HaltedByOwner");
 }
 
 #[test]

@@ -102,3 +102,39 @@ fn after_a_boot_those_marked_on_boot_start() {
     sandbox.vzd(&["start", "toy"]).ok();
     sandbox.init_pid("toy");
 }
+
+#[test]
+fn a_host_that_goes_down_stops_them_in_order_until_its_next_boot() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.daemon();
+    for (name, order) in [("early", 10), ("middle", 5), ("late", -1), ("halted", 3)] {
+        sandbox.ve(name, json!({ "bootOrder": order }));
+    }
+    sandbox.ve("toy", json!({ "onBoot": false }));
+    for name in ["early", "middle", "late", "halted", "toy"] {
+        sandbox.until_ready(name);
+    }
+    sandbox.vzd(&["stop", "halted"]).ok();
+    sandbox.vzd(&["stop", "--all", "--until-boot"]).ok();
+    let ends = sandbox.vzd(&["events", "-o", "json"]).ok().json()["items"].as_array().unwrap().clone();
+    let ends =
+        ends.iter().filter(|event| event["reason"] == "Stopped").map(|event| event["ve"].as_str().unwrap());
+    let ends: Vec<_> = ends.filter(|name| !["halted", "toy"].contains(name)).map(str::to_owned).collect();
+    assert_eq!(ends, ["late", "middle", "early"]);
+    assert!(sandbox.cgroups().is_empty(), "{:?}", sandbox.cgroups());
+    let reason = |name: &str| sandbox.status(name).unwrap().reason();
+    assert_eq!([reason("early"), reason("halted")], ["HostShutdown", "StoppedByOperator"]);
+    // In the same boot it stays so, whoever looks.
+    drop(daemon);
+    let daemon = sandbox.daemon();
+    holds_for(Duration::from_millis(500), "they stay stopped", || sandbox.cgroups().is_empty());
+    drop(daemon);
+    std::fs::write(sandbox.state_dir().join("host-stop"), "another boot").unwrap();
+    let _daemon = sandbox.daemon();
+    for name in ["early", "middle", "late"] {
+        sandbox.until_ready(name);
+    }
+    assert_eq!([reason("halted"), reason("toy")], ["StoppedByOperator", "NotOnBoot"]);
+    assert!(!sandbox.state_dir().join("host-stop").exists());
+}

@@ -50,6 +50,7 @@ impl Process {
 
     /// Waits for its end; tells whether it came.
     pub fn wait(&self, timeout: Duration) -> bool {
+        let timeout = crate::slow(timeout);
         let timeout = Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: timeout.subsec_nanos().into(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::run::Ended;
-use crate::{Daemon, LONG, Must, VeStatus, eventually, sweep, template, vzd_binary, within};
+use crate::{Daemon, LONG, Must, VeStatus, eventually, slow, sweep, template, vzd_binary, within};
 
 /// Lines of the controller's log that a failing test shows.
 const LOG_LINES: usize = 60;
@@ -227,7 +227,7 @@ impl Sandbox {
             last = self.status(name).or(last);
             match &last {
                 Some(status) if so(status) => return status.clone(),
-                _ => assert!(start.elapsed() < LONG, "VE {name} never came to be {what}: {last:#?}"),
+                _ => assert!(start.elapsed() < slow(LONG), "VE {name} never came to be {what}: {last:#?}"),
             }
             std::thread::sleep(Duration::from_millis(15));
         }

@@ -91,7 +91,7 @@ enum Command {
     /// Start VEs, whatever stopped them
     Start(power::Args),
     /// Stop VEs, until their manifest changes or they are started
-    Stop(power::ForceArgs),
+    Stop(power::StopArgs),
     /// Stop VEs and start them with everything that waited for it
     Restart(power::ForceArgs),
     /// Freeze VEs
@@ -171,7 +171,7 @@ fn carry_out(command: Command, cx: &mut Context) -> Outcome {
         Command::Enter(args) => enter::run(args, cx),
         Command::Console(args) => console::run(&args, cx),
         Command::Start(args) => power::run(args.into(), PowerAction::Start, cx),
-        Command::Stop(args) => power::run(args, PowerAction::Stop, cx),
+        Command::Stop(args) => power::stop(args, cx),
         Command::Restart(args) => power::run(args, PowerAction::Restart, cx),
         Command::Pause(args) => power::run(args.into(), PowerAction::Pause, cx),
         Command::Resume(args) => power::run(args.into(), PowerAction::Resume, cx),

@@ -28,6 +28,22 @@ pub struct ForceArgs {
     force: bool,
 }
 
+/// Options of a stop.
+#[derive(Debug, clap::Args)]
+pub struct StopArgs {
+    #[command(flatten)]
+    how: ForceArgs,
+    /// Let them run again once the host has booted: for its shutdown. Lower boot orders stop first
+    #[arg(long)]
+    until_boot: bool,
+}
+
+/// Stops VEs.
+pub fn stop(args: StopArgs, cx: &mut Context) -> Outcome {
+    let action = if args.until_boot { PowerAction::StopUntilBoot } else { PowerAction::Stop };
+    run(args.how, action, cx)
+}
+
 impl From<Args> for ForceArgs {
     fn from(args: Args) -> Self {
         ForceArgs { ves: args.ves, force: false }
@@ -49,7 +65,7 @@ pub fn run(args: ForceArgs, action: PowerAction, cx: &mut Context) -> Outcome {
 fn words(action: PowerAction) -> (&'static str, &'static str) {
     match action {
         PowerAction::Start => ("starting", "started"),
-        PowerAction::Stop => ("stopping", "stopped"),
+        PowerAction::Stop | PowerAction::StopUntilBoot => ("stopping", "stopped"),
         PowerAction::Restart => ("restarting", "restarted"),
         PowerAction::Pause => ("pausing", "paused"),
         PowerAction::Resume => ("resuming", "resumed"),

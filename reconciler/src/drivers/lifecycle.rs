@@ -77,7 +77,7 @@ impl Census {
 }
 
 /// After a kill every process of a VE is gone within this, unless one hangs in the kernel.
-const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The keeper reaps an init as soon as it hears of its end: within this many looks, unless it is gone.
 const REAP_TRIES: usize = 200;

@@ -122,17 +122,22 @@ impl Engine {
     }
 
     /// Overrides the state of a VE, as an operator, and makes it so.
-    fn order(&self, subject: &Subject, state: State, force: bool) -> ControlResult<()> {
+    fn order(&self, subject: &Subject, state: State, by: By, force: bool) -> ControlResult<()> {
         let said = self.view(subject, Leave::default()).and_then(|view| Some(view.want()?.lifecycle.state));
         let entry = {
             let mut shared = self.shared();
             let uid = shared.entry(subject).map(|entry| entry.uid.clone());
             let Some(entry) = uid.and_then(|uid| shared.ledger.get_mut(&uid)) else { return Ok(()) };
+            let above = entry.override_in_force().map(|above| above.state);
+            if by == By::Host && above.or(said) == Some(State::Stopped) {
+                // It is down already, and nobody waits for the next boot to have it up.
+                return Ok(());
+            }
             if said == Some(state) {
                 entry.run_override = None;
                 entry.backoff = None;
             } else {
-                entry.override_state(state, By::Operator, clock::now());
+                entry.override_state(state, by, clock::now());
             }
             if let Some(run) = entry.run.as_mut().filter(|_| force) {
                 run.stopping = Some(StopReason::Operator);
@@ -144,6 +149,8 @@ impl Engine {
             let group = self.host.cgroup(&entry);
             if group.exists() {
                 group.kill().map_err(|e| error("VZ0303", e.to_string()))?;
+                // A VE that is still dying would be planned for as one that runs. What outlasts this is the stop's.
+                let _ = group.wait_empty(lifecycle::KILL_TIMEOUT);
             }
         }
         let outcome = self.reconcile(subject, Leave::default(), None);
@@ -151,13 +158,15 @@ impl Engine {
     }
 
     fn order_one(&self, subject: &Subject, action: PowerAction, force: bool) -> ControlResult<()> {
+        let by = By::Operator;
         match action {
-            PowerAction::Start | PowerAction::Resume => self.order(subject, State::Running, false),
-            PowerAction::Stop => self.order(subject, State::Stopped, force),
-            PowerAction::Pause => self.order(subject, State::Paused, false),
+            PowerAction::Start | PowerAction::Resume => self.order(subject, State::Running, by, false),
+            PowerAction::Stop => self.order(subject, State::Stopped, by, force),
+            PowerAction::StopUntilBoot => self.order(subject, State::Stopped, By::Host, force),
+            PowerAction::Pause => self.order(subject, State::Paused, by, false),
             PowerAction::Restart => {
-                self.order(subject, State::Stopped, force)?;
-                self.order(subject, State::Running, false)
+                self.order(subject, State::Stopped, by, force)?;
+                self.order(subject, State::Running, by, false)
             }
         }
     }
@@ -243,17 +252,26 @@ impl Control for Engine {
 
     fn power(&self, request: &PowerRequest) -> ControlResult<Outcomes> {
         let subjects = self.select(&request.select)?;
-        let outcomes = std::sync::Mutex::new(Outcomes::new());
-        std::thread::scope(|scope| {
-            for subject in &subjects {
-                let outcomes = &outcomes;
-                scope.spawn(move || {
-                    let outcome = self.order_one(subject, request.action, request.force).err();
-                    let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-                    outcomes.insert(self.label(subject), outcome);
-                });
+        let batches = match request.action {
+            PowerAction::StopUntilBoot => {
+                self.note_host_stop().map_err(|e| error("VZ0404", e.to_string()))?;
+                self.in_order_of_a_shutdown(subjects)
             }
-        });
+            _ => vec![subjects],
+        };
+        let outcomes = std::sync::Mutex::new(Outcomes::new());
+        for batch in &batches {
+            std::thread::scope(|scope| {
+                for subject in batch {
+                    let outcomes = &outcomes;
+                    scope.spawn(move || {
+                        let outcome = self.order_one(subject, request.action, request.force).err();
+                        let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                        outcomes.insert(self.label(subject), outcome);
+                    });
+                }
+            });
+        }
         Ok(outcomes.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 

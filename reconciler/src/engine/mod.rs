@@ -20,6 +20,7 @@ mod counters;
 mod execute;
 mod fault;
 mod health;
+mod host_stop;
 mod pass;
 mod queue;
 mod reconcile;
@@ -131,7 +132,7 @@ impl Engine {
         let events =
             EventLog::open(&settings.events_file(), host.writes.clone()).map_err(|e| failed("VZ0404", &e))?;
         let shared = Shared { ledger: Ledger::from_entries(IdPool::default(), entries), ..Shared::default() };
-        Ok(Engine {
+        let engine = Engine {
             scanner: Mutex::new(Scanner::new(&settings.manifests, Trust::Owners { also: None })),
             shared: Mutex::new(shared),
             published: Condvar::new(),
@@ -143,7 +144,11 @@ impl Engine {
             lock,
             starts: Starts::default(),
             sampling: Mutex::default(),
-        })
+        };
+        if access == Access::Write {
+            engine.after_boot().map_err(|e| failed("VZ0404", &e))?;
+        }
+        Ok(engine)
     }
 
     /// Reads the manifest directory again and returns the subjects whose wish is another one now.

@@ -169,6 +169,8 @@ pub enum By {
     Crash,
     /// The host's boot, under `onBoot: false`.
     Boot,
+    /// The host, which is going down: until it has booted again.
+    Host,
 }
 
 /// How a run ended.

@@ -256,6 +256,20 @@ impl Entry {
         }
     }
 
+    /// Takes note that the host has booted since it stopped its VEs: what that kept stopped may run again, unless
+    /// it is not to run at boot. Tells whether anything has changed.
+    pub fn host_has_booted(&mut self, at: Timestamp) -> bool {
+        if self.run_override.is_none_or(|above| above.by != By::Host) {
+            return false;
+        }
+        self.run_override = None;
+        self.backoff = None;
+        if !self.applied.lifecycle.as_ref().is_none_or(|policies| policies.on_boot) {
+            self.override_state(State::Stopped, By::Boot, at);
+        }
+        true
+    }
+
     fn reap(&mut self, end: End, facts: &Facts<'_>) {
         let policies = self.applied.lifecycle.clone().unwrap_or_default();
         let lasted = self.run.as_ref().map(|run| facts.now.since(run.started_at));

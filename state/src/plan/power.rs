@@ -122,6 +122,7 @@ pub(super) fn start_reason(entry: Option<&Entry>, target: Target, spec_changed: 
 pub(super) fn stop_reason(target: Target) -> StopReason {
     match target {
         Target { power: Power::Absent, .. } => StopReason::Absent,
+        Target { reason: Reason::Override(By::Host), .. } => StopReason::Host,
         Target { reason: Reason::Override(_), .. } => StopReason::Operator,
         Target { reason: Reason::Removed, .. } => StopReason::Removed,
         Target { .. } => StopReason::Spec,

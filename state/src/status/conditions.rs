@@ -154,6 +154,7 @@ fn not_to_run<'a>(inputs: &Inputs<'a>) -> Found<'a> {
         (Reason::Override(By::Boot), _) => {
             ("NotOnBoot", "onBoot is false and the host has booted".to_owned())
         }
+        (Reason::Override(By::Host), _) => ("HostShutdown", "until the host has booted again".to_owned()),
         (Reason::Override(By::Operator), Power::Paused) => ("PausedByOperator", String::new()),
         (Reason::Override(By::Operator), _) => ("StoppedByOperator", String::new()),
         (Reason::Removed, _) => ("ManifestRemoved", String::new()),

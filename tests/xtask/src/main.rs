@@ -13,6 +13,7 @@ mod clean;
 mod demo;
 mod gen_files;
 mod guest;
+mod lab;
 mod leftovers;
 mod lxcfs;
 mod quickstart;
@@ -35,9 +36,10 @@ usage: cargo xtask COMMAND
   gen [--check]        write the generated files that are checked in, or say which are out of date
   guest                build the static programs that tests put into VEs; prints their paths
   host-tests [WORD]    only the tests that run vzd or need root, filtered by WORD
+  lab [OPTION...]      the same on Debian's own kernel in QEMU; `cargo xtask lab --help`
   bench [OPTION...]    measure vzd against its peers; `cargo xtask bench --help`
 
-VZD_NO_SETUP=1 skips the installing of packages.";
+VZD_NO_SETUP=1 skips the installing of packages, VZD_NO_LAB=1 leaves the lab out of `test` and `ci`.";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -59,14 +61,23 @@ fn main() -> ExitCode {
         }
         ["host-tests"] => test::host_tests(None),
         ["host-tests", filter] => test::host_tests(Some(filter)),
+        ["lab", options @ ..] => lab::run(options),
+        ["lab-inside", options @ ..] => {
+            return match lab::inside(options) {
+                Ok(code) => ExitCode::from(code),
+                Err(Failure(why)) => failed(&why),
+            };
+        }
         ["bench", options @ ..] => bench::run(options),
         other => fail(format!("unknown command: {}\n\n{USAGE}", other.join(" "))),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure(why)) => {
-            eprintln!("xtask: {why}");
-            ExitCode::FAILURE
-        }
+        Err(Failure(why)) => failed(&why),
     }
+}
+
+fn failed(why: &str) -> ExitCode {
+    eprintln!("xtask: {why}");
+    ExitCode::FAILURE
 }

@@ -35,6 +35,10 @@ const PACKAGES: &[Package] = &[
     Package { name: "iproute2", program: "ip", wanted_for: For::Tests },
     // Views of /proc for VEs, when it is there.
     Package { name: "lxcfs", program: "lxcfs", wanted_for: For::Tests },
+    // The lab: a root file system for its guests, disks made of it, and modules unpacked for the first one.
+    Package { name: "mmdebstrap", program: "mmdebstrap", wanted_for: For::Tests },
+    Package { name: "e2fsprogs", program: "mke2fs", wanted_for: For::Tests },
+    Package { name: "xz-utils", program: "xz", wanted_for: For::Tests },
     Package { name: "crun", program: "crun", wanted_for: For::Bench },
     Package { name: "lxc", program: "lxc-start", wanted_for: For::Bench },
 ];

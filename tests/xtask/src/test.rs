@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::lxcfs::Lxcfs;
 use crate::run::{Failure, Result, cargo, fail, run as succeed, target};
 use crate::tally::Tally;
-use crate::{gen_files, guest, leftovers, setup, tally};
+use crate::{gen_files, guest, lab, leftovers, setup, tally};
 
 /// How strict to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,10 +53,18 @@ pub(crate) fn run(mode: Mode) -> Result<()> {
         Ok(tally)
     });
     let skips = Skips::new();
-    summary.tests("host tests", || host(mode, &skips, None));
+    let ran_here = summary.tests("host tests", || host(mode, &skips, None));
+    let mut skipped = skips.read();
+    if std::env::var_os("VZD_NO_LAB").is_none() {
+        summary.lab(mode, ran_here.then_some(skipped.as_slice()));
+        skipped.append(&mut summary.lab_skips);
+    }
     summary.left = leftovers::look().since(&before);
-    summary.print(mode, &skips.read())
+    summary.print(mode, &skipped)
 }
+
+/// For how long CI's lab may go on; with the rest it has to stay well below the time that CI has.
+const CI_LAB: Duration = Duration::from_secs(20 * 60);
 
 /// Only the tests of vzd-tests.
 pub(crate) fn host_tests(filter: Option<&str>) -> Result<()> {
@@ -131,6 +139,7 @@ struct Summary {
     lines: Vec<String>,
     total: Tally,
     failed_stages: usize,
+    lab_skips: Vec<String>,
     left: Vec<String>,
 }
 
@@ -142,10 +151,13 @@ impl Summary {
         self.note(name, start.elapsed(), result, "");
     }
 
-    fn tests(&mut self, name: &str, work: impl FnOnce() -> Result<Tally>) {
+    /// Tells whether the tests ran at all.
+    fn tests(&mut self, name: &str, work: impl FnOnce() -> Result<Tally>) -> bool {
         println!("\n== {name}");
         let start = Instant::now();
-        match work() {
+        let done = work();
+        let ran = done.is_ok();
+        match done {
             Ok(tally) => {
                 let counts =
                     format!("{} passed, {} failed, {} ignored", tally.passed, tally.failed, tally.ignored);
@@ -158,6 +170,44 @@ impl Summary {
                 self.total.add(tally);
             }
             Err(failure) => self.note(name, start.elapsed(), Err(failure), ""),
+        }
+        ran
+    }
+
+    /// The root tests on Debian's kernel, those first that have not run here. `skips` are those of the run here.
+    fn lab(&mut self, mode: Mode, skips: Option<&[String]>) {
+        let mut all = Vec::new();
+        let mut report = None;
+        self.tests("lab", || {
+            all = lab::list()?;
+            let here = lab::Places::new(&all, skips, None);
+            let mut order: Vec<&lab::Test> = all.iter().collect();
+            order.sort_by_key(|test| here.here(test));
+            let done = lab::stage(&order, (mode == Mode::Ci).then_some(CI_LAB))?;
+            let failures = done.failures();
+            let tally = Tally {
+                passed: done.passed(),
+                failed: failures.len(),
+                ok: failures.is_empty(),
+                failures,
+                ..Tally::default()
+            };
+            report = Some(done);
+            Ok(tally)
+        });
+        let Some(report) = report else { return };
+        self.lab_skips = report.skips();
+        // The lab doesn't count them as passed, which is what is taken off for each skip.
+        self.total.passed += self.lab_skips.len();
+        self.lines.extend(report.deaths().iter().map(|death| format!("died lab: {death}")));
+        self.lines
+            .extend(report.unrun().iter().map(|test| format!("late lab: {test}: there was no time for it")));
+        let places = lab::Places::new(&all, skips, Some(&report));
+        places.print();
+        for test in places.nowhere() {
+            self.lines.push(format!("FAIL {test}: ran neither here nor in the lab"));
+            // A developer's machine may lack what CI's has.
+            self.failed_stages += usize::from(mode == Mode::Ci);
         }
     }
 

@@ -112,6 +112,8 @@ pub enum StopReason {
     Removed,
     /// `spec.state: absent`.
     Absent,
+    /// The host goes down.
+    Host,
 }
 
 /// Why a VE is started.

@@ -29,7 +29,7 @@ use outcome::Outcome;
 use crate::sys::in_child;
 
 /// A probe that hangs is ended after this long.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What a well-made VE answers.
 #[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,0 +1,131 @@
+//! What goes into a guest: the programs, the list of tests, and the files that a systemd guest starts with, as one file
+//! system. Must lay out here all that `inside` and `init.sh` look for.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::image::file_system;
+use super::tests::{Kind, Test};
+use crate::guest::Guest;
+use crate::run::{Context, Result, root, target};
+
+/// PID 1 of a guest without a service manager.
+const INIT: &str = include_str!("init.sh");
+/// Runs the tests where systemd is PID 1.
+const UNIT: &str = include_str!("vzd-lab.service");
+
+/// What is the same for all tests of a job.
+pub(super) struct Job<'a> {
+    pub(super) tests: &'a [&'a Test],
+    pub(super) kind: Kind,
+    pub(super) guest: &'a Guest,
+    /// After this many seconds a test is taken for hung.
+    pub(super) limit: u64,
+    /// How many tests run at a time in a plain guest.
+    pub(super) side_by_side: u32,
+    /// Sandboxes of failed tests stay.
+    pub(super) keep: bool,
+}
+
+impl Job<'_> {
+    /// Writes the file system to `image`.
+    pub(super) fn write(&self, image: &Path) -> Result<()> {
+        let staging = image.with_extension("staging");
+        std::fs::create_dir_all(staging.join("root")).context(staging.display())?;
+        // Still there when a build has put another in its place.
+        install(Path::new("/proc/self/exe"), &staging.join("xtask"))?;
+        install(&target().join("debug/vzd"), &staging.join("vzd"))?;
+        install(&self.guest.witness, &staging.join("guest"))?;
+        install(&self.guest.pause, &staging.join("guest-pause"))?;
+        write(&staging.join("init"), INIT)?;
+        for program in self.tests.iter().map(|test| &test.program).collect::<BTreeSet<_>>() {
+            install(program, &staging.join(file_name(program)))?;
+        }
+        copy(&root().join("examples"), &staging.join("examples"))?;
+        if self.kind == Kind::Systemd {
+            self.with_systemd(&staging.join("root"))?;
+        }
+        write(&staging.join("job.json"), &self.description().to_string())?;
+        file_system(&staging, image)?;
+        std::fs::remove_dir_all(&staging).context(staging.display())
+    }
+
+    fn description(&self) -> Value {
+        let test = |test: &&Test| {
+            json!({ "name": test.name, "exact": test.exact,
+                    "program": format!("/lab/{}", file_name(&test.program)) })
+        };
+        let mut environment = json!({
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "RUST_BACKTRACE": "0",
+            "VZD_BIN": "/lab/vzd", "VZD_GUEST": "/lab/guest", "VZD_GUEST_PAUSE": "/lab/guest-pause",
+            "VZD_TEST_SLOWNESS": SLOWNESS, "VZD_LAB": "1",
+        });
+        if self.keep {
+            environment["VZD_TEST_KEEP"] = json!("1");
+        }
+        if self.kind == Kind::Pair {
+            environment["VZD_LAB_PEER"] = json!("10.77.0.2:7077");
+            environment["VZD_LAB_ADDRESS"] = json!("10.77.0.1");
+        }
+        let side_by_side = if self.kind == Kind::Plain { self.side_by_side } else { 1 };
+        json!({
+            "tests": self.tests.iter().map(test).collect::<Vec<_>>(), "environment": environment,
+            "sideBySide": side_by_side, "limit": self.limit,
+            // Tests were told at compile time where their sources are.
+            "links": { root().join("examples").display().to_string(): "/lab/examples" },
+        })
+    }
+
+    /// vzd as a package would install it, and the unit that runs the tests.
+    fn with_systemd(&self, root_of_guest: &Path) -> Result<()> {
+        let packaging = root().join("packaging");
+        install(&target().join("debug/vzd"), &root_of_guest.join("usr/bin/vzd"))?;
+        for (from, to) in [("systemd", "system"), ("sysusers.d", ""), ("tmpfiles.d", "")] {
+            let to = if to.is_empty() { format!("usr/lib/{from}") } else { format!("usr/lib/{from}/{to}") };
+            copy(&packaging.join(from), &root_of_guest.join(to))?;
+        }
+        write(&root_of_guest.join("etc/systemd/system/vzd-lab.service"), UNIT)?;
+        let wants = root_of_guest.join("etc/systemd/system/multi-user.target.wants");
+        std::fs::create_dir_all(&wants).context(wants.display())?;
+        symlink("../vzd-lab.service", wants.join("vzd-lab.service")).context(wants.display())
+    }
+}
+
+/// How much longer than on a real machine everything may take: emulation, on cores that others use too.
+const SLOWNESS: &str = "10";
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A copy that can be run. The program is not stripped here: a backtrace is worth the megabytes.
+fn install(from: &Path, to: &Path) -> Result<()> {
+    if let Some(directory) = to.parent() {
+        std::fs::create_dir_all(directory).context(directory.display())?;
+    }
+    std::fs::copy(from, to).context(from.display()).map(|_| ())
+}
+
+fn write(to: &PathBuf, text: &str) -> Result<()> {
+    if let Some(directory) = to.parent() {
+        std::fs::create_dir_all(directory).context(directory.display())?;
+    }
+    std::fs::write(to, text).context(to.display())?;
+    let mode = if text.starts_with("#!") { 0o755 } else { 0o644 };
+    std::fs::set_permissions(to, std::fs::Permissions::from_mode(mode)).context(to.display())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to).context(to.display())?;
+    for entry in std::fs::read_dir(from).context(from.display())?.flatten() {
+        let target = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &target)?,
+            false => std::fs::copy(entry.path(), &target).map(|_| ()).context(entry.path().display())?,
+        }
+    }
+    Ok(())
+}
