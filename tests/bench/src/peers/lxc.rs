@@ -9,6 +9,8 @@ use crate::place::{FIRST_ID, IDS, PAYLOAD, Place};
 use crate::result::{Context, Result};
 
 pub(super) struct Lxc {
+    /// Where its programs lie.
+    programs: PathBuf,
     /// lxc's directory of containers.
     directory: PathBuf,
     root: PathBuf,
@@ -17,8 +19,9 @@ pub(super) struct Lxc {
 
 impl Lxc {
     pub(super) fn new(place: &Place, purpose: &str) -> Result<Commands<Lxc>> {
-        on_path("lxc-start")?;
+        let program = on_path("lxc-start")?;
         let lxc = Lxc {
+            programs: program.parent().ok_or("no directory").context("lxc-start")?.to_owned(),
             directory: place.subdirectory(&format!("lxc-{purpose}"))?,
             root: place.shifted.clone(),
             cgroup: place.cgroup.clone(),
@@ -27,7 +30,9 @@ impl Lxc {
     }
 
     fn command(&self, program: &str, id: usize) -> Command {
-        let mut command = Command::new(program);
+        let mut command = Command::new(self.programs.join(program));
+        // As root lxc writes the mappings itself, unless it sees newuidmap, which wants root's ids in /etc/subuid first.
+        command.env("PATH", "/nowhere");
         command.arg("--lxcpath").arg(&self.directory).args(["--name", &name(id)]);
         command
     }

@@ -8,6 +8,7 @@ mod crun;
 mod lxc;
 mod vzd;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub(crate) use vzd::{Controller, file_name, manifest};
@@ -84,8 +85,9 @@ fn ended(init: &Pidfd) -> Result<()> {
     }
 }
 
-fn on_path(program: &str) -> Result<()> {
+fn on_path(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
-    if found { Ok(()) } else { fail(format!("no {program} on the PATH")) }
+    let found =
+        std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file());
+    found.ok_or("not on the PATH").context(program)
 }
