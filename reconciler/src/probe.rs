@@ -53,6 +53,7 @@ fn settled(layout: &Layout, io_disk: Option<String>) -> Capabilities {
         user_namespaces: exists("/proc/self/ns/user", "the kernel has no user namespaces"),
         freezer: since(version, (5, 2), "cgroup.freeze"),
         bpf_device: bpf_device(),
+        socket_counters: socket_counters(),
         idmapped_mounts: since(version, (5, 12), "idmapped mounts"),
         overlay_idmap: since(version, (5, 19), "overlays over idmapped layers"),
         overlay_fd_layers: since(version, (6, 13), "overlay layers by descriptor"),
@@ -89,6 +90,13 @@ fn bpf_device() -> Feature {
     let harmless =
         DeviceRule { kind: DeviceKind::Any, major: None, minor: None, read: true, write: true, mknod: true };
     match bpf::try_load(&[harmless]) {
+        Ok(()) => Feature::Yes,
+        Err(e) => Feature::No(e.to_string()),
+    }
+}
+
+fn socket_counters() -> Feature {
+    match bpf::try_load_sockets() {
         Ok(()) => Feature::Yes,
         Err(e) => Feature::No(e.to_string()),
     }

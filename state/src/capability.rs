@@ -115,6 +115,8 @@ pub struct Capabilities {
     pub freezer: Feature,
     /// BPF device programs on control groups: rules for devices.
     pub bpf_device: Feature,
+    /// BPF programs on control groups that count sockets and refuse them.
+    pub socket_counters: Feature,
     /// Idmapped mounts, as the `idmap` of a mount needs them.
     pub idmapped_mounts: Feature,
     /// Overlays over idmapped layers.
@@ -169,6 +171,7 @@ impl Capabilities {
             user_namespaces: Feature::Yes,
             freezer: Feature::Yes,
             bpf_device: Feature::Yes,
+            socket_counters: Feature::Yes,
             idmapped_mounts: Feature::Yes,
             overlay_idmap: Feature::Yes,
             overlay_fd_layers: Feature::Yes,

@@ -330,7 +330,10 @@ impl Sim {
             cold: want.lifecycle.cold.clone(),
             frozen: false,
             knobs: cgroup::wanted_knobs(&want.cgroup.limits, &caps, ctid),
-            settings: BTreeMap::new(),
+            settings: beancounters::set_by_start(&want.beancounters, &caps)
+                .into_iter()
+                .filter(|(_, value)| value.is_limit())
+                .collect(),
             memory: (0, 0),
             hostname: want.namespaces.hostname.clone(),
             domainname: want.namespaces.domainname.clone(),

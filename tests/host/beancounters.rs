@@ -164,7 +164,7 @@ fn system_v_shared_memory_is_limited_live() {
 fn what_is_only_counted_is_counted() {
     needs!(Root, Cgroups, Busybox);
     let sandbox = Sandbox::new();
-    sandbox.ve("web", json!({ "beancounters": { "numfile": 1, "numtcpsock": 1 } }));
+    sandbox.ve("web", json!({ "beancounters": { "numfile": 1, "numflock": 0 } }));
     sandbox.apply();
     let names =
         ["numtcpsock", "numothersock", "numfile", "numflock", "shmpages", "privvmpages", "oomguarpages"];
@@ -210,4 +210,89 @@ fn page_counters_are_memory_limits() {
     assert_eq!(limits["memory.ram"]["kernel"]["memoryMax"], 268_435_456, "{limits}");
     sandbox.ve("web", json!({ "memory": { "ram": "256M" }, "beancounters": { "physpages": "0:1000" } }));
     sandbox.vzd(&["validate"]).ends(65).says("VZ0115");
+}
+
+/// How many of so many listening sockets can be had, each by a process of its own.
+fn listeners(sandbox: &Sandbox, ports: std::ops::Range<u32>) {
+    for port in ports {
+        sandbox.sh("web", &format!("setsid nc -l -p {port} >/dev/null 2>&1 </dev/null & echo started"));
+    }
+}
+
+/// Whether the host has programs that count sockets.
+fn counts_sockets(sandbox: &Sandbox) -> bool {
+    sandbox.vzd(&["status", "-o", "json"]).json()["capabilities"]["socketCounters"] == "yes"
+}
+
+#[test]
+fn sockets_past_the_barrier_are_refused_and_those_released_are_free_again() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    if !counts_sockets(&sandbox) {
+        return;
+    }
+    sandbox.ve("web", json!({ "beancounters": { "numtcpsock": 3, "numothersock": 1 } }));
+    sandbox.apply();
+    let pid = sandbox.init_pid("web");
+    assert!(counter(&sandbox, "numtcpsock")["enforcement"]["enforced"].is_string());
+    let running = |wanted: &str| {
+        within(Duration::from_secs(10), format!("{wanted} nc run"), || {
+            (sandbox.sh("web", "pidof nc | wc -w") == wanted).then_some(())
+        });
+    };
+    listeners(&sandbox, 7001..7004);
+    running("3");
+    eventually("three are held", || held(&sandbox, "numtcpsock") == 3);
+    assert_eq!(counter(&sandbox, "numtcpsock")["failcnt"], 0);
+    let refused = sandbox.exec("web", &["nc", "-l", "-p", "7010"]);
+    assert!(refused.code != 0 && refused.stderr.contains("No buffer space"), "{refused:?}");
+    // nc tries IPv6 and then IPv4.
+    let failcnt = counter(&sandbox, "numtcpsock")["failcnt"].clone();
+    assert!(failcnt == 1 || failcnt == 2, "{failcnt}");
+    // Released ones can be had again, however often.
+    for round in 0..3 {
+        sandbox.sh("web", "killall nc");
+        running("0");
+        listeners(&sandbox, 7020 + round * 10..7023 + round * 10);
+        running("3");
+    }
+    assert_eq!(counter(&sandbox, "numtcpsock")["failcnt"], failcnt);
+    // Of the other kind one more is another matter.
+    let ping = |count: &str| sandbox.exec("web", &["ping", "-c", count, "127.0.0.1"]).code;
+    assert_eq!(ping("1"), 0);
+    // A lower bound refuses at once and takes nothing away; a higher one lets in at once.
+    sandbox.ve("web", json!({ "beancounters": { "numtcpsock": 1, "numothersock": 0 } }));
+    sandbox.apply();
+    running("3");
+    assert_ne!(ping("1"), 0);
+    assert!(counter(&sandbox, "numothersock")["failcnt"].as_u64() >= Some(1));
+    assert_ne!(sandbox.exec("web", &["nc", "-l", "-p", "7010"]).code, 0);
+    sandbox.ve("web", json!({}));
+    sandbox.apply();
+    listeners(&sandbox, 7060..7065);
+    running("8");
+    assert_eq!(sandbox.init_pid("web"), pid);
+    sandbox.vzd(&["plan", "--detailed-exitcode"]).ends(0);
+}
+
+#[test]
+fn sockets_of_a_ve_that_runs_are_bounded_from_then_on() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    if !counts_sockets(&sandbox) {
+        return;
+    }
+    sandbox.ve("web", json!({}));
+    sandbox.apply();
+    listeners(&sandbox, 7001..7002);
+    eventually("one is held", || held(&sandbox, "numtcpsock") == 1);
+    sandbox.ve("web", json!({ "beancounters": { "numtcpsock": 0 } }));
+    sandbox.apply();
+    assert_ne!(sandbox.exec("web", &["nc", "-l", "-p", "7010"]).code, 0);
+    // What is released without having been counted is not counted down.
+    sandbox.sh("web", "killall nc");
+    eventually("none is held", || held(&sandbox, "numtcpsock") == 0);
+    assert_ne!(sandbox.exec("web", &["nc", "-l", "-p", "7010"]).code, 0);
+    let failcnt = counter(&sandbox, "numtcpsock")["failcnt"].as_u64().unwrap();
+    assert!((2..=4).contains(&failcnt), "{failcnt}");
 }

@@ -5,11 +5,12 @@ mod count;
 use std::collections::BTreeSet;
 
 use vzd_state::reading::Reading;
-use vzd_state::subsystem::beancounters::{Live, Observed, Setting};
+use vzd_state::subsystem::beancounters::{Desired, Live, Observed, Setting, set_by_start};
 use vzd_state::subsystem::cgroup::Value;
 
 use crate::drivers::{Effect, Running, Ve, reading};
 use crate::error::{At, SysError, SysResult};
+use crate::kernel::bpf::{self, SocketKind};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::{mount, procfs};
 
@@ -36,6 +37,8 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
     match setting {
         Setting::Terminals => set_terminals(running.pid, &to)?,
         Setting::SharedMemory => set_shared_memory(ve, running.pid, &to)?,
+        Setting::TcpSockets => set_sockets(ve, SocketKind::Tcp, &to)?,
+        Setting::OtherSockets => set_sockets(ve, SocketKind::Other, &to)?,
     }
     let is = read(ve, running.pid, setting)?;
     if is != to {
@@ -57,7 +60,36 @@ fn read(ve: Ve<'_>, pid: i32, setting: Setting) -> SysResult<Value> {
             let pages: u64 = text.trim().parse().unwrap_or(u64::MAX);
             Ok(if pages >= NO_SHMALL { Value::max() } else { Value::Number(pages) })
         }
+        Setting::TcpSockets => sockets(ve, SocketKind::Tcp),
+        Setting::OtherSockets => sockets(ve, SocketKind::Other),
     }
+}
+
+/// Sets what has to be there before init runs, on groups that were just made.
+pub fn set_before_start(ve: Ve<'_>, want: &Desired) -> SysResult<()> {
+    for (setting, to) in set_by_start(want, &ve.host.caps()) {
+        match setting {
+            Setting::TcpSockets => set_sockets(ve, SocketKind::Tcp, &to)?,
+            Setting::OtherSockets => set_sockets(ve, SocketKind::Other, &to)?,
+            Setting::Terminals | Setting::SharedMemory => {}
+        }
+    }
+    Ok(())
+}
+
+fn set_sockets(ve: Ve<'_>, kind: SocketKind, to: &Value) -> SysResult<()> {
+    let group = ve.host.cgroup(ve.entry).open()?;
+    bpf::count_sockets(&group)?;
+    let barrier = match to {
+        Value::Number(number) => Some(*number),
+        Value::Text(_) => None,
+    };
+    bpf::set_socket_barrier(&group, kind, barrier)
+}
+
+fn sockets(ve: Ve<'_>, kind: SocketKind) -> SysResult<Value> {
+    let group = ve.host.cgroup(ve.entry).open()?;
+    Ok(bpf::socket_barrier(&group, kind)?.map_or_else(Value::max, Value::Number))
 }
 
 /// The options of the devpts that the VE was started with.

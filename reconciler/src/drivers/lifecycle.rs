@@ -12,7 +12,7 @@ use vzd_state::subsystem::lifecycle::{Exit, Observed, Run, Seccomp, Step};
 use vzd_state::subsystem::namespaces::wanted_mounts;
 use vzd_state::units::{Millis, Timestamp};
 
-use crate::drivers::{Effect, Made, StepError, Ve, cgroup, devices, disk, namespaces};
+use crate::drivers::{Effect, Made, StepError, Ve, beancounters, cgroup, devices, disk, namespaces};
 use crate::error::{At, SysError, SysResult};
 use crate::host::Host;
 use crate::keeper::protocol::Held;
@@ -223,7 +223,8 @@ fn start(ve: Ve<'_>) -> Result<u32, StepError> {
     let spec = start_spec(ve, want)?;
     let group = ve.host.cgroup(ve.entry);
     group.renew(ve.entry.ids.start)?;
-    let limited = cgroup::set_limits(ve, &want.cgroup.limits);
+    let limited = cgroup::set_limits(ve, &want.cgroup.limits)
+        .and_then(|()| beancounters::set_before_start(ve, &want.beancounters));
     let started = limited.and_then(|()| devices::set_rules(ve, &want.devices.rules)).and_then(|_| {
         let timeout = Duration::from_millis(want.lifecycle.start_timeout.0);
         ve.host.keeper.start_ve(spec, timeout)

@@ -5,11 +5,18 @@
 //! descriptor, and is replaced atomically. Its name carries the digest of the rules, so that what is
 //! in force can be read back. Layouts follow include/uapi/linux/bpf.h.
 
+mod sockets;
+
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{SysError, SysResult};
+
+pub use sockets::{
+    SocketCount, SocketKind, count_sockets, set_socket_barrier, socket_barrier, socket_count,
+    try_load_sockets,
+};
 
 /// What kind of node a rule speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +140,7 @@ fn bpf<T>(op: &str, command: libc::c_long, attr: &mut T) -> SysResult<i32> {
     let rc = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     match i32::try_from(rc) {
         Ok(rc) if rc >= 0 => Ok(rc),
-        _ => Err(SysError::new(op, "device program", std::io::Error::last_os_error())),
+        _ => Err(SysError::new(op, "BPF program", std::io::Error::last_os_error())),
     }
 }
 
@@ -143,6 +150,12 @@ fn own(fd: i32) -> OwnedFd {
 }
 
 fn load(rules: &[DeviceRule], digest: &str) -> SysResult<OwnedFd> {
+    let kind = (PROG_TYPE_CGROUP_DEVICE, ATTACH_CGROUP_DEVICE);
+    load_program(kind, &assemble(rules), &format!("{NAME_PREFIX}{digest}"))
+}
+
+/// Loads a program of a type for a place to attach it to, by a name of at most 15 bytes.
+fn load_program(kind: (u32, u32), program: &[Insn], named: &str) -> SysResult<OwnedFd> {
     #[repr(C)]
     struct Load {
         prog_type: u32,
@@ -155,14 +168,13 @@ fn load(rules: &[DeviceRule], digest: &str) -> SysResult<OwnedFd> {
         kern_version: u32,
         prog_flags: u32,
         prog_name: [u8; 16],
+        prog_ifindex: u32,
+        expected_attach_type: u32,
     }
-    let program = assemble(rules);
     let mut name = [0_u8; 16];
-    for (slot, byte) in name.iter_mut().zip(NAME_PREFIX.bytes().chain(digest.bytes()).take(15)) {
-        *slot = byte;
-    }
+    name.iter_mut().zip(named.bytes().take(15)).for_each(|(slot, byte)| *slot = byte);
     let mut attr = Load {
-        prog_type: PROG_TYPE_CGROUP_DEVICE,
+        prog_type: kind.0,
         insn_cnt: u32::try_from(program.len()).unwrap_or(u32::MAX),
         insns: program.as_ptr() as u64,
         license: c"Dual MIT/GPL".as_ptr() as u64,
@@ -172,6 +184,8 @@ fn load(rules: &[DeviceRule], digest: &str) -> SysResult<OwnedFd> {
         kern_version: 0,
         prog_flags: 0,
         prog_name: name,
+        prog_ifindex: 0,
+        expected_attach_type: kind.1,
     };
     bpf("load", CMD_PROG_LOAD, &mut attr).map(own)
 }
@@ -181,8 +195,8 @@ pub fn try_load(rules: &[DeviceRule]) -> SysResult<()> {
     load(rules, "probe").map(drop)
 }
 
-/// The programs attached to `cgroup` itself: their ids.
-fn attached(cgroup: BorrowedFd<'_>) -> SysResult<Vec<u32>> {
+/// The programs attached to `cgroup` itself in this place: their ids.
+fn attached(cgroup: BorrowedFd<'_>, attach_type: u32) -> SysResult<Vec<u32>> {
     #[repr(C)]
     struct Query {
         target_fd: i32,
@@ -196,7 +210,7 @@ fn attached(cgroup: BorrowedFd<'_>) -> SysResult<Vec<u32>> {
     let mut ids = [0_u32; 64];
     let mut attr = Query {
         target_fd: cgroup.as_raw_fd(),
-        attach_type: ATTACH_CGROUP_DEVICE,
+        attach_type,
         query_flags: 0,
         attach_flags: 0,
         prog_ids: ids.as_mut_ptr() as u64,
@@ -214,36 +228,72 @@ struct Ours {
 }
 
 fn find_ours(cgroup: BorrowedFd<'_>) -> SysResult<Option<Ours>> {
+    let found = find(cgroup, ATTACH_CGROUP_DEVICE, |name| name.starts_with(NAME_PREFIX))?;
+    Ok(found.map(|Found { fd, name, .. }| Ours { fd, digest: name[NAME_PREFIX.len()..].to_owned() }))
+}
+
+/// A program on a cgroup.
+struct Found {
+    fd: OwnedFd,
+    name: String,
+    maps: Vec<u32>,
+}
+
+/// The first program in a place of a cgroup whose name is as wanted.
+fn find(
+    cgroup: BorrowedFd<'_>,
+    attach_type: u32,
+    is_wanted: impl Fn(&str) -> bool,
+) -> SysResult<Option<Found>> {
+    /// `struct bpf_prog_info` up to and with `name`.
+    #[repr(C)]
+    struct ProgInfo {
+        before_maps: [u8; 52],
+        nr_map_ids: u32,
+        map_ids: u64,
+        name: [u8; 16],
+    }
+    for id in attached(cgroup, attach_type)? {
+        let fd = by_id(CMD_PROG_GET_FD_BY_ID, id)?;
+        let mut maps = [0_u32; 8];
+        let mut info = ProgInfo {
+            before_maps: [0; 52],
+            nr_map_ids: 8,
+            map_ids: maps.as_mut_ptr() as u64,
+            name: [0; 16],
+        };
+        describe(&fd, &mut info)?;
+        let name = String::from_utf8_lossy(&info.name).trim_end_matches('\0').to_owned();
+        if is_wanted(&name) {
+            let maps = maps[..info.nr_map_ids.min(8) as usize].to_vec();
+            return Ok(Some(Found { fd, name, maps }));
+        }
+    }
+    Ok(None)
+}
+
+/// Opens a program or map.
+fn by_id(command: libc::c_long, id: u32) -> SysResult<OwnedFd> {
     #[repr(C)]
     struct ById {
         id: u32,
         next_id: u32,
         open_flags: u32,
     }
-    /// `struct bpf_prog_info` up to and with `name`.
-    #[repr(C)]
-    struct ProgInfo {
-        before_name: [u8; 64],
-        name: [u8; 16],
-    }
+    bpf("open", command, &mut ById { id, next_id: 0, open_flags: 0 }).map(own)
+}
+
+/// Fills in what the kernel tells of a program or map: `T` is the beginning of its info structure.
+fn describe<T>(fd: &OwnedFd, info: &mut T) -> SysResult<()> {
     #[repr(C)]
     struct InfoByFd {
         fd: i32,
         info_len: u32,
         info: u64,
     }
-    for id in attached(cgroup)? {
-        let fd = own(bpf("open", CMD_PROG_GET_FD_BY_ID, &mut ById { id, next_id: 0, open_flags: 0 })?);
-        let mut info = ProgInfo { before_name: [0; 64], name: [0; 16] };
-        let info_len = u32::try_from(size_of::<ProgInfo>()).unwrap_or_default();
-        let mut attr = InfoByFd { fd: fd.as_raw_fd(), info_len, info: &raw mut info as u64 };
-        bpf("describe", CMD_OBJ_GET_INFO_BY_FD, &mut attr)?;
-        let name = String::from_utf8_lossy(&info.name);
-        if let Some(digest) = name.trim_end_matches('\0').strip_prefix(NAME_PREFIX) {
-            return Ok(Some(Ours { fd, digest: digest.to_owned() }));
-        }
-    }
-    Ok(None)
+    let info_len = u32::try_from(size_of::<T>()).unwrap_or_default();
+    let mut attr = InfoByFd { fd: fd.as_raw_fd(), info_len, info: std::ptr::from_mut(info) as u64 };
+    bpf("describe", CMD_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
 }
 
 /// The digest of the rules in force on `cgroup`, or `None` when no program of ours is attached.

@@ -237,6 +237,8 @@ impl Entry {
     fn apply_all(&mut self, want: &Desired, facts: &Facts<'_>) {
         let knobs = cgroup::wanted_knobs(&want.cgroup.limits, facts.caps, self.ctid.get());
         self.applied.cgroup = Some(cgroup::Applied { frozen: false, knobs, squeezed: None });
+        let early = beancounters::set_by_start(&want.beancounters, facts.caps);
+        self.applied.beancounters = Some(early).filter(|early| !early.is_empty());
         self.applied.namespaces = Some(AppliedNamespaces {
             hostname: want.namespaces.hostname.clone(),
             domainname: want.namespaces.domainname.clone(),

@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 pub use self::bounds::{Bound, Counter, Enforcement, UNLIMITED, Unit, enforcement, fill};
 use super::cgroup::Value;
 use super::{Changes, Cx, Mismatch, Subsystem, json};
+use crate::capability::Capabilities;
 use crate::disruption::{Cause, Change, Disruption};
 use crate::reading::Reading;
 
@@ -36,18 +37,34 @@ pub enum Setting {
     Terminals,
     /// Pages of System V shared memory (kernel.shmall).
     SharedMemory,
+    /// TCP sockets, by a program on its control group.
+    TcpSockets,
+    /// Other sockets over IPv4 and IPv6, likewise.
+    OtherSockets,
 }
 
 impl Setting {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Terminals, Self::SharedMemory];
+    pub const ALL: [Self; 4] = [Self::Terminals, Self::SharedMemory, Self::TcpSockets, Self::OtherSockets];
 
     /// The counter that it enforces.
     pub fn counter(self) -> Counter {
         match self {
             Self::Terminals => Counter::Numpty,
             Self::SharedMemory => Counter::Shmpages,
+            Self::TcpSockets => Counter::Numtcpsock,
+            Self::OtherSockets => Counter::Numothersock,
         }
+    }
+
+    /// Whether it is set before init runs: sockets that are made before are not counted.
+    pub fn before_start(self) -> bool {
+        matches!(self, Self::TcpSockets | Self::OtherSockets)
+    }
+
+    /// Why this host cannot set it. The counter is then only counted.
+    pub fn missing(self, caps: &Capabilities) -> Option<&str> {
+        if self.before_start() { caps.socket_counters.missing() } else { None }
     }
 
     fn field(self) -> String {
@@ -93,6 +110,13 @@ pub enum Live {
     },
 }
 
+/// What a start sets before init runs.
+pub fn set_by_start(want: &Desired, caps: &Capabilities) -> BTreeMap<Setting, Value> {
+    let settings = want.settings.iter();
+    let early = settings.filter(|(setting, _)| setting.before_start() && setting.missing(caps).is_none());
+    early.map(|(setting, value)| (*setting, value.clone())).collect()
+}
+
 /// The subsystem.
 #[derive(Debug)]
 pub struct Beancounters;
@@ -110,7 +134,7 @@ impl Subsystem for Beancounters {
         let none = BTreeMap::new();
         let applied = cx.entry.and_then(|entry| entry.applied.beancounters.as_ref()).unwrap_or(&none);
         let mut changes = Changes::default();
-        for (setting, seen) in seen {
+        for (setting, seen) in seen.iter().filter(|(setting, _)| setting.missing(cx.caps).is_none()) {
             let from = match seen {
                 Reading::Unreadable(why) => {
                     changes.cannot_read(&setting.field(), why);
@@ -141,12 +165,12 @@ impl Subsystem for Beancounters {
         changes
     }
 
-    fn satisfied(want: &Desired, have: &Observed, _: &Cx<'_>) -> Vec<Mismatch> {
+    fn satisfied(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
         let Desired { bounds: _, settings } = want;
         let Observed { settings: seen } = have;
         let wrong = |(setting, to): (&Setting, &Value)| {
             let is = seen.get(setting);
-            let wrong = is.and_then(Reading::is) != Some(to);
+            let wrong = is.and_then(Reading::is) != Some(to) && setting.missing(cx.caps).is_none();
             wrong.then(|| Mismatch::new(setting.field(), json(to), json(&is), Disruption::Live))
         };
         settings.iter().filter_map(wrong).collect()

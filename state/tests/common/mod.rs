@@ -126,10 +126,13 @@ fn limits() -> impl Strategy<Value = cgroup::Limits> {
 }
 
 fn counters() -> impl Strategy<Value = beancounters::Desired> {
-    let pty = select(vec![None, Some(4u64), Some(16)]);
-    pty.prop_map(|pty| beancounters::Desired {
+    let one = || select(vec![None, Some(4u64), Some(16)]);
+    (one(), one()).prop_map(|(pty, tcp)| beancounters::Desired {
         bounds: BTreeMap::new(),
-        settings: pty.map(|pty| (Setting::Terminals, cgroup::Value::Number(pty))).into_iter().collect(),
+        settings: [(Setting::Terminals, pty), (Setting::TcpSockets, tcp)]
+            .into_iter()
+            .filter_map(|(setting, number)| Some((setting, cgroup::Value::Number(number?))))
+            .collect(),
     })
 }
 

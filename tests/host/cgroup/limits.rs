@@ -275,3 +275,85 @@ fn what_is_in_force_is_told() {
     let why = sandbox.vzd(&["why", "web", "memory.ram"]).ok();
     why.says("256M").says("web.yaml").says("268435456");
 }
+
+/// Each field of a group with two values for it.
+const FIELDS: [(&str, &str, [&str; 2]); 32] = [
+    ("cpu", "cpuunits", ["500", "3000"]),
+    ("cpu", "cpulimit", ["90%", "unlimited"]),
+    ("cpu", "cpus", ["1", "2"]),
+    ("cpu", "cpumask", ["0", "0-1"]),
+    ("cpu", "nodemask", ["0", "0"]),
+    ("memory", "ram", ["200M", "300M"]),
+    ("memory", "swap", ["0", "100M"]),
+    ("memory", "guarantee", ["10M", "0"]),
+    ("io", "ioprio", ["0", "7"]),
+    ("io", "iolimit", ["10M", "unlimited"]),
+    ("io", "iopslimit", ["1000", "unlimited"]),
+    ("beancounters", "kmemsize", ["14372700:14790164", "unlimited"]),
+    ("beancounters", "lockedpages", ["2048", "4096"]),
+    ("beancounters", "privvmpages", ["65536:69632", "unlimited"]),
+    ("beancounters", "shmpages", ["21504", "unlimited"]),
+    ("beancounters", "numproc", ["240", "100"]),
+    ("beancounters", "physpages", ["0:200M", "0:300M"]),
+    ("beancounters", "vmguarpages", ["33792:unlimited", "100:unlimited"]),
+    ("beancounters", "oomguarpages", ["26112:unlimited", "100:unlimited"]),
+    ("beancounters", "numtcpsock", ["360", "unlimited"]),
+    ("beancounters", "numflock", ["188:206", "unlimited"]),
+    ("beancounters", "numpty", ["16", "4"]),
+    ("beancounters", "numsiginfo", ["256", "unlimited"]),
+    ("beancounters", "tcpsndbuf", ["1720320:2703360", "unlimited"]),
+    ("beancounters", "tcprcvbuf", ["1720320:2703360", "unlimited"]),
+    ("beancounters", "othersockbuf", ["1126080:2097152", "unlimited"]),
+    ("beancounters", "dgramrcvbuf", ["262144", "unlimited"]),
+    ("beancounters", "numothersock", ["360", "unlimited"]),
+    ("beancounters", "dcachesize", ["3409920:3624960", "unlimited"]),
+    ("beancounters", "numfile", ["9312", "unlimited"]),
+    ("beancounters", "numiptent", ["128", "unlimited"]),
+    ("beancounters", "swappages", ["0:100M", "0:200M"]),
+];
+
+#[test]
+fn every_single_field_changes_while_a_process_goes_on() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let count = "i=0; while :; do i=$((i+1)); echo $i; usleep 3000; done > /ticks";
+    let spec = |group: &str, field: &str, value: Option<&str>| {
+        let mut spec = json!({ "init": ["/bin/sh", "-c", count] });
+        // Version 1 limits swap only together with RAM.
+        if field == "swap" || field == "swappages" {
+            spec["memory"] = json!({ "ram": "300M" });
+        }
+        let number = value.and_then(|value| value.parse::<u64>().ok());
+        spec[group][field] = number.map_or_else(|| value.into(), Value::from);
+        // By which it is known that this is what is in force.
+        spec["description"] = format!("{group}.{field} {value:?}").into();
+        spec
+    };
+    sandbox.ve("web", spec("cpu", "cpuunits", None));
+    let _daemon = sandbox.daemon();
+    let pid = sandbox.until_ready("web");
+    // When PID 1 began, in clock ticks: field 22 of its stat.
+    let began = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().to_owned()
+    };
+    let at_first = began();
+    for (group, field, values) in FIELDS {
+        let path = format!("spec.{group}.{field}");
+        for value in [Some(values[0]), Some(values[1]), None] {
+            let spec = spec(group, field, value);
+            sandbox.ve("web", spec.clone());
+            // It is live, or this host has not got it; nothing ever waits for a restart.
+            let status = sandbox.until("web", &format!("given {path} {value:?}"), |ve| {
+                ve.0["spec"]["description"] == spec["description"] && !ve.is("Reconciling")
+            });
+            let known = ["guarantee", "ioprio"].contains(&field) && status.is("Stalled");
+            assert!(status.is("Ready") || known, "{path} {value:?}: {status:?}");
+            assert!(!status.is("RestartRequired") && !status.is("ResizePending"), "{path}: {status:?}");
+        }
+    }
+    assert_eq!((sandbox.init_pid("web"), began()), (pid, at_first), "it was restarted");
+    let ticks = sandbox.sh("web", "cat /ticks");
+    let ticks: Vec<u64> = ticks.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(ticks.len() > 100 && ticks.iter().zip(1..).all(|(tick, exact)| *tick == exact), "it skipped");
+}

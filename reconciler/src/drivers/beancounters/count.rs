@@ -11,6 +11,7 @@ use vzd_state::subsystem::beancounters::Counter;
 
 use crate::drivers::{Running, Ve, namespaces};
 use crate::error::{At, SysResult};
+use crate::kernel::bpf::{self, SocketKind};
 use crate::kernel::cgroup::{Hierarchy, VeCgroup};
 
 /// What was counted.
@@ -40,7 +41,7 @@ pub fn count(ve: Ve<'_>, running: &Running) -> BTreeMap<Counter, Counted> {
     memory(&group, &mut all);
     let pids = group.pids().unwrap_or_default();
     processes(&pids, &mut all);
-    sockets(running.pid, &mut all);
+    sockets(&group, running.pid, &mut all);
     all.insert(Counter::Numflock, locks(&pids).into());
     all.extend(terminals(running.pid).ok().map(|held| (Counter::Numpty, held.into())));
     // Nothing is ever held of a guarantee.
@@ -54,7 +55,8 @@ fn number(dir: &Path, file: &str) -> Option<u64> {
 
 /// The number behind a word in a file of `word number` lines.
 fn keyed(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+    let first = |rest: &str| rest.split_whitespace().next()?.parse().ok();
+    text.lines().find_map(|line| first(line.strip_prefix(key)?.strip_prefix(' ')?))
 }
 
 fn text(dir: &Path, file: &str) -> String {
@@ -155,20 +157,27 @@ fn open_files(pid: i32) -> u64 {
 }
 
 /// Sockets of the VE's network namespace, and the bytes that wait in them.
-fn sockets(pid: i32, all: &mut BTreeMap<Counter, Counted>) {
+fn sockets(group: &VeCgroup<'_>, pid: i32, all: &mut BTreeMap<Counter, Counted>) {
+    let refused = |kind| {
+        let counted = group.open().and_then(|group| bpf::socket_count(&group, kind));
+        counted.ok().flatten().map_or(0, |counted| counted.failcnt)
+    };
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
     let stat = read("sockstat");
     let Some(used) = keyed(&stat, "sockets: used") else { return };
-    let tcp = [read("tcp"), read("tcp6")]
-        .map(|text| queues(&text))
-        .into_iter()
-        .fold(Queues::default(), Queues::and);
-    let udp = [read("udp"), read("udp6")]
-        .map(|text| queues(&text))
-        .into_iter()
-        .fold(Queues::default(), Queues::and);
-    all.insert(Counter::Numtcpsock, tcp.sockets.into());
-    all.insert(Counter::Numothersock, used.saturating_sub(tcp.sockets).into());
+    // The kernel walks all of its tables for these files: only where there is something in them.
+    let six = read("sockstat6");
+    let some = |of: &str| {
+        let inuse = |text: &str, name: String| keyed(text, &format!("{name}: inuse")).unwrap_or(0);
+        let four = inuse(&stat, of.to_owned());
+        [(four, of.to_lowercase()), (inuse(&six, format!("{of}6")), format!("{}6", of.to_lowercase()))]
+            .map(|(count, file)| if count > 0 { read(&file) } else { String::new() })
+    };
+    let tcp = some("TCP").map(|text| queues(&text)).into_iter().fold(Queues::default(), Queues::and);
+    let udp = some("UDP").map(|text| queues(&text)).into_iter().fold(Queues::default(), Queues::and);
+    let of = |held, kind| Counted { held, maxheld: None, failcnt: refused(kind) };
+    all.insert(Counter::Numtcpsock, of(tcp.sockets, SocketKind::Tcp));
+    all.insert(Counter::Numothersock, of(used.saturating_sub(tcp.sockets), SocketKind::Other));
     all.insert(Counter::Tcpsndbuf, tcp.to_send.into());
     all.insert(Counter::Tcprcvbuf, tcp.received.into());
     all.insert(Counter::Othersockbuf, udp.to_send.into());
@@ -257,6 +266,7 @@ mod tests {
     fn a_keyed_number_is_that_of_the_whole_key() {
         assert_eq!(keyed("oom 1\noom_kill 3\n", "oom_kill"), Some(3));
         assert_eq!(keyed("sockets: used 5\nTCP: inuse 0\n", "sockets: used"), Some(5));
+        assert_eq!(keyed("TCP: inuse 7 orphan 0\n", "TCP: inuse"), Some(7));
         assert_eq!(keyed("total_rss_huge 5\n", "total_rss"), None);
     }
 }

@@ -177,13 +177,20 @@ pub fn fill(given: &v1::Beancounters, memory: &v1::Memory) -> Desired {
     ];
     let bounds: BTreeMap<_, _> =
         bounds.into_iter().map(|(counter, bound)| (counter, bound.unwrap_or(Bound::NONE))).collect();
-    let given = [(Setting::Terminals, numpty.is_some()), (Setting::SharedMemory, shmpages.is_some())];
+    let given = [
+        (Setting::Terminals, numpty.is_some()),
+        (Setting::SharedMemory, shmpages.is_some()),
+        (Setting::TcpSockets, numtcpsock.is_some()),
+        (Setting::OtherSockets, numothersock.is_some()),
+    ];
     let settings = given.into_iter().filter(|(_, given)| *given).map(|(setting, _)| {
         // An ordinary request is refused at the barrier.
         let value = match (bounds[&setting.counter()].barrier, setting) {
             (UNLIMITED, _) => Value::max(),
             (number, Setting::Terminals) => Value::Number(number.min(MOST_TERMINALS)),
-            (number, Setting::SharedMemory) => Value::Number(number),
+            (number, Setting::SharedMemory | Setting::TcpSockets | Setting::OtherSockets) => {
+                Value::Number(number)
+            }
         };
         (setting, value)
     });
@@ -234,7 +241,10 @@ pub fn enforcement(counter: Counter, caps: &Capabilities) -> Enforcement {
         Counter::Tcpsndbuf | Counter::Tcprcvbuf | Counter::Othersockbuf | Counter::Dgramrcvbuf => {
             only("the kernel limits socket buffers only as part of physpages")
         }
-        Counter::Numtcpsock | Counter::Numothersock => only("the kernel has no limit of a group's sockets"),
+        Counter::Numtcpsock | Counter::Numothersock => match caps.socket_counters.missing() {
+            Some(why) => only(why),
+            None => by("eBPF on its control group, of IPv4 and IPv6 sockets that it makes"),
+        },
         Counter::Numfile => only("the kernel has no limit of a group's open files"),
         Counter::Numflock => only("the kernel has no limit of a group's locks"),
         Counter::Numiptent => only("the kernel has no limit of packet filter rules"),

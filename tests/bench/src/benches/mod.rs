@@ -4,6 +4,7 @@ mod hundred;
 mod memory;
 mod pass;
 mod start;
+pub(crate) mod update;
 
 use crate::options::Options;
 use crate::place::Place;
@@ -17,7 +18,7 @@ pub(crate) struct Bench {
     pub(crate) run: fn(&Place, &Options) -> Result<Vec<Table>>,
 }
 
-pub(crate) const ALL: [Bench; 4] = [
+pub(crate) const ALL: [Bench; 5] = [
     Bench { name: "start", about: "start and stop of one container", run: start::run },
     Bench { name: "hundred", about: "start and stop of many containers", run: hundred::run },
     Bench {
@@ -25,6 +26,7 @@ pub(crate) const ALL: [Bench; 4] = [
         about: "passes over many manifests, one change among them, memory of the controller",
         run: pass::run,
     },
+    Bench { name: "update", about: "a limit of a running container changed", run: update::run },
     Bench { name: "memory", about: "memory of the host for each idle container", run: memory::run },
 ];
 

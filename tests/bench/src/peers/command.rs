@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::{Peer, Run, ended};
+use crate::benches::update::Limit;
 use crate::payload;
 use crate::result::{Context, Result, fail};
 use crate::sys::{self, Pidfd};
@@ -21,6 +22,7 @@ pub(super) trait Tool {
     fn prepare(&self, id: usize) -> Result<()>;
     fn start(&self, id: usize) -> Command;
     fn stop(&self, id: usize) -> Command;
+    fn update(&self, id: usize, limit: Limit) -> Command;
     /// After the end of init.
     fn tidy(&self, id: usize) -> Option<Command>;
 }
@@ -94,6 +96,10 @@ impl<T: Tool> Peer for Commands<T> {
         let start = Instant::now();
         runs.iter().try_for_each(|run| self.stop_one(run).map(drop))?;
         Ok(start.elapsed())
+    }
+
+    fn update(&mut self, id: usize, limit: Limit) -> Result<Duration> {
+        self.run(self.tool.update(id, limit))
     }
 
     fn cpu(&mut self) -> Result<Duration> {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::command::{Commands, Tool};
 use super::on_path;
+use crate::benches::update::Limit;
 use crate::place::{FIRST_ID, IDS, PAYLOAD, Place};
 use crate::result::{Context, Result};
 
@@ -79,6 +80,16 @@ impl Tool for Crun {
 
     fn stop(&self, id: usize) -> Command {
         self.command(&["kill", &name(id), "TERM"])
+    }
+
+    fn update(&self, id: usize, limit: Limit) -> Command {
+        let (option, value) = match limit {
+            Limit::Memory(bytes) => ("--memory", bytes),
+            // crun makes a weight of shares by itself.
+            Limit::CpuUnits(_) => ("--cpu-share", limit.value(true)),
+            Limit::Tasks(tasks) => ("--pids-limit", tasks),
+        };
+        self.command(&["update", option, &value.to_string(), &name(id)])
     }
 
     fn tidy(&self, id: usize) -> Option<Command> {

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use super::command::{Commands, Tool};
 use super::on_path;
+use crate::benches::update::{Limit, is_v1};
 use crate::place::{FIRST_ID, IDS, PAYLOAD, Place};
 use crate::result::{Context, Result};
 
@@ -71,6 +72,14 @@ impl Tool for Lxc {
     fn stop(&self, id: usize) -> Command {
         let mut command = self.command("lxc-stop", id);
         command.args(["--timeout", "10"]);
+        command
+    }
+
+    fn update(&self, id: usize, limit: Limit) -> Command {
+        let [controller, v1, v2] = limit.files();
+        let is_v1 = is_v1(controller);
+        let mut command = self.command("lxc-cgroup", id);
+        command.arg(if is_v1 { v1 } else { v2 }).arg(limit.value(is_v1).to_string());
         command
     }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use vzd::{Controller, file_name, manifest};
 
+use crate::benches::update::Limit;
 use crate::options::Options;
 use crate::place::Place;
 use crate::result::{Context, Result, fail};
@@ -39,6 +40,8 @@ pub(crate) trait Peer {
     fn start_many(&mut self, ids: std::ops::Range<usize>) -> Result<(Vec<Run>, Duration)>;
     /// Stops them; the time is until everything of all of them is gone.
     fn stop_many(&mut self, runs: Vec<Run>) -> Result<Duration>;
+    /// Orders another limit for a container that runs; tells when it did.
+    fn update(&mut self, id: usize, limit: Limit) -> Result<Duration>;
     /// CPU time so far of everything that it is and has started.
     fn cpu(&mut self) -> Result<Duration>;
 }

@@ -2,7 +2,7 @@
 //!
 //! Must order everything by files, as users do, and must not ask the controller anything while it is being timed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::{Peer, Run, ended};
+use crate::benches::update::Limit;
 use crate::cpu::Meter;
 use crate::payload;
 use crate::place::{PAYLOAD, Place, hierarchies};
@@ -26,6 +27,8 @@ pub(crate) struct Controller {
     log: PathBuf,
     cgroup: String,
     template: PathBuf,
+    /// Limits of the VE whose limits are changed, by group.
+    limits: BTreeMap<&'static str, String>,
     /// The controller with its keeper, and the VEs.
     meters: [Meter; 2],
 }
@@ -71,7 +74,18 @@ impl Controller {
             command.stdin(Stdio::null()).stdout(output).stderr(messages).spawn().context("vzd run")?;
         let (vzd, template) = (place.vzd.clone(), place.template.clone());
         let meters = [Meter::new(own), Meter::new(place.cpu_cgroup(&format!("ve-{purpose}")))];
-        let mut controller = Controller { child, vzd, manifests, state, run, log, cgroup, template, meters };
+        let mut controller = Controller {
+            child,
+            vzd,
+            manifests,
+            state,
+            run,
+            log,
+            cgroup,
+            template,
+            limits: BTreeMap::new(),
+            meters,
+        };
         controller.until(Duration::from_secs(300), |controller| controller.last_pass().is_ok())?;
         Ok(controller)
     }
@@ -254,6 +268,18 @@ impl Peer for Controller {
         let took = start.elapsed();
         runs.iter().try_for_each(|run| self.forget(run.id))?;
         Ok(took)
+    }
+
+    fn update(&mut self, id: usize, limit: Limit) -> Result<Duration> {
+        let (group, line) = match limit {
+            Limit::Memory(bytes) => ("memory", format!("  memory: {{ram: {bytes}}}\n")),
+            Limit::CpuUnits(units) => ("cpu", format!("  cpu: {{cpuunits: {units}}}\n")),
+            Limit::Tasks(tasks) => ("beancounters", format!("  beancounters: {{numproc: {tasks}}}\n")),
+        };
+        // The other limits stay as they are.
+        self.limits.insert(group, line);
+        let more: String = self.limits.values().map(String::as_str).collect();
+        self.put(id, &self.manifest(id, "running", &more))
     }
 
     fn cpu(&mut self) -> Result<Duration> {
