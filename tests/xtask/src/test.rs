@@ -182,7 +182,7 @@ impl Summary {
             all = lab::list()?;
             let here = lab::Places::new(&all, skips, None);
             let mut order: Vec<&lab::Test> = all.iter().collect();
-            order.sort_by_key(|test| here.here(test));
+            order.sort_by_key(|test| (here.here(test), test.repeats()));
             let done = lab::stage(&order, (mode == Mode::Ci).then_some(CI_LAB))?;
             let failures = done.failures();
             let tally = Tally {
