@@ -113,8 +113,11 @@ fn root(spec: &RootSpec, userns: &Namespace) -> SysResult<OwnedFd> {
     by_fd.extend(layers);
     match mount::new_fs("overlay", &by_fd, Attr::MOUNT_ATTR_NODEV) {
         // Before 6.13 a layer has to be named by a path: show it on the staging directory for that. Older kernels
-        // refuse the option (EINVAL); newer ones know it, but not with such a descriptor (EBADF).
-        Err(e) if matches!(e.errno, libc::EINVAL | libc::EBADF) && e.op == "configure file system" => {
+        // refuse the option (EINVAL, EOPNOTSUPP); newer ones know it, but not with such a descriptor (EBADF).
+        Err(e)
+            if matches!(e.errno, libc::EINVAL | libc::EBADF | libc::EOPNOTSUPP)
+                && e.op == "configure file system" =>
+        {
             mount::attach(&lower, rustix::fs::CWD, &spec.staging)?;
             let mut by_path = vec![FsOption::Path("lowerdir", &spec.staging)];
             by_path.extend([

@@ -204,7 +204,7 @@ impl Watch<'_> {
             }
             Message::Hello { .. } => {
                 self.guests[index].is_up = true;
-                if self.booted.up_after.is_some() {
+                if self.kind == Kind::Systemd && self.booted.up_after.is_some() {
                     println!("      {:7.1} s  it is up again", start.elapsed().as_secs_f64());
                 }
                 self.booted.up_after.get_or_insert(start.elapsed().as_secs_f64());

@@ -3,7 +3,9 @@
 # the guest, which the host takes for what it is.
 /busybox mount -t devtmpfs dev /dev
 /busybox mount -t proc proc /proc
-/busybox insmod /virtio_blk.ko
+for module in /modules/*; do
+    /busybox insmod $module
+done
 /busybox mount -t ext4 -o noatime,noinit_itable /dev/vda /new
 /busybox mkdir -p /new/lab
 /busybox mount -t ext4 -o ro /dev/vdb /new/lab

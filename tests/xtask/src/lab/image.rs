@@ -39,6 +39,9 @@ const PACKAGES: &[&str] = &[
 const LEFT_OUT: &[&str] =
     &["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*"];
 
+/// What it takes to find the root file system and the host, where it is not built in.
+const FIRST_MODULES: &[&str] = &["virtio_pci", "virtio_blk", "virtio_console", "ext4", "crc32c_generic"];
+
 /// What the kernel starts first: finds the disks, and goes on with the job's own init or with systemd.
 const FIRST_INIT: &str = include_str!("first-init.sh");
 
@@ -108,7 +111,7 @@ impl Image {
         let of_kernel = of_kernel.as_ref().unwrap_or(&apt);
         let package = of_kernel.first_dependency("linux-image-cloud-amd64")?;
         let version = format!("{package} {}", of_kernel.version(&package)?);
-        let recipe = (&version, apt.closure(PACKAGES)?, LEFT_OUT, FIRST_INIT);
+        let recipe = (&version, apt.closure(PACKAGES)?, LEFT_OUT, FIRST_INIT, FIRST_MODULES);
         let directory = cache.join(format!("guest-{}-{:016x}", kernel.name(), hash(&recipe)));
         kept(&directory, "a guest", |new| {
             let root = new.join("root");
@@ -178,29 +181,52 @@ fn add_kernel(apt: &Apt, package: &str, root: &Path, beside: &Path) -> Result<()
     std::fs::copy(&kernel, beside.join("vmlinuz")).context(kernel.display())?;
     std::fs::remove_dir_all(root.join("boot")).context("remove the guest's /boot")?;
     let mut first = Cpio::default();
-    for directory in ["dev", "proc", "new"] {
+    for directory in ["dev", "proc", "new", "modules"] {
         first.directory(directory);
     }
     let busybox = root.join("usr/bin/busybox");
     first.program("busybox", &std::fs::read(&busybox).context(busybox.display())?);
-    first.program("virtio_blk.ko", &module(root, version, "drivers/block/virtio_blk.ko")?);
+    let modules = root.join(format!("lib/modules/{version}"));
+    let table = std::fs::read_to_string(modules.join("modules.dep")).context("read modules.dep")?;
+    for (at, name) in load_order(&table, FIRST_MODULES).iter().enumerate() {
+        first.program(&format!("modules/{at:02}.ko"), &module(&modules.join(name))?);
+    }
     first.program("init", FIRST_INIT.as_bytes());
     std::fs::write(beside.join("initramfs"), first.finish()).context("write the initramfs")
 }
 
 /// A module as the kernel takes it: Debian compresses them since 13.
-fn module(root: &Path, version: &str, name: &str) -> Result<Vec<u8>> {
-    let path = root.join(format!("lib/modules/{version}/kernel/{name}"));
-    if path.is_file() {
-        return std::fs::read(&path).context(path.display());
+fn module(path: &Path) -> Result<Vec<u8>> {
+    if path.extension().is_some_and(|ending| ending == "ko") {
+        return std::fs::read(path).context(path.display());
     }
-    let compressed = PathBuf::from(format!("{}.xz", path.display()));
     let mut unpack = Command::new("xz");
-    let output = unpack.args(["--decompress", "--stdout"]).arg(&compressed).output().context("xz")?;
+    let output = unpack.args(["--decompress", "--stdout"]).arg(path).output().context("xz")?;
     match output.status.success() {
         true => Ok(output.stdout),
-        false => fail(format!("xz {}: {}", compressed.display(), output.status)),
+        false => fail(format!("xz {}: {}", path.display(), output.status)),
     }
+}
+
+/// The files of these modules and of what they need, each after what it needs, by a modules.dep. What is built in isn't
+/// listed there.
+fn load_order<'a>(table: &'a str, wanted: &[&str]) -> Vec<&'a str> {
+    let mut order: Vec<&str> = Vec::new();
+    for name in wanted {
+        let is_it = |path: &str| {
+            let file = path.rsplit('/').next().unwrap_or_default();
+            file.split('.').next() == Some(name)
+        };
+        let found = table.lines().filter_map(|line| line.split_once(':')).find(|(path, _)| is_it(path));
+        let Some((path, needed)) = found else { continue };
+        // The nearest come first there.
+        for module in needed.split_whitespace().rev().chain([path]) {
+            if !order.contains(&module) {
+                order.push(module);
+            }
+        }
+    }
+    order
 }
 
 /// A sparse ext4 image with a directory's content, and room for as much again.
@@ -213,4 +239,25 @@ pub(super) fn file_system(directory: &Path, image: &Path) -> Result<()> {
     command.args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-E", "lazy_itable_init=1,root_owner=0:0"]);
     run(command.arg("-d").arg(directory).arg(image).arg(size).stdout(Stdio::null()))
         .map_err(|Failure(why)| Failure(format!("make {}: {why}", image.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_come_after_what_they_need() {
+        let table = "a/ext4.ko: a/jbd2.ko a/mbcache.ko\na/virtio_blk.ko.xz: a/virtio_ring.ko a/virtio.ko\na/jbd2.ko:\n";
+        assert_eq!(
+            load_order(table, &["virtio_blk", "ext4", "built_in"]),
+            [
+                "a/virtio.ko",
+                "a/virtio_ring.ko",
+                "a/virtio_blk.ko.xz",
+                "a/mbcache.ko",
+                "a/jbd2.ko",
+                "a/ext4.ko"
+            ]
+        );
+    }
 }

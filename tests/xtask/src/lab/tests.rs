@@ -35,6 +35,11 @@ pub(crate) struct Test {
 }
 
 impl Test {
+    /// Whether it does its work again and again, killed at another point each time: what takes longest by far.
+    pub(crate) fn repeats(&self) -> bool {
+        self.needs.iter().any(|need| need == "FaultPoints")
+    }
+
     /// Where it can run.
     pub(super) fn kind(&self) -> Kind {
         let needs = |name: &str| self.needs.iter().any(|need| need == name);
