@@ -223,19 +223,17 @@ impl Loop {
     /// Notes what a pass over everything took, once its last subject is done.
     fn end_pass(&mut self) {
         let Some(pass) = self.pass.take_if(|pass| pass.left.is_empty()) else { return };
-        let mut shared = self.engine.shared();
-        let count = shared.last_pass.as_ref().map_or(0, |last| last.count) + 1;
         let duration_us = u64::try_from(pass.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let writes = self.engine.host.writes.total() - pass.writes;
+        let mut shared = self.engine.shared();
+        let count = shared.last_pass.as_ref().map_or(0, |last| last.count) + 1;
         shared.last_pass = Some(PassStats { duration_us, ves: pass.ves, writes, count });
         drop(shared);
         if count == 1 {
             // Whoever waits for the unit finds its VEs as far as one pass brings them.
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         }
-        if writes > 0 {
-            process::give_memory_back();
-        }
+        process::give_memory_back();
     }
 }
 

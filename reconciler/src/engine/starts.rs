@@ -31,9 +31,13 @@ pub(super) struct Leave<'a> {
     starts: &'a Starts,
 }
 
-/// Without a word from the host's manifest: a start is some milliseconds of CPU, then waiting.
+/// Without a word from the host's manifest: a start is some milliseconds of CPU, much of it under locks of the
+/// kernel's that all starts share, so that more at a time than there are CPUs only makes each dearer.
 fn default_limit() -> usize {
-    2 * std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    static LIMIT: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
+        std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    });
+    *LIMIT
 }
 
 impl Starts {
