@@ -147,9 +147,7 @@ impl Plan {
                 seccomp::filter_with(text).map_err(|why| SysError::refused("use", "seccomp profile", why))?
             }
         };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let cgroup_exec = rustix::fs::open(&door.cgroup_exec, flags, Mode::empty())
-            .at("open", door.cgroup_exec.display())?;
+        let cgroup_exec = open_group(&door.cgroup_exec)?;
         c_strings(&command.argv)?;
         Ok(Plan {
             namespaces,
@@ -253,4 +251,14 @@ fn ve_terminal() -> SysResult<(OwnedFd, OwnedFd)> {
         rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).at("open slave of", path)?;
     Ok((master, slave))
+}
+
+/// Opens the group for processes from outside, which the first of them makes: most VEs never have one.
+fn open_group(dir: &Path) -> SysResult<OwnedFd> {
+    match rustix::fs::mkdir(dir, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(e) => return Err(SysError::new("make cgroup", dir.display(), e)),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::empty()).at("open", dir.display())
 }

@@ -43,7 +43,7 @@ impl<'a> VeCgroup<'a> {
         self.v2_dir().join(VE)
     }
 
-    /// The directory for processes that the host puts into the VE.
+    /// The directory for processes that the host puts into the VE; the first of them makes it.
     pub fn exec_dir(&self) -> PathBuf {
         self.v2_dir().join(EXEC)
     }
@@ -109,7 +109,6 @@ impl<'a> VeCgroup<'a> {
         let v2 = self.v2_dir();
         make_dir(&v2)?;
         enable_controllers(&v2)?;
-        make_dir(&self.exec_dir())?;
         let delegated = self.delegated_dir();
         make_dir(&delegated)?;
         chown(&delegated, Some(owner), Some(owner)).at("chown", delegated.display())?;
