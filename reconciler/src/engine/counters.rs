@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use vzd_state::event::{Event, EventType};
-use vzd_state::subsystem::beancounters::{Counter, Enforcement, UNLIMITED, enforcement, fill};
+use vzd_state::subsystem::beancounters::{Counter, Enforcement, UNLIMITED, enforcement};
 
 use crate::control::{CounterView, VeCounters};
 use crate::drivers::{Ve, beancounters, lifecycle};
@@ -41,10 +41,7 @@ impl Engine {
         }
         let run = entry.run.as_ref().map_or(0, |run| run.started_at.0);
         let peaks = self.remember(view, (running.pid.unsigned_abs(), run), &counted);
-        let bounds = match view.want() {
-            Some(want) => want.beancounters.bounds.clone(),
-            None => fill(&Default::default(), &Default::default()).bounds,
-        };
+        let bounds = view.want().map(|want| want.beancounters.bounds.clone()).unwrap_or_default();
         let caps = self.host.caps();
         let view_of = |(name, _, unit): (Counter, &str, _)| {
             let seen = counted.get(&name);

@@ -23,7 +23,7 @@ use crate::reading::Reading;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Desired {
-    /// The bounds of every counter.
+    /// The bounds of counters; one that is not here has none.
     pub bounds: BTreeMap<Counter, Bound>,
     /// What is to be set beside the control group: only what a manifest says.
     pub settings: BTreeMap<Setting, Value>,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use vzd_schema::{Set, parse};
 use vzd_state::lower::lower;
-use vzd_state::subsystem::beancounters::UNLIMITED;
+use vzd_state::subsystem::beancounters::{Counter, UNLIMITED};
 
 /// Barrier and limit.
 type Pair = (u64, u64);
@@ -47,8 +47,10 @@ fn bounds_of(profile: &str) -> (BTreeMap<String, (u64, u64)>, String) {
     let document = parsed.documents.last().unwrap();
     let want = lower(document, &set.resolve(document).unwrap(), &|_| None).unwrap();
     let units = want.cgroup.limits.cpu.cpuunits.unwrap().to_string();
-    let bounds = want.beancounters.bounds.into_iter();
-    (bounds.map(|(counter, bound)| (counter.to_string(), (bound.barrier, bound.limit))).collect(), units)
+    let bound = |counter| {
+        want.beancounters.bounds.get(&counter).map_or((UNLIMITED, UNLIMITED), |is| (is.barrier, is.limit))
+    };
+    (Counter::ALL.map(|(counter, name, _)| (name.to_owned(), bound(counter))).into(), units)
 }
 
 #[test]
