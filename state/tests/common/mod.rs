@@ -273,7 +273,9 @@ fn happen(sim: &mut Sim, last: &mut Wishful, happening: Happening, number: usize
                 }
                 Happening::MemoryTaken(mb) => {
                     let most = |knob| run.knobs.get(&knob).map_or(u64::MAX, cgroup::Value::limit);
-                    run.memory.0 = (mb << 20).min(most(Knob::MemoryMax)).min(most(Knob::MemoryTotal));
+                    // Above memory.high the kernel takes back at once what it can.
+                    let most = [Knob::MemoryHigh, Knob::MemoryMax, Knob::MemoryTotal].map(most);
+                    run.memory.0 = most.into_iter().fold(mb << 20, u64::min);
                 }
                 Happening::LimitSetByHand(knob) => drop(run.knobs.insert(knob, cgroup::Value::Number(7))),
                 Happening::NodeGone => drop(run.nodes.pop_first()),
