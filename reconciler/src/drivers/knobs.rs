@@ -11,7 +11,7 @@ use vzd_state::capability::{Capabilities, Controller};
 use vzd_state::subsystem::cgroup::{Knob, PERIOD, Value};
 
 use crate::error::{At, SysError, SysResult};
-use crate::kernel::cgroup::{Hierarchy, VeCgroup};
+use crate::kernel::cgroup::{Hierarchy, VeCgroup, write};
 
 /// The values of one VE's groups.
 pub struct Knobs<'a> {
@@ -242,10 +242,6 @@ fn parse_max(text: &str) -> Option<Value> {
 /// What the line of a disk says.
 fn per_disk<'t>(text: &'t str, disk: &str) -> Option<&'t str> {
     text.lines().find_map(|line| line.strip_prefix(disk)?.strip_prefix(' ')).map(str::trim)
-}
-
-fn write(path: &Path, value: &str) -> SysResult<()> {
-    std::fs::write(path, value).map_err(|e| SysError::new("write", path.display(), e).value(value.trim()))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod usage;
 mod ve;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -203,8 +204,13 @@ fn read(path: &Path) -> SysResult<String> {
     std::fs::read_to_string(path).at("read", path.display())
 }
 
-fn write(path: &Path, value: &str) -> SysResult<()> {
-    std::fs::write(path, value).map_err(|e| SysError::new("write", path.display(), e).value(value))
+/// Writes a value to a file of a control group. One that is not there is absent: the kernel would tell of the try to
+/// make it as of a right that is missing.
+pub fn write(path: &Path, value: &str) -> SysResult<()> {
+    let mut file = std::fs::OpenOptions::new();
+    let written =
+        file.write(true).truncate(true).open(path).and_then(|mut file| file.write_all(value.as_bytes()));
+    written.map_err(|e| SysError::new("write", path.display(), e).value(value.trim()))
 }
 
 fn make_dir(path: &Path) -> SysResult<()> {
