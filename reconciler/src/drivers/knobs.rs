@@ -183,10 +183,7 @@ impl<'a> Knobs<'a> {
             Form::Quota { .. } if unlimited => "-1".to_owned(),
             Form::Number { .. } | Form::Quota { .. } | Form::Weight => value.to_string(),
             Form::Max => format!("{value} {PERIOD}"),
-            // All of them is what is above, whatever that will be.
-            Form::List if *value == knob.default(self.caps) && matches!(hierarchy, Hierarchy::V2(_)) => {
-                "\n".to_owned()
-            }
+            // Said in full: the kernel lets no group that holds tasks go back to an empty list.
             Form::List => value.to_string(),
             Form::PerDisk if unlimited => format!("{} 0", self.disk()),
             Form::PerDisk => format!("{} {value}", self.disk()),
