@@ -168,7 +168,7 @@ impl<'a> Knobs<'a> {
                     write(&period, &PERIOD.to_string())?;
                 }
             }
-            match write(&path, &self.text(knob, value, *form, hierarchy)) {
+            match write(&path, &self.text(value, *form)) {
                 Err(e) if e.is_absent() && several && *form == Form::Weight => {}
                 other => other?,
             }
@@ -176,7 +176,7 @@ impl<'a> Knobs<'a> {
         Ok(())
     }
 
-    fn text(&self, knob: Knob, value: &Value, form: Form, hierarchy: Hierarchy<'_>) -> String {
+    fn text(&self, value: &Value, form: Form) -> String {
         let unlimited = !value.is_limit();
         match form {
             Form::Number { no_limit } if unlimited => no_limit.to_owned(),
