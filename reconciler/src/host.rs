@@ -8,6 +8,7 @@ use vzd_state::capability::Capabilities;
 use vzd_state::ids::VeUid;
 use vzd_state::ledger::Entry;
 
+use crate::drivers::network::Uplinks;
 use crate::error::{SysError, SysResult};
 use crate::keeper::Keeper;
 use crate::kernel::bpf::Programs;
@@ -30,6 +31,8 @@ pub struct Host {
     pub writes: Writes,
     /// Device programs that are loaded.
     pub device_programs: Programs,
+    /// What the host does on its own interfaces for the VEs' addresses.
+    pub uplinks: Uplinks,
     templates: OnceLock<template::Store>,
     caps: RwLock<Arc<Capabilities>>,
 }
@@ -44,6 +47,7 @@ impl Host {
             settings: settings.clone(),
             writes: Writes::default(),
             device_programs: Programs::default(),
+            uplinks: Uplinks::new(&settings.run_dir),
             templates: OnceLock::new(),
             layout,
         })

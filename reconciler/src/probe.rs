@@ -61,6 +61,7 @@ fn settled(layout: &Layout, io_disk: Option<String>) -> Capabilities {
         seccomp: exists("/proc/sys/kernel/seccomp/actions_avail", "the kernel has no seccomp filters"),
         pidfd_exit_info: since(version, (6, 15), "PIDFD_INFO_EXIT"),
         tun: exists("/dev/net/tun", "there is no /dev/net/tun on the host (modprobe tun)"),
+        venet: venet(),
         fuse: exists("/dev/fuse", "there is no /dev/fuse on the host (modprobe fuse)"),
         kernel,
     }
@@ -97,6 +98,13 @@ fn bpf_device() -> Feature {
 
 fn socket_counters() -> Feature {
     match bpf::try_load_sockets() {
+        Ok(()) => Feature::Yes,
+        Err(e) => Feature::No(e.to_string()),
+    }
+}
+
+fn venet() -> Feature {
+    match bpf::try_load_sources() {
         Ok(()) => Feature::Yes,
         Err(e) => Feature::No(e.to_string()),
     }

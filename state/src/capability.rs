@@ -133,6 +133,8 @@ pub struct Capabilities {
     pub tun: Feature,
     /// FUSE file systems.
     pub fuse: Feature,
+    /// Routed links whose packets are filtered by source: veth, and BPF programs on interfaces.
+    pub venet: Feature,
 }
 
 impl Capabilities {
@@ -180,6 +182,7 @@ impl Capabilities {
             pidfd_exit_info: Feature::Yes,
             tun: Feature::Yes,
             fuse: Feature::Yes,
+            venet: Feature::Yes,
         }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::digest::SpecDigest;
 use crate::ids::{Ctid, VeName};
-use crate::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespaces};
+use crate::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespaces, network};
 
 /// A place in a manifest file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -74,6 +74,8 @@ pub struct Desired {
     pub namespaces: namespaces::Desired,
     /// Its devices.
     pub devices: devices::Desired,
+    /// Its network.
+    pub network: network::Desired,
 }
 
 impl Desired {

@@ -20,7 +20,7 @@ use crate::subsystem::lifecycle::{
     ColdSpec, DeletionPolicy, ExecProbe, RestartPolicy, Seccomp, State, Suspend, UpdatePolicy,
 };
 use crate::subsystem::namespaces::{Mount, MountFlags};
-use crate::subsystem::{beancounters, cgroup, disk, json, lifecycle, namespaces};
+use crate::subsystem::{beancounters, cgroup, disk, json, lifecycle, namespaces, network};
 use crate::units::{Millis, Timestamp};
 
 /// What a device node of the host is.
@@ -149,6 +149,7 @@ fn lower_spec(
             disk,
             namespaces,
             devices,
+            network: network::Desired { addresses: spec.network.addresses.iter().copied().collect() },
         }),
         _ => Err(wrong.0),
     }
@@ -360,7 +361,7 @@ fn allow(rules: &mut BTreeSet<Rule>, kind: DeviceKind, major: u32, minor: Option
 }
 
 /// The fields whose places are kept: those that changes name.
-const LOCATED: [&str; 58] = [
+const LOCATED: [&str; 59] = [
     "metadata.labels",
     "metadata.annotations",
     "spec.ctid",
@@ -411,6 +412,7 @@ const LOCATED: [&str; 58] = [
     "spec.beancounters.numiptent",
     "spec.beancounters.swappages",
     "spec.devices",
+    "spec.network.addresses",
     "spec.mounts",
     "spec.security.capabilities",
     "spec.security.features",
@@ -432,9 +434,14 @@ fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, FieldSource> {
         let path = device.path.as_ref()?;
         Some((format!("spec.devices[{i}]"), format!("spec.devices[{}]", path.as_str())))
     });
+    let addresses = spec.network.addresses.iter().enumerate();
+    let addresses = addresses.map(|(i, address)| {
+        (format!("spec.network.addresses[{i}]"), format!("spec.network.addresses[{address}]"))
+    });
     let mut places: BTreeMap<_, _> = named
         .chain(mounts)
         .chain(devices)
+        .chain(addresses)
         .filter_map(|(written, known)| Some((known, given.place(&written)?)))
         .collect();
     // The page counters say the same as memory.

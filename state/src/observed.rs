@@ -6,7 +6,7 @@ use crate::digest::{canonical, sha256_hex};
 use crate::ids::VeName;
 use crate::reading::Reading;
 use crate::subsystem::lifecycle::Run;
-use crate::subsystem::{beancounters, cgroup, devices, disk, json, lifecycle, namespaces};
+use crate::subsystem::{beancounters, cgroup, devices, disk, json, lifecycle, namespaces, network};
 
 /// Everything that is seen of one VE. For one that doesn't run all but `lifecycle` and `disk` is absent.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub struct Observed {
     pub namespaces: namespaces::Observed,
     /// Its devices.
     pub devices: devices::Observed,
+    /// Its network.
+    pub network: network::Observed,
 }
 
 impl Observed {

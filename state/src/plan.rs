@@ -27,7 +27,7 @@ use crate::ids::{VeName, VeUid};
 use crate::ledger::LedgerError;
 use crate::observed::Observed;
 use crate::subsystem::lifecycle::{Step as LifecycleStep, UpdatePolicy};
-use crate::subsystem::{Cx, Unreadable, beancounters, cgroup, devices, disk, lifecycle, namespaces};
+use crate::subsystem::{Cx, Unreadable, beancounters, cgroup, devices, disk, lifecycle, namespaces, network};
 use crate::units::Timestamp;
 
 /// What is wanted of a VE.
@@ -61,6 +61,8 @@ pub enum Step {
     Namespaces(namespaces::Live),
     /// Nodes and rules.
     Devices(devices::Live),
+    /// Links and addresses.
+    Network(network::Live),
 }
 
 impl Step {
@@ -83,7 +85,8 @@ impl Step {
             | Self::Beancounters(_)
             | Self::Disk(_)
             | Self::Namespaces(_)
-            | Self::Devices(_) => false,
+            | Self::Devices(_)
+            | Self::Network(_) => false,
         }
     }
 }

@@ -20,8 +20,10 @@ use crate::subsystem::devices::{self, Node, Rule, rules_digest};
 use crate::subsystem::disk::{self, Root};
 use crate::subsystem::lifecycle::{self, Exit, Run};
 use crate::subsystem::namespaces::{self, Mount, MountSeen, SourceSeen};
+use crate::subsystem::network;
 use crate::subsystem::{Cx, Effect};
 use crate::units::{Millis, Timestamp};
+use vzd_schema::v1::Cidr;
 
 /// A host with its ledger.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +76,8 @@ pub struct SimRun {
     pub nodes: BTreeMap<String, Node>,
     /// Rules wanted of those in force.
     pub rules: BTreeSet<Rule>,
+    /// Its routed link, if it has one: the addresses.
+    pub venet: Option<BTreeSet<Cidr>>,
 }
 
 /// A step that a real host must never see.
@@ -91,6 +95,9 @@ pub enum Broken {
     /// A limit below what is in use would have processes killed.
     #[error("{0} would kill")]
     Kills(String),
+    /// An address was to be given to a link that is not there, or a link with addresses taken away.
+    #[error("{0} has no link to be done on")]
+    NoLink(String),
     /// The ledger refuses.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -160,6 +167,7 @@ impl Sim {
             mounts,
             nodes,
             rules,
+            venet,
         } = run;
         let running = Run::Running { init_pid: *init_pid, started_at: *started_at };
         Observed {
@@ -182,6 +190,13 @@ impl Sim {
             devices: devices::Observed {
                 nodes: Reading::Is(nodes.clone()),
                 rules_digest: Reading::Is(rules_digest(rules)),
+            },
+            network: network::Observed {
+                venet: Reading::Is(network::Venet {
+                    there: venet.is_some(),
+                    faults: BTreeSet::new(),
+                    addresses: venet.iter().flatten().map(|address| (*address, BTreeSet::new())).collect(),
+                }),
             },
         }
     }
@@ -284,6 +299,9 @@ impl Sim {
             }
             Step::Namespaces(own) => Ok(apply_namespaces(self.running(uid, step)?, own)),
             Step::Devices(own) => Ok(apply_devices(self.running(uid, step)?, own)),
+            Step::Network(own) => {
+                apply_network(self.running(uid, step)?, own).ok_or_else(|| Broken::NoLink(step.to_string()))
+            }
         }
     }
 
@@ -340,6 +358,7 @@ impl Sim {
             mounts: namespaces::wanted_mounts(&want.namespaces, &caps),
             nodes: want.devices.nodes.clone(),
             rules: want.devices.rules.clone(),
+            venet: Some(want.network.addresses.clone()).filter(|_| want.network.has_venet()),
         });
         ve.run.iter_mut().for_each(|run| run.knobs.retain(|knob, value| *value != knob.default(&caps)));
         self.next_pid += 1;
@@ -470,4 +489,23 @@ fn apply_devices(run: &mut SimRun, step: &devices::Live) -> Effect {
         Live::SetRules { to, .. } => set(&mut run.rules, to),
         Live::AddNode { path, node, .. } => put(&mut run.nodes, &path, Some(node)),
     }
+}
+
+/// None where the real kernel would refuse.
+fn apply_network(run: &mut SimRun, step: &network::Live) -> Option<Effect> {
+    use network::Live;
+    let changed = match step {
+        Live::Attach { .. } => {
+            let made = run.venet.is_none();
+            run.venet.get_or_insert_default();
+            made
+        }
+        Live::Detach => match run.venet.take() {
+            Some(addresses) if !addresses.is_empty() => return None,
+            had => had.is_some(),
+        },
+        Live::AddAddress { address, .. } => run.venet.as_mut()?.insert(*address),
+        Live::RemoveAddress { address } => run.venet.as_mut().is_some_and(|venet| venet.remove(address)),
+    };
+    Some(if changed { Effect::Changed } else { Effect::AlreadySo })
 }

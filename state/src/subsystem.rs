@@ -10,6 +10,7 @@ pub mod devices;
 pub mod disk;
 pub mod lifecycle;
 pub mod namespaces;
+pub mod network;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -4,7 +4,7 @@
 //! taken back: a stop or a new disk cannot be.
 
 use crate::plan::Step;
-use crate::subsystem::{beancounters, cgroup, devices, namespaces};
+use crate::subsystem::{beancounters, cgroup, devices, namespaces, network};
 
 /// The step that takes another back; none if nothing can, or nothing is known of what was before.
 pub fn inverse(step: &Step) -> Option<Step> {
@@ -26,6 +26,7 @@ pub fn inverse(step: &Step) -> Option<Step> {
         }
         Step::Namespaces(step) => namespaces_inverse(step).map(Step::Namespaces),
         Step::Devices(step) => devices_inverse(step).map(Step::Devices),
+        Step::Network(step) => network_inverse(step).map(Step::Network),
     }
 }
 
@@ -54,5 +55,17 @@ fn devices_inverse(step: &devices::Live) -> Option<devices::Live> {
         Live::AddNode { path, had: Some(had), node } => Live::AddNode { path, had: Some(node), node: had },
         Live::RemoveNode { path, had } => Live::AddNode { path, had: None, node: had },
         Live::SetRules { from, to } => Live::SetRules { from: Some(to), to: from? },
+    })
+}
+
+/// What was mended stays so.
+fn network_inverse(step: &network::Live) -> Option<network::Live> {
+    use network::Live;
+    Some(match *step {
+        Live::Attach { mend: true } | Live::AddAddress { mend: true, .. } => return None,
+        Live::Attach { mend: false } => Live::Detach,
+        Live::Detach => Live::Attach { mend: false },
+        Live::AddAddress { address, mend: false } => Live::RemoveAddress { address },
+        Live::RemoveAddress { address } => Live::AddAddress { address, mend: false },
     })
 }

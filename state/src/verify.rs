@@ -6,7 +6,8 @@
 use crate::desired::Desired;
 use crate::observed::Observed;
 use crate::plan::{Power, target};
-use crate::subsystem::{Cx, Mismatch, Subsystem, beancounters, cgroup, devices, disk, lifecycle, namespaces};
+use crate::subsystem::{Cx, Mismatch, Subsystem};
+use crate::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespaces, network};
 
 /// What of the VE is not as wanted, whatever the reason. Fields that wait for a restart are among it,
 /// with their disruption; a VE that is rightly stopped is not looked into.
@@ -27,8 +28,9 @@ pub fn verify(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
         disk: disk_want,
         namespaces: namespaces_want,
         devices: devices_want,
+        network: network_want,
     } = want;
-    let Observed { lifecycle, cgroup, beancounters: counters, disk, namespaces, devices } = have;
+    let Observed { lifecycle, cgroup, beancounters: counters, disk, namespaces, devices, network } = have;
     let power = target(want, cx.entry).power;
     let mut wrong = Vec::new();
     match power {
@@ -48,6 +50,7 @@ pub fn verify(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
             wrong.extend(beancounters::Beancounters::satisfied(counters_want, counters, cx));
             wrong.extend(namespaces::Namespaces::satisfied(namespaces_want, namespaces, cx));
             wrong.extend(devices::Devices::satisfied(devices_want, devices, cx));
+            wrong.extend(network::Network::satisfied(network_want, network, cx));
         }
     }
     wrong.extend(disk::Disk::satisfied(disk_want, disk, cx));

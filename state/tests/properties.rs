@@ -119,7 +119,7 @@ proptest! {
         settle(&mut sim, &last)?;
         let plan = plan(&sim, &want);
         let live: Vec<_> = plan.steps.iter().map(|planned| planned.step.clone())
-            .filter(|step| matches!(step, Step::Cgroup(_) | Step::Beancounters(_) | Step::Namespaces(_) | Step::Devices(_)))
+            .filter(|step| matches!(step, Step::Cgroup(_) | Step::Beancounters(_) | Step::Namespaces(_) | Step::Devices(_) | Step::Network(_)))
             .take(done).collect();
         if plan.disruption() > Disruption::Live || sim.ve(&uid()).run.is_none() {
             return Ok(());

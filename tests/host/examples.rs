@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use vzd_tests::{Need, Sandbox, VeStatus, eventually, is_met, needs};
+use vzd_tests::{Need, NetLab, Sandbox, VeStatus, eventually, is_met, needs};
 
 fn needs_of(text: &str) -> Vec<Need> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("# needs:"));
@@ -14,6 +14,7 @@ fn needs_of(text: &str) -> Vec<Need> {
         "tun" => Need::Tun,
         "fuse" => Need::Fuse,
         "lxcfs" => Need::Lxcfs,
+        "network" => Need::Ip,
         other => panic!("examples need {other}, which the harness doesn't know"),
     };
     words.map(need).collect()
@@ -30,12 +31,18 @@ fn files(example: &Path) -> Vec<PathBuf> {
 }
 
 fn try_out(example: &Path) {
+    // Addresses are routed on the host: on one of the test's own.
+    let mut lab = None;
     let sandbox = Sandbox::new();
     let mut names = Vec::new();
     for file in files(example) {
         let text = std::fs::read_to_string(&file).unwrap();
-        if !needs_of(&text).into_iter().all(is_met) {
+        let needs = needs_of(&text);
+        if !needs.iter().copied().all(is_met) {
             return;
+        }
+        if needs.contains(&Need::Ip) {
+            lab.get_or_insert_with(NetLab::new);
         }
         names.push(file.file_name().unwrap().to_string_lossy().into_owned());
         sandbox.write(names.last().unwrap(), &text);

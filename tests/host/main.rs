@@ -13,5 +13,6 @@ mod exec;
 mod isolation;
 mod lifecycle;
 mod namespaces;
+mod network;
 mod order;
 mod removal;

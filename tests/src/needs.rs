@@ -35,6 +35,8 @@ pub enum Need {
     Tun,
     /// /dev/fuse.
     Fuse,
+    /// `ip` of iproute2, which makes a test's network.
+    Ip,
     /// A vzd with fault points: a debug build.
     FaultPoints,
     /// The program `script` (bsdutils), which gives a command a terminal.
@@ -75,6 +77,10 @@ impl Need {
             Need::Lxcfs => absent("/var/lib/lxcfs/proc/meminfo"),
             Need::Tun => absent("/dev/net/tun"),
             Need::Fuse => absent("/dev/fuse"),
+            Need::Ip => without(
+                exists("/usr/sbin/ip") || exists("/usr/bin/ip") || exists("/sbin/ip"),
+                "iproute2 is not installed",
+            ),
             Need::Script => absent("/usr/bin/script"),
             Need::FaultPoints => without(
                 !crate::vzd_binary().components().any(|part| part.as_os_str() == "release"),
@@ -104,7 +110,10 @@ impl Need {
     /// Whether CI's machine has to have it: it can install programs, but not another kernel, and lxcfs needs to be
     /// running. What it can't have, the lab has.
     fn must_be_met(self) -> bool {
-        matches!(self, Need::Root | Need::Cgroups | Need::Busybox | Need::FaultPoints | Need::Script)
+        matches!(
+            self,
+            Need::Root | Need::Cgroups | Need::Busybox | Need::FaultPoints | Need::Ip | Need::Script
+        )
     }
 }
 

@@ -12,7 +12,7 @@ use vzd_state::subsystem::lifecycle::{Exit, Observed, Run, Seccomp, Step};
 use vzd_state::subsystem::namespaces::wanted_mounts;
 use vzd_state::units::{Millis, Timestamp};
 
-use crate::drivers::{Effect, Made, StepError, Ve, beancounters, cgroup, devices, disk, namespaces};
+use crate::drivers::{Effect, Made, StepError, Ve, beancounters, cgroup, devices, disk, namespaces, network};
 use crate::error::{At, SysError, SysResult};
 use crate::host::Host;
 use crate::keeper::protocol::Held;
@@ -221,6 +221,7 @@ fn start(ve: Ve<'_>) -> Result<u32, StepError> {
         SysError::refused("start", format_args!("VE {}", ve.entry.name), "nothing says how")
     })?;
     let spec = start_spec(ve, want)?;
+    network::before_start(ve, &want.network)?;
     let group = ve.host.cgroup(ve.entry);
     group.renew(ve.entry.ids.start)?;
     let limited = cgroup::set_limits(ve, &want.cgroup.limits)
@@ -267,6 +268,7 @@ fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired) -> SysResult<Start
             .iter()
             .map(|(path, node)| devices::node_spec(path, node))
             .collect::<SysResult<_>>()?,
+        venet: network::venet_spec(ve, &want.network),
         capabilities: cold.capabilities.bits(),
         seccomp_profile: keep_profile(ve, &cold.seccomp)?,
         nesting: cold.nesting,
@@ -386,6 +388,7 @@ fn clear(ve: Ve<'_>) -> Result<Effect, StepError> {
             Err(e) => errors.push(e),
         }
     }
+    errors.extend(network::clear(ve).err());
     errors.extend(ve.host.keeper.forget(ve.entry.uid.as_str()).err());
     StepError::teardown(errors)?;
     Ok(effect)

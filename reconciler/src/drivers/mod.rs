@@ -11,6 +11,7 @@ pub mod disk;
 mod knobs;
 pub mod lifecycle;
 pub mod namespaces;
+pub mod network;
 
 use vzd_state::desired::Desired;
 use vzd_state::ledger::{Entry, LedgerError, MadeRoot};
@@ -102,6 +103,7 @@ pub fn observe(ve: Ve<'_>, census: Option<&Census>) -> Observed {
         observed.beancounters = beancounters::observe(ve, &running);
         observed.namespaces = namespaces::observe(ve, &running);
         observed.devices = devices::observe(ve, &running);
+        observed.network = network::observe(ve, &running);
         // What was read by pid is worth nothing if the pid has changed hands meanwhile.
         if !running.is_alive() {
             let (lifecycle, _) = lifecycle::observe(ve, None);
@@ -122,5 +124,6 @@ pub fn apply(ve: Ve<'_>, step: &Step) -> Result<(Effect, Made), StepError> {
         Step::Beancounters(step) => Ok(plain(beancounters::apply_live(ve, step, &lifecycle::running(ve)?)?)),
         Step::Namespaces(step) => Ok(plain(namespaces::apply_live(ve, step, &lifecycle::running(ve)?)?)),
         Step::Devices(step) => Ok(plain(devices::apply_live(ve, step, &lifecycle::running(ve)?)?)),
+        Step::Network(step) => Ok(plain(network::apply_live(ve, step, &lifecycle::running(ve)?)?)),
     }
 }

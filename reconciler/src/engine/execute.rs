@@ -135,7 +135,10 @@ fn is_start(step: &Step) -> bool {
 
 /// A step that is done to a VE as it runs, and that other subsystems do not build on.
 fn is_live(step: &Step) -> bool {
-    matches!(step, Step::Cgroup(_) | Step::Beancounters(_) | Step::Namespaces(_) | Step::Devices(_))
+    matches!(
+        step,
+        Step::Cgroup(_) | Step::Beancounters(_) | Step::Namespaces(_) | Step::Devices(_) | Step::Network(_)
+    )
 }
 
 impl Execution<'_> {
@@ -280,6 +283,10 @@ fn reason(step: &Step) -> Option<&'static str> {
         },
         Step::Cgroup(cgroup::Live::Freeze | cgroup::Live::Thaw) => "PowerChanged",
         Step::Disk(_) => "DiskChanged",
-        Step::Cgroup(_) | Step::Beancounters(_) | Step::Namespaces(_) | Step::Devices(_) => "ChangedLive",
+        Step::Cgroup(_)
+        | Step::Beancounters(_)
+        | Step::Namespaces(_)
+        | Step::Devices(_)
+        | Step::Network(_) => "ChangedLive",
     })
 }

@@ -6,6 +6,7 @@
 //! in force can be read back. Layouts follow include/uapi/linux/bpf.h.
 
 mod sockets;
+mod source;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -17,6 +18,7 @@ pub use sockets::{
     SocketCount, SocketKind, count_sockets, set_socket_barrier, socket_barrier, socket_count,
     try_load_sockets,
 };
+pub use source::{Sources, try_load_sources};
 
 /// What kind of node a rule speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,7 +234,7 @@ fn find_ours(cgroup: BorrowedFd<'_>) -> SysResult<Option<Ours>> {
     Ok(found.map(|Found { fd, name, .. }| Ours { fd, digest: name[NAME_PREFIX.len()..].to_owned() }))
 }
 
-/// A program on a cgroup.
+/// A program in the kernel.
 struct Found {
     fd: OwnedFd,
     name: String,
@@ -245,6 +247,17 @@ fn find(
     attach_type: u32,
     is_wanted: impl Fn(&str) -> bool,
 ) -> SysResult<Option<Found>> {
+    for id in attached(cgroup, attach_type)? {
+        let found = info(by_id(CMD_PROG_GET_FD_BY_ID, id)?)?;
+        if is_wanted(&found.name) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// What a program is called, and which maps it has.
+fn info(fd: OwnedFd) -> SysResult<Found> {
     /// `struct bpf_prog_info` up to and with `name`.
     #[repr(C)]
     struct ProgInfo {
@@ -253,23 +266,13 @@ fn find(
         map_ids: u64,
         name: [u8; 16],
     }
-    for id in attached(cgroup, attach_type)? {
-        let fd = by_id(CMD_PROG_GET_FD_BY_ID, id)?;
-        let mut maps = [0_u32; 8];
-        let mut info = ProgInfo {
-            before_maps: [0; 52],
-            nr_map_ids: 8,
-            map_ids: maps.as_mut_ptr() as u64,
-            name: [0; 16],
-        };
-        describe(&fd, &mut info)?;
-        let name = String::from_utf8_lossy(&info.name).trim_end_matches('\0').to_owned();
-        if is_wanted(&name) {
-            let maps = maps[..info.nr_map_ids.min(8) as usize].to_vec();
-            return Ok(Some(Found { fd, name, maps }));
-        }
-    }
-    Ok(None)
+    let mut maps = [0_u32; 8];
+    let mut info =
+        ProgInfo { before_maps: [0; 52], nr_map_ids: 8, map_ids: maps.as_mut_ptr() as u64, name: [0; 16] };
+    describe(&fd, &mut info)?;
+    let name = String::from_utf8_lossy(&info.name).trim_end_matches('\0').to_owned();
+    let maps = maps[..info.nr_map_ids.min(8) as usize].to_vec();
+    Ok(Found { fd, name, maps })
 }
 
 /// Opens a program or map.

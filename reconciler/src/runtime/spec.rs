@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::net::Venet;
+
 /// A VE that is to be started. All host paths are absolute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -35,6 +37,9 @@ pub struct StartSpec {
     pub mounts: Vec<MountSpec>,
     /// Device nodes beside the safe ones that every VE has.
     pub devices: Vec<NodeSpec>,
+    /// Its routed link to the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub venet: Option<Venet>,
     /// Capabilities it keeps, as a bit mask in the kernel's numbering.
     pub capabilities: u64,
     /// Text of a seccomp profile; the default filter alone when absent.

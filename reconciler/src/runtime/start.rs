@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::clone::{VE_NAMESPACES, clone_sibling};
+use crate::kernel::net::{Ends, Venet};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded};
@@ -80,7 +81,12 @@ fn raise(
     let mounts = inject::open_sources(&spec.mounts, &userns)?;
     // The tree's root becomes this process's root as well: the host's /proc is looked up before.
     let host_proc = mount::open_path(Path::new("/proc"))?;
-    build(proof, spec, pid, console, v1, &userns)?;
+    let netns = Namespace::of(pid, Kind::Net)?;
+    let venet = match &spec.venet {
+        Some(venet) => Some((venet, venet.make(&mut net::Netlink::open()?, netns.as_fd())?)),
+        None => None,
+    };
+    build(proof, spec, pid, console, v1, (&userns, &netns), venet)?;
     seqpacket::send(first, &Word::Go, &[])?;
     match hear(first)? {
         Some(Word::Locked) => {}
@@ -121,14 +127,14 @@ fn build(
     pid: i32,
     console: &Path,
     v1: &[OwnedFd],
-    userns: &Namespace,
+    (userns, netns): (&Namespace, &Namespace),
+    venet: Option<(&Venet, Ends)>,
 ) -> SysResult<()> {
     let pidns = Namespace::of(pid, Kind::Pid)?;
-    let netns = Namespace::of(pid, Kind::Net)?;
     pidns.join()?;
     process::in_child(proof, || {
         netns.join()?;
-        net::loopback_up()?;
+        net::set_up(venet)?;
         tree::build(spec, userns, console)
     })??;
     // Last: the first move after a quiet while waits for the kernel, and that wait has begun before (see

@@ -12,7 +12,7 @@ use crate::ids::{Ctid, IdRange, VeName, VeUid};
 use crate::subsystem::beancounters::Setting;
 use crate::subsystem::lifecycle::{ColdSpec, End, Exit, StartReason, State, StopReason};
 use crate::subsystem::namespaces::Mount;
-use crate::subsystem::{cgroup, devices, lifecycle};
+use crate::subsystem::{cgroup, devices, lifecycle, network};
 use crate::units::Timestamp;
 
 /// One VE.
@@ -97,6 +97,9 @@ pub struct Applied {
     pub namespaces: Option<AppliedNamespaces>,
     /// Devices of the present run.
     pub devices: Option<devices::Desired>,
+    /// The network of the present run, if it has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<network::Desired>,
 }
 
 /// Names and mounts that were last set.

@@ -13,7 +13,7 @@ use crate::desired::Desired;
 use crate::ids::VeUid;
 use crate::plan::Step;
 use crate::subsystem::lifecycle::{DeletionPolicy, End, Exit, RestartPolicy, StartReason, State};
-use crate::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespaces};
+use crate::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespaces, network};
 use crate::units::Timestamp;
 
 /// What the ledger has to be told about the world.
@@ -111,6 +111,7 @@ impl Entry {
             }
             Step::Namespaces(step) => self.apply_namespaces(step, Phase::Before),
             Step::Devices(step) => self.apply_devices(step, Phase::Before),
+            Step::Network(step) => self.apply_network(step, Phase::Before),
         }
     }
 
@@ -129,6 +130,7 @@ impl Entry {
             Step::Disk(disk::Cold::DestroyRoot) => self.disk = None,
             Step::Namespaces(step) => self.apply_namespaces(step, Phase::After),
             Step::Devices(step) => self.apply_devices(step, Phase::After),
+            Step::Network(step) => self.apply_network(step, Phase::After),
         }
     }
 
@@ -245,6 +247,7 @@ impl Entry {
             mounts: namespaces::wanted_mounts(&want.namespaces, facts.caps),
         });
         self.applied.devices = Some(want.devices.clone());
+        self.applied.network = Some(want.network.clone()).filter(network::Desired::has_venet);
     }
 
     fn started(&mut self, reason: StartReason, facts: &Facts<'_>) {
@@ -316,6 +319,7 @@ impl Entry {
         self.applied.beancounters = None;
         self.applied.namespaces = None;
         self.applied.devices = None;
+        self.applied.network = None;
     }
 
     /// Counts one more failure; `counted_from` is 1 if the first already makes the next start wait.
@@ -400,6 +404,24 @@ impl Entry {
             (Phase::After, Live::SetRules { to, .. }) => applied.rules.clone_from(to),
             (Phase::Before, Live::RemoveNode { .. } | Live::SetRules { .. })
             | (Phase::After, Live::AddNode { .. }) => {}
+        }
+    }
+
+    fn apply_network(&mut self, step: &network::Live, phase: Phase) {
+        use network::Live;
+        match (phase, step) {
+            (Phase::Before, Live::Attach { .. }) => drop(self.applied.network.get_or_insert_default()),
+            (Phase::Before, Live::AddAddress { address, .. }) => {
+                self.applied.network.get_or_insert_default().addresses.insert(*address);
+            }
+            (Phase::After, Live::RemoveAddress { address }) => {
+                if let Some(applied) = &mut self.applied.network {
+                    applied.addresses.remove(address);
+                }
+            }
+            (Phase::After, Live::Detach) => self.applied.network = None,
+            (Phase::Before, Live::RemoveAddress { .. } | Live::Detach)
+            | (Phase::After, Live::Attach { .. } | Live::AddAddress { .. }) => {}
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{Action, Held, HostPlan, Step, Summary, VePlan};
 use crate::digest::canonical;
 use crate::disruption::{Cause, Change, Disruption, Feasible};
 use crate::subsystem::lifecycle::{self, End};
-use crate::subsystem::{beancounters, cgroup, devices, disk, namespaces};
+use crate::subsystem::{beancounters, cgroup, devices, disk, namespaces, network};
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,6 +166,14 @@ impl fmt::Display for Step {
                     write!(f, "set device rules [{}]", rules.join(", "))
                 }
                 devices::Live::AddNode { path, .. } => write!(f, "make node {path}"),
+            },
+            Self::Network(step) => match step {
+                network::Live::RemoveAddress { address } => write!(f, "remove address {address}"),
+                network::Live::Detach => f.write_str("remove venet0"),
+                network::Live::Attach { mend: false } => f.write_str("make venet0"),
+                network::Live::Attach { mend: true } => f.write_str("mend venet0"),
+                network::Live::AddAddress { address, mend: false } => write!(f, "add address {address}"),
+                network::Live::AddAddress { address, mend: true } => write!(f, "mend address {address}"),
             },
         }
     }

@@ -14,7 +14,7 @@ use crate::ledger::Standing;
 use crate::observed::Observed;
 use crate::reading::Reading;
 use crate::subsystem::lifecycle::{self, Run, StartReason, StopReason};
-use crate::subsystem::{Cx, Subsystem, beancounters, cgroup, devices, disk, json, namespaces};
+use crate::subsystem::{Cx, Subsystem, beancounters, cgroup, devices, disk, json, namespaces, network};
 
 pub(super) fn plan(want: &Desired, source: Source, have: &Observed, cx: &Cx<'_>) -> VePlan<Proposed> {
     let mut draft = Draft::new(&want.name, have, cx);
@@ -80,10 +80,13 @@ fn diff_live(draft: &mut Draft<'_>, want: &Desired) -> Vec<PlannedStep> {
     let counters = counters.into_iter().map(|(step, changes)| (Step::Beancounters(step), changes));
     let namespaces = namespaces.into_iter().map(|(step, changes)| (Step::Namespaces(step), changes));
     let devices = devices.into_iter().map(|(step, changes)| (Step::Devices(step), changes));
-    let steps = cgroup.chain(counters).chain(namespaces).chain(devices).map(|(step, changes)| {
-        let cause = draft.cause_of(&changes);
-        PlannedStep { step, changes, disruption: Disruption::Live, cause }
-    });
+    let (network, _) = draft.merge(network::Network::diff(&want.network, &have.network, cx));
+    let network = network.into_iter().map(|(step, changes)| (Step::Network(step), changes));
+    let steps =
+        cgroup.chain(counters).chain(namespaces).chain(devices).chain(network).map(|(step, changes)| {
+            let cause = draft.cause_of(&changes);
+            PlannedStep { step, changes, disruption: Disruption::Live, cause }
+        });
     let mut steps: Vec<_> = steps.collect();
     steps.sort_by_key(|planned| rank(&planned.step));
     steps
@@ -109,6 +112,9 @@ fn describe_new(draft: &mut Draft<'_>, want: &Desired) -> Vec<usize> {
     let mut changes = devices::Devices::diff(&want.devices, &devices::Observed::nothing(), cx);
     (changes.live, changes.cold) = (Vec::new(), Vec::new());
     draft.merge(changes);
+    let mut changes = network::Network::diff(&want.network, &network::Observed::nothing(), cx);
+    (changes.live, changes.cold) = (Vec::new(), Vec::new());
+    draft.merge(changes);
     (known..draft.plan.changes.len()).collect()
 }
 
@@ -117,7 +123,8 @@ fn rank(step: &Step) -> u8 {
     match step {
         Step::Cgroup(cgroup::Live::Thaw) => 0,
         Step::Namespaces(namespaces::Live::RemoveMount { .. })
-        | Step::Devices(devices::Live::RemoveNode { .. }) => 1,
+        | Step::Devices(devices::Live::RemoveNode { .. })
+        | Step::Network(network::Live::RemoveAddress { .. } | network::Live::Detach) => 1,
         Step::Devices(devices::Live::SetRules { .. }) => 2,
         Step::Cgroup(
             cgroup::Live::Set { .. } | cgroup::Live::Reset { .. } | cgroup::Live::Squeeze { .. },
@@ -125,6 +132,7 @@ fn rank(step: &Step) -> u8 {
         | Step::Beancounters(_)
         | Step::Namespaces(_)
         | Step::Devices(_)
+        | Step::Network(_)
         | Step::Disk(_)
         | Step::Lifecycle(_) => 3,
         Step::Cgroup(cgroup::Live::Freeze) => 4,

@@ -19,7 +19,7 @@ use vzd_state::subsystem::cgroup::Knob;
 use vzd_state::subsystem::devices::{Access, DeviceKind, Node, Rule};
 use vzd_state::subsystem::lifecycle::{ColdSpec, DeletionPolicy, Exit, RestartPolicy, State, UpdatePolicy};
 use vzd_state::subsystem::namespaces::{Mount, MountFlags};
-use vzd_state::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespaces};
+use vzd_state::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespaces, network};
 use vzd_state::units::{Millis, Timestamp};
 
 /// What is wanted of a VE, short when a test fails.
@@ -106,6 +106,13 @@ fn wanted_devices() -> impl Strategy<Value = devices::Desired> {
     })
 }
 
+fn network() -> impl Strategy<Value = network::Desired> {
+    let addresses = subsequence(vec!["10.1.0.5", "10.1.0.6/24", "fd00:1::5"], 0..=3);
+    addresses.prop_map(|some| network::Desired {
+        addresses: some.into_iter().map(|address| address.parse().unwrap()).collect(),
+    })
+}
+
 /// Limits, often none, that meet each other in every order.
 fn limits() -> impl Strategy<Value = cgroup::Limits> {
     let size = || select(vec![None, None, Some("unlimited"), Some("64M"), Some("128M"), Some("1G")]);
@@ -140,8 +147,15 @@ fn counters() -> impl Strategy<Value = beancounters::Desired> {
 pub fn wishful() -> impl Strategy<Value = Wishful> {
     let names = (select(vec!["one", "two"]), select(vec!["", "lan"]));
     let template = select(vec!["debian-12", "debian-13"]);
-    (lifecycle(), (limits(), counters()), names, mounts(), wanted_devices(), template).prop_map(
-        |(lifecycle, (limits, beancounters), (hostname, domainname), mounts, devices, template)| {
+    (lifecycle(), (limits(), counters()), names, mounts(), (wanted_devices(), network()), template).prop_map(
+        |(
+            lifecycle,
+            (limits, beancounters),
+            (hostname, domainname),
+            mounts,
+            (devices, network),
+            template,
+        )| {
             finish(Desired {
                 name: "ve".parse().unwrap(),
                 ctid: None,
@@ -167,6 +181,7 @@ pub fn wishful() -> impl Strategy<Value = Wishful> {
                     id_range: None,
                 },
                 devices,
+                network,
             })
         },
     )
@@ -186,6 +201,8 @@ enum Happening {
     Remounted,
     NodeGone,
     RulesLoosened,
+    LinkGone,
+    AddressGone,
     Frozen,
     MemoryTaken(u64),
     LimitSetByHand(Knob),
@@ -205,6 +222,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Remounted),
         1 => Just(Happening::NodeGone),
         1 => Just(Happening::RulesLoosened),
+        1 => Just(Happening::LinkGone),
+        1 => Just(Happening::AddressGone),
         1 => Just(Happening::Frozen),
         2 => (0u64..200).prop_map(Happening::MemoryTaken),
         1 => select(vec![Knob::CpuWeight, Knob::Tasks, Knob::IoOps]).prop_map(Happening::LimitSetByHand),
@@ -259,6 +278,8 @@ fn happen(sim: &mut Sim, last: &mut Wishful, happening: Happening, number: usize
         | Happening::Remounted
         | Happening::NodeGone
         | Happening::RulesLoosened
+        | Happening::LinkGone
+        | Happening::AddressGone
         | Happening::MemoryTaken(_)
         | Happening::LimitSetByHand(_)
         | Happening::Frozen => {
@@ -279,6 +300,8 @@ fn happen(sim: &mut Sim, last: &mut Wishful, happening: Happening, number: usize
                 }
                 Happening::LimitSetByHand(knob) => drop(run.knobs.insert(knob, cgroup::Value::Number(7))),
                 Happening::NodeGone => drop(run.nodes.pop_first()),
+                Happening::LinkGone => run.venet = None,
+                Happening::AddressGone => drop(run.venet.as_mut().map(BTreeSet::pop_first)),
                 Happening::RulesLoosened => {
                     let access = Access::ALL;
                     run.rules.insert(Rule { kind: DeviceKind::Block, major: None, minor: None, access });

@@ -119,6 +119,7 @@ fn cases() -> Vec<(&'static str, String, String)> {
         mount("spec.mounts[].noexec", "noexec: true"),
         mount("spec.mounts[].nodev", "nodev: false"),
         mount("spec.mounts[].idmap", "idmap: true"),
+        set("spec.network.addresses", "[10.1.0.5]"),
         security("spec.security.capabilities.add", "capabilities: {add: [SYS_TIME]}"),
         security("spec.security.capabilities.drop", "capabilities: {drop: [NET_RAW]}"),
         security("spec.security.features.fuse", "features: {fuse: true}"),

@@ -35,9 +35,9 @@ pub struct SocketCount {
 const PROG_TYPE_CGROUP_SOCK: u32 = 9;
 const ATTACH_SOCK_CREATE: u32 = 2;
 const ATTACH_SOCK_RELEASE: u32 = 34;
-const MAP_TYPE_HASH: u32 = 1;
+pub(super) const MAP_TYPE_HASH: u32 = 1;
 const MAP_TYPE_ARRAY: u32 = 2;
-const NO_PREALLOC: u32 = 1;
+pub(super) const NO_PREALLOC: u32 = 1;
 /// Sockets that are told apart at a time; those beyond are made, and not counted.
 const MOST_SOCKETS: u32 = 1 << 20;
 
@@ -46,13 +46,13 @@ const RELEASE: &str = "vzd_sock_close";
 const COUNTS: &str = "vzd_sockets";
 
 const CMD_MAP_CREATE: libc::c_long = 0;
-const CMD_MAP_LOOKUP: libc::c_long = 1;
-const CMD_MAP_UPDATE: libc::c_long = 2;
+pub(super) const CMD_MAP_LOOKUP: libc::c_long = 1;
+pub(super) const CMD_MAP_UPDATE: libc::c_long = 2;
 const CMD_PROG_ATTACH: libc::c_long = 8;
-const CMD_MAP_GET_FD_BY_ID: libc::c_long = 14;
+pub(super) const CMD_MAP_GET_FD_BY_ID: libc::c_long = 14;
 const F_ALLOW_MULTI: u32 = 2;
 
-const CALL_LOOKUP: i32 = 1;
+pub(super) const CALL_LOOKUP: i32 = 1;
 const CALL_UPDATE: i32 = 2;
 const CALL_DELETE: i32 = 3;
 const CALL_COOKIE: i32 = 46;
@@ -73,27 +73,27 @@ const COOKIE: i16 = -16;
 
 /// Instructions with jumps to names, which are put in once all is known.
 #[derive(Default)]
-struct Assembly {
+pub(super) struct Assembly {
     program: Vec<Insn>,
     jumps: Vec<(usize, &'static str)>,
     labels: Vec<(&'static str, usize)>,
 }
 
 impl Assembly {
-    fn add(&mut self, insns: impl IntoIterator<Item = Insn>) {
+    pub(super) fn add(&mut self, insns: impl IntoIterator<Item = Insn>) {
         self.program.extend(insns);
     }
 
-    fn label(&mut self, name: &'static str) {
+    pub(super) fn label(&mut self, name: &'static str) {
         self.labels.push((name, self.program.len()));
     }
 
-    fn jump(&mut self, insn: Insn, to: &'static str) {
+    pub(super) fn jump(&mut self, insn: Insn, to: &'static str) {
         self.jumps.push((self.program.len(), to));
         self.program.push(insn);
     }
 
-    fn finish(mut self) -> Vec<Insn> {
+    pub(super) fn finish(mut self) -> Vec<Insn> {
         for (at, to) in self.jumps {
             let there = self.labels.iter().find(|(name, _)| *name == to).map_or(at, |(_, there)| *there);
             self.program[at].off = i16::try_from(there - at - 1).unwrap_or(i16::MAX);
@@ -103,16 +103,16 @@ impl Assembly {
 }
 
 /// `dst = map`, in two instructions.
-fn map(dst: u8, fd: &OwnedFd) -> [Insn; 2] {
+pub(super) fn map(dst: u8, fd: &OwnedFd) -> [Insn; 2] {
     [Insn::new(0x18, dst, 1, 0, fd.as_raw_fd()), Insn::new(0, 0, 0, 0, 0)]
 }
 
 /// `dst = frame pointer + off`
-fn frame(dst: u8, off: i16) -> [Insn; 2] {
+pub(super) fn frame(dst: u8, off: i16) -> [Insn; 2] {
     [Insn::mov(dst, 10), Insn::new(0x07, dst, 0, 0, off.into())]
 }
 
-const fn call(helper: i32) -> Insn {
+pub(super) const fn call(helper: i32) -> Insn {
     Insn::new(0x85, 0, 0, 0, helper)
 }
 
@@ -122,7 +122,7 @@ const fn store(dst: u8, off: i16, src: u8) -> Insn {
 }
 
 /// `*(u32 *)(dst + off) = src`
-const fn store_word(dst: u8, off: i16, src: u8) -> Insn {
+pub(super) const fn store_word(dst: u8, off: i16, src: u8) -> Insn {
     Insn::new(0x63, dst, src, off, 0)
 }
 
@@ -132,7 +132,7 @@ const fn load_double(dst: u8, src: u8, off: i16) -> Insn {
 }
 
 /// `*(u64 *)(dst + off) += src`, atomically
-const fn atomic_add(dst: u8, off: i16, src: u8) -> Insn {
+pub(super) const fn atomic_add(dst: u8, off: i16, src: u8) -> Insn {
     Insn::new(0xdb, dst, src, off, 0)
 }
 
@@ -141,7 +141,7 @@ const fn atomic_fetch_add(dst: u8, off: i16, src: u8) -> Insn {
     Insn::new(0xdb, dst, src, off, 1)
 }
 
-const IF_ZERO: Insn = Insn::new(0x15, 0, 0, 0, 0);
+pub(super) const IF_ZERO: Insn = Insn::new(0x15, 0, 0, 0, 0);
 
 /// If r9 is not above another.
 const fn if_r9_not_above(other: u8) -> Insn {
@@ -231,7 +231,13 @@ fn release_program(Maps { counts, barriers: _, cookies }: &Maps) -> Vec<Insn> {
     code.finish()
 }
 
-fn new_map(kind: u32, sizes: (u32, u32), entries: u32, flags: u32, name: &str) -> SysResult<OwnedFd> {
+pub(super) fn new_map(
+    kind: u32,
+    sizes: (u32, u32),
+    entries: u32,
+    flags: u32,
+    name: &str,
+) -> SysResult<OwnedFd> {
     #[repr(C)]
     struct Create {
         map_type: u32,
@@ -322,12 +328,12 @@ fn map_of(cgroup: BorrowedFd<'_>, value_size: usize) -> SysResult<Option<OwnedFd
 }
 
 #[repr(C)]
-struct Element {
-    map_fd: u32,
-    pad: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
+pub(super) struct Element {
+    pub(super) map_fd: u32,
+    pub(super) pad: u32,
+    pub(super) key: u64,
+    pub(super) value: u64,
+    pub(super) flags: u64,
 }
 
 fn element<T>(map: &OwnedFd, kind: SocketKind, key: &mut u32, value: &mut T) -> Element {

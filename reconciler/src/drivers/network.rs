@@ -1,0 +1,184 @@
+//! The network, IO half: the routed link of a VE, its addresses, and what the host does for them.
+//!
+//! The VE's end of the link is in a namespace that its root rules: what is read there tells how the VE is, and
+//! nothing about the host follows from it.
+
+mod uplinks;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use vzd_schema::v1::Cidr;
+use vzd_state::reading::Reading;
+use vzd_state::subsystem::network::{self, Live, Observed};
+
+use crate::drivers::{Effect, Running, Ve};
+use crate::error::SysResult;
+use crate::kernel::net::{self, Ends, Netlink, Request, Venet};
+use crate::kernel::ns::{self, Kind, Namespace};
+
+pub use uplinks::Uplinks;
+
+/// What the interfaces of this vzd are marked with, followed by the VE's uid.
+fn mark(ve: Ve<'_>) -> String {
+    format!("vzd:{}:{}", ve.host.settings.cgroup_root, ve.entry.uid)
+}
+
+fn pair(address: Cidr) -> (IpAddr, u8) {
+    (address.address(), address.prefix())
+}
+
+fn venet<'c>(ve: Ve<'_>, addresses: impl IntoIterator<Item = &'c Cidr>) -> Venet {
+    Venet {
+        ctid: ve.entry.ctid.get(),
+        alias: mark(ve),
+        addresses: addresses.into_iter().copied().map(pair).collect(),
+        ipv6: std::path::Path::new("/proc/sys/net/ipv6").exists(),
+    }
+}
+
+/// The link that a VE is started with, if it is to have one.
+pub fn venet_spec(ve: Ve<'_>, want: &network::Desired) -> Option<Venet> {
+    want.has_venet().then(|| venet(ve, &want.addresses))
+}
+
+/// What was last set of the addresses.
+fn applied(ve: Ve<'_>) -> BTreeSet<Cidr> {
+    ve.entry.applied.network.as_ref().map(|is| is.addresses.clone()).unwrap_or_default()
+}
+
+/// Has the host answer for the addresses of a VE that is about to start.
+pub fn before_start(ve: Ve<'_>, want: &network::Desired) -> SysResult<()> {
+    if !want.has_venet() {
+        return Ok(());
+    }
+    let mut host = Netlink::open()?;
+    // What an earlier run left behind, if its end was not seen.
+    remove_link(ve, &mut host)?;
+    let addresses = want.addresses.iter().map(|address| address.address());
+    addresses.into_iter().try_for_each(|address| ve.host.uplinks.answer(&mut host, address).map(drop))
+}
+
+/// Takes away what a VE that no longer runs had of the host.
+pub fn clear(ve: Ve<'_>) -> SysResult<()> {
+    if ve.entry.applied.network.is_none() {
+        return Ok(());
+    }
+    let mut host = Netlink::open()?;
+    remove_link(ve, &mut host)?;
+    for address in applied(ve) {
+        ve.host.uplinks.withdraw(&mut host, address.address())?;
+    }
+    ve.host.uplinks.rest(&mut host)
+}
+
+fn remove_link(ve: Ve<'_>, host: &mut Netlink) -> SysResult<bool> {
+    let venet = venet(ve, []);
+    let Some(link) = host.link_named(&venet.name())?.filter(|link| venet.is_ours(link)) else {
+        return Ok(false);
+    };
+    host.run(vec![Request::remove_link(link.index, &link.name)]).map(|removed| removed > 0)
+}
+
+fn netns(running: &Running) -> SysResult<Namespace> {
+    Namespace::of(running.pid, Kind::Net)
+}
+
+/// Reads the link and the addresses. A VE that has none and never had costs nothing.
+pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
+    let wanted = ve.want.is_some_and(|want| want.network.has_venet());
+    if !wanted && ve.entry.applied.network.is_none() {
+        return Observed { venet: Reading::Is(network::Venet::default()) };
+    }
+    Observed {
+        venet: match look(ve, running) {
+            Ok(venet) => Reading::Is(venet),
+            Err(e) => Reading::Unreadable(e.to_string()),
+        },
+    }
+}
+
+fn look(ve: Ve<'_>, running: &Running) -> SysResult<network::Venet> {
+    let mut known = applied(ve);
+    let venet = venet(ve, &known);
+    let mut host = Netlink::open()?;
+    let mut inside = ns::on_thread_in(&netns(running)?, Netlink::open)?;
+    let mut seen = network::Venet::default();
+    let answered = |host: &mut Netlink, address| ve.host.uplinks.answered(host, address);
+    if let Some(ends) = venet.find(&mut host, &mut inside)? {
+        known.extend(ve.want.iter().flat_map(|want| &want.network.addresses));
+        let pairs = known.iter().copied().map(pair).collect();
+        seen.there = true;
+        seen.faults = venet.faults(&mut host, &mut inside, ends)?;
+        for ((address, prefix), mut missing) in venet.addresses(&mut host, &mut inside, ends, &pairs)? {
+            if !answered(&mut host, address)? {
+                missing.insert("the host does not answer for it".to_owned());
+            }
+            seen.addresses.extend(Cidr::new(address, prefix).map(|address| (address, missing)));
+        }
+    }
+    Ok(seen)
+}
+
+/// Changes the network of a running VE; what is not named stays untouched.
+pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effect> {
+    let known = applied(ve);
+    let venet = venet(ve, &known);
+    let mut host = Netlink::open()?;
+    let netns = netns(running)?;
+    let mut inside = ns::on_thread_in(&netns, Netlink::open)?;
+    let ends = venet.find(&mut host, &mut inside)?;
+    let changed = match step {
+        Live::Attach { .. } => attach(ve, &venet, (&mut host, &mut inside), &netns, ends)?,
+        Live::Detach => {
+            let removed = remove_link(ve, &mut host)?;
+            ve.host.uplinks.rest(&mut host)?;
+            removed
+        }
+        Live::AddAddress { address, .. } => {
+            let there = ends.ok_or_else(|| no_link(&venet))?;
+            let mut changed = ve.host.uplinks.answer(&mut host, address.address())?;
+            ns::on_thread_in(&netns, || Venet::prepare_inside(pair(*address)))?;
+            changed += venet.add(&mut host, &mut inside, there, pair(*address))?;
+            changed > 0
+        }
+        Live::RemoveAddress { address } => {
+            let same = |other: &&Cidr| other.address().is_ipv4() == address.address().is_ipv4();
+            let last = known.iter().filter(same).all(|other| other == address);
+            let mut changed = 0;
+            if let Some(ends) = ends {
+                changed += venet.remove(&mut host, &mut inside, ends, pair(*address), last)?;
+            }
+            changed += ve.host.uplinks.withdraw(&mut host, address.address())?;
+            changed > 0
+        }
+    };
+    Ok(if changed { Effect::Changed } else { Effect::AlreadySo })
+}
+
+fn no_link(venet: &Venet) -> crate::error::SysError {
+    crate::error::SysError::refused("use", format_args!("interface {}", venet.name()), "it is not there")
+}
+
+/// Makes the link, or mends it.
+fn attach(
+    ve: Ve<'_>,
+    venet: &Venet,
+    (host, inside): (&mut Netlink, &mut Netlink),
+    netns: &Namespace,
+    ends: Option<Ends>,
+) -> SysResult<bool> {
+    if let Some(ends) = ends {
+        let faulty = !venet.faults(host, inside, ends)?.is_empty();
+        if faulty {
+            venet.mend(host, inside, ends)?;
+        }
+        return Ok(faulty);
+    }
+    // Half of a link is none: its other half was taken elsewhere.
+    remove_link(ve, host)?;
+    let bare = Venet { addresses: Vec::new(), ..venet.clone() };
+    let ends = bare.make(host, netns.as_fd())?;
+    net::set_up_inside(inside, &bare, ends)?;
+    Ok(true)
+}

@@ -1,0 +1,181 @@
+//! The network of a VE: the addresses of its routed link, `venet0`.
+//!
+//! A VE without an address has no such link, and costs nothing for it. What the VE's owner adds by itself
+//! inside is left alone: it leads nowhere, since packets from it are dropped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use vzd_schema::v1::Cidr;
+
+use super::{Changes, Cx, Mismatch, Subsystem, json};
+use crate::disruption::{Cause, Change, Disruption};
+use crate::reading::Reading;
+
+/// What is wanted of the network; in the ledger, what was last set. None of the latter: there is no link.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Desired {
+    /// Addresses of `venet0`, each with the prefix that the VE sees.
+    pub addresses: BTreeSet<Cidr>,
+}
+
+impl Desired {
+    /// Whether the VE has a routed link.
+    pub fn has_venet(&self) -> bool {
+        !self.addresses.is_empty()
+    }
+}
+
+/// What is seen of the network; absent when the VE doesn't run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Observed {
+    /// The routed link: one without faults and addresses where none is wanted and none was made.
+    pub venet: Reading<Venet>,
+}
+
+/// The routed link as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Venet {
+    /// Both its ends are there.
+    pub there: bool,
+    /// What of the link is not as it has to be, in words.
+    pub faults: BTreeSet<String>,
+    /// Addresses of which anything is there, on the host or in the VE, each with what of it is missing.
+    pub addresses: BTreeMap<Cidr, BTreeSet<String>>,
+}
+
+impl Observed {
+    /// What would be seen of a VE that runs and has no network.
+    pub(crate) fn nothing() -> Self {
+        Self { venet: Reading::Is(Venet::default()) }
+    }
+}
+
+/// Steps for a running VE.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Live {
+    /// Take an address away.
+    RemoveAddress {
+        /// The address.
+        address: Cidr,
+    },
+    /// Take `venet0` away, which has no addresses any more.
+    Detach,
+    /// Make `venet0`, or mend it.
+    Attach {
+        /// It is there, but not whole.
+        mend: bool,
+    },
+    /// Give an address, or what of it is missing.
+    AddAddress {
+        /// The address.
+        address: Cidr,
+        /// Some of it was there.
+        mend: bool,
+    },
+}
+
+/// The subsystem.
+#[derive(Debug)]
+pub struct Network;
+
+const ADDRESSES: &str = "spec.network.addresses";
+
+fn field(address: Cidr) -> String {
+    format!("{ADDRESSES}[{address}]")
+}
+
+impl Subsystem for Network {
+    type Desired = Desired;
+    type Observed = Observed;
+    type Live = Live;
+    type Cold = Infallible;
+
+    fn diff(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Changes<Live, Infallible> {
+        let Desired { addresses } = want;
+        let Observed { venet } = have;
+        let mut changes = Changes::default();
+        let Venet { there, faults, addresses: seen } = match venet {
+            Reading::Unreadable(why) => {
+                changes.cannot_read(ADDRESSES, why);
+                return changes;
+            }
+            Reading::Absent => return changes,
+            Reading::Is(venet) => venet,
+        };
+        let nothing = Desired::default();
+        let applied = cx.entry.and_then(|entry| entry.applied.network.as_ref());
+        let had = &applied.unwrap_or(&nothing).addresses;
+        for address in had.difference(addresses).filter(|address| seen.contains_key(*address)) {
+            let change =
+                Change::new(field(*address), address.to_string().into(), Value::Null, Disruption::Live);
+            let index = changes.field(change);
+            changes.live.push((Live::RemoveAddress { address: *address }, vec![index]));
+        }
+        let missing = cx.caps.venet.missing();
+        match (want.has_venet(), *there) {
+            (false, true) if applied.is_some() => changes.live.push((Live::Detach, Vec::new())),
+            (false, _) => {}
+            (true, true) if faults.is_empty() => {}
+            (true, true) => {
+                let words: Vec<&str> = faults.iter().map(String::as_str).collect();
+                let change = Change::new(
+                    "spec.network.venet0",
+                    words.join(", ").into(),
+                    "whole".into(),
+                    Disruption::Live,
+                );
+                let index = changes.field(change.because(Cause::Drift));
+                changes.live.push((Live::Attach { mend: true }, vec![index]));
+            }
+            (true, false) if missing.is_some() => {}
+            // What this carries out are the addresses.
+            (true, false) => changes.live.push((Live::Attach { mend: false }, Vec::new())),
+        }
+        for address in addresses {
+            let is = seen.get(address);
+            if is.is_some_and(BTreeSet::is_empty) {
+                continue;
+            }
+            let cause = if had.contains(address) { Cause::Drift } else { Cause::Spec };
+            let shown = match is {
+                Some(lacks) => {
+                    format!("without: {}", lacks.iter().cloned().collect::<Vec<_>>().join(", ")).into()
+                }
+                None => Value::Null,
+            };
+            let change = Change::new(field(*address), shown, address.to_string().into(), Disruption::Live)
+                .because(cause)
+                .unless(missing);
+            let index = changes.field(change);
+            if missing.is_none() {
+                let step = Live::AddAddress { address: *address, mend: is.is_some() };
+                changes.live.push((step, vec![index]));
+            }
+        }
+        changes
+    }
+
+    fn satisfied(want: &Desired, have: &Observed, _cx: &Cx<'_>) -> Vec<Mismatch> {
+        let Desired { addresses } = want;
+        let Observed { venet } = have;
+        let mut wrong = Vec::new();
+        let seen = venet.is();
+        if want.has_venet() && !seen.is_some_and(|venet| venet.there && venet.faults.is_empty()) {
+            wrong.push(Mismatch::new(ADDRESSES, "a link".into(), json(venet), Disruption::Live));
+        }
+        for address in addresses {
+            let is = seen.and_then(|seen| seen.addresses.get(address));
+            if !is.is_some_and(BTreeSet::is_empty) {
+                wrong.push(Mismatch::new(field(*address), json(address), json(&is), Disruption::Live));
+            }
+        }
+        wrong
+    }
+}

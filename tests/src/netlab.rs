@@ -1,0 +1,189 @@
+//! A small network for one test: the host that vzd runs on, and a client on the same wire.
+//!
+//! Both are network namespaces. The thread that makes the lab is in the host's from then on, and so is every program
+//! that it starts, vzd among them: the machine's own network is never touched.
+
+use std::fs::File;
+use std::process::{Command, Stdio};
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::Must;
+use crate::run::Ended;
+
+/// The host on the wire, `eth0`.
+pub const HOST: [&str; 2] = ["192.0.2.1", "fd00:2::1"];
+/// The client on the wire, `eth0`.
+pub const CLIENT: [&str; 2] = ["192.0.2.2", "fd00:2::2"];
+
+/// A host and a client.
+pub struct NetLab {
+    home: File,
+    client: File,
+}
+
+impl Default for NetLab {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Moves this thread to a namespace in which addresses are good at once.
+fn go_to_a_new_one() {
+    unshare(CloneFlags::CLONE_NEWNET).must("make a network namespace");
+    for of in ["all", "default"] {
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{of}/accept_dad"), "0").must("switch off DAD");
+    }
+}
+
+fn here() -> File {
+    File::open("/proc/thread-self/ns/net").must("open a network namespace")
+}
+
+impl NetLab {
+    /// Moves this thread to a host of its own, with a client beside it. The wire has 192.0.2.0/24 and fd00:2::/64.
+    pub fn new() -> NetLab {
+        let home = here();
+        let client = std::thread::scope(|scope| {
+            let made = scope.spawn(|| {
+                go_to_a_new_one();
+                here()
+            });
+            made.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        go_to_a_new_one();
+        let lab = NetLab { home, client };
+        lab.host(&["link", "set", "lo", "up"]);
+        lab.host(&["link", "add", "eth0", "type", "veth", "peer", "name", "wire"]);
+        let peer = lab.in_client(|| {
+            let mut waiting = Command::new("sleep");
+            waiting.arg("60").spawn().must("hold a namespace")
+        });
+        lab.host(&["link", "set", "wire", "netns", &peer.id().to_string()]);
+        let mut peer = peer;
+        peer.kill().must("end what held a namespace");
+        peer.wait().must("end what held a namespace");
+        for words in [
+            "link set wire name eth0".to_owned(),
+            "link set lo up".to_owned(),
+            format!("addr add {}/24 dev eth0", CLIENT[0]),
+            format!("addr add {}/64 dev eth0 nodad", CLIENT[1]),
+            "link set eth0 up".to_owned(),
+        ] {
+            lab.client_ip(&words.split(' ').collect::<Vec<_>>());
+        }
+        lab.host(&["addr", "add", &format!("{}/24", HOST[0]), "dev", "eth0"]);
+        lab.host(&["addr", "add", &format!("{}/64", HOST[1]), "dev", "eth0", "nodad"]);
+        lab.host(&["link", "set", "eth0", "up"]);
+        lab
+    }
+
+    /// Does something on the client.
+    pub fn in_client<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                setns(&self.client, CloneFlags::CLONE_NEWNET).must("go to the client");
+                body()
+            });
+            there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Runs a program on the client.
+    pub fn client(&self, program: &str, words: &[&str]) -> Ended {
+        self.in_client(|| run(program, words))
+    }
+
+    /// Runs `ip` on the client, which must go well.
+    #[track_caller]
+    pub fn client_ip(&self, words: &[&str]) -> String {
+        self.client("ip", words).ok().stdout
+    }
+
+    /// Runs `ip` on the host, which must go well.
+    #[track_caller]
+    pub fn host(&self, words: &[&str]) -> String {
+        run("ip", words).ok().stdout
+    }
+
+    /// Runs any program on the host.
+    pub fn on_host(&self, program: &str, words: &[&str]) -> Ended {
+        run(program, words)
+    }
+
+    /// Whether one ping from the client is answered.
+    pub fn client_reaches(&self, address: &str) -> bool {
+        self.client("busybox", &ping(address)).code == 0
+    }
+
+    /// Everything that can be told of the host's network, to be compared later.
+    pub fn everything(&self) -> String {
+        let dumps: [&[&str]; 10] = [
+            &["-d", "link"],
+            &["addr"],
+            &["route", "show", "table", "all"],
+            &["-6", "route", "show", "table", "all"],
+            &["neigh", "show", "proxy"],
+            &["-6", "neigh", "show", "proxy"],
+            &["neigh", "show", "nud", "permanent"],
+            &["-6", "neigh", "show", "nud", "permanent"],
+            &["rule"],
+            &["-6", "rule"],
+        ];
+        let mut all: String =
+            dumps.iter().map(|words| format!("# {words:?}\n{}", self.host(words))).collect();
+        all += &settings("/proc/sys/net");
+        if let Ok(output) = Command::new("nft").args(["list", "ruleset"]).output() {
+            all += &String::from_utf8_lossy(&output.stdout);
+        }
+        all
+    }
+}
+
+/// Fails the test, with what is other than before, unless all is as it was.
+#[track_caller]
+pub fn assert_same(before: &str, after: &str, when: &str) {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (was, is) = (lines(before), lines(after));
+    let gone: Vec<_> = was.iter().filter(|line| !is.contains(line)).collect();
+    let new: Vec<_> = is.iter().filter(|line| !was.contains(line)).collect();
+    assert!(was == is, "{when}: the host's network is another: gone {gone:#?}, new {new:#?}");
+}
+
+/// Words for busybox that ask an address once.
+pub fn ping(address: &str) -> [&str; 6] {
+    ["ping", "-c", "1", "-W", "2", address]
+}
+
+/// Every setting below a directory of /proc/sys that can be read.
+fn settings(dir: &str) -> String {
+    let mut names: Vec<_> =
+        std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    names.sort();
+    let tell = |path: std::path::PathBuf| {
+        if path.is_dir() {
+            return settings(&path.to_string_lossy());
+        }
+        // A count of what goes on, not a setting.
+        let counts = ["nf_conntrack_count", "route/flush"].iter().any(|name| path.ends_with(name));
+        match std::fs::read_to_string(&path) {
+            Ok(text) if !counts => format!("{} = {text}", path.display()),
+            _ => String::new(),
+        }
+    };
+    names.into_iter().map(tell).collect()
+}
+
+fn run(program: &str, words: &[&str]) -> Ended {
+    let mut command = Command::new(program);
+    command.args(words).stdin(Stdio::null());
+    let output = command.output().must(format!("run {program}"));
+    Ended::new(&command, output)
+}
+
+impl Drop for NetLab {
+    fn drop(&mut self) {
+        // The namespaces go with the last process in them.
+        let _ = setns(&self.home, CloneFlags::CLONE_NEWNET);
+    }
+}
