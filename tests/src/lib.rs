@@ -5,6 +5,7 @@
 //! cleans up by dropping what it took, also when it panics.
 
 mod daemon;
+mod drive;
 mod guest;
 mod must;
 mod needs;
@@ -21,6 +22,7 @@ mod ve;
 mod wait;
 
 pub use daemon::Daemon;
+pub use drive::Driven;
 pub use must::Must;
 pub use needs::{Need, Quota, are_met, is_met};
 pub use netlab::{CLIENT, HOST, NetLab, assert_same, ping};

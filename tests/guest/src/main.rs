@@ -9,6 +9,7 @@
     reason = "a command line tool whose output is its purpose"
 )]
 
+mod drive;
 mod init;
 mod ipc;
 mod pause;
@@ -23,6 +24,7 @@ usage: guest init [--stubborn] [--exit-after MS[:CODE]] [--children N]
        guest pause [MARKER-FILE]
        guest report
        guest probe [--list] [--all | NAME...] [--outside PID[:NAME],...]
+       guest drive KIND COUNT                           (holds what it got until it is killed; kinds: guest drive kinds)
        guest ipc KIND create|lookup|hold|remove KEY     (also: guest ipc-KIND ...; kinds: guest ipc kinds)";
 
 fn main() -> ExitCode {
@@ -76,6 +78,11 @@ fn run(words: &[String]) -> Result<i32, Failure> {
         ["probe", words @ ..] => match probe::run(words) {
             Ok(findings) => print(&findings),
             Err(why) => usage(&why),
+        },
+        ["drive", "kinds"] => print(&drive::KINDS.iter().map(|(name, _)| name).collect::<Vec<_>>()),
+        ["drive", kind, count] => match count.parse() {
+            Ok(count) => drive::run(kind, count).map(|()| 0).map_err(Failure::Usage),
+            Err(_) => usage("COUNT is a number"),
         },
         ["ipc", "kinds"] => print(&ipc::KINDS),
         ["ipc", kind, verb, key] => ipc_call(kind, verb, key),

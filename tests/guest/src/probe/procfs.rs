@@ -103,6 +103,7 @@ fn secrets() -> Outcome {
     readable(&[
         "/proc/kcore",
         "/proc/keys",
+        "/proc/locks",
         "/proc/kpagecount",
         "/proc/kpageflags",
         "/proc/timer_list",
