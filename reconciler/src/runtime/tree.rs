@@ -18,7 +18,8 @@ use crate::kernel::ns::Namespace;
 use crate::kernel::process;
 use crate::runtime::spec::{NodeSpec, RootSpec, StartSpec};
 
-/// Kernel files that say too much about the host, or take orders for it: nothing is found there.
+/// Kernel files that say too much about the host, or take orders for it: nothing is found there. (Locks of
+/// open files belong to no process: /proc/locks lists those of the host and of all VEs to everyone.)
 const MASKED: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
@@ -33,6 +34,7 @@ const MASKED: &[&str] = &[
     "/proc/kpagecount",
     "/proc/kpageflags",
     "/proc/latency_stats",
+    "/proc/locks",
     "/proc/sched_debug",
     "/proc/scsi",
     "/proc/slabinfo",
