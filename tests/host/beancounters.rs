@@ -302,3 +302,25 @@ fn sockets_of_a_ve_that_runs_are_bounded_from_then_on() {
     let failcnt = counter(&sandbox, "numtcpsock")["failcnt"].as_u64().unwrap();
     assert!((2..=4).contains(&failcnt), "{failcnt}");
 }
+
+#[test]
+fn packet_filter_rules_are_those_of_the_ves_own_namespace() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    for name in ["web", "other"] {
+        sandbox.ve(name, json!({ "beancounters": { "numiptent": 16 } }));
+    }
+    sandbox.apply();
+    assert_eq!(held(&sandbox, "numiptent"), 0);
+    let sockets = held(&sandbox, "numothersock");
+    let driven = sandbox.drive("other", "rules", 5);
+    assert_eq!((driven.made, driven.errno), (5, None));
+    assert_eq!(held(&sandbox, "numiptent"), 0, "those of another VE");
+    let driven = sandbox.drive("web", "rules", 200);
+    assert_eq!((driven.made, driven.errno), (200, None));
+    let rules = counter(&sandbox, "numiptent");
+    assert_eq!((&rules["held"], &rules["failcnt"], &rules["barrier"]), (&json!(200), &json!(0), &json!(16)));
+    assert!(rules["enforcement"]["accounted"].is_string(), "{rules}");
+    // That of the program; none of those that rules were read through.
+    assert_eq!(held(&sandbox, "numothersock"), sockets + 1);
+}

@@ -10,6 +10,7 @@ pub mod cgroup;
 pub mod clone;
 pub mod mount;
 pub mod net;
+pub mod netfilter;
 pub mod ns;
 pub mod pidfd;
 pub mod process;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use nix::sched::CloneFlags;
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{At, SysError, SysResult};
@@ -122,34 +122,53 @@ pub fn on_thread_in<T: Send>(
     })
 }
 
+/// A thread that goes from namespace to namespace and never comes back to the host's, for what is read at
+/// each look at a VE: a new thread each time would make that dear.
+pub struct Visitor {
+    name: &'static str,
+    ask: Mutex<Option<Sender<Job>>>,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+impl Visitor {
+    /// One whose thread is started by its first visit.
+    pub const fn new(name: &'static str) -> Self {
+        Visitor { name, ask: Mutex::new(None) }
+    }
+
+    /// Does something in a namespace.
+    pub fn visit<T: Send + 'static>(
+        &self,
+        namespace: Namespace,
+        body: impl FnOnce() -> SysResult<T> + Send + 'static,
+    ) -> SysResult<T> {
+        let gone = || SysError::refused("visit namespaces", self.name, "the thread that does is gone");
+        let (tell, told) = channel();
+        let job = move || drop(tell.send(namespace.join().and_then(|()| body())));
+        let mut ask = self.ask.lock().unwrap_or_else(PoisonError::into_inner);
+        if ask.is_none() {
+            let (sender, jobs) = channel::<Job>();
+            let thread = std::thread::Builder::new().name(self.name.into()).stack_size(128 * 1024);
+            thread.spawn(move || jobs.iter().for_each(|job| job())).at("start thread", self.name)?;
+            *ask = Some(sender);
+        }
+        ask.as_ref().ok_or_else(gone)?.send(Box::new(job)).map_err(|_| gone())?;
+        drop(ask);
+        told.recv().map_err(|_| gone())?
+    }
+}
+
 /// The node name and the domain name of a UTS namespace.
-///
-/// Read by one thread that goes from namespace to namespace and never comes back to the host's: asked at
-/// each look at a VE, which a new thread each time would make dear.
 pub fn uts_names(namespace: Namespace) -> SysResult<(String, String)> {
-    type Answer = SysResult<(String, String)>;
-    type Visitor = (Sender<Namespace>, Receiver<Answer>);
-    static VISITOR: Mutex<Option<Visitor>> = Mutex::new(None);
-    let gone = || SysError::refused("read", "names", "the thread that reads them is gone");
-    let visit = |namespace: Namespace| {
-        namespace.join()?;
+    static VISITOR: Visitor = Visitor::new("names");
+    VISITOR.visit(namespace, || {
         let names = rustix::system::uname();
         let domain = names.domainname().to_string_lossy();
         // The kernel's word for a domain name that was never set.
         let domain = if domain == "(none)" { String::new() } else { domain.into_owned() };
         Ok((names.nodename().to_string_lossy().into_owned(), domain))
-    };
-    let mut visitor = VISITOR.lock().unwrap_or_else(PoisonError::into_inner);
-    if visitor.is_none() {
-        let ((ask, asked), (tell, told)) = (channel::<Namespace>(), channel::<Answer>());
-        let body = move || asked.iter().map(visit).try_for_each(|answer| tell.send(answer)).unwrap_or(());
-        let thread = std::thread::Builder::new().name("names".into()).stack_size(64 * 1024);
-        thread.spawn(body).at("start", "the thread that reads names")?;
-        *visitor = Some((ask, told));
-    }
-    let (ask, told) = visitor.as_ref().ok_or_else(gone)?;
-    ask.send(namespace).map_err(|_| gone())?;
-    told.recv().map_err(|_| gone())?
+    })
 }
 
 /// Makes the calling thread, and no other, act as a user of the host; for good, so only for a thread

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use vzd_state::subsystem::beancounters::Counter;
 
@@ -13,6 +14,7 @@ use crate::drivers::{Running, Ve, namespaces};
 use crate::error::{At, SysResult};
 use crate::kernel::bpf::{self, SocketKind};
 use crate::kernel::cgroup::{Hierarchy, VeCgroup};
+use crate::kernel::netfilter;
 
 /// What was counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,7 +43,14 @@ pub fn count(ve: Ve<'_>, running: &Running) -> BTreeMap<Counter, Counted> {
     memory(&group, &mut all);
     let pids = group.pids().unwrap_or_default();
     processes(&pids, &mut all);
-    sockets(&group, running.pid, &mut all);
+    {
+        // The sockets that rules are read through are the VE's for as long as that takes.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets(&group, running.pid, &mut all);
+        let rules = netfilter::entries(running.pid);
+        all.extend(rules.ok().map(|held| (Counter::Numiptent, held.into())));
+    }
     all.insert(Counter::Numflock, locks(&pids).into());
     all.extend(terminals(running.pid).ok().map(|held| (Counter::Numpty, held.into())));
     // Nothing is ever held of a guarantee.

@@ -245,7 +245,9 @@ pub fn enforcement(counter: Counter, caps: &Capabilities) -> Enforcement {
         },
         Counter::Numfile => only("the kernel has no limit of a group's open files"),
         Counter::Numflock => only("the kernel has no limit of a group's locks"),
-        Counter::Numiptent => only("the kernel has no limit of packet filter rules"),
+        Counter::Numiptent => {
+            only("the kernel has no limit of packet filter rules; those of ebtables are not counted")
+        }
     }
 }
 
