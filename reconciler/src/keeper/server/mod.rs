@@ -120,6 +120,12 @@ impl Server {
         epoll::add(&self.epoll, fd, EventData::new_u64(token), flags).at("watch", "descriptor")
     }
 
+    /// Hears no more of a descriptor that is about to be closed. Closing alone is not enough: a starter or a job that
+    /// was forked meanwhile has it open too, and until that ends its hang-up would be told without a pause.
+    fn unwatch(&self, fd: impl AsFd) {
+        let _ = epoll::delete(&self.epoll, fd);
+    }
+
     fn token(&mut self) -> u64 {
         self.next_token += 1;
         self.next_token
@@ -192,11 +198,19 @@ impl Server {
                 let _ = Pidfd::open(*pid).and_then(|pidfd| pidfd.signal(libc::SIGKILL));
             }
         }
-        let uid = self.clients.remove(&token).and_then(|client| client.console_of);
+        let client = self.drop_client(token);
+        let uid = client.and_then(|client| client.console_of);
         let console = uid.and_then(|uid| self.ves.get_mut(&uid)?.console.as_mut());
         if let Some((_, console)) = console {
             console.detach(token);
         }
+    }
+
+    /// Takes a connection out; it is closed when the caller drops it.
+    fn drop_client(&mut self, token: u64) -> Option<Client> {
+        let client = self.clients.remove(&token)?;
+        self.unwatch(&client.socket);
+        Some(client)
     }
 
     fn reply(&self, token: u64, reply: &Reply, fd: Option<BorrowedFd<'_>>) {

@@ -29,8 +29,9 @@ impl Server {
 
     /// Lets go of a VE and of what belongs to it.
     pub(super) fn forget(&mut self, uid: &str) {
-        if let Some((token, _)) = self.ves.remove(uid).and_then(|ve| ve.console) {
+        if let Some((token, console)) = self.ves.remove(uid).and_then(|ve| ve.console) {
             self.roles.remove(&token);
+            self.unwatch(console.master());
         }
     }
 
@@ -71,6 +72,7 @@ impl Server {
     pub(super) fn on_starter(&mut self, pid: i32) {
         let Some(Child::Starter { uid, socket, token, client }) = self.children.remove(&pid) else { return };
         self.roles.remove(&token);
+        self.unwatch(&socket);
         let said = seqpacket::recv::<Result<Started, SysError>>(&socket);
         // Its end as a process is reaped like any other's.
         self.children.insert(pid, Child::Job { client: 0 });
@@ -128,16 +130,18 @@ impl Server {
         self.on_console(uid);
         let Some(ve) = self.ves.get_mut(uid) else { return };
         ve.exited = Some(status);
-        ve.pidfd = None;
-        let adopted = ve.adopted.take();
+        let pidfd = ve.pidfd.take();
+        let (adopted, console) = (ve.adopted.take(), ve.console.take());
         self.inits.retain(|_, known| known != uid);
-        if let Some(token) = adopted {
+        if let (Some(token), Some(pidfd)) = (adopted, pidfd) {
             self.roles.remove(&token);
+            self.unwatch(&pidfd);
         }
-        if let Some((token, console)) = ve.console.take() {
+        if let Some((token, console)) = console {
             self.roles.remove(&token);
+            self.unwatch(console.master());
             for client in console.clients() {
-                self.clients.remove(client);
+                drop(self.drop_client(*client));
             }
         }
         let event = Exited { uid: uid.to_owned(), status };
