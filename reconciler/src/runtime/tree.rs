@@ -43,11 +43,11 @@ const MASKED: &[&str] = &[
     "/proc/timer_stats",
     "/proc/vmallocinfo",
     "/sys/firmware",
-    "/sys/kernel/debug",
-    "/sys/kernel/security",
-    "/sys/kernel/tracing",
-    "/sys/fs/bpf",
 ];
+
+/// Empty for ever: a mount point that the kernel keeps in each sysfs. Nothing is mounted on it yet. (The mount points
+/// of debugfs, tracefs, securityfs and bpffs are the same in a VE's own sysfs: they need no mask.)
+const EMPTY: &str = "/sys/fs/cgroup";
 
 /// May be read, not written.
 const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
@@ -76,7 +76,6 @@ pub(super) const TTY_GROUP: u32 = 5;
 /// Builds the tree and makes it the root of this mount namespace.
 pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<()> {
     let tree = Tree { base: spec.id_base, root: root(&spec.root, userns)? };
-    let null = mount::open_path(Path::new("/dev/null"))?;
     chown(rustix::fs::CWD, console, spec.id_base, spec.id_base + TTY_GROUP)?;
     let console = mount::clone_tree(rustix::fs::CWD, console, false)?;
 
@@ -93,7 +92,7 @@ pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<
     tree.attach(console, Path::new("/dev/console"))?;
     tree.point(Path::new("/run"), FileType::Directory)?;
     if !spec.nesting {
-        tree.restrict(&null)?;
+        tree.restrict()?;
     }
     tree.write_hostname(&spec.hostname)?;
     mount::pivot_into(&tree.open(Path::new("/"))?)
@@ -195,8 +194,10 @@ impl Tree {
         rustix::io::pwrite(&file, line.as_bytes(), 0).map(drop).at("write", FILE)
     }
 
-    /// Masks and write-protects what must not be had; what this kernel does not have is no hole.
-    fn restrict(&self, null: &OwnedFd) -> SysResult<()> {
+    /// Masks and write-protects what must not be had; what this kernel does not have is no hole. Masks are the VE's own
+    /// /dev/null and a directory of its own sysfs: they take no file system of their own, and what is done to
+    /// their inodes (locks, watches) stays in the VE.
+    fn restrict(&self) -> SysResult<()> {
         // Cloned while their mount is still writable.
         let mut writable = Vec::new();
         for path in WRITABLE.iter().map(Path::new) {
@@ -213,21 +214,16 @@ impl Tree {
         for (path, again) in writable {
             mount::attach_on(again, self.open(path)?, path)?;
         }
-        let empty = [FsOption::Text("size", "4k"), FsOption::Text("mode", "0555")];
-        let empty = mount::new_fs("tmpfs", &empty, Attr::MOUNT_ATTR_RDONLY | Attr::MOUNT_ATTR_NOEXEC)?;
-        let mut empty_is_attached = false;
+        let (null, empty) = (self.open(Path::new("/dev/null"))?, self.open(Path::new(EMPTY))?);
         for path in MASKED.iter().map(Path::new) {
             let Some(target) = self.present(path)? else { continue };
-            if kind_of(&target)? != FileType::Directory {
-                let mask = mount::clone_fd(null)?;
-                mount::set_attrs(&mask, Attr::MOUNT_ATTR_RDONLY | Attr::MOUNT_ATTR_NODEV, None, false)?;
-                mount::attach_on(mask, target, path)?;
-            } else if std::mem::replace(&mut empty_is_attached, true) {
-                mount::attach_on(mount::clone_fd(&empty)?, target, path)?;
-            } else {
-                // Older kernels clone only what is attached: the first one goes itself.
-                mount::attach_on(&empty, target, path)?;
-            }
+            let mask = match kind_of(&target)? {
+                FileType::Directory => mount::clone_fd(&empty)?,
+                _ => mount::clone_fd(&null)?,
+            };
+            let attrs = Attr::MOUNT_ATTR_RDONLY | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC;
+            mount::set_attrs(&mask, attrs, None, false)?;
+            mount::attach_on(mask, target, path)?;
         }
         Ok(())
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use crate::place::Place;
 use crate::result::{Context, Result};
 
-/// Kilobytes that nobody else could have: neither free nor cache of files. Kernel memory is in it.
+/// Kilobytes that the kernel has counted as used, by kind: its own objects, stacks, tables and buffers, and what is
+/// processes' own. What is merely not free would be a worse measure: the pages that each CPU keeps at hand for its next
+/// allocations come and go by megabytes. (Stacks of threads are among what vmalloc gives.)
 fn used_now() -> Result<f64> {
     // Reading this makes the kernel add up what each CPU has counted for itself.
     drop(std::fs::read("/proc/sys/vm/stat_refresh"));
@@ -18,8 +20,8 @@ fn used_now() -> Result<f64> {
         let number = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
         number.ok_or("not there").context(name)
     };
-    // Shared memory is counted among the cache but can't be dropped.
-    Ok(field("MemTotal")? - field("MemFree")? - field("Buffers")? - field("Cached")? + field("Shmem")?)
+    let kinds = ["Slab", "VmallocUsed", "PageTables", "Percpu", "AnonPages", "Shmem"];
+    kinds.into_iter().map(field).sum()
 }
 
 /// The same over a second: the least of some readings, since what disturbs takes memory for a while.

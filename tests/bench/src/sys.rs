@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// Orphans of our descendants become our children, so that their CPU time is counted when they end.
@@ -45,6 +46,31 @@ impl Pidfd {
             libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
         };
         checked(result).map(drop)
+    }
+}
+
+/// The descriptor that is sent over a stream.
+pub(crate) fn receive_fd(stream: &UnixStream) -> io::Result<OwnedFd> {
+    let mut bytes = [0_u8; 256];
+    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // Aligned as control messages have to be.
+    let mut control = [0_u64; 8];
+    // SAFETY: zeros are a valid msghdr.
+    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control);
+    // SAFETY: the message points to live buffers of the lengths it says; a control message is read only where the kernel
+    // has written one, and its descriptor is new and ours.
+    unsafe {
+        let got = libc::recvmsg(stream.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC);
+        checked(libc::c_long::try_from(got).map_err(io::Error::other)?)?;
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        if header.is_null() || (*header).cmsg_type != libc::SCM_RIGHTS {
+            return Err(io::Error::other("no descriptor came"));
+        }
+        Ok(OwnedFd::from_raw_fd(libc::CMSG_DATA(header).cast::<i32>().read_unaligned()))
     }
 }
 

@@ -41,7 +41,7 @@ struct Growth {
 
 pub(super) fn run(place: &Place, options: &Options) -> Result<Vec<Table>> {
     let account = Account::of(place);
-    let mut peers = peers::all(place, options, "memory")?;
+    let mut peers = peers::all_with_consoles(place, options, "memory")?;
     let mut series: Vec<Series> = peers.iter().map(|_| Series::default()).collect();
     let (mut bare, mut nothing) = (Series::default(), Series::default());
     let rounds = (options.rounds / 8).clamp(2, 4);
@@ -78,15 +78,18 @@ pub(super) fn run(place: &Place, options: &Options) -> Result<Vec<Table>> {
     let net = |series: &Series| {
         [median(&series.host) - median(&bare.host), median(&series.charged) - median(&bare.charged)]
     };
-    let base = peers.iter().position(|peer| peer.name() == "crun").map(|place| net(&series[place]));
+    let of = |name: &str| peers.iter().position(|peer| peer.name() == name).map(|place| net(&series[place]));
+    // The one that is most like a VE, if it takes part.
+    let like = of("crun, console");
+    let base = of("crun");
     for (peer, series) in peers.iter().zip(&series) {
         let [host, charged] = net(series);
         let [host_ratio, charged_ratio] =
             base.map_or([f64::NAN; 2], |base| [host / base[0], charged / base[1]]);
         let numbers = [host, host_ratio, charged, charged_ratio].map(number);
         table.row(std::iter::once(peer.name().to_owned()).chain(numbers).collect());
-        if let ("vzd", Some(base)) = (peer.name(), base) {
-            table.note(goal("vzd's MB (crun's)", host, base[0]));
+        if let ("vzd", Some(like)) = (peer.name(), like) {
+            table.note(goal("vzd's MB (that of crun with a console)", host, like[0]));
         }
     }
     let [host, charged] = [&bare.host, &bare.charged].map(|series| number(median(series)));

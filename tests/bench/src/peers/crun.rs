@@ -1,9 +1,13 @@
 //! crun, with a bundle as like a VE as OCI allows: the same namespaces and ids, its own cgroups, no network device.
 //!
-//! Must not be given anything to do that a VE isn't given: no limits, no hooks, no copy of the root.
+//! Must not be given anything to do that a VE isn't given: no limits, no hooks, no copy of the root. Where it matters it
+//! comes a second time with what a VE always has and a container need not have: a console and a /run of its own.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::{Value, json};
 
@@ -12,6 +16,7 @@ use super::on_path;
 use crate::benches::update::Limit;
 use crate::place::{FIRST_ID, IDS, PAYLOAD, Place};
 use crate::result::{Context, Result};
+use crate::sys;
 
 pub(super) struct Crun {
     /// crun's own state.
@@ -19,16 +24,28 @@ pub(super) struct Crun {
     bundles: PathBuf,
     root: PathBuf,
     cgroup: String,
+    consoles: Option<Consoles>,
 }
 
 impl Crun {
     pub(super) fn new(place: &Place, purpose: &str) -> Result<Commands<Crun>> {
+        Self::with(place, purpose, None)
+    }
+
+    /// With a console and a /run for each container.
+    pub(super) fn with_consoles(place: &Place, purpose: &str) -> Result<Commands<Crun>> {
+        let socket = place.subdirectory(&format!("consoles-{purpose}"))?.join("socket");
+        Self::with(place, &format!("console-{purpose}"), Some(Consoles::listen(socket)?))
+    }
+
+    fn with(place: &Place, purpose: &str, consoles: Option<Consoles>) -> Result<Commands<Crun>> {
         on_path("crun")?;
         let crun = Crun {
             state: place.subdirectory(&format!("crun-{purpose}"))?,
             bundles: place.subdirectory(&format!("bundles-{purpose}"))?,
             root: place.shifted.clone(),
-            cgroup: place.cgroup.clone(),
+            cgroup: format!("{}/crun{}", place.cgroup, if consoles.is_some() { "-console" } else { "" }),
+            consoles,
         };
         Commands::new(crun, unbearable())
     }
@@ -61,20 +78,30 @@ fn name(id: usize) -> String {
 
 impl Tool for Crun {
     fn name(&self) -> &'static str {
-        "crun"
+        self.consoles.as_ref().map_or("crun", |_| "crun, console")
     }
 
     fn prepare(&self, id: usize) -> Result<()> {
         let bundle = self.bundles.join(name(id));
         std::fs::create_dir_all(&bundle).context(bundle.display())?;
-        let cgroup = format!("/{}/crun/{}", self.cgroup, name(id));
-        let config = config(&self.root.display().to_string(), &name(id), &cgroup);
+        let cgroup = format!("/{}/{}", self.cgroup, name(id));
+        let mut config = config(&self.root.display().to_string(), &name(id), &cgroup);
+        if self.consoles.is_some() {
+            config["process"]["terminal"] = json!(true);
+            if let Some(mounts) = config["mounts"].as_array_mut() {
+                mounts.push(mount("/run", "tmpfs", &["nosuid", "nodev", "mode=755"]));
+            }
+        }
         std::fs::write(bundle.join("config.json"), config.to_string()).context(bundle.display())
     }
 
     fn start(&self, id: usize) -> Command {
         let mut command = self.command(&["run", "--detach", "--bundle"]);
-        command.arg(self.bundles.join(name(id))).arg(name(id));
+        command.arg(self.bundles.join(name(id)));
+        if let Some(consoles) = &self.consoles {
+            command.arg("--console-socket").arg(&consoles.socket);
+        }
+        command.arg(name(id));
         command
     }
 
@@ -97,6 +124,32 @@ impl Tool for Crun {
     }
 }
 
+fn mount(target: &str, kind: &str, options: &[&str]) -> Value {
+    json!({"destination": target, "type": kind, "source": kind, "options": options})
+}
+
+/// Who gets the consoles from crun, and holds them as vzd's keeper does.
+struct Consoles {
+    socket: PathBuf,
+    /// Held, not looked at: the payload says nothing.
+    _held: Receiver<OwnedFd>,
+}
+
+impl Consoles {
+    fn listen(socket: PathBuf) -> Result<Consoles> {
+        let listener = UnixListener::bind(&socket).context(socket.display())?;
+        let (hold, held) = channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if sys::receive_fd(&stream).is_ok_and(|console| hold.send(console).is_err()) {
+                    return;
+                }
+            }
+        });
+        Ok(Consoles { socket, _held: held })
+    }
+}
+
 fn config(root: &str, host_name: &str, cgroup: &str) -> Value {
     // What a VE's init may do; the kernel asks for most of them in its own user namespace only.
     let capabilities: Vec<String> = "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE \
@@ -105,7 +158,6 @@ fn config(root: &str, host_name: &str, cgroup: &str) -> Value {
         .split_whitespace()
         .map(|name| format!("CAP_{name}"))
         .collect();
-    let mount = |target: &str, kind: &str, options: &[&str]| json!({"destination": target, "type": kind, "source": kind, "options": options});
     let ids = json!([{"containerID": 0, "hostID": FIRST_ID, "size": IDS}]);
     let namespaces =
         ["pid", "network", "ipc", "uts", "mount", "user", "cgroup"].map(|kind| json!({"type": kind}));

@@ -65,6 +65,19 @@ pub(crate) fn all(place: &Place, options: &Options, purpose: &str) -> Result<Vec
     if peers.is_empty() { fail("nobody to measure") } else { Ok(peers) }
 }
 
+/// The same with crun a second time, whose containers then have a console and a /run of their own, as VEs have.
+pub(crate) fn all_with_consoles(
+    place: &Place,
+    options: &Options,
+    purpose: &str,
+) -> Result<Vec<Box<dyn Peer>>> {
+    let mut peers = all(place, options, purpose)?;
+    if peers.iter().any(|peer| peer.name() == "crun") {
+        peers.push(Box::new(crun::Crun::with_consoles(place, purpose)?));
+    }
+    Ok(peers)
+}
+
 /// Reads the CPU time once it has stopped rising, so that what is still going on is in it.
 pub(crate) fn settled_cpu(peer: &mut dyn Peer) -> Result<Duration> {
     let deadline = Instant::now() + Duration::from_secs(3);
