@@ -35,6 +35,20 @@ fn a_ve_owns_its_delegated_group_and_nothing_above() {
 }
 
 #[test]
+fn our_subtree_may_lie_deep_in_the_hierarchies() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({}));
+    // Version 1 makes a cpuset without CPUs, and lets nothing with CPUs be made below it.
+    let root = format!("{}/machines/vzd", sandbox.cgroup_root());
+    let words = ["--cgroup-root", root.as_str()];
+    sandbox.vzd(&[&["apply"], &words[..]].concat()).ok();
+    let shown = sandbox.vzd(&[&["get", "web", "-o", "json"], &words[..]].concat()).ok().json();
+    assert!(shown["status"]["cgroup"].as_str().unwrap().contains(&root), "{shown}");
+    assert!(shown["status"]["initPid"].as_i64().is_some(), "{shown}");
+}
+
+#[test]
 fn a_stop_takes_groups_of_the_ves_own_making() {
     needs!(Root, Cgroups, Busybox);
     let sandbox = Sandbox::new();

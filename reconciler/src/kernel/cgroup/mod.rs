@@ -111,15 +111,12 @@ impl Layout {
     /// Makes our subtree in each hierarchy.
     pub fn make_root(&self) -> SysResult<()> {
         for top in &self.v1 {
-            let dir = top.join(&self.root);
-            std::fs::create_dir_all(&dir).at("make cgroup", dir.display())?;
-            // Below it, a new cpuset starts with its parent's CPUs instead of with none.
-            if dir.join("cpuset.cpus").exists() {
-                for file in ["cpuset.mems", "cpuset.cpus"] {
-                    let all = read(&top.join(file))?;
-                    write(&dir.join(file), all.trim())?;
-                }
-                write(&dir.join("cgroup.clone_children"), "1")?;
+            let mut dir = top.clone();
+            for part in Path::new(&self.root) {
+                let parent = dir.clone();
+                dir.push(part);
+                make_dir(&dir)?;
+                give_cpus(&parent, &dir)?;
             }
         }
         let mut dir = self.v2.clone();
@@ -184,6 +181,20 @@ impl Layout {
             let _ = std::fs::remove_dir(top.join(&self.root));
         }
     }
+}
+
+/// Gives a group of the version 1 cpuset hierarchy its parent's CPUs and memory nodes where it has none: it is made with
+/// none, and one below it could have none either. Groups made in it later start with its own.
+fn give_cpus(parent: &Path, dir: &Path) -> SysResult<()> {
+    if !dir.join("cpuset.cpus").exists() {
+        return Ok(());
+    }
+    for file in ["cpuset.mems", "cpuset.cpus"] {
+        if read(&dir.join(file))?.trim().is_empty() {
+            write(&dir.join(file), read(&parent.join(file))?.trim())?;
+        }
+    }
+    write(&dir.join("cgroup.clone_children"), "1")
 }
 
 /// Hands all controllers of a version 2 directory on to its children.
