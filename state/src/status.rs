@@ -141,6 +141,9 @@ pub struct Status {
     /// When it was started, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
+    /// Its processes are held still. Left out when they aren't.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frozen: bool,
     /// Its control group, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,

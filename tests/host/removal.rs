@@ -139,7 +139,7 @@ fn the_prune_guard_holds_until_it_is_told() {
     let sandbox = Sandbox::new();
     let names = ["a", "b", "c", "d", "e", "f"];
     for name in names {
-        sandbox.ve(name, json!({ "state": "stopped" }));
+        sandbox.ve(name, json!({ "state": if name == "b" { "paused" } else { "stopped" } }));
     }
     sandbox.apply();
     for name in &names[1..] {
@@ -151,6 +151,7 @@ fn the_prune_guard_holds_until_it_is_told() {
         assert_eq!(status.condition("DeletionPending").unwrap().reason, "PruneGuardTripped", "{name}");
     }
     assert!(quarantined(&sandbox).is_empty());
+    sandbox.vzd(&["get", "b"]).ok().says("paused").says("DeletionPending");
     // An empty and a missing directory are no order to remove everything either.
     sandbox.unlink("a.yaml");
     sandbox.vzd(&["apply"]);

@@ -34,10 +34,8 @@ pub fn state(ve: &Document) -> (&'static str, Option<Paint>) {
     match (reason(ConditionType::DeletionPending), reason(ConditionType::Reconciling)) {
         ("DeletionQuarantined", _) => ("quarantined", Some(Paint::Faint)),
         ("Destroying", _) => ("destroying", Some(Paint::Warn)),
-        _ if ve.status.init_pid.is_some() => match ready {
-            "Paused" | "PausedByOperator" => ("paused", Some(Paint::Warn)),
-            _ => ("running", Some(Paint::Good)),
-        },
+        _ if ve.status.init_pid.is_some() && ve.status.frozen => ("paused", Some(Paint::Warn)),
+        _ if ve.status.init_pid.is_some() => ("running", Some(Paint::Good)),
         (_, "Progressing") => ("starting", Some(Paint::Warn)),
         (_, "Waiting" | "ProgressingWithRetry") => ("waiting", Some(Paint::Warn)),
         _ => match ready {
@@ -128,7 +126,10 @@ mod tests {
         let of = |init, conditions: &[_]| state(&ve(init, conditions)).0;
         assert_eq!(of(Some(7), &[("Ready", "True", "ReconciliationSucceeded")]), "running");
         assert_eq!(of(Some(7), &[("Ready", "False", "HealthCheckFailed")]), "running");
-        assert_eq!(of(Some(7), &[("Ready", "False", "PausedByOperator")]), "paused");
+        // What the kernel says, whoever wanted it and whatever is to come.
+        let mut paused = ve(Some(7), &[("Ready", "False", "ManifestRemoved")]);
+        paused.status.frozen = true;
+        assert_eq!(state(&paused).0, "paused");
         assert_eq!(of(None, &[("Ready", "False", "HaltedByOwner")]), "halted");
         assert_eq!(of(None, &[("Ready", "False", "StoppedByOperator")]), "stopped");
         assert_eq!(of(None, &[("Ready", "False", "Absent")]), "absent");

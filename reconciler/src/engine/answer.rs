@@ -99,6 +99,8 @@ impl Engine {
             ctid: entry.map(|entry| entry.ctid),
             init_pid,
             started_at,
+            frozen: init_pid.is_some()
+                && published.observed.cgroup.group.is().is_some_and(|group| group.frozen),
             cgroup: group.map(|group| group.v2_dir().display().to_string()),
             conditions: published.conditions,
             resources,
@@ -154,6 +156,11 @@ impl Engine {
             }
         }
         let outcome = self.reconcile(subject, Leave::default(), None);
+        // One that was to stop and has is as it was ordered; what else its manifest asks for in vain is in its conditions.
+        let is_down = || self.shared().published.get(subject).is_some_and(|is| is.observed.stopped());
+        if state == State::Stopped && is_down() {
+            return Ok(());
+        }
         failure_of(&outcome).map_or(Ok(()), Err)
     }
 
