@@ -20,4 +20,5 @@ pub mod settings;
 pub mod store;
 pub mod telemetry;
 pub mod template;
+mod user_beancounters;
 pub mod watch;

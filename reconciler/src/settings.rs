@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use vzd_state::ids::VeUid;
+
 /// Directories and names. Two controllers with different ones do not see each other.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Settings {
@@ -58,6 +60,11 @@ impl Settings {
     /// The most that was seen of counters, one file a VE; gone with the host's boot, as the VEs are.
     pub fn peaks_dir(&self) -> PathBuf {
         self.run_dir.join("peaks")
+    }
+
+    /// What VEs are shown of themselves, a directory a VE.
+    pub fn shown_dir(&self, uid: &VeUid) -> PathBuf {
+        self.run_dir.join("shown").join(uid.as_str())
     }
 
     /// Templates.

@@ -31,6 +31,9 @@ pub struct Event {
     pub message: String,
     /// Whether it was wanted or put something right; none for what vzd did not do.
     pub cause: Option<EventCause>,
+    /// What it is about. Events about one thing are one event, whose message is the latest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
 }
 
 /// Whether someone should look.
@@ -73,7 +76,12 @@ impl Event {
         message: String,
     ) -> Self {
         let reason = reason.to_owned();
-        Self { time, first_time: time, count: 1, ve, r#type, reason, message, cause: None }
+        Self { time, first_time: time, count: 1, ve, r#type, reason, message, cause: None, about: None }
+    }
+
+    /// The same event about a thing, having happened so often.
+    pub fn about(self, thing: &str, count: u64) -> Self {
+        Self { about: Some(thing.to_owned()), count, ..self }
     }
 
     /// The same event with its cause.
@@ -81,11 +89,16 @@ impl Event {
         Self { cause: Some(cause.into()), ..self }
     }
 
+    /// Whether the two are about one thing or, where that is not said, say the same.
+    pub fn is_about_the_same(&self, other: &Self) -> bool {
+        self.about == other.about && (self.about.is_some() || self.message == other.message)
+    }
+
     fn repeats(&self, other: &Self) -> bool {
         self.ve == other.ve
             && self.r#type == other.r#type
             && self.reason == other.reason
-            && self.message == other.message
+            && self.is_about_the_same(other)
             && self.cause == other.cause
             && other.time.since(self.time) <= FOLD_WITHIN
     }
@@ -108,7 +121,7 @@ pub fn fold(log: &mut Vec<Event>, event: Event, most: usize) {
     let event = match log.iter().rposition(|known| known.repeats(&event)) {
         Some(at) => {
             let known = log.remove(at);
-            Event { time: event.time, count: known.count + event.count, ..known }
+            Event { first_time: known.first_time, count: known.count + event.count, ..event }
         }
         None => event,
     };
@@ -137,6 +150,14 @@ mod tests {
         assert_eq!(log.len(), 2);
         assert_eq!(log[0].message, "other");
         assert_eq!(log[1].to_string(), "BackOff: again (x17 over 8m24s)");
+        for (held, times) in [(3, 1), (7, 2)] {
+            let event = event(600, &format!("{held} are held")).about("numproc", times);
+            fold(&mut log, event, 10);
+        }
+        fold(&mut log, event(600, "none is held").about("numfile", 1), 10);
+        assert_eq!(log.len(), 4);
+        assert_eq!(log[2].to_string(), "BackOff: 7 are held (x3 over 0s)");
+        log.truncate(2);
         fold(&mut log, event(100_000, "again"), 10);
         assert_eq!(log.len(), 3, "too late to be the same");
     }

@@ -1,6 +1,9 @@
 //! User beancounters: what VEs hold is told truthfully, what the kernel can refuse is refused, and both
 //! outlive the controller but not the VE's run.
 
+mod inside;
+mod refusals;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};

@@ -3,6 +3,8 @@
 mod count;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
 
 use vzd_state::reading::Reading;
 use vzd_state::subsystem::beancounters::{Desired, Live, Observed, Setting, set_by_start};
@@ -13,6 +15,7 @@ use crate::error::{At, SysError, SysResult};
 use crate::kernel::bpf::{self, SocketKind};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::{mount, procfs};
+use crate::user_beancounters::user_beancounters;
 
 pub use count::{Counted, count};
 
@@ -76,6 +79,24 @@ pub fn set_before_start(ve: Ve<'_>, want: &Desired) -> SysResult<()> {
     }
     Ok(())
 }
+
+/// Makes the directory that a VE reads its counters in, for a start: nothing is told yet.
+pub fn show_inside(ve: Ve<'_>) -> SysResult<PathBuf> {
+    let dir = ve.host.settings.shown_dir(&ve.entry.uid);
+    std::fs::create_dir_all(&dir).at("make directory", dir.display())?;
+    let path = dir.join(SHOWN);
+    // Written in place: the VE has this very file.
+    let file = std::fs::OpenOptions::new().create(true).write(true).truncate(false).mode(0o400).open(&path);
+    let file = file.at("open", path.display())?;
+    file.set_len(0).at("empty", path.display())?;
+    file.write_all_at(user_beancounters(&[]).as_bytes(), 0).at("write", path.display())?;
+    let owner = ve.entry.ids.start;
+    std::os::unix::fs::fchown(&file, Some(owner), Some(owner)).at("chown", path.display())?;
+    Ok(dir)
+}
+
+/// The file in it, that only the VE's root may read, as OpenVZ's.
+pub const SHOWN: &str = "user_beancounters";
 
 fn set_sockets(ve: Ve<'_>, kind: SocketKind, to: &Value) -> SysResult<()> {
     let group = ve.host.cgroup(ve.entry).open()?;

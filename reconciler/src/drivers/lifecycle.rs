@@ -261,6 +261,7 @@ fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired) -> SysResult<Start
         cgroup_delegated: group.delegated_dir(),
         cgroup_v1: group.v1_dirs().collect(),
         root: disk::root_spec(ve)?,
+        shown: beancounters::show_inside(ve)?,
         mounts: mounts.iter().map(|(target, mount)| namespaces::mount_spec(target, mount)).collect(),
         devices: want
             .devices

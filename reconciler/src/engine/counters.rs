@@ -6,15 +6,15 @@
 //! the controller, and a new run of the VE starts anew.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use serde::{Deserialize, Serialize};
-use vzd_state::event::{Event, EventType};
 use vzd_state::subsystem::beancounters::{Counter, Enforcement, UNLIMITED, enforcement};
 
 use crate::control::{CounterView, VeCounters};
 use crate::drivers::{Ve, beancounters, lifecycle};
+use crate::engine::Engine;
 use crate::engine::reconcile::{Leave, View};
-use crate::engine::{Engine, clock};
 use crate::store::{Writes, atomic};
 
 /// What is remembered of one run of a VE.
@@ -75,6 +75,8 @@ impl Engine {
     ) -> Peaks {
         let Some(uid) = view.entry.as_ref().map(|entry| entry.uid.clone()) else { return Peaks::default() };
         let path = self.host.settings.peaks_dir().join(format!("{uid}.json"));
+        // One at a time: a refusal is told once.
+        let _guard = self.remembering.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.shared().peaks.get(&uid).cloned();
         let read = || serde_json::from_str::<Peaks>(&std::fs::read_to_string(&path).ok()?).ok();
         let known = known.or_else(read).filter(|peaks| peaks.run == run);
@@ -85,7 +87,7 @@ impl Engine {
             *most = counted.held.max(*most);
             let told = peaks.told.entry(*counter).or_default();
             if counted.failcnt > *told {
-                refused.push((*counter, counted.failcnt - *told));
+                refused.push((*counter, *counted, counted.failcnt - *told));
                 *told = counted.failcnt;
             }
         }
@@ -101,28 +103,12 @@ impl Engine {
             if written.is_none() {
                 tracing::warn!(path = %path.display(), "the most that was seen of counters is not kept");
             }
-            refused.into_iter().for_each(|(counter, times)| self.tell_refused(view, counter, times));
+            for (counter, counted, times) in refused {
+                self.tell_refused(view, counter, counted, times);
+            }
         }
         self.shared().peaks.insert(uid, peaks.clone());
         peaks
-    }
-
-    fn tell_refused(&self, view: &View, counter: Counter, times: u64) {
-        let want = view.want();
-        let bound = want.and_then(|want| want.beancounters.bounds.get(&counter));
-        let number = |number: u64| match number {
-            UNLIMITED => "unlimited".to_owned(),
-            number => number.to_string(),
-        };
-        let bound = bound.map_or_else(String::new, |bound| {
-            format!(" at barrier {} and limit {}", number(bound.barrier), number(bound.limit))
-        });
-        let said = want.and_then(|want| want.source_of(&format!("spec.beancounters.{counter}")));
-        let said = said.map_or_else(String::new, |place| format!(" ({place})"));
-        let s = if times == 1 { "" } else { "s" };
-        let message = format!("{counter} was refused {times} time{s}{bound}{said}");
-        let now = clock::now();
-        self.tell(Event::new(now, Some(view.name.clone()), EventType::Warning, "LimitReached", message));
     }
 
     /// Counts for VEs that have a bound, so that what they held at most is known when somebody asks.
@@ -133,8 +119,11 @@ impl Engine {
                 .want()
                 .is_some_and(|want| want.beancounters.bounds.values().any(|bound| bound.limit != UNLIMITED));
             let runs = view.entry.as_ref().is_some_and(|entry| entry.run.is_some());
-            if bounded && runs {
-                self.count(&view);
+            if runs
+                && (bounded || !self.shows_when_asked())
+                && let (Some(counted), Some(entry)) = (self.count(&view), &view.entry)
+            {
+                self.show_unasked(&entry.uid, &counted);
             }
         }
     }
@@ -145,5 +134,6 @@ impl Engine {
         let path = self.host.settings.peaks_dir().join(format!("{uid}.json"));
         // Run files of VEs that never had any are not there.
         drop(std::fs::remove_file(path));
+        self.forget_shown(uid);
     }
 }

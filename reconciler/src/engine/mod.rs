@@ -7,7 +7,8 @@
 //! - [`pass`] is a pass over all of them, for a command,
 //! - [`run`] is the controller's loop around [`queue`],
 //! - [`starts`] bounds how many VEs start at a time, and orders them,
-//! - [`counters`] tells what VEs hold of each beancounter,
+//! - [`counters`] tells what VEs hold of each beancounter, [`refusals`] what they were refused, as it happens,
+//!   and [`inside`] tells it to the VEs themselves,
 //! - [`health`] runs probes, [`clock`] is where time and chance come from,
 //! - [`answer`] answers what can be asked ([`crate::control`]).
 //!
@@ -21,9 +22,11 @@ mod execute;
 mod fault;
 mod health;
 mod host_stop;
+mod inside;
 mod pass;
 mod queue;
 mod reconcile;
+mod refusals;
 mod run;
 mod starts;
 mod wishes;
@@ -84,6 +87,10 @@ pub struct Engine {
     starts: Starts,
     /// Held while counters are looked at.
     sampling: Mutex<()>,
+    /// Held while what was counted is remembered.
+    remembering: Mutex<()>,
+    refusals: refusals::Refusals,
+    inside: inside::Inside,
 }
 
 /// What passes share.
@@ -144,6 +151,9 @@ impl Engine {
             lock,
             starts: Starts::default(),
             sampling: Mutex::default(),
+            remembering: Mutex::default(),
+            refusals: refusals::Refusals::default(),
+            inside: inside::Inside::default(),
         };
         if access == Access::Write {
             engine.after_boot().map_err(|e| failed("VZ0404", &e))?;

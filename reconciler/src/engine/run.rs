@@ -17,7 +17,7 @@ use crate::drivers::{Census, disk};
 use crate::engine::queue::Queue;
 use crate::engine::reconcile::Leave;
 use crate::engine::starts::Place;
-use crate::engine::{Access, Engine, Subject, clock};
+use crate::engine::{Access, Engine, Subject, clock, inside, refusals};
 use crate::kernel::process;
 use crate::settings::Settings;
 use crate::watch::{Hints, Settle};
@@ -86,6 +86,8 @@ pub fn run(settings: &Settings) -> ControlResult<()> {
     if let Err(e) = disk::tidy(&engine.host) {
         tracing::warn!(error = %e, "something of an earlier run is left");
     }
+    refusals::listen(&engine);
+    inside::answer(&engine);
     start_workers(&engine, jobs, &hint);
     let _api = serve_api(&engine)?;
     let mut controller = Loop {
@@ -275,6 +277,7 @@ fn start_workers(engine: &Arc<Engine>, jobs: Receiver<(Subject, Option<Arc<Censu
                 let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                     engine.probe(&subject);
                     engine.reconcile(&subject, Leave::default(), census.as_deref());
+                    engine.follow(&subject);
                 }));
                 drop(place);
                 if worked.is_err() {

@@ -4,10 +4,13 @@
 //! names the operation, the object and the errno. Nothing here knows about VEs, manifests or plans:
 //! a function here takes paths, ids and file descriptors.
 
+pub mod alarms;
 pub mod bpf;
 pub mod caps;
 pub mod cgroup;
 pub mod clone;
+pub mod fanotify;
+pub mod kmsg;
 pub mod mount;
 pub mod net;
 pub mod netfilter;

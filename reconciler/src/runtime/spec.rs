@@ -33,6 +33,8 @@ pub struct StartSpec {
     pub cgroup_v1: Vec<PathBuf>,
     /// Its root file system.
     pub root: RootSpec,
+    /// Directory of the host that the VE reads about itself in, at /dev/vzd.
+    pub shown: PathBuf,
     /// Mounts from the host.
     pub mounts: Vec<MountSpec>,
     /// Device nodes beside the safe ones that every VE has.

@@ -79,10 +79,13 @@ pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<
     chown(rustix::fs::CWD, console, spec.id_base, spec.id_base + TTY_GROUP)?;
     let console = mount::clone_tree(rustix::fs::CWD, console, false)?;
 
+    let shown = mount::clone_tree(rustix::fs::CWD, &spec.shown, false)?;
+
     let safe = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC;
     let proc = mount::new_fs("proc", &[], safe)?;
     let sysfs = mount::new_fs("sysfs", &[], safe | Attr::MOUNT_ATTR_RDONLY)?;
     let dev = tree.dev(&spec.devices)?;
+    mount::set_attrs(&shown, safe | Attr::MOUNT_ATTR_RDONLY, None, false)?;
 
     let staging = spec.root.staging.as_path();
     mount::attach(&tree.root, rustix::fs::CWD, staging)?;
@@ -90,6 +93,7 @@ pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<
     tree.attach(sysfs, Path::new("/sys"))?;
     tree.attach(dev, Path::new("/dev"))?;
     tree.attach(console, Path::new("/dev/console"))?;
+    tree.attach(shown, Path::new("/dev/vzd"))?;
     tree.point(Path::new("/run"), FileType::Directory)?;
     if !spec.nesting {
         tree.restrict()?;

@@ -126,7 +126,7 @@ impl Log {
             known.first_time == event.first_time
                 && known.ve == event.ve
                 && known.reason == event.reason
-                && known.message == event.message
+                && known.is_about_the_same(event)
                 && known.r#type == event.r#type
                 && known.cause == event.cause
                 && known.count < event.count
@@ -209,7 +209,7 @@ impl Log {
 
 /// The two events as one, if the second repeats the first.
 fn folded(known: &Event, event: &Event) -> Option<Event> {
-    if known.ve != event.ve || known.reason != event.reason || known.message != event.message {
+    if known.ve != event.ve || known.reason != event.reason || !known.is_about_the_same(event) {
         return None;
     }
     let mut log = vec![known.clone()];

@@ -29,7 +29,8 @@ impl<'a> VeCgroup<'a> {
         self.layout
     }
 
-    pub(super) fn ctid(&self) -> u32 {
+    /// Whose they are.
+    pub fn ctid(&self) -> u32 {
         self.ctid
     }
 
