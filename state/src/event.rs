@@ -156,7 +156,7 @@ mod tests {
         }
         fold(&mut log, event(600, "none is held").about("numfile", 1), 10);
         assert_eq!(log.len(), 4);
-        assert_eq!(log[2].to_string(), "BackOff: 7 are held (x3 over 0s)");
+        assert_eq!(log[2].to_string(), "BackOff: 7 are held (x3 over 0ms)");
         log.truncate(2);
         fold(&mut log, event(100_000, "again"), 10);
         assert_eq!(log.len(), 3, "too late to be the same");
