@@ -1,5 +1,7 @@
 //! The network of VEs that run: who reaches whom, and what of it changes live.
 
+mod spoofing;
+
 use serde_json::{Value, json};
 use vzd_tests::{CLIENT, HOST, NetLab, Sandbox, assert_same, needs, ping};
 

@@ -23,6 +23,7 @@ const USAGE: &str = "\
 usage: guest init [--stubborn] [--exit-after MS[:CODE]] [--children N]
        guest pause [MARKER-FILE]
        guest report
+       guest send INTERFACE HEX...                      (frames, as they are)
        guest probe [--list] [--all | NAME...] [--outside PID[:NAME],...]
        guest drive KIND COUNT                           (holds what it got until it is killed; kinds: guest drive kinds)
        guest ipc KIND create|lookup|hold|remove KEY     (also: guest ipc-KIND ...; kinds: guest ipc kinds)";
@@ -73,6 +74,18 @@ fn run(words: &[String]) -> Result<i32, Failure> {
         },
         ["pause"] => Ok(pause::run(None)?),
         ["pause", marker] => Ok(pause::run(Some(marker))?),
+        ["send", interface, frames @ ..] => {
+            let bytes = |hex: &&str| -> Option<Vec<u8>> {
+                (0..hex.len())
+                    .step_by(2)
+                    .map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok())
+                    .collect()
+            };
+            match frames.iter().map(bytes).collect::<Option<Vec<_>>>() {
+                Some(frames) => sys::packet::send(interface, &frames).map(|()| 0).map_err(Failure::Io),
+                None => usage("a frame is an even number of hexadecimal digits"),
+            }
+        }
         ["report"] => print(&report::report()),
         ["probe", "--list"] => print(&probe::list()),
         ["probe", words @ ..] => match probe::run(words) {

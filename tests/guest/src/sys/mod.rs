@@ -5,6 +5,7 @@
 mod call;
 mod child;
 mod errno;
+pub(crate) mod packet;
 pub(crate) mod signal;
 
 pub(crate) use call::{Arg, Block, call, isolated_mounts, open, text};
