@@ -1,0 +1,103 @@
+//! Connections over an address that stays, while everything else of the manifest changes.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use vzd_tests::{Guarded, LONG, NetLab, Sandbox, eventually, needs, within};
+
+use super::ONE;
+
+const EDITS: u32 = 300;
+/// An echo that takes longer was not just scheduled late.
+const LATE: Duration = Duration::from_secs(1);
+
+/// The next number of a sequence that looks random and is the same each time.
+fn roll(dice: &mut u64, sides: u64) -> u64 {
+    *dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*dice >> 33) % sides
+}
+
+/// Sends numbers and reads them back until told to stop; returns how many, and the longest wait for one.
+fn echo(mut stream: TcpStream, stop: &AtomicBool) -> (u64, Duration) {
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (mut count, mut longest) = (0_u64, Duration::ZERO);
+    while !stop.load(Ordering::SeqCst) {
+        let (start, mut back) = (Instant::now(), [0; 8]);
+        stream.write_all(&count.to_be_bytes()).unwrap();
+        stream.read_exact(&mut back).unwrap();
+        assert_eq!(u64::from_be_bytes(back), count, "the stream is torn");
+        (count, longest) = (count + 1, longest.max(start.elapsed()));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    (count, longest)
+}
+
+#[test]
+fn a_stream_survives_three_hundred_edits() {
+    needs!(Root, Cgroups, Busybox, Ip);
+    let lab = NetLab::new();
+    let sandbox = Sandbox::new();
+    let spec = |addresses: &[String], note: u32| {
+        json!({ "description": format!("edit {note}"), "hostname": format!("host{}", note % 7),
+                "network": { "addresses": addresses } })
+    };
+    let kept = ONE.map(str::to_owned);
+    sandbox.ve("one", spec(&kept, 0));
+    let _daemon = sandbox.daemon();
+    let pid = sandbox.until_ready("one");
+    let mut server =
+        sandbox.command(&["exec", "one", "--", "/bin/busybox", "nc", "-ll", "-p", "7", "-e", "/bin/cat"]);
+    let _server = Guarded::spawn(server.stdin(Stdio::null()).stdout(Stdio::null()));
+    let connect = |address: &str| within(LONG, "the VE answers", || TcpStream::connect((address, 7)).ok());
+    let streams = lab.in_client(|| ONE.map(connect));
+    let mut ping = lab.in_client(|| {
+        let mut ping = Command::new("busybox");
+        ping.args(["ping", "-i", "0.1", ONE[0]]).stdout(Stdio::piped()).spawn().unwrap()
+    });
+    let stop = AtomicBool::new(false);
+    let told = std::thread::scope(|scope| {
+        let stop = &stop;
+        let running = streams.map(|stream| scope.spawn(move || echo(stream, stop)));
+        let edits = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut dice = 0x5eed;
+            for note in 1..=EDITS {
+                let mut addresses = kept.to_vec();
+                for n in 0..6 {
+                    if roll(&mut dice, 2) == 0 {
+                        addresses.push(format!("192.0.2.{}", 120 + n));
+                        addresses.push(format!("fd00:2::{}", 120 + n));
+                    }
+                }
+                sandbox.ve("one", spec(&addresses, note));
+                let said = format!("edit {note}");
+                sandbox.until("one", &said, |ve| ve.0["spec"]["description"] == said.as_str());
+            }
+            sandbox.ve("one", spec(&kept, EDITS + 1));
+            eventually("the last edit is made", || sandbox.vzd(&["plan", "--detailed-exitcode"]).code == 0);
+        }));
+        stop.store(true, Ordering::SeqCst);
+        let told = running.map(|one| one.join().unwrap());
+        if let Err(panic) = edits {
+            std::panic::resume_unwind(panic);
+        }
+        told
+    });
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(ping.id().cast_signed()),
+        nix::sys::signal::Signal::SIGINT,
+    )
+    .unwrap();
+    let mut summary = String::new();
+    ping.stdout.take().unwrap().read_to_string(&mut summary).unwrap();
+    ping.wait().unwrap();
+    assert!(summary.contains(" 0% packet loss"), "{}", summary.lines().last().unwrap_or_default());
+    for (count, longest) in told {
+        assert!(count > 100 && longest < LATE, "{count} echoes, the longest took {longest:?}");
+    }
+    assert_eq!(sandbox.init_pid("one"), pid);
+}
