@@ -156,12 +156,17 @@ fn text(value: &Value, key: &str) -> String {
     value.get(key).and_then(Value::as_str).unwrap_or_default().replace('\n', " ")
 }
 
-/// The pointer to the schema of a field of a kind.
+/// The pointer to the schema of a field of a kind; `list[].field` is one of the list's items.
 pub(crate) fn pointer(schema: &Value, kind: Kind, path: &str) -> Option<String> {
-    path_steps(path).try_fold(format!("/$defs/{}", definition(kind)), |pointer, step| {
-        let (definition, mut names) = properties(schema, &pointer)?;
-        names.any(|name| name == step).then(|| format!("{definition}/properties/{step}"))
-    })
+    let within = |pointer: String, path: &str| {
+        path_steps(path).try_fold(pointer, |pointer, step| {
+            let (definition, mut names) = properties(schema, &pointer)?;
+            names.any(|name| name == step).then(|| format!("{definition}/properties/{step}"))
+        })
+    };
+    let mut parts = path.split("[].");
+    let first = within(format!("/$defs/{}", definition(kind)), parts.next()?)?;
+    parts.try_fold(first, |list, part| within(format!("{}/items", target(schema, &list)), part))
 }
 
 /// Where the properties behind a schema are defined, and their names.

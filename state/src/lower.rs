@@ -149,7 +149,7 @@ fn lower_spec(
             disk,
             namespaces,
             devices,
-            network: network::Desired { addresses: spec.network.addresses.iter().copied().collect() },
+            network: lower_network(&spec.network),
         }),
         _ => Err(wrong.0),
     }
@@ -241,6 +241,26 @@ fn lower_cold(spec: &VeSpec, wrong: &mut Errors) -> ColdSpec {
             Some(v1::Seccomp::File(path)) => Seccomp::File { path: path.as_str().to_owned() },
         },
         nesting: spec.security.features.nesting.unwrap_or(false),
+    }
+}
+
+fn lower_network(network: &v1::Network) -> network::Desired {
+    let interface = |is: &v1::Interface| {
+        let one = network::Interface {
+            // A manifest without one is refused.
+            bridge: is.bridge.as_ref().map_or_else(String::new, ToString::to_string),
+            mac: is.mac,
+            host_name: is.host_name.as_ref().map(ToString::to_string),
+            addresses: is.addresses.iter().copied().collect(),
+            gateways: is.gateway.iter().copied().collect(),
+            mtu: is.mtu,
+            mac_filter: is.mac_filter.unwrap_or(true),
+        };
+        (is.name.to_string(), one)
+    };
+    network::Desired {
+        addresses: network.addresses.iter().copied().collect(),
+        interfaces: network.interfaces.iter().map(interface).collect(),
     }
 }
 
@@ -361,7 +381,7 @@ fn allow(rules: &mut BTreeSet<Rule>, kind: DeviceKind, major: u32, minor: Option
 }
 
 /// The fields whose places are kept: those that changes name.
-const LOCATED: [&str; 59] = [
+const LOCATED: [&str; 60] = [
     "metadata.labels",
     "metadata.annotations",
     "spec.ctid",
@@ -413,6 +433,7 @@ const LOCATED: [&str; 59] = [
     "spec.beancounters.swappages",
     "spec.devices",
     "spec.network.addresses",
+    "spec.network.interfaces",
     "spec.mounts",
     "spec.security.capabilities",
     "spec.security.features",
@@ -438,10 +459,19 @@ fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, FieldSource> {
     let addresses = addresses.map(|(i, address)| {
         (format!("spec.network.addresses[{i}]"), format!("spec.network.addresses[{address}]"))
     });
+    let interfaces = spec.network.interfaces.iter().enumerate();
+    let interfaces = interfaces.flat_map(|(i, interface)| {
+        const FIELDS: [&str; 8] =
+            ["", ".bridge", ".mac", ".hostName", ".addresses", ".gateway", ".mtu", ".macFilter"];
+        let (written, known) =
+            (format!("spec.network.interfaces[{i}]"), format!("spec.network.interfaces[{}]", interface.name));
+        FIELDS.map(|field| (format!("{written}{field}"), format!("{known}{field}")))
+    });
     let mut places: BTreeMap<_, _> = named
         .chain(mounts)
         .chain(devices)
         .chain(addresses)
+        .chain(interfaces)
         .filter_map(|(written, known)| Some((known, given.place(&written)?)))
         .collect();
     // The page counters say the same as memory.

@@ -78,6 +78,8 @@ pub struct SimRun {
     pub rules: BTreeSet<Rule>,
     /// Its routed link, if it has one: the addresses.
     pub venet: Option<BTreeSet<Cidr>>,
+    /// Its interfaces on bridges.
+    pub interfaces: BTreeMap<String, network::Interface>,
 }
 
 /// A step that a real host must never see.
@@ -168,6 +170,7 @@ impl Sim {
             nodes,
             rules,
             venet,
+            interfaces,
         } = run;
         let running = Run::Running { init_pid: *init_pid, started_at: *started_at };
         Observed {
@@ -197,6 +200,7 @@ impl Sim {
                     faults: BTreeSet::new(),
                     addresses: venet.iter().flatten().map(|address| (*address, BTreeSet::new())).collect(),
                 }),
+                interfaces: Reading::Is(self.observe_interfaces(uid, interfaces)),
             },
         }
     }
@@ -206,6 +210,28 @@ impl Sim {
         let used = run.memory.0 + run.memory.1;
         let used = [Knob::MemoryMax, Knob::MemoryTotal].map(|knob| (knob, used)).into();
         cgroup::Observed { group: Reading::Is(Group { frozen, populated: true, knobs, used }) }
+    }
+
+    fn observe_interfaces(
+        &self,
+        uid: &VeUid,
+        interfaces: &BTreeMap<String, network::Interface>,
+    ) -> BTreeMap<String, network::Seen> {
+        let Some(entry) = self.ledger.get(uid) else { return BTreeMap::new() };
+        let seen = |(name, is): (&String, &network::Interface)| {
+            let seen = network::Seen {
+                bridge: Some(is.bridge.clone()),
+                mac: Some(is.mac_of(uid, name)),
+                host_name: is.host_name_of(entry.ctid, uid, name),
+                addresses: is.addresses.clone(),
+                gateways: is.gateways.clone(),
+                mtu: is.mtu.unwrap_or(network::MTU),
+                mac_filter: is.mac_filter,
+                up: true,
+            };
+            (name.clone(), seen)
+        };
+        interfaces.iter().map(seen).collect()
     }
 
     fn observe_mounts(
@@ -359,6 +385,7 @@ impl Sim {
             nodes: want.devices.nodes.clone(),
             rules: want.devices.rules.clone(),
             venet: Some(want.network.addresses.clone()).filter(|_| want.network.has_venet()),
+            interfaces: want.network.interfaces.clone(),
         });
         ve.run.iter_mut().for_each(|run| run.knobs.retain(|knob, value| *value != knob.default(&caps)));
         self.next_pid += 1;
@@ -505,6 +532,15 @@ fn apply_network(run: &mut SimRun, step: &network::Live) -> Option<Effect> {
             had => had.is_some(),
         },
         Live::AddAddress { address, .. } => run.venet.as_mut()?.insert(*address),
+        Live::RemoveInterface { name, .. } => run.interfaces.remove(name).is_some(),
+        Live::SetInterface { name, from, to } => {
+            let now = run.interfaces.get(name);
+            let from = from.as_ref().unwrap_or(to);
+            let after = now.map_or_else(|| to.clone(), |now| network::Network::after(now, from, to));
+            let changed = now != Some(&after);
+            run.interfaces.insert(name.clone(), after);
+            changed
+        }
         Live::RemoveAddress { address } => run.venet.as_mut().is_some_and(|venet| venet.remove(address)),
     };
     Some(if changed { Effect::Changed } else { Effect::AlreadySo })

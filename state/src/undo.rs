@@ -61,11 +61,16 @@ fn devices_inverse(step: &devices::Live) -> Option<devices::Live> {
 /// What was mended stays so.
 fn network_inverse(step: &network::Live) -> Option<network::Live> {
     use network::Live;
-    Some(match *step {
+    Some(match step.clone() {
         Live::Attach { mend: true } | Live::AddAddress { mend: true, .. } => return None,
         Live::Attach { mend: false } => Live::Detach,
         Live::Detach => Live::Attach { mend: false },
         Live::AddAddress { address, mend: false } => Live::RemoveAddress { address },
         Live::RemoveAddress { address } => Live::AddAddress { address, mend: false },
+        Live::RemoveInterface { name, had } => Live::SetInterface { name, from: None, to: had },
+        Live::SetInterface { name, from: None, to } => Live::RemoveInterface { name, had: to },
+        Live::SetInterface { name, from: Some(from), to } => {
+            Live::SetInterface { name, from: Some(to), to: from }
+        }
     })
 }

@@ -132,6 +132,8 @@ impl NetLab {
         ];
         let mut all: String =
             dumps.iter().map(|words| format!("# {words:?}\n{}", self.host(words))).collect();
+        // Timers of bridges run.
+        all = all.lines().filter(|line| !line.contains("_timer")).map(|line| format!("{line}\n")).collect();
         all += &settings("/proc/sys/net");
         if let Ok(output) = Command::new("nft").args(["list", "ruleset"]).output() {
             all += &String::from_utf8_lossy(&output.stdout);

@@ -270,6 +270,7 @@ fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired) -> SysResult<Start
             .map(|(path, node)| devices::node_spec(path, node))
             .collect::<SysResult<_>>()?,
         venet: network::venet_spec(ve, &want.network),
+        bridged: network::bridged_specs(ve, &want.network),
         capabilities: cold.capabilities.bits(),
         seccomp_profile: keep_profile(ve, &cold.seccomp)?,
         nesting: cold.nesting,

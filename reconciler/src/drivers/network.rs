@@ -3,9 +3,10 @@
 //! The VE's end of the link is in a namespace that its root rules: what is read there tells how the VE is, and
 //! nothing about the host follows from it.
 
+mod bridged;
 mod uplinks;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use vzd_schema::v1::Cidr;
@@ -17,6 +18,7 @@ use crate::error::SysResult;
 use crate::kernel::net::{self, Ends, Netlink, Request, Venet};
 use crate::kernel::ns::{self, Kind, Namespace};
 
+pub use bridged::specs as bridged_specs;
 pub use uplinks::Uplinks;
 
 /// What the interfaces of this vzd are marked with, followed by the VE's uid.
@@ -49,12 +51,12 @@ fn applied(ve: Ve<'_>) -> BTreeSet<Cidr> {
 
 /// Has the host answer for the addresses of a VE that is about to start.
 pub fn before_start(ve: Ve<'_>, want: &network::Desired) -> SysResult<()> {
-    if !want.has_venet() {
+    if !want.is_any() {
         return Ok(());
     }
     let mut host = Netlink::open()?;
     // What an earlier run left behind, if its end was not seen.
-    remove_link(ve, &mut host)?;
+    remove_links(ve, &mut host, want)?;
     let addresses = want.addresses.iter().map(|address| address.address());
     addresses.into_iter().try_for_each(|address| ve.host.uplinks.answer(&mut host, address).map(drop))
 }
@@ -65,7 +67,7 @@ pub fn clear(ve: Ve<'_>) -> SysResult<()> {
         return Ok(());
     }
     let mut host = Netlink::open()?;
-    remove_link(ve, &mut host)?;
+    remove_links(ve, &mut host, ve.entry.applied.network.as_ref().unwrap_or(&network::Desired::default()))?;
     for address in applied(ve) {
         ve.host.uplinks.withdraw(&mut host, address.address())?;
     }
@@ -80,38 +82,61 @@ fn remove_link(ve: Ve<'_>, host: &mut Netlink) -> SysResult<bool> {
     host.run(vec![Request::remove_link(link.index, &link.name)]).map(|removed| removed > 0)
 }
 
+/// Takes away all that is left of a VE's links on the host, and the bridges that only they used.
+fn remove_links(ve: Ve<'_>, host: &mut Netlink, had: &network::Desired) -> SysResult<()> {
+    remove_link(ve, host)?;
+    for bridged in bridged_specs(ve, had) {
+        bridged::remove(ve, host, &bridged)?;
+    }
+    Ok(())
+}
+
 fn netns(running: &Running) -> SysResult<Namespace> {
     Namespace::of(running.pid, Kind::Net)
 }
 
 /// Reads the link and the addresses. A VE that has none and never had costs nothing.
 pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
-    let wanted = ve.want.is_some_and(|want| want.network.has_venet());
+    let wanted = ve.want.is_some_and(|want| want.network.is_any());
     if !wanted && ve.entry.applied.network.is_none() {
-        return Observed { venet: Reading::Is(network::Venet::default()) };
+        return Observed {
+            venet: Reading::Is(network::Venet::default()),
+            interfaces: Reading::Is(BTreeMap::new()),
+        };
     }
-    Observed {
-        venet: match look(ve, running) {
-            Ok(venet) => Reading::Is(venet),
-            Err(e) => Reading::Unreadable(e.to_string()),
+    let ways =
+        Netlink::open().and_then(|host| Ok((host, ns::on_thread_in(&netns(running)?, Netlink::open)?)));
+    match ways {
+        Ok((mut host, mut inside)) => Observed {
+            venet: read(look(ve, &mut host, &mut inside)),
+            interfaces: read(bridged::look(ve, &mut host, &mut inside)),
+        },
+        Err(e) => Observed {
+            venet: Reading::Unreadable(e.to_string()),
+            interfaces: Reading::Unreadable(e.to_string()),
         },
     }
 }
 
-fn look(ve: Ve<'_>, running: &Running) -> SysResult<network::Venet> {
+fn read<T>(looked: SysResult<T>) -> Reading<T> {
+    match looked {
+        Ok(seen) => Reading::Is(seen),
+        Err(e) => Reading::Unreadable(e.to_string()),
+    }
+}
+
+fn look(ve: Ve<'_>, host: &mut Netlink, inside: &mut Netlink) -> SysResult<network::Venet> {
     let mut known = applied(ve);
     let venet = venet(ve, &known);
-    let mut host = Netlink::open()?;
-    let mut inside = ns::on_thread_in(&netns(running)?, Netlink::open)?;
     let mut seen = network::Venet::default();
     let answered = |host: &mut Netlink, address| ve.host.uplinks.answered(host, address);
-    if let Some(ends) = venet.find(&mut host, &mut inside)? {
+    if let Some(ends) = venet.find(host, inside)? {
         known.extend(ve.want.iter().flat_map(|want| &want.network.addresses));
         let pairs = known.iter().copied().map(pair).collect();
         seen.there = true;
-        seen.faults = venet.faults(&mut host, &mut inside, ends)?;
-        for ((address, prefix), mut missing) in venet.addresses(&mut host, &mut inside, ends, &pairs)? {
-            if !answered(&mut host, address)? {
+        seen.faults = venet.faults(host, inside, ends)?;
+        for ((address, prefix), mut missing) in venet.addresses(host, inside, ends, &pairs)? {
+            if !answered(host, address)? {
                 missing.insert("the host does not answer for it".to_owned());
             }
             seen.addresses.extend(Cidr::new(address, prefix).map(|address| (address, missing)));
@@ -127,8 +152,19 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
     let mut host = Netlink::open()?;
     let netns = netns(running)?;
     let mut inside = ns::on_thread_in(&netns, Netlink::open)?;
+    match step {
+        Live::SetInterface { name, from, to } => {
+            return bridged::set(ve, (&mut host, &mut inside), &netns, name, from.as_ref(), to);
+        }
+        Live::RemoveInterface { name, had } => {
+            let removed = bridged::remove(ve, &mut host, &bridged::spec(ve, name, had))?;
+            return Ok(if removed { Effect::Changed } else { Effect::AlreadySo });
+        }
+        Live::Attach { .. } | Live::Detach | Live::AddAddress { .. } | Live::RemoveAddress { .. } => {}
+    }
     let ends = venet.find(&mut host, &mut inside)?;
     let changed = match step {
+        Live::SetInterface { .. } | Live::RemoveInterface { .. } => false,
         Live::Attach { .. } => attach(ve, &venet, (&mut host, &mut inside), &netns, ends)?,
         Live::Detach => {
             let removed = remove_link(ve, &mut host)?;

@@ -18,7 +18,7 @@ pub use sockets::{
     SocketCount, SocketKind, count_sockets, set_socket_barrier, socket_barrier, socket_count,
     try_load_sockets,
 };
-pub use source::{Sources, try_load_sources};
+pub use source::{Sources, load_mac_filter, mac_filter, try_load_sources};
 
 /// What kind of node a rule speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

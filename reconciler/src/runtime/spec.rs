@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::net::Venet;
+use crate::kernel::net::{Bridged, Venet};
 
 /// A VE that is to be started. All host paths are absolute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct StartSpec {
     /// Its routed link to the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub venet: Option<Venet>,
+    /// Its interfaces on bridges.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bridged: Vec<Bridged>,
     /// Capabilities it keeps, as a bit mask in the kernel's numbering.
     pub capabilities: u64,
     /// Text of a seccomp profile; the default filter alone when absent.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::clone::{VE_NAMESPACES, clone_sibling};
-use crate::kernel::net::{Ends, Venet};
+use crate::kernel::net::{Links, Netlink};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded};
@@ -82,11 +82,9 @@ fn raise(
     // The tree's root becomes this process's root as well: the host's /proc is looked up before.
     let host_proc = mount::open_path(Path::new("/proc"))?;
     let netns = Namespace::of(pid, Kind::Net)?;
-    let venet = match &spec.venet {
-        Some(venet) => Some((venet, venet.make(&mut net::Netlink::open()?, netns.as_fd())?)),
-        None => None,
-    };
-    build(proof, spec, pid, console, v1, (&userns, &netns), venet)?;
+    let links = make_links(spec, &netns)?;
+    build(proof, spec, pid, console, v1, (&userns, &netns), &links)?;
+    connect_links(&links)?;
     seqpacket::send(first, &Word::Go, &[])?;
     match hear(first)? {
         Some(Word::Locked) => {}
@@ -101,6 +99,31 @@ fn raise(
         None => Ok(Started { pid }),
         other => Err(SysError::refused("execute", "init", format!("the first process said {other:?}"))),
     }
+}
+
+/// Makes the VE's links to the host, whose other ends wait for [`net::set_up`].
+fn make_links<'s>(spec: &'s StartSpec, netns: &Namespace) -> SysResult<Links<'s>> {
+    let mut links = Links::default();
+    if spec.venet.is_none() && spec.bridged.is_empty() {
+        return Ok(links);
+    }
+    let mut host = Netlink::open()?;
+    if let Some(venet) = &spec.venet {
+        links.venet = Some((venet, venet.make(&mut host, netns.as_fd())?));
+    }
+    for bridged in &spec.bridged {
+        links.bridged.push((bridged, bridged.make(&mut host, netns.as_fd())?));
+    }
+    Ok(links)
+}
+
+/// Has bridges let the VE's packets through, now that its ends are up.
+fn connect_links(links: &Links<'_>) -> SysResult<()> {
+    if links.bridged.is_empty() {
+        return Ok(());
+    }
+    let mut host = Netlink::open()?;
+    links.bridged.iter().try_for_each(|(bridged, ends)| bridged.connect(&mut host, *ends))
 }
 
 /// The next word of the first process; `None` when it executed its init (or ended).
@@ -128,13 +151,13 @@ fn build(
     console: &Path,
     v1: &[OwnedFd],
     (userns, netns): (&Namespace, &Namespace),
-    venet: Option<(&Venet, Ends)>,
+    links: &Links<'_>,
 ) -> SysResult<()> {
     let pidns = Namespace::of(pid, Kind::Pid)?;
     pidns.join()?;
     process::in_child(proof, || {
         netns.join()?;
-        net::set_up(venet)?;
+        net::set_up(links)?;
         tree::build(spec, userns, console)
     })??;
     // Last: the first move after a quiet while waits for the kernel, and that wait has begun before (see

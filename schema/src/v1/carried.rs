@@ -9,12 +9,14 @@ use crate::diag::Diagnostic;
 use crate::fields;
 use crate::yaml::{Entry, Node, NodeKind};
 
-/// Fields of VEs and profiles. `group.*` is each field of a group.
+/// Fields of VEs and profiles. `group.*` is each field of a group, `list[].field` that of each item.
 const REFUSED: &[&str] = &[
     "spec.timezone",
     "spec.locale",
     "spec.disk.*",
-    "spec.network.interfaces",
+    "spec.network.interfaces[].parent",
+    "spec.network.interfaces[].vlan",
+    "spec.network.interfaces[].rate",
     "spec.network.devices",
     "spec.network.routes",
     "spec.network.nameservers",
@@ -78,6 +80,10 @@ pub(crate) fn check(kind: Kind, root: &Node) -> Vec<Diagnostic> {
                     problems.push(refuse(&path, entry));
                 }
             }
+        } else if let Some((list, field)) = path.split_once("[].") {
+            let items = root.get(list).map(Node::items).unwrap_or_default();
+            let entries = items.iter().filter_map(|item| item.entry(field));
+            problems.extend(entries.filter(|entry| is_written(entry)).map(|entry| refuse(path, entry)));
         } else if let Some(entry) = entry(root, path).filter(|entry| is_written(entry)) {
             problems.push(refuse(path, entry));
         }

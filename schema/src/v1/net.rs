@@ -41,7 +41,7 @@ item! {
     /// One interface of a VE, linked to a bridge or to an interface of the host.
     pub struct Interface {
         /// Its name in the VE.
-        reattach name: IfName;
+        live name: IfName;
         /// The host's bridge it is a port of.
         live bridge: Option<IfName>,
         /// The host's interface it sits on, as a macvlan.

@@ -247,7 +247,7 @@ impl Entry {
             mounts: namespaces::wanted_mounts(&want.namespaces, facts.caps),
         });
         self.applied.devices = Some(want.devices.clone());
-        self.applied.network = Some(want.network.clone()).filter(network::Desired::has_venet);
+        self.applied.network = Some(want.network.clone()).filter(network::Desired::is_any);
     }
 
     fn started(&mut self, reason: StartReason, facts: &Facts<'_>) {
@@ -419,8 +419,25 @@ impl Entry {
                     applied.addresses.remove(address);
                 }
             }
-            (Phase::After, Live::Detach) => self.applied.network = None,
-            (Phase::Before, Live::RemoveAddress { .. } | Live::Detach)
+            (Phase::Before, Live::SetInterface { name, from, to }) => {
+                // Whatever it comes to, the addresses of both are vzd's.
+                let mut both = to.clone();
+                both.addresses.extend(from.iter().flat_map(|from| &from.addresses));
+                self.applied.network.get_or_insert_default().interfaces.insert(name.clone(), both);
+            }
+            (Phase::After, Live::SetInterface { name, to, .. }) => {
+                self.applied.network.get_or_insert_default().interfaces.insert(name.clone(), to.clone());
+            }
+            (Phase::After, Live::RemoveInterface { name, .. }) => {
+                if let Some(applied) = &mut self.applied.network {
+                    applied.interfaces.remove(name);
+                }
+                self.applied.network.take_if(|applied| !applied.is_any());
+            }
+            (Phase::After, Live::Detach) => {
+                self.applied.network.take_if(|applied| !applied.is_any());
+            }
+            (Phase::Before, Live::RemoveAddress { .. } | Live::RemoveInterface { .. } | Live::Detach)
             | (Phase::After, Live::Attach { .. } | Live::AddAddress { .. }) => {}
         }
     }

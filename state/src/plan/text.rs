@@ -169,6 +169,11 @@ impl fmt::Display for Step {
             },
             Self::Network(step) => match step {
                 network::Live::RemoveAddress { address } => write!(f, "remove address {address}"),
+                network::Live::RemoveInterface { name, .. } => write!(f, "remove interface {name}"),
+                network::Live::SetInterface { name, from: None, to } => {
+                    write!(f, "make interface {name} on {}", to.bridge)
+                }
+                network::Live::SetInterface { name, .. } => write!(f, "change interface {name}"),
                 network::Live::Detach => f.write_str("remove venet0"),
                 network::Live::Attach { mend: false } => f.write_str("make venet0"),
                 network::Live::Attach { mend: true } => f.write_str("mend venet0"),

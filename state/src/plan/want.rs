@@ -124,7 +124,11 @@ fn rank(step: &Step) -> u8 {
         Step::Cgroup(cgroup::Live::Thaw) => 0,
         Step::Namespaces(namespaces::Live::RemoveMount { .. })
         | Step::Devices(devices::Live::RemoveNode { .. })
-        | Step::Network(network::Live::RemoveAddress { .. } | network::Live::Detach) => 1,
+        | Step::Network(
+            network::Live::RemoveAddress { .. }
+            | network::Live::RemoveInterface { .. }
+            | network::Live::Detach,
+        ) => 1,
         Step::Devices(devices::Live::SetRules { .. }) => 2,
         Step::Cgroup(
             cgroup::Live::Set { .. } | cgroup::Live::Reset { .. } | cgroup::Live::Squeeze { .. },

@@ -1,7 +1,9 @@
-//! The network of a VE: the addresses of its routed link, `venet0`.
+//! The network of a VE: the addresses of its routed link, `venet0`, and its interfaces on bridges.
 //!
 //! A VE without an address has no such link, and costs nothing for it. What the VE's owner adds by itself
 //! inside is left alone: it leads nowhere, since packets from it are dropped.
+
+mod interfaces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -9,6 +11,8 @@ use std::convert::Infallible;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vzd_schema::v1::Cidr;
+
+pub use interfaces::{Interface, MTU, Seen};
 
 use super::{Changes, Cx, Mismatch, Subsystem, json};
 use crate::disruption::{Cause, Change, Disruption};
@@ -19,13 +23,23 @@ use crate::reading::Reading;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Desired {
     /// Addresses of `venet0`, each with the prefix that the VE sees.
+    #[serde(default)]
     pub addresses: BTreeSet<Cidr>,
+    /// Interfaces on bridges, by their name in the VE.
+    #[serde(default)]
+    pub interfaces: BTreeMap<String, Interface>,
 }
 
 impl Desired {
     /// Whether the VE has a routed link.
     pub fn has_venet(&self) -> bool {
         !self.addresses.is_empty()
+    }
+
+    /// Whether there is anything at all.
+    pub fn is_any(&self) -> bool {
+        let Self { addresses, interfaces } = self;
+        !addresses.is_empty() || !interfaces.is_empty()
     }
 }
 
@@ -34,7 +48,11 @@ impl Desired {
 #[serde(rename_all = "camelCase")]
 pub struct Observed {
     /// The routed link: one without faults and addresses where none is wanted and none was made.
+    #[serde(default)]
     pub venet: Reading<Venet>,
+    /// Interfaces that are wanted or were made.
+    #[serde(default)]
+    pub interfaces: Reading<BTreeMap<String, Seen>>,
 }
 
 /// The routed link as it is.
@@ -52,7 +70,7 @@ pub struct Venet {
 impl Observed {
     /// What would be seen of a VE that runs and has no network.
     pub(crate) fn nothing() -> Self {
-        Self { venet: Reading::Is(Venet::default()) }
+        Self { venet: Reading::Is(Venet::default()), interfaces: Reading::Is(BTreeMap::new()) }
     }
 }
 
@@ -64,6 +82,13 @@ pub enum Live {
     RemoveAddress {
         /// The address.
         address: Cidr,
+    },
+    /// Take an interface away.
+    RemoveInterface {
+        /// Its name in the VE.
+        name: String,
+        /// As it was.
+        had: Interface,
     },
     /// Take `venet0` away, which has no addresses any more.
     Detach,
@@ -78,6 +103,15 @@ pub enum Live {
         address: Cidr,
         /// Some of it was there.
         mend: bool,
+    },
+    /// Make an interface, or change what of it is not as wanted.
+    SetInterface {
+        /// Its name in the VE.
+        name: String,
+        /// What was last set of the one that is there, if one is.
+        from: Option<Interface>,
+        /// As it is to be.
+        to: Interface,
     },
 }
 
@@ -98,73 +132,21 @@ impl Subsystem for Network {
     type Cold = Infallible;
 
     fn diff(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Changes<Live, Infallible> {
-        let Desired { addresses } = want;
-        let Observed { venet } = have;
+        let Desired { addresses: _, interfaces } = want;
+        let Observed { venet, interfaces: interfaces_are } = have;
         let mut changes = Changes::default();
-        let Venet { there, faults, addresses: seen } = match venet {
-            Reading::Unreadable(why) => {
-                changes.cannot_read(ADDRESSES, why);
-                return changes;
-            }
-            Reading::Absent => return changes,
-            Reading::Is(venet) => venet,
-        };
-        let nothing = Desired::default();
-        let applied = cx.entry.and_then(|entry| entry.applied.network.as_ref());
-        let had = &applied.unwrap_or(&nothing).addresses;
-        for address in had.difference(addresses).filter(|address| seen.contains_key(*address)) {
-            let change =
-                Change::new(field(*address), address.to_string().into(), Value::Null, Disruption::Live);
-            let index = changes.field(change);
-            changes.live.push((Live::RemoveAddress { address: *address }, vec![index]));
+        match venet {
+            Reading::Unreadable(why) => changes.cannot_read(ADDRESSES, why),
+            Reading::Absent => {}
+            Reading::Is(venet) => diff_venet(&mut changes, want, venet, cx),
         }
-        let missing = cx.caps.venet.missing();
-        match (want.has_venet(), *there) {
-            (false, true) if applied.is_some() => changes.live.push((Live::Detach, Vec::new())),
-            (false, _) => {}
-            (true, true) if faults.is_empty() => {}
-            (true, true) => {
-                let words: Vec<&str> = faults.iter().map(String::as_str).collect();
-                let change = Change::new(
-                    "spec.network.venet0",
-                    words.join(", ").into(),
-                    "whole".into(),
-                    Disruption::Live,
-                );
-                let index = changes.field(change.because(Cause::Drift));
-                changes.live.push((Live::Attach { mend: true }, vec![index]));
-            }
-            (true, false) if missing.is_some() => {}
-            // What this carries out are the addresses.
-            (true, false) => changes.live.push((Live::Attach { mend: false }, Vec::new())),
-        }
-        for address in addresses {
-            let is = seen.get(address);
-            if is.is_some_and(BTreeSet::is_empty) {
-                continue;
-            }
-            let cause = if had.contains(address) { Cause::Drift } else { Cause::Spec };
-            let shown = match is {
-                Some(lacks) => {
-                    format!("without: {}", lacks.iter().cloned().collect::<Vec<_>>().join(", ")).into()
-                }
-                None => Value::Null,
-            };
-            let change = Change::new(field(*address), shown, address.to_string().into(), Disruption::Live)
-                .because(cause)
-                .unless(missing);
-            let index = changes.field(change);
-            if missing.is_none() {
-                let step = Live::AddAddress { address: *address, mend: is.is_some() };
-                changes.live.push((step, vec![index]));
-            }
-        }
+        interfaces::diff(&mut changes, interfaces, interfaces_are, cx);
         changes
     }
 
-    fn satisfied(want: &Desired, have: &Observed, _cx: &Cx<'_>) -> Vec<Mismatch> {
-        let Desired { addresses } = want;
-        let Observed { venet } = have;
+    fn satisfied(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
+        let Desired { addresses, interfaces } = want;
+        let Observed { venet, interfaces: interfaces_are } = have;
         let mut wrong = Vec::new();
         let seen = venet.is();
         if want.has_venet() && !seen.is_some_and(|venet| venet.there && venet.faults.is_empty()) {
@@ -176,6 +158,58 @@ impl Subsystem for Network {
                 wrong.push(Mismatch::new(field(*address), json(address), json(&is), Disruption::Live));
             }
         }
+        wrong.extend(interfaces::satisfied(interfaces, interfaces_are, cx));
         wrong
+    }
+}
+
+/// Steps that make the routed link and its addresses as wanted.
+fn diff_venet(changes: &mut Changes<Live, Infallible>, want: &Desired, venet: &Venet, cx: &Cx<'_>) {
+    let addresses = &want.addresses;
+    let Venet { there, faults, addresses: seen } = venet;
+    let nothing = Desired::default();
+    let applied = cx.entry.and_then(|entry| entry.applied.network.as_ref());
+    let had = &applied.unwrap_or(&nothing).addresses;
+    for address in had.difference(addresses).filter(|address| seen.contains_key(*address)) {
+        let change = Change::new(field(*address), address.to_string().into(), Value::Null, Disruption::Live);
+        let index = changes.field(change);
+        changes.live.push((Live::RemoveAddress { address: *address }, vec![index]));
+    }
+    let missing = cx.caps.venet.missing();
+    match (want.has_venet(), *there) {
+        (false, true) if applied.is_some() => changes.live.push((Live::Detach, Vec::new())),
+        (false, _) => {}
+        (true, true) if faults.is_empty() => {}
+        (true, true) => {
+            let words: Vec<&str> = faults.iter().map(String::as_str).collect();
+            let change =
+                Change::new("spec.network.venet0", words.join(", ").into(), "whole".into(), Disruption::Live);
+            let index = changes.field(change.because(Cause::Drift));
+            changes.live.push((Live::Attach { mend: true }, vec![index]));
+        }
+        (true, false) if missing.is_some() => {}
+        // What this carries out are the addresses.
+        (true, false) => changes.live.push((Live::Attach { mend: false }, Vec::new())),
+    }
+    for address in addresses {
+        let is = seen.get(address);
+        if is.is_some_and(BTreeSet::is_empty) {
+            continue;
+        }
+        let cause = if had.contains(address) { Cause::Drift } else { Cause::Spec };
+        let shown = match is {
+            Some(lacks) => {
+                format!("without: {}", lacks.iter().cloned().collect::<Vec<_>>().join(", ")).into()
+            }
+            None => Value::Null,
+        };
+        let change = Change::new(field(*address), shown, address.to_string().into(), Disruption::Live)
+            .because(cause)
+            .unless(missing);
+        let index = changes.field(change);
+        if missing.is_none() {
+            let step = Live::AddAddress { address: *address, mend: is.is_some() };
+            changes.live.push((step, vec![index]));
+        }
     }
 }

@@ -108,8 +108,25 @@ fn wanted_devices() -> impl Strategy<Value = devices::Desired> {
 
 fn network() -> impl Strategy<Value = network::Desired> {
     let addresses = subsequence(vec!["10.1.0.5", "10.1.0.6/24", "fd00:1::5"], 0..=3);
-    addresses.prop_map(|some| network::Desired {
-        addresses: some.into_iter().map(|address| address.parse().unwrap()).collect(),
+    let interface = (any::<bool>(), select(vec![None, Some(1400), Some(9000)]), any::<bool>(), 0u8..3);
+    let interfaces = proptest::collection::btree_map(select(vec!["eth0", "eth1"]), interface, 0..=2);
+    (addresses, interfaces).prop_map(|(addresses, interfaces)| network::Desired {
+        addresses: addresses.into_iter().map(|address| address.parse().unwrap()).collect(),
+        interfaces: interfaces
+            .into_iter()
+            .map(|(name, (other, mtu, mac_filter, addresses))| {
+                let interface = network::Interface {
+                    bridge: if other { "br1" } else { "br0" }.to_owned(),
+                    mac: other.then(|| vzd_schema::v1::Mac::new([2, 0, 0, 0, 0, 1])),
+                    host_name: None,
+                    addresses: (0..addresses).map(|n| format!("10.7.0.{n}/24").parse().unwrap()).collect(),
+                    gateways: BTreeSet::new(),
+                    mtu,
+                    mac_filter,
+                };
+                (name.to_owned(), interface)
+            })
+            .collect(),
     })
 }
 
@@ -203,6 +220,7 @@ enum Happening {
     RulesLoosened,
     LinkGone,
     AddressGone,
+    InterfaceGone,
     Frozen,
     MemoryTaken(u64),
     LimitSetByHand(Knob),
@@ -224,6 +242,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::RulesLoosened),
         1 => Just(Happening::LinkGone),
         1 => Just(Happening::AddressGone),
+        1 => Just(Happening::InterfaceGone),
         1 => Just(Happening::Frozen),
         2 => (0u64..200).prop_map(Happening::MemoryTaken),
         1 => select(vec![Knob::CpuWeight, Knob::Tasks, Knob::IoOps]).prop_map(Happening::LimitSetByHand),
@@ -280,6 +299,7 @@ fn happen(sim: &mut Sim, last: &mut Wishful, happening: Happening, number: usize
         | Happening::RulesLoosened
         | Happening::LinkGone
         | Happening::AddressGone
+        | Happening::InterfaceGone
         | Happening::MemoryTaken(_)
         | Happening::LimitSetByHand(_)
         | Happening::Frozen => {
@@ -301,6 +321,7 @@ fn happen(sim: &mut Sim, last: &mut Wishful, happening: Happening, number: usize
                 Happening::LimitSetByHand(knob) => drop(run.knobs.insert(knob, cgroup::Value::Number(7))),
                 Happening::NodeGone => drop(run.nodes.pop_first()),
                 Happening::LinkGone => run.venet = None,
+                Happening::InterfaceGone => drop(run.interfaces.pop_first()),
                 Happening::AddressGone => drop(run.venet.as_mut().map(BTreeSet::pop_first)),
                 Happening::RulesLoosened => {
                     let access = Access::ALL;

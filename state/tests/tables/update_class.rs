@@ -35,6 +35,13 @@ fn cases() -> Vec<(&'static str, String, String)> {
     };
     let health =
         |field, more: &str| swap(field, "health: {exec: [/a]}", &format!("health: {{exec: [/a], {more}}}"));
+    let interface = |field, was: &str, is: &str| {
+        let of = |one: &str| format!("network: {{interfaces: [{{{one}}}]}}");
+        swap(field, &of(was), &of(is))
+    };
+    let added = |field, more: &str| {
+        interface(field, "name: eth0, bridge: br0", &format!("name: eth0, bridge: br0, {more}"))
+    };
     let security = |field, more: &str| (field, plain.clone(), with(&format!("security: {{{more}}}")));
     vec![
         swap("spec.ctid", "ctid: 200", "ctid: 201"),
@@ -120,6 +127,14 @@ fn cases() -> Vec<(&'static str, String, String)> {
         mount("spec.mounts[].nodev", "nodev: false"),
         mount("spec.mounts[].idmap", "idmap: true"),
         set("spec.network.addresses", "[10.1.0.5]"),
+        interface("spec.network.interfaces[].name", "name: eth0, bridge: br0", "name: eth1, bridge: br0"),
+        interface("spec.network.interfaces[].bridge", "name: eth0, bridge: br0", "name: eth0, bridge: br1"),
+        added("spec.network.interfaces[].mac", "mac: '02:00:00:00:00:01'"),
+        added("spec.network.interfaces[].hostName", "hostName: veth7"),
+        added("spec.network.interfaces[].addresses", "addresses: [10.1.0.5/24]"),
+        added("spec.network.interfaces[].gateway", "gateway: [10.1.0.1]"),
+        added("spec.network.interfaces[].mtu", "mtu: 1400"),
+        added("spec.network.interfaces[].macFilter", "macFilter: false"),
         security("spec.security.capabilities.add", "capabilities: {add: [SYS_TIME]}"),
         security("spec.security.capabilities.drop", "capabilities: {drop: [NET_RAW]}"),
         security("spec.security.features.fuse", "features: {fuse: true}"),

@@ -116,7 +116,8 @@ impl Uplinks {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if fresh || inner.as_ref().is_none_or(|view| view.at.elapsed() > FRESH) {
             let links = host.links()?;
-            let own = links.iter().filter(|link| link.alias.starts_with("vzd:"));
+            let own =
+                links.iter().filter(|link| link.alias.starts_with("vzd:") && link.name.starts_with("venet"));
             *inner = Some(View {
                 at: Instant::now(),
                 routes: host.routes(None)?,

@@ -198,6 +198,41 @@ fn program(mac: [u8; 6], addresses: &OwnedFd) -> Vec<Insn> {
     code.finish()
 }
 
+/// A program that drops what is not from one hardware address; its name tells which.
+fn mac_program([a, b, c, d, e, f]: [u8; 6]) -> Vec<Insn> {
+    let mut code = Assembly::default();
+    code.add([Insn::mov(6, 1)]);
+    load_bytes(&mut code, 0, ETHERNET, ETHERNET_LEN);
+    word_is(&mut code, ETHERNET + 6, [a, b, c, d]);
+    half_is(&mut code, ETHERNET + 10, [e, f]);
+    code.add([Insn::mov_imm(0, -1), Insn::exit()]);
+    code.label("drop");
+    code.add([Insn::mov_imm(0, 2), Insn::exit()]);
+    code.finish()
+}
+
+const MAC_PREFIX: &str = "vm_";
+
+/// Loads a program that drops what is not from this hardware address; on no interface yet.
+pub fn load_mac_filter(mac: [u8; 6]) -> SysResult<OwnedFd> {
+    let digits: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+    load_program((PROG_TYPE_SCHED_CLS, 0), &mac_program(mac), &format!("{MAC_PREFIX}{digits}"))
+}
+
+/// From which hardware address a program lets packets pass; none if it is no such program.
+pub fn mac_filter(program: u32) -> SysResult<Option<[u8; 6]>> {
+    let name = info(by_id(CMD_PROG_GET_FD_BY_ID, program)?)?.name;
+    let digits = name.strip_prefix(MAC_PREFIX).filter(|digits| digits.len() == 12 && digits.is_ascii());
+    let byte = |digits: &str, at: usize| u8::from_str_radix(&digits[at * 2..at * 2 + 2], 16).ok();
+    Ok(digits.and_then(|digits| {
+        let mut mac = [0; 6];
+        for (at, place) in mac.iter_mut().enumerate() {
+            *place = byte(digits, at)?;
+        }
+        Some(mac)
+    }))
+}
+
 /// What the map is asked for.
 type Key = [u8; 20];
 

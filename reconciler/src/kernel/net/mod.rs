@@ -4,7 +4,9 @@
 //! that a forked starter cannot have. A netlink socket stays in the namespace where it was made, so whoever
 //! opens one in a thread that joined another namespace can hand it back and ask from anywhere.
 
+mod bridged;
 mod message;
+mod read;
 mod tc;
 mod venet;
 
@@ -18,7 +20,9 @@ use rtnetlink::sys::{Socket, SocketAddr};
 
 use crate::error::{At, SysError, SysResult};
 
-pub use message::{Link, Request, Route};
+pub use bridged::{Bridged, BridgedSeen, remove_empty_bridges};
+pub use message::Request;
+pub use read::{Link, Route};
 pub use venet::{Ends, INSIDE, Venet, uplinks};
 
 /// What the kernel answers fits: it makes no message of a dump larger than this.
@@ -169,16 +173,42 @@ pub fn set_up_inside(inside: &mut Netlink, venet: &Venet, ends: Ends) -> SysResu
     inside.run(venet.inside(ends)).map(drop)
 }
 
-/// Sets the loopback device of this namespace up, and `venet0` of a VE that has one.
-pub fn set_up(venet: Option<(&Venet, Ends)>) -> SysResult<()> {
+/// Has other addresses of a network stay when the first of them goes; by a thread in the interface's namespace.
+pub fn keep_others(interface: &str) -> SysResult<()> {
+    let file = format!("/proc/sys/net/ipv4/conf/{interface}/promote_secondaries");
+    match std::fs::write(&file, "1") {
+        // Its owner has given it another name.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(|e| SysError::new("write", &file, e).value(1)),
+    }
+}
+
+/// Sets up the VE's end of an interface on a bridge.
+pub fn set_up_bridged(inside: &mut Netlink, bridged: &Bridged, ends: Ends) -> SysResult<()> {
+    inside.run(bridged.inside(ends)).map(drop)
+}
+
+/// Links of a VE that is being started, whose other ends are there.
+#[derive(Debug, Default)]
+pub struct Links<'a> {
+    /// The routed one.
+    pub venet: Option<(&'a Venet, Ends)>,
+    /// Those on bridges.
+    pub bridged: Vec<(&'a Bridged, Ends)>,
+}
+
+/// Sets up the loopback device of this namespace, and the VE's links.
+pub fn set_up(links: &Links<'_>) -> SysResult<()> {
     let mut net = Netlink::open()?;
     let mut requests = vec![Request::link_flags(LOOPBACK_INDEX, "lo", LinkFlags::Up, LinkFlags::empty())];
-    if let Some((venet, ends)) = venet {
+    if let Some((venet, ends)) = links.venet {
         requests.extend(venet.inside(ends));
         for address in &venet.addresses {
             Venet::prepare_inside(*address)?;
             requests.extend(Venet::address_inside(ends, *address));
         }
     }
+    links.bridged.iter().try_for_each(|(bridged, _)| keep_others(&bridged.name))?;
+    requests.extend(links.bridged.iter().flat_map(|(bridged, ends)| bridged.inside(*ends)));
     net.run(requests).map(drop)
 }

@@ -45,6 +45,15 @@ pub(super) fn look_at_incoming(link: u32, name: &str, program: &OwnedFd) -> [Req
     ]
 }
 
+/// Has nothing look at what comes in any more.
+pub(super) fn look_no_more(link: u32, name: &str) -> Request {
+    let mut place = message(link);
+    (place.header.parent, place.header.handle) = (TcHandle::CLSACT, TcHandle { major: u16::MAX, minor: 0 });
+    place.attributes.push(TcAttribute::Kind("clsact".into()));
+    let object = format!("interface {name}");
+    Request::new("no longer filter packets of", object, Message::DelQueueDiscipline(place)).unless_gone()
+}
+
 impl Netlink {
     /// The id of the program that looks at what comes in, if there is one.
     pub fn incoming_program(&mut self, link: u32) -> SysResult<Option<u32>> {

@@ -14,7 +14,8 @@ use rtnetlink::packet_route::address::AddressScope;
 use rtnetlink::packet_route::link::LinkFlags;
 use serde::{Deserialize, Serialize};
 
-use super::message::{Link, Request, Route};
+use super::message::{Request, whole};
+use super::read::{Link, Route};
 use super::{Netlink, tc};
 use crate::error::{SysError, SysResult};
 use crate::kernel::bpf::Sources;
@@ -25,6 +26,9 @@ pub const INSIDE: &str = "venet0";
 /// The host on this link: every VE's next router.
 const NEXT_HOP: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1)), IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1))];
+
+/// Of the default routes over this link: a gateway that the manifest names comes first.
+const METRIC: u32 = 2048;
 
 /// The link of one VE, as it is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,7 +144,7 @@ impl Venet {
     /// Gives the VE's end an address, and the way out that goes with it, from the VE's namespace.
     pub(super) fn address_inside(ends: Ends, address: (IpAddr, u8)) -> [Request; 2] {
         let gateway = NEXT_HOP[usize::from(address.0.is_ipv6())];
-        let route = Message::NewRoute(Request::default_route(gateway, ends.inside));
+        let route = Message::NewRoute(Request::default_route(gateway, ends.inside, METRIC));
         [
             Request::add_address(ends.inside, address, AddressScope::Universe),
             Request::new("add", "the default route", route).make().unless_there(),
@@ -150,11 +154,7 @@ impl Venet {
     /// What an address needs besides, by a thread that is in the VE's namespace: of several addresses of one
     /// network the others are to stay when the first goes.
     pub fn prepare_inside(address: (IpAddr, u8)) -> SysResult<()> {
-        if address.0.is_ipv6() || address.1 == 32 {
-            return Ok(());
-        }
-        let file = format!("/proc/sys/net/ipv4/conf/{INSIDE}/promote_secondaries");
-        std::fs::write(&file, "1").map_err(|e| SysError::new("write", &file, e).value(1))
+        if address.0.is_ipv6() || address.1 == 32 { Ok(()) } else { super::keep_others(INSIDE) }
     }
 
     /// Both ends as they are: none where the pair, or the VE's end of it, is not there. `inside` asks in the
@@ -253,7 +253,6 @@ impl Venet {
         let lost: BTreeSet<IpAddr> = led_to.filter(|address| !inside_only.contains(address)).collect();
         let prefix_of =
             |address: &IpAddr| known.iter().find(|(is, _)| is == address).map(|(_, prefix)| *prefix);
-        let whole = super::message::whole;
         all.extend(lost.iter().map(|address| (*address, prefix_of(address).unwrap_or(whole(*address)))));
         let judge = |(address, prefix): (IpAddr, u8)| {
             let gateway = NEXT_HOP[usize::from(address.is_ipv6())];
@@ -313,7 +312,7 @@ impl Venet {
         if !host.routes(Some(ends.host))?.iter().any(here) {
             changed += match host.run(vec![Request::add_route(address, ends.host)]) {
                 Err(e) if e.errno == libc::EEXIST => {
-                    let to = (address, super::message::whole(address));
+                    let to = (address, whole(address));
                     let others = host.routes(None)?;
                     if others.iter().any(|route| route.to == to && !route.ours) {
                         let why = "the host has a route to it that is not vzd's";
@@ -350,7 +349,7 @@ impl Venet {
         let mut requests = vec![Request::remove_address(ends.inside, address)];
         if last {
             let gateway = NEXT_HOP[usize::from(address.0.is_ipv6())];
-            let route = Message::DelRoute(Request::default_route(gateway, ends.inside));
+            let route = Message::DelRoute(Request::default_route(gateway, ends.inside, METRIC));
             requests.push(Request::new("remove", "the default route", route).unless_gone());
         }
         changed += inside.run(requests)?;

@@ -152,6 +152,11 @@ text_scalar!(RouteTarget, "`default` or a network", {
 pub struct Mac([u8; 6]);
 
 impl Mac {
+    /// An address of these bytes.
+    pub const fn new(octets: [u8; 6]) -> Self {
+        Self(octets)
+    }
+
     /// The bytes.
     pub const fn octets(self) -> [u8; 6] {
         self.0

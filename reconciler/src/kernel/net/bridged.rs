@@ -1,0 +1,232 @@
+//! Interfaces of a VE on a bridge of the host, as OpenVZ's veth were.
+//!
+//! A pair: one end in the VE, the other a port of the bridge. A bridge that is not there is made, and goes with
+//! its last port; one that somebody else made is only joined. What makes interfaces and bridges vzd's is their
+//! alias.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use rtnetlink::packet_route::RouteNetlinkMessage as Message;
+use rtnetlink::packet_route::link::LinkFlags;
+use serde::{Deserialize, Serialize};
+
+use super::message::Request;
+use super::read::Link;
+use super::{Ends, Netlink, tc};
+use crate::error::{SysError, SysResult};
+use crate::kernel::bpf;
+
+/// An interface on a bridge, as it is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Bridged {
+    /// Its name in the VE.
+    pub name: String,
+    /// Its name on the host.
+    pub host_name: String,
+    /// What the host's end is marked with.
+    pub alias: String,
+    /// What a bridge is marked with that is made for it.
+    pub bridge_alias: String,
+    /// The bridge.
+    pub bridge: String,
+    /// Its hardware address in the VE.
+    pub mac: [u8; 6],
+    /// Its largest packet.
+    pub mtu: u32,
+    /// Its addresses with their prefixes.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Where its default routes lead.
+    pub gateways: Vec<IpAddr>,
+    /// What has another hardware address is dropped.
+    pub mac_filter: bool,
+}
+
+/// An interface on a bridge, as it is.
+#[derive(Debug)]
+pub struct BridgedSeen {
+    /// The bridge's name.
+    pub bridge: Option<String>,
+    /// The VE's end.
+    pub inside: Link,
+    /// Both ends are up.
+    pub up: bool,
+    /// Its addresses.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// The gateways of its default routes.
+    pub gateways: Vec<IpAddr>,
+    /// The hardware address that may send, if only one may.
+    pub filter: Option<[u8; 6]>,
+}
+
+/// Of default routes by a gateway of the manifest: before those of `venet0` (2048).
+const METRIC: u32 = 512;
+
+impl Bridged {
+    /// Makes the pair, from the host's namespace. The VE's end is in `netns`, and down; so is the host's.
+    pub fn make(&self, net: &mut Netlink, netns: BorrowedFd<'_>) -> SysResult<Ends> {
+        // A bridge has the lowest hardware address of its ports unless it was given one: never a VE's.
+        let mut host_mac = self.mac;
+        host_mac[0] = 0xfe;
+        net.run(vec![Request::make_pair((&self.host_name, host_mac), (&self.name, self.mac), netns)])?;
+        let made = net.link_named(&self.host_name)?;
+        let made = made.ok_or_else(|| self.missing())?;
+        let ends = Ends { host: made.index, inside: made.peer };
+        let mut requests = vec![Request::alias(ends.host, &self.host_name, &self.alias)];
+        let program = self.mac_filter.then(|| bpf::load_mac_filter(self.mac)).transpose()?;
+        requests.extend(program.iter().flat_map(|it| tc::look_at_incoming(ends.host, &self.host_name, it)));
+        requests.push(Request::mtu(ends.host, &self.host_name, self.mtu));
+        if std::path::Path::new("/proc/sys/net/ipv6").exists() {
+            requests.push(Request::no_own_address(ends.host, &self.host_name));
+        }
+        net.run(requests)?;
+        Ok(ends)
+    }
+
+    /// Makes the host's end a port of its bridge, once the VE's end is up: a port without a carrier would be
+    /// opened when the kernel comes to it, and the first packets be lost.
+    pub fn connect(&self, net: &mut Netlink, ends: Ends) -> SysResult<()> {
+        let bridge = self.bridge(net)?;
+        net.run(vec![
+            Request::link_flags(ends.host, &self.host_name, LinkFlags::Up, LinkFlags::empty()),
+            Request::join_bridge(ends.host, &self.host_name, bridge),
+        ])
+        .map(drop)
+    }
+
+    fn missing(&self) -> SysError {
+        SysError::refused("make", format_args!("interface {}", self.host_name), "it is not there")
+    }
+
+    /// The number of the bridge, which is made if it is not there.
+    fn bridge(&self, net: &mut Netlink) -> SysResult<u32> {
+        let mac = [0x02, b'b', self.mac[2], self.mac[3], self.mac[4], self.mac[5]];
+        let mut found = net.link_named(&self.bridge)?;
+        if found.is_none() {
+            net.run(vec![Request::make_bridge(&self.bridge, mac)])?;
+            found = net.link_named(&self.bridge)?;
+            let index = found.as_ref().map_or(0, |bridge| bridge.index);
+            net.run(vec![
+                Request::alias(index, &self.bridge, &self.bridge_alias),
+                Request::link_flags(index, &self.bridge, LinkFlags::Up, LinkFlags::empty()),
+            ])?;
+        }
+        let bridge = found.map(|bridge| bridge.index);
+        bridge.ok_or_else(|| {
+            SysError::refused("make", format_args!("bridge {}", self.bridge), "it is not there")
+        })
+    }
+
+    /// Sets the VE's end up, with its addresses and routes, from the VE's namespace.
+    pub(super) fn inside(&self, ends: Ends) -> Vec<Request> {
+        let mut requests = vec![
+            Request::mtu(ends.inside, &self.name, self.mtu),
+            Request::link_flags(ends.inside, &self.name, LinkFlags::Up, LinkFlags::empty()),
+        ];
+        requests.extend(self.addresses.iter().map(|one| Request::add_plain_address(ends.inside, *one)));
+        requests.extend(self.gateways.iter().map(|gateway| {
+            let route = Message::NewRoute(Request::default_route(*gateway, ends.inside, METRIC));
+            Request::new("add", format!("route by {gateway}"), route).make().unless_there()
+        }));
+        requests
+    }
+
+    /// Both ends, if they are there: the host's by this name or, to be told from a new one, by its mark.
+    pub fn find(&self, host: &mut Netlink, inside: &mut Netlink) -> SysResult<Option<Ends>> {
+        let Some(link) = self.host_end(host)? else { return Ok(None) };
+        let there = inside.link_numbered(link.peer)?.filter(|there| there.peer == link.index);
+        Ok(there.map(|there| Ends { host: link.index, inside: there.index }))
+    }
+
+    /// The host's end, whatever it is called.
+    pub fn host_end(&self, host: &mut Netlink) -> SysResult<Option<Link>> {
+        let ours = |link: &Link| link.alias == self.alias;
+        if let Some(link) = host.link_named(&self.host_name)?.filter(ours) {
+            return Ok(Some(link));
+        }
+        Ok(host.links()?.into_iter().find(ours))
+    }
+
+    /// How it is.
+    pub fn see(
+        &self,
+        host: &mut Netlink,
+        inside: &mut Netlink,
+        ends: Ends,
+    ) -> SysResult<(Link, BridgedSeen)> {
+        let here = host.link_numbered(ends.host)?.ok_or_else(|| self.missing())?;
+        let there = inside.link_numbered(ends.inside)?.ok_or_else(|| self.missing())?;
+        let bridge = if here.bridge == 0 { None } else { host.link_numbered(here.bridge)? };
+        let filter = host.incoming_program(ends.host)?.map_or(Ok(None), bpf::mac_filter)?;
+        let ways_out = inside.routes(Some(ends.inside))?;
+        let ways_out = ways_out.into_iter().filter(|route| route.to.1 == 0);
+        let seen = BridgedSeen {
+            bridge: bridge.map(|bridge| bridge.name),
+            up: here.up && there.up,
+            addresses: inside.addresses(Some(ends.inside))?,
+            gateways: ways_out.filter_map(|route| route.gateway).collect(),
+            inside: there,
+            filter,
+        };
+        Ok((here, seen))
+    }
+
+    /// Changes what is not as it is to be, and nothing else. `had`: addresses and gateways that were set before.
+    pub fn change(
+        &self,
+        host: &mut Netlink,
+        inside: &mut Netlink,
+        ends: Ends,
+        (had, ways): (&[(IpAddr, u8)], &[IpAddr]),
+    ) -> SysResult<usize> {
+        let (here, seen) = self.see(host, inside, ends)?;
+        let mut requests = Vec::new();
+        if seen.bridge.as_ref() != Some(&self.bridge) {
+            requests.push(Request::join_bridge(ends.host, &self.host_name, self.bridge(host)?));
+        }
+        let program = (self.mac_filter && seen.filter != Some(self.mac))
+            .then(|| bpf::load_mac_filter(self.mac))
+            .transpose()?;
+        requests.extend(program.iter().flat_map(|it| tc::look_at_incoming(ends.host, &self.host_name, it)));
+        if !self.mac_filter && seen.filter.is_some() {
+            requests.push(tc::look_no_more(ends.host, &self.host_name));
+        }
+        if here.mtu != self.mtu {
+            requests.push(Request::mtu(ends.host, &self.host_name, self.mtu));
+        }
+        if !here.up {
+            requests.push(Request::link_flags(ends.host, &self.host_name, LinkFlags::Up, LinkFlags::empty()));
+        }
+        let mut changed = host.run(requests)?;
+        let mut requests = Vec::new();
+        let gone = had.iter().filter(|one| !self.addresses.contains(one) && seen.addresses.contains(one));
+        requests.extend(gone.map(|one| Request::remove_address(ends.inside, *one)));
+        let gone = ways.iter().filter(|one| !self.gateways.contains(one) && seen.gateways.contains(one));
+        requests.extend(gone.map(|gateway| {
+            let route = Message::DelRoute(Request::default_route(*gateway, ends.inside, METRIC));
+            Request::new("remove", format!("route by {gateway}"), route).unless_gone()
+        }));
+        let whole = seen.inside.mtu == self.mtu
+            && seen.inside.up
+            && self.addresses.iter().all(|one| seen.addresses.contains(one))
+            && self.gateways.iter().all(|one| seen.gateways.contains(one));
+        let certain = requests.len();
+        if !whole {
+            requests.extend(self.inside(ends));
+        }
+        let done = inside.run(requests)?;
+        // Setting up what is up counts as nothing.
+        changed += if whole { done.min(certain) } else { done };
+        Ok(changed)
+    }
+}
+
+/// Takes bridges away that vzd made and that have no port any more.
+pub fn remove_empty_bridges(host: &mut Netlink, alias: &str) -> SysResult<()> {
+    let links = host.links()?;
+    let used: BTreeSet<u32> = links.iter().map(|link| link.bridge).collect();
+    let empty = links.iter().filter(|link| link.alias == alias && !used.contains(&link.index));
+    host.run(empty.map(|link| Request::remove_link(link.index, &link.name)).collect()).map(drop)
+}

@@ -1,0 +1,169 @@
+//! Interfaces of VEs on bridges: who reaches whom, what of them changes live, what a VE can pretend.
+
+use serde_json::{Value, json};
+use vzd_tests::{CLIENT, NetLab, Sandbox, assert_same, eventually, needs};
+
+use super::{change, reaches};
+
+const ADDRESSES: [&str; 2] = ["192.0.2.150/24", "fd00:2::150/64"];
+
+/// A host whose wire is a port of the bridge `br0`, made by somebody else.
+fn bridged_lab() -> NetLab {
+    let lab = NetLab::new();
+    lab.host(&["link", "add", "br0", "address", "02:00:00:00:b0:00", "type", "bridge"]);
+    lab.host(&["link", "set", "eth0", "master", "br0"]);
+    lab.host(&["link", "set", "br0", "up"]);
+    eventually("the bridge is up", || link(&lab, "br0")["operstate"] == "UP");
+    lab
+}
+
+fn with(interfaces: Value) -> Value {
+    json!({ "ctid": 101, "network": { "interfaces": interfaces } })
+}
+
+fn link(lab: &NetLab, name: &str) -> Value {
+    lab.on_host("ip", &["-j", "-d", "link", "show", name]).ok().json()[0].clone()
+}
+
+#[test]
+fn a_ve_on_a_bridge_is_a_host_on_its_wire() {
+    needs!(Root, Cgroups, Busybox, Ip);
+    let lab = bridged_lab();
+    let before = lab.everything();
+    let sandbox = Sandbox::new();
+    let eth0 = |more: Value| {
+        let mut eth0 = json!({ "name": "eth0", "bridge": "br0", "addresses": ADDRESSES, "gateway": CLIENT });
+        eth0.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        eth0
+    };
+    sandbox.ve("one", with(json!([eth0(json!({}))])));
+    sandbox.apply();
+    let pid = sandbox.init_pid("one");
+    for address in CLIENT {
+        reaches(&sandbox, "one", address);
+    }
+    assert!(lab.client_reaches("192.0.2.150") && lab.client_reaches("fd00:2::150"));
+    assert!(sandbox.sh("one", "ip route").contains("default via 192.0.2.2 dev eth0"));
+    assert_eq!(link(&lab, "veth101.0")["master"], "br0");
+    sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
+    let mac = sandbox.sh("one", "cat /sys/class/net/eth0/address");
+    // What of it changes live.
+    change(&sandbox, pid, with(json!([eth0(json!({ "mtu": 1400 }))])));
+    assert_eq!(
+        (&link(&lab, "veth101.0")["mtu"], &*sandbox.sh("one", "cat /sys/class/net/eth0/mtu")),
+        (&json!(1400), "1400")
+    );
+    change(&sandbox, pid, with(json!([eth0(json!({ "addresses": ["192.0.2.151/24", ADDRESSES[1]] }))])));
+    assert!(lab.client_reaches("192.0.2.151") && !lab.client_reaches("192.0.2.150"));
+    assert_eq!(sandbox.sh("one", "cat /sys/class/net/eth0/mtu"), "1500");
+    // The owner's own addresses stay.
+    sandbox.sh("one", "ip addr add 192.0.2.160/24 dev eth0");
+    change(&sandbox, pid, with(json!([eth0(json!({}))])));
+    assert!(lab.client_reaches("192.0.2.160") && lab.client_reaches("192.0.2.150"));
+    // A second one, on a bridge that nobody has made.
+    let eth1 = json!({ "name": "eth1", "bridge": "vmlan", "addresses": ["10.5.0.1/24"] });
+    change(&sandbox, pid, with(json!([eth0(json!({})), eth1])));
+    assert_eq!(link(&lab, "veth101.1")["master"], "vmlan");
+    sandbox.ve(
+        "two",
+        json!({ "network": { "interfaces": [
+        { "name": "eth0", "bridge": "vmlan", "addresses": ["10.5.0.2/24"], "hostName": "two-lan" }] } }),
+    );
+    sandbox.apply();
+    reaches(&sandbox, "two", "10.5.0.1");
+    // It moves to another bridge while it runs.
+    let moved = json!({ "name": "eth1", "bridge": "br0", "addresses": ["192.0.2.170/24"] });
+    change(&sandbox, pid, with(json!([eth0(json!({})), moved])));
+    assert!(lab.client_reaches("192.0.2.170"));
+    // Another hardware address is another interface; the VE goes on.
+    change(&sandbox, pid, with(json!([eth0(json!({ "mac": "02:00:00:00:99:01" }))])));
+    lab.client_ip(&["neigh", "flush", "dev", "eth0"]);
+    assert!(lab.client_reaches("192.0.2.150"));
+    assert_eq!(sandbox.sh("one", "cat /sys/class/net/eth0/address"), "02:00:00:00:99:01");
+    sandbox.ve("one", with(json!([eth0(json!({}))])));
+    sandbox.apply();
+    sandbox.vzd(&["restart", "one"]).ok();
+    assert_eq!(
+        sandbox.sh("one", "cat /sys/class/net/eth0/address"),
+        mac,
+        "it has another one after a restart"
+    );
+    sandbox.unlink("two.yaml");
+    sandbox.ve("one", json!({ "ctid": 101 }));
+    sandbox.vzd(&["apply", "--allow-prune=1"]).ok();
+    assert_same(&before, &lab.everything(), "after all");
+}
+
+#[test]
+fn frames_of_another_hardware_address_stay_in_the_ve() {
+    needs!(Root, Cgroups, Busybox, Ip);
+    let lab = bridged_lab();
+    let sandbox = Sandbox::new();
+    let eth0 = |filter: bool| {
+        with(json!([{ "name": "eth0", "bridge": "br0", "addresses": ADDRESSES, "macFilter": filter }]))
+    };
+    sandbox.ve("one", eth0(true));
+    sandbox.apply();
+    let pid = sandbox.init_pid("one");
+    let pretend = |mac: &str| {
+        sandbox.sh(
+            "one",
+            &format!("ip link set eth0 down; ip link set eth0 address {mac}; ip link set eth0 up"),
+        );
+        lab.client_ip(&["neigh", "flush", "dev", "eth0"]);
+        lab.client_reaches("192.0.2.150")
+    };
+    let mac = sandbox.sh("one", "cat /sys/class/net/eth0/address");
+    assert!(lab.client_reaches("192.0.2.150"));
+    assert!(!pretend("02:00:00:00:77:77"));
+    assert!(pretend(&mac));
+    change(&sandbox, pid, eth0(false));
+    assert!(pretend("02:00:00:00:77:77"));
+    change(&sandbox, pid, eth0(true));
+    assert_eq!(sandbox.sh("one", "cat /sys/class/net/eth0/address"), mac, "it was put right");
+    lab.client_ip(&["neigh", "flush", "dev", "eth0"]);
+    assert!(lab.client_reaches("192.0.2.150"));
+}
+
+#[test]
+fn a_meddled_with_interface_is_put_right() {
+    needs!(Root, Cgroups, Busybox, Ip);
+    let lab = bridged_lab();
+    let sandbox = Sandbox::new();
+    sandbox.ve(
+        "one",
+        with(json!([{ "name": "eth0", "bridge": "br0", "addresses": ADDRESSES, "gateway": [CLIENT[0]], "mtu": 1450 }])),
+    );
+    sandbox.apply();
+    let put_right = |what: &str| {
+        sandbox.vzd(&["drift", "--detailed-exitcode"]).ends(2);
+        sandbox.apply();
+        sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
+        assert!(lab.client_reaches("192.0.2.150"), "after {what}");
+    };
+    let on_host: [&[&str]; 5] = [
+        &["link", "set", "veth101.0", "down"],
+        &["link", "set", "veth101.0", "nomaster"],
+        &["link", "set", "veth101.0", "mtu", "1300"],
+        &["link", "set", "veth101.0", "down", "name", "elsewhere"],
+        &["link", "del", "veth101.0"],
+    ];
+    for words in on_host {
+        // A link that is up keeps its name.
+        if words.contains(&"name") {
+            lab.host(&["link", "set", "veth101.0", "down"]);
+            lab.host(&["link", "set", "veth101.0", "name", "elsewhere"]);
+        } else {
+            lab.host(words);
+        }
+        put_right(&words.join(" "));
+    }
+    for script in
+        ["ip link set eth0 down", "ip addr flush dev eth0", "ip route del default", "ip link del eth0"]
+    {
+        sandbox.sh("one", script);
+        put_right(script);
+    }
+    lab.on_host("tc", &["qdisc", "del", "dev", "veth101.0", "clsact"]).ok();
+    put_right("the filter is gone");
+}
