@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::Must;
 use crate::run::Ended;
+use crate::{Must, eventually};
 
 /// The host on the wire, `eth0`.
 pub const HOST: [&str; 2] = ["192.0.2.1", "fd00:2::1"];
@@ -118,6 +118,7 @@ impl NetLab {
 
     /// Everything that can be told of the host's network, to be compared later.
     pub fn everything(&self) -> String {
+        eventually("addresses are good", || !self.host(&["-6", "addr"]).contains("tentative"));
         let dumps: [&[&str]; 10] = [
             &["-d", "link"],
             &["addr"],
