@@ -267,6 +267,9 @@ impl Scratch {
     pub(super) fn new() -> Result<Scratch> {
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if number == 0 {
+            sweep(&std::env::temp_dir());
+        }
         let directory = std::env::temp_dir().join(format!("vzd-lab-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).context(directory.display())?;
         Ok(Scratch(directory))
@@ -279,6 +282,23 @@ impl Drop for Scratch {
     }
 }
 
+/// Takes away what earlier labs that were killed have left: their guests have died with them, their directories have not.
+fn sweep(temporary: &Path) {
+    for entry in std::fs::read_dir(temporary).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(owner);
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            drop(std::fs::remove_dir_all(entry.path()));
+        }
+    }
+}
+
+/// The process whose directory this is, by its name.
+fn owner(name: &str) -> Option<u32> {
+    let (pid, number) = name.strip_prefix("vzd-lab-")?.split_once('-')?;
+    number.parse::<u32>().ok().and(pid.parse().ok())
+}
+
 /// Tests by kind of guest, each kind in the order of the list.
 pub(super) fn by_kind<'a>(tests: &[&'a Test]) -> BTreeMap<Kind, Vec<&'a Test>> {
     let mut kinds: BTreeMap<Kind, Vec<&Test>> = BTreeMap::new();
@@ -286,4 +306,29 @@ pub(super) fn by_kind<'a>(tests: &[&'a Test]) -> BTreeMap<Kind, Vec<&'a Test>> {
         kinds.entry(test.kind()).or_default().push(test);
     }
     kinds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_lab_left_is_swept_and_nothing_else() {
+        let place = std::env::temp_dir().join(format!("vzd-sweep-{}", std::process::id()));
+        // No process has the number 0.
+        let mine = format!("vzd-lab-{}-1", std::process::id());
+        for name in ["vzd-lab-0-3", mine.as_str(), "vzd-lab-0", "vzd-lab-0-x", "else"] {
+            std::fs::create_dir_all(place.join(name).join("below")).unwrap();
+        }
+        sweep(&place);
+        let mut left: Vec<_> = std::fs::read_dir(&place)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        let mut wanted = vec!["else", "vzd-lab-0", "vzd-lab-0-x", mine.as_str()];
+        wanted.sort_unstable();
+        assert_eq!(left, wanted);
+        std::fs::remove_dir_all(&place).unwrap();
+    }
 }
