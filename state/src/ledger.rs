@@ -103,7 +103,8 @@ impl LedgerError {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Ledger {
     pool: IdPool,
-    entries: BTreeMap<VeUid, Entry>,
+    /// In boxes: a map keeps room for values that it does not have yet, and an entry is large.
+    entries: BTreeMap<VeUid, Box<Entry>>,
     names: BTreeMap<VeName, BTreeSet<VeUid>>,
 }
 
@@ -137,22 +138,22 @@ impl Ledger {
 
     /// The ledger as canonical JSON: equal ledgers are equal bytes.
     pub fn to_json(&self) -> String {
-        canonical(&json(&Stored { format: FORMAT, entries: self.entries.values().cloned().collect() }))
+        canonical(&json(&Stored { format: FORMAT, entries: self.entries().cloned().collect() }))
     }
 
     /// Every entry, by uid.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.values()
+        self.entries.values().map(Box::as_ref)
     }
 
     /// The VE with this uid.
     pub fn get(&self, uid: &VeUid) -> Option<&Entry> {
-        self.entries.get(uid)
+        self.entries.get(uid).map(Box::as_ref)
     }
 
     /// The VE with this uid, to be changed. Its uid and name must stay what they are.
     pub fn get_mut(&mut self, uid: &VeUid) -> Option<&mut Entry> {
-        self.entries.get_mut(uid)
+        self.entries.get_mut(uid).map(Box::as_mut)
     }
 
     /// The VE that bears this name now: not one in quarantine, whose name is free.
@@ -172,13 +173,13 @@ impl Ledger {
 
     /// The VE with this ctid, in quarantine or not.
     pub fn by_ctid(&self, ctid: Ctid) -> Option<&Entry> {
-        self.entries.values().find(|entry| entry.ctid == ctid)
+        self.entries().find(|entry| entry.ctid == ctid)
     }
 
     /// Puts an entry in place of the one with its uid, if there is one.
     pub fn put(&mut self, entry: Entry) {
         self.names.entry(entry.name.clone()).or_default().insert(entry.uid.clone());
-        self.entries.insert(entry.uid.clone(), entry);
+        self.entries.insert(entry.uid.clone(), Box::new(entry));
     }
 
     /// Takes an entry out.
@@ -190,11 +191,11 @@ impl Ledger {
                 self.names.remove(&entry.name);
             }
         }
-        Some(entry)
+        Some(*entry)
     }
 
     fn all_by_name(&self, name: &VeName) -> impl Iterator<Item = &Entry> {
-        self.names.get(name).into_iter().flatten().filter_map(|uid| self.entries.get(uid))
+        self.names.get(name).into_iter().flatten().filter_map(|uid| self.get(uid))
     }
 }
 

@@ -98,7 +98,8 @@ pub struct Engine {
 struct Shared {
     ledger: Ledger,
     wishes: Arc<Wishes>,
-    published: BTreeMap<Subject, Published>,
+    /// In boxes: a map keeps room for values that it does not have yet, and these are large.
+    published: BTreeMap<Subject, Box<Published>>,
     /// Work that the loop is to look at, for reasons of its own (a dependency became Ready).
     nudged: Vec<Subject>,
     last_pass: Option<PassStats>,

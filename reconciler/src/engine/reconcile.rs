@@ -302,7 +302,7 @@ impl Engine {
             let waiting: Vec<_> = waiting.map(|want| Subject::Name(want.name.clone())).collect();
             shared.nudged.extend(waiting);
         }
-        shared.published.insert(subject.clone(), published);
+        shared.published.insert(subject.clone(), Box::new(published));
         self.published.notify_all();
     }
 
