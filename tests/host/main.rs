@@ -16,3 +16,4 @@ mod namespaces;
 mod network;
 mod order;
 mod removal;
+mod templates;

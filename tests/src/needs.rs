@@ -39,6 +39,8 @@ pub enum Need {
     Ip,
     /// A vzd with fault points: a debug build.
     FaultPoints,
+    /// mmdebstrap, and the archive that it makes roots from.
+    Mmdebstrap,
     /// The program `script` (bsdutils), which gives a command a terminal.
     Script,
     /// Quotas by project on such a file system, in a loop device.
@@ -81,6 +83,7 @@ impl Need {
                 exists("/usr/sbin/ip") || exists("/usr/bin/ip") || exists("/sbin/ip"),
                 "iproute2 is not installed",
             ),
+            Need::Mmdebstrap => absent("/usr/bin/mmdebstrap"),
             Need::Script => absent("/usr/bin/script"),
             Need::FaultPoints => without(
                 !crate::vzd_binary().components().any(|part| part.as_os_str() == "release"),
@@ -112,7 +115,13 @@ impl Need {
     fn must_be_met(self) -> bool {
         matches!(
             self,
-            Need::Root | Need::Cgroups | Need::Busybox | Need::FaultPoints | Need::Ip | Need::Script
+            Need::Root
+                | Need::Cgroups
+                | Need::Busybox
+                | Need::FaultPoints
+                | Need::Ip
+                | Need::Mmdebstrap
+                | Need::Script
         )
     }
 }

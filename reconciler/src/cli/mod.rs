@@ -28,6 +28,7 @@ mod select;
 mod shown;
 mod status;
 mod table;
+mod template;
 mod terminal;
 mod ubc;
 mod undelete;
@@ -100,6 +101,8 @@ enum Command {
     Resume(power::Args),
     /// Bring a VE back from quarantine
     Undelete(undelete::Args),
+    /// List, build, add, update, verify or remove templates
+    Template(template::Args),
     /// Wait until VEs have a condition
     Wait(wait::Args),
     /// Show the state of the controller
@@ -176,6 +179,7 @@ fn carry_out(command: Command, cx: &mut Context) -> Outcome {
         Command::Pause(args) => power::run(args.into(), PowerAction::Pause, cx),
         Command::Resume(args) => power::run(args.into(), PowerAction::Resume, cx),
         Command::Undelete(args) => undelete::run(&args, cx),
+        Command::Template(args) => template::run(&args, cx),
         Command::Wait(args) => wait::run(args, cx),
         Command::Status(args) => status::run(&args, cx),
         Command::Explain(args) => explain::run(&args, cx),

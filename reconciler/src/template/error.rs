@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::recipe::{RECIPES, Recipe};
+
 /// Why there is no template.
 #[derive(Debug, Error)]
 pub enum TemplateError {
@@ -70,6 +72,43 @@ pub enum TemplateError {
         busybox: PathBuf,
         /// What it did instead.
         why: String,
+    },
+    /// No recipe has this name.
+    #[error("there is no recipe named {0:?}")]
+    UnknownRecipe(String),
+    /// Nothing is known of how a template was made.
+    #[error("template {0:?} was not built by a recipe")]
+    NoRecipe(String),
+    /// The machine has no source of packages that a root could be made of.
+    #[error("cannot find a mirror of Debian in /etc/apt")]
+    NoMirror,
+    /// The program that makes a root failed.
+    #[error("cannot build {recipe} with mmdebstrap")]
+    Builder {
+        /// The recipe.
+        recipe: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is not the one that was asked for, or that was taken in.
+    #[error("archive {path:?} has SHA-256 {found}, not {wanted}")]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// The digest that it should have.
+        wanted: String,
+        /// The one that it has.
+        found: String,
+    },
+    /// An unpacked root is not what its archive holds.
+    #[error("{path:?} of template {root:?} is not what the archive holds: {what}")]
+    Differs {
+        /// The unpacked root.
+        root: PathBuf,
+        /// Where, within it.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
     },
     /// A name that cannot be a template's.
     #[error("{0:?} cannot be the name of a template")]
@@ -176,10 +215,22 @@ impl TemplateError {
         Self::Io { op, path: path.to_owned(), source: source.into() }
     }
 
+    /// The same about the file that the archive is a copy of.
+    #[must_use]
+    pub(super) fn about(mut self, file: &Path) -> Self {
+        if let Self::Archive { archive, .. } | Self::Entry { archive, .. } = &mut self {
+            file.clone_into(archive);
+        }
+        self
+    }
+
     /// What the operator can do about it, where that can be said.
     pub fn help(&self) -> Option<String> {
         match self {
             Self::NoStaticBusybox { .. } => Some("apt-get install busybox-static".into()),
+            Self::UnknownName { name, .. } if Recipe::named(name).is_ok() => {
+                Some(format!("`vzd template build {name}` makes it"))
+            }
             Self::UnknownName { dir, known, name } => Some(format!(
                 "put a directory {name} or an archive {name}.tar.zst (.xz, .gz) into {}; known: {}",
                 dir.display(),
@@ -194,7 +245,20 @@ impl TemplateError {
             Self::Archive { source, .. } | Self::Entry { source, .. } | Self::Tiny { source } => {
                 source.help()
             }
-            Self::Io { .. } | Self::Unfit { .. } | Self::Applets { .. } => None,
+            Self::UnknownRecipe(_) => {
+                let names: Vec<_> = RECIPES.iter().map(|recipe| recipe.name).collect();
+                Some(format!("the recipes are {}", names.join(", ")))
+            }
+            Self::NoRecipe(name) => Some(format!("`vzd template add {name} FILE` takes a new archive in")),
+            Self::NoMirror => Some("add a source of Debian to /etc/apt/sources.list.d".into()),
+            Self::Builder { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("apt-get install mmdebstrap".into())
+            }
+            Self::Digest { .. } => Some("fetch the archive again, from somebody whom you trust".into()),
+            Self::Differs { .. } => {
+                Some("VEs of it may have been harmed: look who wrote there; `vzd template add` under another name makes a sound one".into())
+            }
+            Self::Builder { .. } | Self::Io { .. } | Self::Unfit { .. } | Self::Applets { .. } => None,
         }
     }
 }

@@ -7,14 +7,16 @@
 //! An archive is hostile until proven otherwise: nothing in it may touch a file outside of its own
 //! directory, outgrow its limits, or forge what overlayfs keeps in extended attributes and whiteouts.
 //! This module must not mount anything, must not write to a directory that an operator names as a template, and
-//! must not run a program that came out of a template.
+//! must not run a program that came out of a template (mmdebstrap, which builds one, runs those of its packages in there).
 
 mod archive;
 mod busybox;
 mod codec;
 mod error;
 mod index;
+mod manage;
 mod pax;
+mod recipe;
 mod remove;
 mod source;
 mod space;
@@ -23,6 +25,7 @@ mod tiny;
 mod tree;
 mod unpack;
 mod unused;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +37,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use error::{Problem, TemplateError};
+pub use manage::{Listed, Origin};
+pub use recipe::{RECIPES, Recipe};
 pub use store::Store;
 pub use unused::Removal;
 

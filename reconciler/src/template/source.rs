@@ -35,9 +35,7 @@ pub(super) fn find(dir: &Path, source: &Source) -> Result<Found, TemplateError> 
         Source::Named(name) if name == "tiny" => return Ok(Found::Tiny),
         Source::Named(name) => name,
     };
-    if !is_name(name) {
-        return Err(TemplateError::BadName(name.clone()));
-    }
+    checked_name(name)?;
     let named = dir.join(NAMED).join(name);
     if file_type(&named)?.is_some() {
         return Ok(Found::Dir(named));
@@ -55,6 +53,11 @@ pub(super) fn find(dir: &Path, source: &Source) -> Result<Found, TemplateError> 
         }
     }
     Err(TemplateError::UnknownName { name: name.clone(), dir: dir.to_owned(), known: names(dir) })
+}
+
+/// Refuses what cannot be a template's name.
+pub(super) fn checked_name(name: &str) -> Result<(), TemplateError> {
+    if is_name(name) { Ok(()) } else { Err(TemplateError::BadName(name.to_owned())) }
 }
 
 /// The names that `find` would find, sorted.

@@ -34,7 +34,7 @@ use super::source::{self, Found};
 use super::{Limits, Skipped, Source, Template, busybox, tiny, tree::Tree, unpack};
 
 const OWN: &str = ".store";
-const PARTIAL: &str = ".partial-";
+pub(super) const PARTIAL: &str = ".partial-";
 /// With the version of the unpacker: what one version made, another does not take for its own.
 const FILE: &str = "file-v1-";
 const TINY: &str = "tiny-";
@@ -46,7 +46,7 @@ pub struct Store {
     pub(super) own_path: PathBuf,
     pub(super) own: OwnedFd,
     index: Mutex<Index>,
-    limits: Limits,
+    pub(super) limits: Limits,
     busybox: Vec<PathBuf>,
 }
 
@@ -93,6 +93,11 @@ impl Store {
     pub(super) fn with_busybox(mut self, places: Vec<PathBuf>) -> Self {
         self.busybox = places;
         self
+    }
+
+    /// The templates directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The names that [`Source::Named`] may have, sorted.
@@ -291,7 +296,9 @@ fn in_place(path: &Path) -> Result<Template, TemplateError> {
     Ok(Template { root: path.to_owned(), digest, skipped: Skipped::default(), dir: Arc::new(fd) })
 }
 
-fn hash(mut file: &File, path: &Path) -> Result<String, TemplateError> {
+/// SHA-256 of a file from its beginning, in hexadecimal digits.
+pub(super) fn hash(mut file: &File, path: &Path) -> Result<String, TemplateError> {
+    io::Seek::rewind(&mut file).map_err(|e| TemplateError::io("seek in", path, e))?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 256 << 10];
     loop {

@@ -4,6 +4,7 @@
 
 mod archives;
 mod hostile;
+mod managed;
 mod stores;
 mod tinies;
 
