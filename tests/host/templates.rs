@@ -57,7 +57,7 @@ fn boot(recipe: &str, is_up: &str, up: &str) -> Sandbox {
         let ended = sandbox.vzd(&["exec", "web", "--", "/bin/sh", "-c", is_up]);
         ended.stdout.trim().to_owned()
     };
-    within(BOOT, &format!("{recipe} is up"), || (said() == up).then_some(()));
+    within(BOOT, format!("{recipe} is up"), || (said() == up).then_some(()));
     sandbox
 }
 
