@@ -1,55 +1,29 @@
-//! A cgroup device program: which device nodes a VE may open, enforced by the kernel.
+//! BPF programs: load, attach to control groups, and find again.
 //!
-//! The program is assembled here from a list of rules (no compiler, no object file) and attached to the
-//! VE's version 2 cgroup, on hybrid hosts as well. It stays attached without anybody holding a
-//! descriptor, and is replaced atomically. Its name carries the digest of the rules, so that what is
-//! in force can be read back. Layouts follow include/uapi/linux/bpf.h.
+//! Programs are assembled here, instruction by instruction (no compiler, no object file). One that is
+//! attached stays so without anybody holding a descriptor, goes with what it is attached to, and is found by
+//! its name; its maps are found by the program. `device` is about device nodes, `sockets` counts sockets,
+//! `source` filters packets; `insn` has the instructions, `maps` the maps. Layouts follow
+//! include/uapi/linux/bpf.h.
 
+mod device;
+mod insn;
+mod maps;
 mod sockets;
 mod source;
 
-use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use self::insn::Insn;
 use crate::error::{SysError, SysResult};
 
+pub use device::{DeviceKind, DeviceRule, Programs, device_rules_digest, set_device_rules, try_load};
 pub use sockets::{
     SocketCount, SocketKind, count_sockets, set_socket_barrier, socket_barrier, socket_count,
     try_load_sockets,
 };
 pub use source::{Sources, load_mac_filter, mac_filter, try_load_sources};
 
-/// What kind of node a rule speaks of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceKind {
-    /// Character devices.
-    Char,
-    /// Block devices.
-    Block,
-    /// Both.
-    Any,
-}
-
-/// One allowance. What no rule allows is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeviceRule {
-    /// Kind of node.
-    pub kind: DeviceKind,
-    /// Major number, or any.
-    pub major: Option<u32>,
-    /// Minor number, or any.
-    pub minor: Option<u32>,
-    /// May be read.
-    pub read: bool,
-    /// May be written.
-    pub write: bool,
-    /// A node of it may be made.
-    pub mknod: bool,
-}
-
-const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
-const ATTACH_CGROUP_DEVICE: u32 = 6;
 const CMD_PROG_LOAD: libc::c_long = 5;
 const CMD_PROG_ATTACH: libc::c_long = 8;
 const CMD_PROG_GET_FD_BY_ID: libc::c_long = 13;
@@ -57,84 +31,6 @@ const CMD_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const CMD_PROG_QUERY: libc::c_long = 16;
 const F_ALLOW_MULTI: u32 = 2;
 const F_REPLACE: u32 = 4;
-
-/// Every program of ours is named so, followed by the digest of its rules.
-const NAME_PREFIX: &str = "vzd_";
-
-/// `struct bpf_insn`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Insn {
-    code: u8,
-    regs: u8,
-    off: i16,
-    imm: i32,
-}
-
-impl Insn {
-    const fn new(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Self {
-        Insn { code, regs: dst | src << 4, off, imm }
-    }
-    /// `dst = *(u32 *)(src + off)`
-    const fn load(dst: u8, src: u8, off: i16) -> Self {
-        Insn::new(0x61, dst, src, off, 0)
-    }
-    const fn mov(dst: u8, src: u8) -> Self {
-        Insn::new(0xbf, dst, src, 0, 0)
-    }
-    const fn mov_imm(dst: u8, imm: i32) -> Self {
-        Insn::new(0xb7, dst, 0, 0, imm)
-    }
-    const fn and_imm(dst: u8, imm: i32) -> Self {
-        Insn::new(0x57, dst, 0, 0, imm)
-    }
-    const fn shift_right(dst: u8, imm: i32) -> Self {
-        Insn::new(0x77, dst, 0, 0, imm)
-    }
-    /// Skips `off` instructions unless `dst == imm`.
-    const fn unless_equal(dst: u8, imm: i32, off: i16) -> Self {
-        Insn::new(0x55, dst, 0, off, imm)
-    }
-    const fn exit() -> Self {
-        Insn::new(0x95, 0, 0, 0, 0)
-    }
-}
-
-/// The program: type in r2, access in r3, major in r4, minor in r5; a rule that matches returns 1.
-fn assemble(rules: &[DeviceRule]) -> Vec<Insn> {
-    let mut program = vec![
-        Insn::load(2, 1, 0),
-        Insn::mov(3, 2),
-        Insn::and_imm(2, 0xffff),
-        Insn::shift_right(3, 16),
-        Insn::load(4, 1, 4),
-        Insn::load(5, 1, 8),
-    ];
-    for rule in rules {
-        let mut body = Vec::new();
-        // A test that fails jumps behind the rule: over the tests that follow it and the two of `allow`.
-        let mut tests: Vec<(u8, u32)> = Vec::new();
-        match rule.kind {
-            DeviceKind::Block => tests.push((2, 1)),
-            DeviceKind::Char => tests.push((2, 2)),
-            DeviceKind::Any => {}
-        }
-        tests.extend(rule.major.map(|major| (4, major)));
-        tests.extend(rule.minor.map(|minor| (5, minor)));
-        tests.push((0, 0));
-        let allowed = i32::from(rule.mknod) | i32::from(rule.read) << 1 | i32::from(rule.write) << 2;
-        body.extend([Insn::mov(0, 3), Insn::and_imm(0, !allowed)]);
-        let count = tests.len();
-        for (at, (register, value)) in tests.into_iter().enumerate() {
-            let skip = i16::try_from(count - at - 1 + 2).unwrap_or(i16::MAX);
-            body.push(Insn::unless_equal(register, value.cast_signed(), skip));
-        }
-        body.extend([Insn::mov_imm(0, 1), Insn::exit()]);
-        program.extend(body);
-    }
-    program.extend([Insn::mov_imm(0, 0), Insn::exit()]);
-    program
-}
 
 fn bpf<T>(op: &str, command: libc::c_long, attr: &mut T) -> SysResult<i32> {
     // SAFETY: every caller passes a repr(C) struct that starts like union bpf_attr for its command and
@@ -149,11 +45,6 @@ fn bpf<T>(op: &str, command: libc::c_long, attr: &mut T) -> SysResult<i32> {
 fn own(fd: i32) -> OwnedFd {
     // SAFETY: `fd` was returned just now by a bpf command that makes a new descriptor.
     unsafe { OwnedFd::from_raw_fd(fd) }
-}
-
-fn load(rules: &[DeviceRule], digest: &str) -> SysResult<OwnedFd> {
-    let kind = (PROG_TYPE_CGROUP_DEVICE, ATTACH_CGROUP_DEVICE);
-    load_program(kind, &assemble(rules), &format!("{NAME_PREFIX}{digest}"))
 }
 
 /// Loads a program of a type for a place to attach it to, by a name of at most 15 bytes.
@@ -192,11 +83,6 @@ fn load_program(kind: (u32, u32), program: &[Insn], named: &str) -> SysResult<Ow
     bpf("load", CMD_PROG_LOAD, &mut attr).map(own)
 }
 
-/// Whether the kernel takes such a program at all: loads one and lets go of it.
-pub fn try_load(rules: &[DeviceRule]) -> SysResult<()> {
-    load(rules, "probe").map(drop)
-}
-
 /// The programs attached to `cgroup` itself in this place: their ids.
 fn attached(cgroup: BorrowedFd<'_>, attach_type: u32) -> SysResult<Vec<u32>> {
     #[repr(C)]
@@ -223,15 +109,29 @@ fn attached(cgroup: BorrowedFd<'_>, attach_type: u32) -> SysResult<Vec<u32>> {
     Ok(ids[..attr.prog_cnt.min(64) as usize].to_vec())
 }
 
-/// One of our programs on a cgroup.
-struct Ours {
-    fd: OwnedFd,
-    digest: String,
-}
-
-fn find_ours(cgroup: BorrowedFd<'_>) -> SysResult<Option<Ours>> {
-    let found = find(cgroup, ATTACH_CGROUP_DEVICE, |name| name.starts_with(NAME_PREFIX))?;
-    Ok(found.map(|Found { fd, name, .. }| Ours { fd, digest: name[NAME_PREFIX.len()..].to_owned() }))
+/// Attaches a program to a cgroup, beside those of others, in one step in place of another of ours.
+fn attach(
+    cgroup: BorrowedFd<'_>,
+    program: &OwnedFd,
+    attach_type: u32,
+    replace: Option<&OwnedFd>,
+) -> SysResult<()> {
+    #[repr(C)]
+    struct Attach {
+        target_fd: i32,
+        prog_fd: i32,
+        attach_type: u32,
+        attach_flags: u32,
+        replace_fd: i32,
+    }
+    let mut attr = Attach {
+        target_fd: cgroup.as_raw_fd(),
+        prog_fd: program.as_raw_fd(),
+        attach_type,
+        attach_flags: F_ALLOW_MULTI | if replace.is_some() { F_REPLACE } else { 0 },
+        replace_fd: replace.map_or(0, AsRawFd::as_raw_fd),
+    };
+    bpf("attach", CMD_PROG_ATTACH, &mut attr).map(drop)
 }
 
 /// A program in the kernel.
@@ -297,61 +197,4 @@ fn describe<T>(fd: &OwnedFd, info: &mut T) -> SysResult<()> {
     let info_len = u32::try_from(size_of::<T>()).unwrap_or_default();
     let mut attr = InfoByFd { fd: fd.as_raw_fd(), info_len, info: std::ptr::from_mut(info) as u64 };
     bpf("describe", CMD_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
-}
-
-/// The digest of the rules in force on `cgroup`, or `None` when no program of ours is attached.
-pub fn device_rules_digest(cgroup: impl AsFd) -> SysResult<Option<String>> {
-    Ok(find_ours(cgroup.as_fd())?.map(|ours| ours.digest))
-}
-
-/// Programs by the digest of their rules: VEs with the same rules share one program, and only the first
-/// of them waits for the kernel to check and compile it.
-#[derive(Debug, Default)]
-pub struct Programs {
-    loaded: Mutex<BTreeMap<String, Arc<OwnedFd>>>,
-}
-
-impl Programs {
-    fn get(&self, digest: &str, rules: &[DeviceRule]) -> SysResult<Arc<OwnedFd>> {
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(program) = loaded.get(digest) {
-            return Ok(program.clone());
-        }
-        let program = Arc::new(load(rules, digest)?);
-        // One for the usual set and some for the others; what is attached lives on without us.
-        if loaded.len() >= 64 {
-            loaded.clear();
-        }
-        loaded.insert(digest.to_owned(), program.clone());
-        Ok(program)
-    }
-}
-
-/// Puts `rules` in force on `cgroup`, in one step in place of the ones before. `digest` (at most 11
-/// characters, lower hex) is what [`device_rules_digest`] will say.
-pub fn set_device_rules(
-    programs: &Programs,
-    cgroup: impl AsFd,
-    rules: &[DeviceRule],
-    digest: &str,
-) -> SysResult<()> {
-    #[repr(C)]
-    struct Attach {
-        target_fd: i32,
-        prog_fd: i32,
-        attach_type: u32,
-        attach_flags: u32,
-        replace_fd: i32,
-    }
-    let cgroup = cgroup.as_fd();
-    let before = find_ours(cgroup)?;
-    let program = programs.get(digest, rules)?;
-    let mut attr = Attach {
-        target_fd: cgroup.as_raw_fd(),
-        prog_fd: program.as_raw_fd(),
-        attach_type: ATTACH_CGROUP_DEVICE,
-        attach_flags: F_ALLOW_MULTI | if before.is_some() { F_REPLACE } else { 0 },
-        replace_fd: before.as_ref().map_or(0, |ours| ours.fd.as_raw_fd()),
-    };
-    bpf("attach", CMD_PROG_ATTACH, &mut attr).map(drop)
 }

@@ -8,18 +8,14 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use super::sockets::{
-    Assembly, CALL_LOOKUP, CMD_MAP_GET_FD_BY_ID, CMD_MAP_LOOKUP, CMD_MAP_UPDATE, Element, IF_ZERO,
-    MAP_TYPE_HASH, NO_PREALLOC, atomic_add, call, frame, map, new_map, store_word,
-};
-use super::{CMD_PROG_GET_FD_BY_ID, Insn, bpf, by_id, info, load_program};
+use super::insn::{Assembly, CALL_LOOKUP, IF_ZERO, Insn, atomic_add, call, frame, map, store_word};
+use super::maps::{self, CMD_MAP_DELETE, CMD_MAP_LOOKUP, CMD_MAP_NEXT_KEY, CMD_MAP_UPDATE, Element};
+use super::{CMD_PROG_GET_FD_BY_ID, bpf, by_id, info, load_program};
 use crate::error::SysResult;
 
 const PROG_TYPE_SCHED_CLS: u32 = 3;
-const CMD_MAP_DELETE: libc::c_long = 3;
-const CMD_MAP_NEXT_KEY: libc::c_long = 4;
 const CALL_LOAD_BYTES: i32 = 26;
 const NAME: &str = "vzd_venet";
 
@@ -262,7 +258,7 @@ impl Sources {
     pub fn new(mac: [u8; 6], addresses: &[IpAddr]) -> SysResult<(OwnedFd, Self)> {
         let room = (addresses.len() * 2).max(ROOM) + BESIDES;
         let room = u32::try_from(room).unwrap_or(u32::MAX);
-        let map = new_map(MAP_TYPE_HASH, (20, 8), room, NO_PREALLOC, NAME)?;
+        let map = maps::new_map(maps::HASH, (20, 8), room, maps::NO_PREALLOC, NAME)?;
         let sources = Sources { map };
         sources.put(&mut key_of(DROPPED, Ipv6Addr::UNSPECIFIED))?;
         addresses.iter().try_for_each(|address| sources.allow(*address))?;
@@ -277,17 +273,11 @@ impl Sources {
             return Ok(None);
         }
         let Some(id) = program.maps.first() else { return Ok(None) };
-        Ok(Some(Sources { map: by_id(CMD_MAP_GET_FD_BY_ID, *id)? }))
+        Ok(Some(Sources { map: maps::open(*id)? }))
     }
 
     fn element(&self, key: &mut Key, value: &mut u64) -> Element {
-        Element {
-            map_fd: self.map.as_raw_fd().cast_unsigned(),
-            pad: 0,
-            key: std::ptr::from_mut(key) as u64,
-            value: std::ptr::from_mut(value) as u64,
-            flags: 0,
-        }
+        Element::new(&self.map, key, value)
     }
 
     fn put(&self, key: &mut Key) -> SysResult<()> {
@@ -303,8 +293,9 @@ impl Sources {
     pub fn forbid(&self, address: IpAddr) -> SysResult<bool> {
         let mut key = key(address);
         // The kernel wants nothing where other commands have a value.
-        let element = &mut Element { value: 0, ..self.element(&mut key, &mut 0) };
-        match bpf("take an address out of", CMD_MAP_DELETE, element) {
+        let mut element = self.element(&mut key, &mut 0);
+        element.value = 0;
+        match bpf("take an address out of", CMD_MAP_DELETE, &mut element) {
             Err(e) if e.is_absent() => Ok(false),
             other => other.map(|_| true),
         }
@@ -315,13 +306,7 @@ impl Sources {
         let mut found = BTreeSet::new();
         let (mut at, mut next): (Key, Key) = ([0xff; 20], [0; 20]);
         loop {
-            let element = &mut Element {
-                map_fd: self.map.as_raw_fd().cast_unsigned(),
-                pad: 0,
-                key: std::ptr::from_mut(&mut at) as u64,
-                value: std::ptr::from_mut(&mut next) as u64,
-                flags: 0,
-            };
+            let element = &mut Element::new(&self.map, &mut at, &mut next);
             match bpf("list addresses of", CMD_MAP_NEXT_KEY, element) {
                 Err(e) if e.is_absent() => return Ok(found),
                 other => other?,
