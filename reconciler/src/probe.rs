@@ -5,6 +5,7 @@ use std::path::Path;
 use vzd_schema::v1::CpuList;
 use vzd_state::capability::{Capabilities, Cgroups, Controller, Feature, Version};
 
+use crate::drivers::disk::image;
 use crate::kernel::bpf::{self, DeviceKind, DeviceRule};
 use crate::kernel::cgroup::{Hierarchy, Layout};
 
@@ -57,6 +58,7 @@ fn settled(layout: &Layout, io_disk: Option<String>) -> Capabilities {
         idmapped_mounts: since(version, (5, 12), "idmapped mounts"),
         overlay_idmap: since(version, (5, 19), "overlays over idmapped layers"),
         overlay_fd_layers: since(version, (6, 13), "overlay layers by descriptor"),
+        disk_image: image::probe(),
         lxcfs: lxcfs(LXCFS),
         seccomp: exists("/proc/sys/kernel/seccomp/actions_avail", "the kernel has no seccomp filters"),
         pidfd_exit_info: since(version, (6, 15), "PIDFD_INFO_EXIT"),

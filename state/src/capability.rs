@@ -123,6 +123,8 @@ pub struct Capabilities {
     pub overlay_idmap: Feature,
     /// Overlays whose layers are given as file descriptors.
     pub overlay_fd_layers: Feature,
+    /// File systems in image files, for VEs with limits of their disks.
+    pub disk_image: Feature,
     /// Where lxcfs is mounted, if it runs.
     pub lxcfs: Option<String>,
     /// Seccomp filters.
@@ -177,6 +179,7 @@ impl Capabilities {
             idmapped_mounts: Feature::Yes,
             overlay_idmap: Feature::Yes,
             overlay_fd_layers: Feature::Yes,
+            disk_image: Feature::Yes,
             lxcfs: None,
             seccomp: Feature::Yes,
             pidfd_exit_info: Feature::Yes,

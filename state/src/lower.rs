@@ -124,6 +124,7 @@ fn lower_spec(
         template: spec.template.as_ref().map_or_else(String::new, ToString::to_string),
         inherited: fields.get("spec.template").is_none_or(|source| source.inherited),
         may_destroy: lifecycle.deletion_policy == DeletionPolicy::Destroy,
+        ..lower_disk(&spec.disk)
     };
     let namespaces = namespaces::Desired {
         hostname: spec.hostname.as_ref().map_or_else(|| given.name.to_owned(), ToString::to_string),
@@ -286,6 +287,40 @@ fn lower_limits(spec: &VeSpec) -> cgroup::Limits {
     }
 }
 
+/// Limits and backend; the template is put in by the caller.
+fn lower_disk(disk: &v1::Disk) -> disk::Desired {
+    let v1::Disk {
+        diskspace,
+        diskinodes,
+        quotatime,
+        quotaugidlimit: _,
+        backend,
+        read_only: _,
+        mount_options: _,
+    } = disk;
+    let blocks =
+        |size: v1::Size| size.bytes().div_ceil(disk::quota::BLOCK).saturating_mul(disk::quota::BLOCK);
+    let space = diskspace.map_or_else(disk::Bounds::default, |pair| disk::Bounds {
+        soft: pair.barrier().amount().map(blocks),
+        hard: pair.limit().amount().map(blocks),
+    });
+    let inodes = diskinodes.map_or_else(disk::Bounds::default, |pair| disk::Bounds {
+        soft: pair.barrier().amount().map(v1::Count::get),
+        hard: pair.limit().amount().map(v1::Count::get),
+    });
+    disk::Desired {
+        backend: match backend {
+            Some(v1::DiskBackend::Image) => Some(disk::Backend::Image),
+            // Refused by the schema until they are carried out.
+            Some(v1::DiskBackend::Auto | v1::DiskBackend::Project | v1::DiskBackend::Btrfs) | None => None,
+        },
+        space,
+        inodes,
+        grace: millis(*quotatime, v1::Duration::default()),
+        ..disk::Desired::default()
+    }
+}
+
 fn lower_health(health: &v1::Health) -> Option<ExecProbe> {
     Some(ExecProbe {
         command: health.exec.as_ref()?.words().to_vec(),
@@ -381,7 +416,7 @@ fn allow(rules: &mut BTreeSet<Rule>, kind: DeviceKind, major: u32, minor: Option
 }
 
 /// The fields whose places are kept: those that changes name.
-const LOCATED: [&str; 60] = [
+const LOCATED: [&str; 64] = [
     "metadata.labels",
     "metadata.annotations",
     "spec.ctid",
@@ -431,6 +466,10 @@ const LOCATED: [&str; 60] = [
     "spec.beancounters.numfile",
     "spec.beancounters.numiptent",
     "spec.beancounters.swappages",
+    "spec.disk.diskspace",
+    "spec.disk.diskinodes",
+    "spec.disk.quotatime",
+    "spec.disk.backend",
     "spec.devices",
     "spec.network.addresses",
     "spec.network.interfaces",

@@ -55,8 +55,10 @@ pub enum Step {
     Cgroup(cgroup::Live),
     /// Beancounters.
     Beancounters(beancounters::Live),
-    /// The root file system.
+    /// The root file system, of a VE that doesn't run.
     Disk(disk::Cold),
+    /// Limits of the root file system, of one that does.
+    DiskLive(disk::Live),
     /// Names and mounts.
     Namespaces(namespaces::Live),
     /// Nodes and rules.
@@ -81,6 +83,7 @@ impl Step {
                 | LifecycleStep::Start { .. }
                 | LifecycleStep::Destroy => false,
             },
+            Self::DiskLive(step) => !matches!(step, disk::Live::SetLimit { .. }),
             Self::Cgroup(_)
             | Self::Beancounters(_)
             | Self::Disk(_)

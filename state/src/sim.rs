@@ -45,8 +45,8 @@ pub struct SimVe {
     pub run: Option<SimRun>,
     /// How the last run ended, as far as the kernel tells.
     pub last_exit: Option<Exit>,
-    /// The template of its root, if it has one.
-    pub root: Option<String>,
+    /// The template of its root, if it has one, and what keeps it.
+    pub root: Option<(String, disk::Backend)>,
 }
 
 /// A run in the model kernel.
@@ -66,6 +66,10 @@ pub struct SimRun {
     pub settings: BTreeMap<Setting, cgroup::Value>,
     /// Memory it uses, in bytes: what the kernel can take back, and what it can't.
     pub memory: (u64, u64),
+    /// Limits of its root that are in force; none where its backend has none.
+    pub limits: Option<[Option<u64>; 2]>,
+    /// What it uses of those.
+    pub used: [u64; 2],
     /// The UTS node name.
     pub hostname: String,
     /// The UTS domain name.
@@ -94,6 +98,9 @@ pub enum Broken {
     /// A VE without a root was to be started.
     #[error("there is no root to start from")]
     NoRoot,
+    /// A limit was to be set where there can be none.
+    #[error("the root has no limits")]
+    NoLimits,
     /// A limit below what is in use would have processes killed.
     #[error("{0} would kill")]
     Kills(String),
@@ -151,7 +158,12 @@ impl Sim {
         let Some(SimVe { run, last_exit, root }) = self.ves.get(uid) else { return Observed::default() };
         let root =
             root.as_ref().map_or(Reading::Absent, |_| Reading::Is(Root { path: format!("/ve/{uid}") }));
-        let disk = disk::Observed { root };
+        let meter = |run: &SimRun, at: usize| {
+            Some(disk::Meter { used: run.used[at], limit: run.limits?[at], most: None })
+        };
+        let usage =
+            run.as_ref().and_then(|run| Some(disk::Usage { space: meter(run, 0)?, inodes: meter(run, 1)? }));
+        let disk = disk::Observed { root, usage: usage.map_or(Reading::Absent, Reading::Is) };
         let Some(run) = run else {
             let run = Reading::Is(Run::Stopped { last_exit: *last_exit });
             return Observed { lifecycle: lifecycle::Observed { run }, disk, ..Observed::default() };
@@ -164,6 +176,8 @@ impl Sim {
             knobs: _,
             settings,
             memory: _,
+            limits: _,
+            used: _,
             hostname,
             domainname,
             mounts,
@@ -319,9 +333,19 @@ impl Sim {
             Step::Disk(own) => {
                 let ve = self.stopped(uid, step)?;
                 Ok(match own {
-                    disk::Cold::CreateRoot { template } => set(&mut ve.root, Some(template.clone())),
+                    disk::Cold::CreateRoot { template, backend } => {
+                        set(&mut ve.root, Some((template.clone(), *backend)))
+                    }
                     disk::Cold::DestroyRoot => set(&mut ve.root, None),
                 })
+            }
+            Step::DiskLive(disk::Live::SetLimit { resource, to, .. }) => {
+                let run = self.running(uid, step)?;
+                let limits = run.limits.as_mut().ok_or(Broken::NoLimits)?;
+                Ok(set(&mut limits[*resource as usize], *to))
+            }
+            Step::DiskLive(disk::Live::StartGrace { .. } | disk::Live::EndGrace { .. }) => {
+                Ok(Effect::AlreadySo)
             }
             Step::Namespaces(own) => Ok(apply_namespaces(self.running(uid, step)?, own)),
             Step::Devices(own) => Ok(apply_devices(self.running(uid, step)?, own)),
@@ -363,6 +387,7 @@ impl Sim {
     fn start(&mut self, uid: &VeUid, want: Option<&Desired>) -> Result<Effect, Broken> {
         let (now, init_pid, caps) = (self.now, self.next_pid, self.caps.clone());
         let ctid = self.ledger.get(uid).map_or(0, |entry| entry.ctid.get());
+        let record = self.ledger.get(uid).and_then(|entry| entry.disk.clone());
         let ve = self.ve(uid);
         if ve.run.is_some() {
             return Ok(Effect::AlreadySo);
@@ -379,6 +404,10 @@ impl Sim {
                 .filter(|(_, value)| value.is_limit())
                 .collect(),
             memory: (0, 0),
+            limits: ve.root.as_ref().filter(|(_, backend)| *backend != disk::Backend::Directory).map(|_| {
+                disk::Resource::ALL.map(|one| disk::quota::in_force(&want.disk, record.as_ref(), one, now))
+            }),
+            used: [0, 0],
             hostname: want.namespaces.hostname.clone(),
             domainname: want.namespaces.domainname.clone(),
             mounts: namespaces::wanted_mounts(&want.namespaces, &caps),

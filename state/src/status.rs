@@ -50,6 +50,8 @@ pub enum ConditionType {
     RestartRequired,
     /// A limit waits until use is below it; present only while it does.
     ResizePending,
+    /// A soft limit of its disk is exceeded; present only while it is.
+    OverQuota,
     /// Reconciling is suspended; present only while it is.
     Suspended,
     /// It is on its way out; present only while it is.
@@ -60,7 +62,7 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// Every one.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Ready,
         Self::Reconciling,
         Self::Stalled,
@@ -68,6 +70,7 @@ impl ConditionType {
         Self::Drifted,
         Self::RestartRequired,
         Self::ResizePending,
+        Self::OverQuota,
         Self::Suspended,
         Self::DeletionPending,
         Self::Migratable,

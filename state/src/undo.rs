@@ -4,7 +4,7 @@
 //! taken back: a stop or a new disk cannot be.
 
 use crate::plan::Step;
-use crate::subsystem::{beancounters, cgroup, devices, namespaces, network};
+use crate::subsystem::{beancounters, cgroup, devices, disk, namespaces, network};
 
 /// The step that takes another back; none if nothing can, or nothing is known of what was before.
 pub fn inverse(step: &Step) -> Option<Step> {
@@ -24,6 +24,12 @@ pub fn inverse(step: &Step) -> Option<Step> {
             };
             Some(Step::Beancounters(beancounters::Live::Set { setting, from, to }))
         }
+        Step::DiskLive(disk::Live::SetLimit { resource, from, to }) => {
+            let (resource, from, to) = (*resource, *to, *from);
+            Some(Step::DiskLive(disk::Live::SetLimit { resource, from, to }))
+        }
+        // What was noted is so.
+        Step::DiskLive(disk::Live::StartGrace { .. } | disk::Live::EndGrace { .. }) => None,
         Step::Namespaces(step) => namespaces_inverse(step).map(Step::Namespaces),
         Step::Devices(step) => devices_inverse(step).map(Step::Devices),
         Step::Network(step) => network_inverse(step).map(Step::Network),

@@ -6,7 +6,7 @@ mod common;
 
 use common::{Wishful, at, histories, host, wishful};
 use proptest::prelude::*;
-use vzd_state::disruption::Disruption;
+use vzd_state::disruption::{Disruption, Feasible};
 use vzd_state::ids::VeUid;
 use vzd_state::plan::{Approved, Power, Step, VePlan, Wish, target};
 use vzd_state::policy::{Policy, authorize};
@@ -74,7 +74,8 @@ proptest! {
         settle(&mut sim, &want)?;
         let plan = plan(&sim, &want);
         prop_assert!(plan.steps.is_empty(), "{}", plan);
-        prop_assert!(plan.changes.iter().all(|change| change.disruption >= Disruption::Restart), "{}", plan);
+        prop_assert!(plan.changes.iter().all(|change| change.disruption >= Disruption::Restart
+            || change.feasible != Feasible::Yes), "{}", plan);
     }
 
     #[test]
@@ -119,7 +120,7 @@ proptest! {
         settle(&mut sim, &last)?;
         let plan = plan(&sim, &want);
         let live: Vec<_> = plan.steps.iter().map(|planned| planned.step.clone())
-            .filter(|step| matches!(step, Step::Cgroup(_) | Step::Beancounters(_) | Step::Namespaces(_) | Step::Devices(_) | Step::Network(_)))
+            .filter(|step| matches!(step, Step::Cgroup(_) | Step::Beancounters(_) | Step::Namespaces(_) | Step::Devices(_) | Step::Network(_) | Step::DiskLive(_)))
             .take(done).collect();
         if plan.disruption() > Disruption::Live || sim.ve(&uid()).run.is_none() {
             return Ok(());

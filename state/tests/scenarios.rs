@@ -165,7 +165,10 @@ fn remember(known: Vec<Known>, caps: &Capabilities) -> Ledger {
         let entry = ledger.get_mut(&uid).unwrap();
         let mut facts = Facts::at(caps, NOW.parse().unwrap());
         if !ve.no_root {
-            let step = Step::Disk(disk::Cold::CreateRoot { template: want.disk.template.clone() });
+            let step = Step::Disk(disk::Cold::CreateRoot {
+                template: want.disk.template.clone(),
+                backend: want.disk.choose(caps).unwrap(),
+            });
             entry.begin(&step, Some(&want), &facts);
             entry.finish(&step, Some(&want), &facts);
         }

@@ -45,6 +45,8 @@ fn look(sandbox: &Sandbox) -> World {
             "ctid": ve.ctid(), "ready": ve.is("Ready"), "reason": ve.reason(), "pending": pending,
             "restartRequired": ve.is("RestartRequired"), "generation": ve.generation(),
         });
+        known["disk"] = json!(ve.0["status"]["resources"]["disk"]["diskspace"]["limit"]);
+        known["inodes"] = json!(ve.0["status"]["resources"]["disk"]["diskinodes"]["limit"]);
         if ve.init_pid().is_some() {
             let script = "hostname; ls /mnt/data 2>/dev/null; cat /root/data 2>/dev/null; ls /proc/1/task | wc -l; \
                           tr '\\0' ' ' < /proc/1/cmdline";
@@ -161,6 +163,30 @@ fn while_changing_it_live() {
                 }),
             );
         },
+        command: &["apply"],
+    });
+}
+
+#[test]
+fn while_creating_with_a_disk_of_its_own() {
+    needs!(Root, Cgroups, Busybox, FaultPoints, DiskImage);
+    survives(&Case {
+        before: |_| {},
+        change: |sandbox| sandbox.ve("web", json!({ "disk": { "diskspace": "64M", "diskinodes": "500" } })),
+        command: &["apply"],
+    });
+}
+
+#[test]
+fn while_resizing_its_disk() {
+    needs!(Root, Cgroups, Busybox, FaultPoints, DiskImage);
+    survives(&Case {
+        before: |sandbox| {
+            sandbox.ve("web", json!({ "disk": { "diskspace": "64M", "diskinodes": "500" } }));
+            sandbox.apply();
+            sandbox.sh("web", "echo precious > /root/data");
+        },
+        change: |sandbox| sandbox.ve("web", json!({ "disk": { "diskspace": "32M", "diskinodes": "600" } })),
         command: &["apply"],
     });
 }

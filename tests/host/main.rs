@@ -6,6 +6,7 @@ mod cgroup;
 mod controller;
 mod crash;
 mod devices;
+mod disk;
 mod drift;
 mod edits;
 mod examples;

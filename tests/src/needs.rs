@@ -43,6 +43,8 @@ pub enum Need {
     Mmdebstrap,
     /// The program `script` (bsdutils), which gives a command a terminal.
     Script,
+    /// ext4 in an image file on a loop device.
+    DiskImage,
     /// Quotas by project on such a file system, in a loop device.
     ProjectQuota(Quota),
     /// Programs at the kernel's security hooks.
@@ -89,6 +91,11 @@ impl Need {
                 !crate::vzd_binary().components().any(|part| part.as_os_str() == "release"),
                 "vzd is a release build",
             ),
+            Need::DiskImage => match (exists("/dev/loop-control"), exists("/usr/sbin/mke2fs")) {
+                (true, true) => None,
+                (false, _) => Some("the kernel has no loop devices".to_owned()),
+                (true, false) => Some("e2fsprogs is not installed".to_owned()),
+            },
             Need::ProjectQuota(quota) => probe::project_quota(quota),
             Need::BpfLsm => {
                 let list = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
@@ -122,6 +129,7 @@ impl Need {
                 | Need::Ip
                 | Need::Mmdebstrap
                 | Need::Script
+                | Need::DiskImage
         )
     }
 }

@@ -1,5 +1,6 @@
 //! The root file system, IO half: a directory per VE with the overlay's own layers and a link to its
-//! template.
+//! template. What keeps the layers, and their limits, is a matter of the backend ([`image`]); whatever throws
+//! something away is in [`remove`].
 //!
 //! `<state>/ves/<uid>/` holds `upper` (the VE's own files, with the ids of its range), `work`
 //! (overlayfs's) and `lower`, a link to the template as it was when the VE was made: a newer template of
@@ -7,54 +8,88 @@
 //! The overlay itself is mounted by the starter, in the VE's own mount namespace: the host has no mount
 //! of it.
 
-use std::collections::BTreeSet;
+pub mod image;
+mod remove;
+
 use std::os::unix::fs::{DirBuilderExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use vzd_state::desired::Desired;
 use vzd_state::ledger::MadeRoot;
 use vzd_state::reading::Reading;
-use vzd_state::subsystem::disk::{Cold, Observed, Root};
+use vzd_state::subsystem::disk::quota::in_force;
+use vzd_state::subsystem::disk::{Backend, Cold, Live, Observed, Resource, Root, Usage};
 
-use crate::drivers::{Effect, Made, StepError, Stopped, Ve};
+pub use self::remove::{destroy, tidy};
+use crate::drivers::{Effect, Made, Running, StepError, Stopped, Ve, reading};
+use crate::engine::{clock, fault};
 use crate::error::{At, SysError, SysResult};
 use crate::host::Host;
 use crate::runtime::spec::RootSpec;
 use crate::template::Source;
-
-/// What is being removed has this before its name.
-const TRASH: &str = ".trash-";
 
 /// Reads whether the root is there. A directory that was not finished counts as absent.
 pub fn observe(ve: Ve<'_>) -> Observed {
     let dir = ve.host.ve_dir(&ve.entry.uid);
     let finished = ve.entry.disk.as_ref().is_some_and(|disk| disk.ready);
     let root = match std::fs::symlink_metadata(dir.join("lower")) {
+        // Never made anew in its place: it may come back.
+        Ok(_) if finished && backend(ve) == Backend::Image && !image::file(&dir).exists() => {
+            Reading::Unreadable(format!("{} is missing", image::file(&dir).display()))
+        }
         Ok(_) if finished => Reading::Is(Root { path: dir.display().to_string() }),
         Ok(_) => Reading::Absent,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Reading::Absent,
         Err(e) => Reading::Unreadable(SysError::new("stat", dir.join("lower").display(), e).to_string()),
     };
-    Observed { root }
+    Observed { root, usage: Reading::Absent }
+}
+
+fn backend(ve: Ve<'_>) -> Backend {
+    ve.entry.disk.as_ref().map(|disk| disk.backend).unwrap_or_default()
+}
+
+/// Reads use and limits of a VE that runs.
+pub fn usage(ve: Ve<'_>, _running: &Running) -> Reading<Usage> {
+    match backend(ve) {
+        Backend::Directory => Reading::Absent,
+        Backend::Image => {
+            let image = image::Image::running(&ve.host.ve_dir(&ve.entry.uid));
+            reading(image.and_then(|image| image.usage()))
+        }
+    }
+}
+
+/// Sets a limit of a VE that runs.
+pub fn apply_live(ve: Ve<'_>, step: &Live, _running: &Running) -> SysResult<Effect> {
+    let Live::SetLimit { resource, to, .. } = step else { return Ok(Effect::AlreadySo) };
+    match backend(ve) {
+        Backend::Directory => {
+            Err(SysError::refused("limit", ve.entry.name.as_str(), "its root is a directory"))
+        }
+        Backend::Image => image::Image::running(&ve.host.ve_dir(&ve.entry.uid))?.set_limit(*resource, *to),
+    }
 }
 
 /// Makes or throws away the root.
 pub fn apply_cold(ve: Ve<'_>, step: &Cold, _stopped: &Stopped) -> Result<(Effect, Made), StepError> {
     let dir = ve.host.ve_dir(&ve.entry.uid);
     match step {
-        Cold::CreateRoot { template } => create(ve, &dir, template),
+        Cold::CreateRoot { template, backend } => create(ve, &dir, template, *backend),
         Cold::DestroyRoot => Ok((destroy(ve)?, Made::default())),
     }
 }
 
 /// Makes sure that a root can be made, before the one that there is is thrown away for it.
 pub fn prepare(host: &Host, step: &Cold) -> Result<(), StepError> {
-    if let Cold::CreateRoot { template } = step {
+    if let Cold::CreateRoot { template, .. } = step {
         host.templates()?.ensure(&source(template))?;
     }
     Ok(())
 }
 
-fn create(ve: Ve<'_>, dir: &Path, template: &str) -> Result<(Effect, Made), StepError> {
+fn create(ve: Ve<'_>, dir: &Path, template: &str, backend: Backend) -> Result<(Effect, Made), StepError> {
     // Held until the link is made: from then on the template counts as used.
     let template = ve.host.templates()?.ensure(&source(template))?;
     let made = MadeRoot { path: Some(dir.display().to_string()), digest: Some(template.digest.clone()) };
@@ -65,11 +100,21 @@ fn create(ve: Ve<'_>, dir: &Path, template: &str) -> Result<(Effect, Made), Step
         destroy(ve)?;
     }
     let base = ve.entry.ids.start;
-    for (name, mode, owner) in [("", 0o711, 0), ("upper", 0o755, base), ("work", 0o700, 0)] {
-        let path = dir.join(name);
-        make_dir(&path, mode)?;
-        chown(&path, Some(owner), Some(owner)).at("chown", path.display())?;
+    make_dir(dir, 0o711)?;
+    match (backend, ve.want) {
+        (Backend::Directory, _) => {
+            for (name, mode, owner) in [("upper", 0o755, base), ("work", 0o700, 0)] {
+                let path = dir.join(name);
+                make_dir(&path, mode)?;
+                chown(&path, Some(owner), Some(owner)).at("chown", path.display())?;
+            }
+        }
+        (Backend::Image, Some(want)) => image::create(dir, &want.disk, base)?,
+        (Backend::Image, None) => {
+            return Err(SysError::refused("make", "image", "nothing says how large").into());
+        }
     }
+    fault::point();
     symlink(&template.root, &link).at("link", link.display())?;
     Ok((Effect::Changed, Made { root: Some(made), init_pid: None }))
 }
@@ -83,52 +128,54 @@ fn source(template: &str) -> Source {
     }
 }
 
-/// Throws the root away. The directory is renamed first, so that one that is half gone is never taken
-/// for a root.
-pub fn destroy(ve: Ve<'_>) -> SysResult<Effect> {
-    let dir = ve.host.ve_dir(&ve.entry.uid);
-    let trash = ve.host.settings.ves_dir().join(format!("{TRASH}{}", ve.entry.uid.as_str()));
-    let renamed = match std::fs::rename(&dir, &trash) {
-        // What an earlier removal that was killed has left.
-        Err(e) if e.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
-            std::fs::remove_dir_all(&trash).at("remove", trash.display())?;
-            std::fs::rename(&dir, &trash)
-        }
-        other => other,
-    };
-    let was = match renamed {
-        Ok(()) => Effect::Changed,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Effect::AlreadySo,
-        Err(e) => return Err(SysError::new("rename", dir.display(), e)),
-    };
-    match std::fs::remove_dir_all(&trash) {
-        Ok(()) => Ok(Effect::Changed),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(was),
-        Err(e) => Err(SysError::new("remove", trash.display(), e)),
-    }
+/// A root that is ready for the start of its VE: limited, and held until the VE holds it itself.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its layers.
+    pub spec: RootSpec,
+    _image: Option<image::Image>,
 }
 
-/// The layers of a VE's root, for its start.
-pub fn root_spec(ve: Ve<'_>) -> SysResult<RootSpec> {
+/// Opens a VE's root for its start and puts its limits in force.
+pub fn open(ve: Ve<'_>, want: &Desired) -> SysResult<Opened> {
     let dir = ve.host.ve_dir(&ve.entry.uid);
     let lower = std::fs::read_link(dir.join("lower")).at("read", dir.join("lower").display())?;
     let staging = ve.host.settings.staging_dir();
-    Ok(RootSpec { lower, upper: dir.join("upper"), work: dir.join("work"), staging })
-}
-
-/// Finishes removals that a killed controller began, and lets go of templates that no VE uses.
-pub fn tidy(host: &Host) -> Result<(), StepError> {
-    let dir = host.settings.ves_dir();
-    let mut used = BTreeSet::new();
-    for entry in std::fs::read_dir(&dir).at("list", dir.display())?.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(TRASH) {
-            std::fs::remove_dir_all(entry.path()).at("remove", entry.path().display())?;
-        } else if let Ok(template) = std::fs::read_link(entry.path().join("lower")) {
-            used.insert(template);
+    let spec = |dir: &Path, volume| RootSpec {
+        lower: lower.clone(),
+        upper: dir.join("upper"),
+        work: dir.join("work"),
+        staging: staging.clone(),
+        volume,
+    };
+    match backend(ve) {
+        Backend::Directory => Ok(Opened { spec: spec(&dir, None), _image: None }),
+        Backend::Image => {
+            let image = image::Image::open(&dir)?;
+            let usage = image.usage()?;
+            for resource in Resource::ALL {
+                let limit = in_force(&want.disk, ve.entry.disk.as_ref(), resource, clock::now());
+                let most = usage.of(resource).most;
+                image.set_limit(resource, limit.map(|limit| most.map_or(limit, |most| limit.min(most))))?;
+            }
+            let volume = Some(image.volume(&dir));
+            Ok(Opened { spec: spec(&image::point(&dir), volume), _image: Some(image) })
         }
     }
-    host.templates()?.remove_unused(&used)?;
-    Ok(())
+}
+
+/// A VE's file system is let go of a moment after its last process: within this, unless someone looks into it.
+const DETACH_TRIES: usize = 400;
+const DETACH_PAUSE: Duration = Duration::from_millis(5);
+
+/// Waits until the kernel has let go of the root of a VE that has ended.
+pub fn close(ve: Ve<'_>) {
+    let dir = ve.host.ve_dir(&ve.entry.uid);
+    if backend(ve) == Backend::Image {
+        (0..DETACH_TRIES)
+            .take_while(|_| image::is_attached(&dir))
+            .for_each(|_| std::thread::sleep(DETACH_PAUSE));
+    }
 }
 
 fn make_dir(path: &Path, mode: u32) -> SysResult<()> {

@@ -20,7 +20,7 @@ use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::WaitStatus;
 use crate::kernel::procfs;
 use crate::runtime::enter::Door;
-use crate::runtime::spec::StartSpec;
+use crate::runtime::spec::{RootSpec, StartSpec};
 use crate::store::atomic;
 
 /// A VE that runs: made only here, from what was found in the kernel.
@@ -220,7 +220,8 @@ fn start(ve: Ve<'_>) -> Result<u32, StepError> {
     let want = ve.want.ok_or_else(|| {
         SysError::refused("start", format_args!("VE {}", ve.entry.name), "nothing says how")
     })?;
-    let spec = start_spec(ve, want)?;
+    let root = disk::open(ve, want)?;
+    let spec = start_spec(ve, want, root.spec.clone())?;
     network::before_start(ve, &want.network)?;
     let group = ve.host.cgroup(ve.entry);
     group.renew(ve.entry.ids.start)?;
@@ -230,6 +231,7 @@ fn start(ve: Ve<'_>) -> Result<u32, StepError> {
         let timeout = Duration::from_millis(want.lifecycle.start_timeout.0);
         ve.host.keeper.start_ve(spec, timeout)
     });
+    drop(root);
     match started {
         Ok((started, _)) => Ok(started.pid.unsigned_abs()),
         Err(e) => {
@@ -240,7 +242,7 @@ fn start(ve: Ve<'_>) -> Result<u32, StepError> {
     }
 }
 
-fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired) -> SysResult<StartSpec> {
+fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired, root: RootSpec) -> SysResult<StartSpec> {
     let group = ve.host.cgroup(ve.entry);
     let cold = &want.lifecycle.cold;
     let mounts = wanted_mounts(&want.namespaces, &ve.host.caps());
@@ -260,7 +262,7 @@ fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired) -> SysResult<Start
         .to_vec(),
         cgroup_delegated: group.delegated_dir(),
         cgroup_v1: group.v1_dirs().collect(),
-        root: disk::root_spec(ve)?,
+        root,
         shown: beancounters::show_inside(ve)?,
         mounts: mounts.iter().map(|(target, mount)| namespaces::mount_spec(target, mount)).collect(),
         devices: want
@@ -392,6 +394,7 @@ fn clear(ve: Ve<'_>) -> Result<Effect, StepError> {
     }
     errors.extend(network::clear(ve).err());
     errors.extend(ve.host.keeper.forget(ve.entry.uid.as_str()).err());
+    disk::close(ve);
     StepError::teardown(errors)?;
     Ok(effect)
 }

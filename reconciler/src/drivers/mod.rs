@@ -104,10 +104,11 @@ pub fn observe(ve: Ve<'_>, census: Option<&Census>) -> Observed {
         observed.namespaces = namespaces::observe(ve, &running);
         observed.devices = devices::observe(ve, &running);
         observed.network = network::observe(ve, &running);
+        observed.disk.usage = disk::usage(ve, &running);
         // What was read by pid is worth nothing if the pid has changed hands meanwhile.
         if !running.is_alive() {
             let (lifecycle, _) = lifecycle::observe(ve, None);
-            observed = Observed { lifecycle, disk: observed.disk, ..Observed::default() };
+            observed = Observed { lifecycle, disk: disk::observe(ve), ..Observed::default() };
         }
     }
     observed
@@ -120,6 +121,7 @@ pub fn apply(ve: Ve<'_>, step: &Step) -> Result<(Effect, Made), StepError> {
     match step {
         Step::Lifecycle(step) => lifecycle::apply(ve, step),
         Step::Disk(step) => disk::apply_cold(ve, step, &lifecycle::stopped(ve)?),
+        Step::DiskLive(step) => Ok(plain(disk::apply_live(ve, step, &lifecycle::running(ve)?)?)),
         Step::Cgroup(step) => Ok(plain(cgroup::apply_live(ve, step, &lifecycle::running(ve)?)?)),
         Step::Beancounters(step) => Ok(plain(beancounters::apply_live(ve, step, &lifecycle::running(ve)?)?)),
         Step::Namespaces(step) => Ok(plain(namespaces::apply_live(ve, step, &lifecycle::running(ve)?)?)),

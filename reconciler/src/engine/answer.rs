@@ -12,8 +12,8 @@ use vzd_state::ledger::{By, Entry, Facts};
 use vzd_state::observed::Observed;
 use vzd_state::plan::Step;
 use vzd_state::status::{ConditionStatus, ConditionType, Document, DocumentMetadata, Status};
-use vzd_state::subsystem::cgroup;
 use vzd_state::subsystem::lifecycle::{Run, State, Step as LifecycleStep, StopReason};
+use vzd_state::subsystem::{cgroup, disk};
 
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
@@ -94,6 +94,9 @@ impl Engine {
         let limits = want.map(|want| self.limits(want, &published.observed, entry)).unwrap_or_default();
         if !limits.is_empty() {
             resources.insert("limits".into(), Value::from_iter(limits));
+        }
+        if let (Some(want), Some(record)) = (want, entry.and_then(|entry| entry.disk.as_ref())) {
+            resources.insert("disk".into(), disk::report(&want.disk, &published.observed.disk, record));
         }
         let status = Status {
             ctid: entry.map(|entry| entry.ctid),

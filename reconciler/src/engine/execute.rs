@@ -137,7 +137,12 @@ fn is_start(step: &Step) -> bool {
 fn is_live(step: &Step) -> bool {
     matches!(
         step,
-        Step::Cgroup(_) | Step::Beancounters(_) | Step::Namespaces(_) | Step::Devices(_) | Step::Network(_)
+        Step::Cgroup(_)
+            | Step::Beancounters(_)
+            | Step::Namespaces(_)
+            | Step::Devices(_)
+            | Step::Network(_)
+            | Step::DiskLive(_)
     )
 }
 
@@ -258,7 +263,8 @@ impl Execution<'_> {
     fn tell(&self, step: &Step, cause: Cause) {
         let Some(reason) = reason(step) else { return };
         let kind = match step {
-            Step::Lifecycle(lifecycle::Step::Reap { end: lifecycle::End::Crashed(_) }) => EventType::Warning,
+            Step::Lifecycle(lifecycle::Step::Reap { end: lifecycle::End::Crashed(_) })
+            | Step::DiskLive(disk::Live::StartGrace { .. }) => EventType::Warning,
             _ => EventType::Normal,
         };
         let event = Event::new(clock::now(), Some(self.name.clone()), kind, reason, step.to_string());
@@ -283,6 +289,9 @@ fn reason(step: &Step) -> Option<&'static str> {
         },
         Step::Cgroup(cgroup::Live::Freeze | cgroup::Live::Thaw) => "PowerChanged",
         Step::Disk(_) => "DiskChanged",
+        Step::DiskLive(disk::Live::StartGrace { .. }) => "SoftLimitExceeded",
+        Step::DiskLive(disk::Live::EndGrace { .. }) => "SoftLimitKept",
+        Step::DiskLive(disk::Live::SetLimit { .. }) => "ChangedLive",
         Step::Cgroup(_)
         | Step::Beancounters(_)
         | Step::Namespaces(_)

@@ -16,10 +16,10 @@
 //! of its memory can be made again from the directory, the ledger and the kernel.
 
 mod answer;
-mod clock;
+pub(crate) mod clock;
 mod counters;
 mod execute;
-mod fault;
+pub(crate) mod fault;
 mod health;
 mod host_stop;
 mod inside;

@@ -326,6 +326,10 @@ impl Engine {
                 | ConditionType::RestartRequired
                 | ConditionType::ResizePending
                 | ConditionType::DeletionPending => (EventType::Warning, ConditionStatus::True),
+                // That it is exceeded was told when that was noted.
+                ConditionType::OverQuota if now.reason == "GraceRunOut" => {
+                    (EventType::Warning, ConditionStatus::True)
+                }
                 ConditionType::Suspended => (EventType::Normal, ConditionStatus::True),
                 _ => continue,
             };

@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod clone;
 pub mod fanotify;
 pub mod kmsg;
+pub mod loopdev;
 pub mod mount;
 pub mod net;
 pub mod netfilter;

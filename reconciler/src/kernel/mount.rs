@@ -21,6 +21,8 @@ pub use rustix::mount::MountAttrFlags as Attr;
 pub enum FsOption<'a> {
     /// `key=value`.
     Text(&'a str, &'a str),
+    /// `key` alone.
+    Flag(&'a str),
     /// `key` with a path that the kernel resolves at once.
     Path(&'a str, &'a Path),
     /// `key` with an open descriptor (overlay layers, Linux 6.13 and later).
@@ -35,6 +37,7 @@ pub fn new_fs(kind: &str, options: &[FsOption<'_>], attrs: MountAttrFlags) -> Sy
             FsOption::Text(key, value) => {
                 (rustix::mount::fsconfig_set_string(fs.as_fd(), *key, *value), format!("{key}={value}"))
             }
+            FsOption::Flag(key) => (rustix::mount::fsconfig_set_flag(fs.as_fd(), *key), (*key).to_owned()),
             FsOption::Path(key, path) => (
                 rustix::mount::fsconfig_set_string(fs.as_fd(), *key, *path),
                 format!("{key}={}", path.display()),

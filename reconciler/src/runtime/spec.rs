@@ -65,6 +65,23 @@ pub struct RootSpec {
     pub work: PathBuf,
     /// An empty directory to put the tree together on.
     pub staging: PathBuf,
+    /// The file system that `upper` and `work` lie on, if it is to be mounted for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeSpec>,
+}
+
+/// A file system on a block device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VolumeSpec {
+    /// Its type.
+    pub kind: String,
+    /// The device.
+    pub device: PathBuf,
+    /// Options without a value.
+    pub options: Vec<String>,
+    /// Where to mount it.
+    pub at: PathBuf,
 }
 
 /// A mount from the host into a VE.

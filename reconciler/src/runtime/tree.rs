@@ -16,7 +16,7 @@ use crate::error::{At, SysError, SysResult};
 use crate::kernel::mount::{self, Attr, FsOption};
 use crate::kernel::ns::Namespace;
 use crate::kernel::process;
-use crate::runtime::spec::{NodeSpec, RootSpec, StartSpec};
+use crate::runtime::spec::{NodeSpec, RootSpec, StartSpec, VolumeSpec};
 
 /// Kernel files that say too much about the host, or take orders for it: nothing is found there. (Locks of
 /// open files belong to no process: /proc/locks lists those of the host and of all VEs to everyone.)
@@ -105,6 +105,10 @@ pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<
 /// overlayfs over the template, whose ids are shown through the VE's mapping; the VE's own files carry
 /// the ids of its range on disk. No device node on it opens.
 fn root(spec: &RootSpec, userns: &Namespace) -> SysResult<OwnedFd> {
+    if let Some(volume) = &spec.volume {
+        // In this mount namespace only, and gone with the old root: the overlay keeps it mounted.
+        mount::attach(&open_volume(volume)?, rustix::fs::CWD, &volume.at)?;
+    }
     let lower = mount::clone_tree(rustix::fs::CWD, &spec.lower, false)?;
     mount::set_attrs(&lower, Attr::empty(), Some(userns.as_fd()), false)?;
     let layers = [
@@ -137,6 +141,13 @@ fn root(spec: &RootSpec, userns: &Namespace) -> SysResult<OwnedFd> {
         }
         other => other,
     }
+}
+
+/// Mounts a volume, attached nowhere. One that is mounted already is the same file system.
+pub fn open_volume(volume: &VolumeSpec) -> SysResult<OwnedFd> {
+    let mut options = vec![FsOption::Path("source", &volume.device)];
+    options.extend(volume.options.iter().map(|option| FsOption::Flag(option)));
+    mount::new_fs(&volume.kind, &options, Attr::MOUNT_ATTR_NODEV)
 }
 
 /// The tree while it is being put together.

@@ -13,7 +13,9 @@ use crate::yaml::{Entry, Node, NodeKind};
 const REFUSED: &[&str] = &[
     "spec.timezone",
     "spec.locale",
-    "spec.disk.*",
+    "spec.disk.quotaugidlimit",
+    "spec.disk.readOnly",
+    "spec.disk.mountOptions",
     "spec.network.interfaces[].parent",
     "spec.network.interfaces[].vlan",
     "spec.network.interfaces[].rate",
@@ -40,7 +42,12 @@ const REFUSED: &[&str] = &[
 ];
 
 /// Values, by the beginning of their text, of fields that are carried out otherwise.
-const REFUSED_VALUES: &[(&str, &str)] = &[("spec.state", "suspended"), ("spec.template", "oci:")];
+const REFUSED_VALUES: &[(&str, &str)] = &[
+    ("spec.state", "suspended"),
+    ("spec.template", "oci:"),
+    ("spec.disk.backend", "project"),
+    ("spec.disk.backend", "btrfs"),
+];
 
 /// Fields of the host.
 const REFUSED_OF_HOST: &[&str] = &[

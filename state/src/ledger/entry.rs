@@ -12,7 +12,7 @@ use crate::ids::{Ctid, IdRange, VeName, VeUid};
 use crate::subsystem::beancounters::Setting;
 use crate::subsystem::lifecycle::{ColdSpec, End, Exit, StartReason, State, StopReason};
 use crate::subsystem::namespaces::Mount;
-use crate::subsystem::{cgroup, devices, lifecycle, network};
+use crate::subsystem::{cgroup, devices, disk, lifecycle, network};
 use crate::units::Timestamp;
 
 /// One VE.
@@ -88,6 +88,9 @@ impl Entry {
 pub struct Applied {
     /// Policies as last accepted.
     pub lifecycle: Option<lifecycle::Desired>,
+    /// What was last wanted of the root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<disk::Desired>,
     /// The control group of the present run.
     pub cgroup: Option<cgroup::Applied>,
     /// Counters' limits of the present run, beside the control group's.
@@ -126,6 +129,12 @@ pub struct DiskRecord {
     pub root: Option<String>,
     /// Digest of the template's content, if there is one.
     pub digest: Option<String>,
+    /// What keeps it. Roots that were made before there was a choice are directories.
+    #[serde(default)]
+    pub backend: disk::Backend,
+    /// Since when soft limits are exceeded.
+    #[serde(default, skip_serializing_if = "disk::Over::is_none")]
+    pub over: disk::Over,
 }
 
 /// A run, written down before it begins.

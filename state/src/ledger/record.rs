@@ -100,15 +100,17 @@ impl Entry {
             Step::Lifecycle(step) => self.begin_lifecycle(step, want, facts),
             Step::Cgroup(step) => self.apply_cgroup(step, Phase::Before, facts.now),
             Step::Beancounters(step) => self.apply_beancounters(step, Phase::Before),
-            Step::Disk(disk::Cold::CreateRoot { template }) => {
-                let template = template.clone();
-                self.disk = Some(DiskRecord { template, ready: false, root: None, digest: None });
+            Step::Disk(disk::Cold::CreateRoot { template, backend }) => {
+                let (template, backend) = (template.clone(), *backend);
+                let (root, digest, over) = (None, None, disk::Over::default());
+                self.disk = Some(DiskRecord { template, ready: false, root, digest, backend, over });
             }
             Step::Disk(disk::Cold::DestroyRoot) => {
                 if let Some(disk) = &mut self.disk {
                     disk.ready = false;
                 }
             }
+            Step::DiskLive(_) => {}
             Step::Namespaces(step) => self.apply_namespaces(step, Phase::Before),
             Step::Devices(step) => self.apply_devices(step, Phase::Before),
             Step::Network(step) => self.apply_network(step, Phase::Before),
@@ -128,6 +130,16 @@ impl Entry {
                 }
             }
             Step::Disk(disk::Cold::DestroyRoot) => self.disk = None,
+            Step::DiskLive(step) => {
+                let (resource, since) = match step {
+                    disk::Live::StartGrace { resource, since } => (*resource, Some(*since)),
+                    disk::Live::EndGrace { resource } => (*resource, None),
+                    disk::Live::SetLimit { .. } => return,
+                };
+                if let Some(disk) = &mut self.disk {
+                    disk.over.set(resource, since);
+                }
+            }
             Step::Namespaces(step) => self.apply_namespaces(step, Phase::After),
             Step::Devices(step) => self.apply_devices(step, Phase::After),
             Step::Network(step) => self.apply_network(step, Phase::After),
@@ -164,6 +176,7 @@ impl Entry {
         self.source.clone_from(&want.source);
         self.pinned = false;
         self.applied.lifecycle = Some(want.lifecycle.clone());
+        self.applied.disk = Some(want.disk.clone());
     }
 
     fn begin_lifecycle(&mut self, step: &lifecycle::Step, want: Option<&Desired>, facts: &Facts<'_>) {

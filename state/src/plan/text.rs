@@ -146,8 +146,22 @@ impl fmt::Display for Step {
             Self::Beancounters(beancounters::Live::Reset { setting, .. }) => {
                 write!(f, "set {} back to max", setting.counter())
             }
-            Self::Disk(disk::Cold::CreateRoot { template }) => write!(f, "create root from {template}"),
+            Self::Disk(disk::Cold::CreateRoot { template, backend: disk::Backend::Directory }) => {
+                write!(f, "create root from {template}")
+            }
+            Self::Disk(disk::Cold::CreateRoot { template, backend }) => {
+                write!(f, "create root from {template} ({backend})")
+            }
             Self::Disk(disk::Cold::DestroyRoot) => f.write_str("destroy root"),
+            Self::DiskLive(disk::Live::SetLimit { resource, to, .. }) => {
+                write!(f, "set {resource} to {}", resource.shown(*to))
+            }
+            Self::DiskLive(disk::Live::StartGrace { resource, since }) => {
+                write!(f, "note that {resource} is above its soft limit since {since}")
+            }
+            Self::DiskLive(disk::Live::EndGrace { resource }) => {
+                write!(f, "note that {resource} is within its soft limit")
+            }
             Self::Namespaces(step) => match step {
                 namespaces::Live::SetHostname { to, .. } => write!(f, "set hostname {to}"),
                 namespaces::Live::SetDomainname { to, .. } => write!(f, "set domainname {to:?}"),

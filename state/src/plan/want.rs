@@ -62,8 +62,14 @@ pub(super) fn plan(want: &Desired, source: Source, have: &Observed, cx: &Cx<'_>)
     draft.plan
 }
 
-fn diff_disk(draft: &mut Draft<'_>, want: &Desired) -> Steps<disk::Cold> {
-    draft.merge(disk::Disk::diff(&want.disk, &draft.have.disk, draft.cx)).1
+fn diff_disk(draft: &mut Draft<'_>, want: &Desired) -> (Vec<PlannedStep>, Steps<disk::Cold>) {
+    let (live, cold) = draft.merge(disk::Disk::diff(&want.disk, &draft.have.disk, draft.cx));
+    let live = live.into_iter().map(|(step, changes)| {
+        let cause = draft.cause_of(&changes);
+        let disruption = if changes.is_empty() { Disruption::None } else { Disruption::Live };
+        PlannedStep { step: Step::DiskLive(step), changes, disruption, cause }
+    });
+    (live.collect(), cold)
 }
 
 /// What a running VE can be changed without a stop, in order.
@@ -138,6 +144,7 @@ fn rank(step: &Step) -> u8 {
         | Step::Devices(_)
         | Step::Network(_)
         | Step::Disk(_)
+        | Step::DiskLive(_)
         | Step::Lifecycle(_) => 3,
         Step::Cgroup(cgroup::Live::Freeze) => 4,
     }
@@ -178,27 +185,35 @@ fn diff_the_rest(draft: &mut Draft<'_>, want: &Desired) {
     let (Some(was), Some(is)) = (accepted, want.spec.as_object()) else { return };
     let looked_at = |key: &str| match draft.have.running() {
         Some(_) => !matches!(key, "description" | "profile"),
-        None => matches!(key, "state" | "template" | "ctid" | COUNTERS),
+        None => matches!(key, "state" | "template" | "ctid") || BY_FIELD.contains(&key),
     };
     let none = Value::Null;
-    let of = |spec: &serde_json::Map<_, Value>| spec.get(COUNTERS).and_then(Value::as_object).cloned();
-    let (counters_were, counters_are) = (of(was).unwrap_or_default(), of(is).unwrap_or_default());
     let rest = differing(was, is).filter(|key| !looked_at(key)).map(|key| (format!("spec.{key}"), key));
     let rest = rest.map(|(field, key)| (field, was.get(key).unwrap_or(&none), is.get(key).unwrap_or(&none)));
-    let counters = differing(&counters_were, &counters_are).map(|key| {
-        let sides = (counters_were.get(key).unwrap_or(&none), counters_are.get(key).unwrap_or(&none));
-        (format!("spec.{COUNTERS}.{key}"), sides.0, sides.1)
+    let nothing = serde_json::Map::new();
+    let by_field = BY_FIELD.iter().flat_map(|group| {
+        let of =
+            |spec: &'_ serde_json::Map<String, Value>| spec.get(*group).and_then(Value::as_object).cloned();
+        let (was, is) =
+            (of(was).unwrap_or_else(|| nothing.clone()), of(is).unwrap_or_else(|| nothing.clone()));
+        let side =
+            |spec: &serde_json::Map<String, Value>, key: &str| spec.get(key).cloned().unwrap_or_default();
+        let keys: Vec<String> = differing(&was, &is).cloned().collect();
+        let change = |key: String| (format!("spec.{group}.{key}"), side(&was, &key), side(&is, &key));
+        keys.into_iter().map(change).collect::<Vec<_>>()
     });
-    for (field, was, is) in rest.chain(counters) {
+    let rest = rest.map(|(field, was, is)| (field, was.clone(), is.clone()));
+    for (field, was, is) in rest.chain(by_field) {
         let within =
             |known: &str| known.strip_prefix(&field).is_some_and(|rest| rest.starts_with(['.', '[']));
         if !draft.plan.changes.iter().any(|change| change.field == field || within(&change.field)) {
-            draft.change(Change::new(field, was.clone(), is.clone(), Disruption::Live));
+            draft.change(Change::new(field, was, is, Disruption::Live));
         }
     }
 }
 
-const COUNTERS: &str = "beancounters";
+/// Groups whose fields are told one by one: not all of them are seen in the kernel.
+const BY_FIELD: [&str; 2] = ["beancounters", "disk"];
 
 /// The keys whose values differ.
 fn differing<'a>(
@@ -284,8 +299,8 @@ fn running(draft: &mut Draft<'_>, want: &Desired) {
         draft.stop(reason, Disruption::Restart, Vec::new());
         return start(draft, StartReason::Restart, Disruption::Restart, Vec::new());
     }
-    let root = diff_disk(draft, want);
-    let live = diff_live(draft, want);
+    let (limits, root) = diff_disk(draft, want);
+    let live: Vec<_> = limits.into_iter().chain(diff_live(draft, want)).collect();
     let cold = cold_changes(draft);
     let missing = if cold.is_empty() { Vec::new() } else { infeasible(want, draft.cx.caps) };
     if !missing.is_empty() {
@@ -346,7 +361,7 @@ fn cold_changes(draft: &mut Draft<'_>) -> Vec<usize> {
 }
 
 fn stopped(draft: &mut Draft<'_>, want: &Desired) {
-    let root = diff_disk(draft, want);
+    let (_, root) = diff_disk(draft, want);
     let recreate = cold_changes(draft);
     let gentle = draft.plan.steps.clone();
     let will_have_root = !root.is_empty() || draft.have.disk.root.is().is_some();

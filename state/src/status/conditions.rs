@@ -5,6 +5,8 @@ use crate::disruption::{Cause, Disruption};
 use crate::ledger::{By, Entry, Standing};
 use crate::observed::Observed;
 use crate::plan::{Approved, Held, HeldFor, Power, Reason, VePlan};
+use crate::subsystem::disk::Resource;
+use crate::subsystem::disk::quota::grace_ends;
 use crate::units::Timestamp;
 
 /// What is known of a VE after a pass.
@@ -62,6 +64,7 @@ pub fn conditions(inputs: &Inputs<'_>, previous: &[Condition]) -> Vec<Condition>
         Some(drifted(inputs)),
         Some(restart_required(inputs.plan)),
         resize_pending(inputs.plan),
+        over_quota(inputs),
         inputs
             .plan
             .suspended
@@ -266,6 +269,23 @@ fn resize_pending<'a>(plan: &VePlan<Approved>) -> Option<Found<'a>> {
     let waiting = plan.held.iter().filter(|held| held.held_for == HeldFor::InUse);
     let fields: Vec<_> = waiting.map(|held| format!("{}: {}", held.field, held.why)).collect();
     (!fields.is_empty()).then(|| Found::yes(ConditionType::ResizePending, "InUse", fields.join("; ")))
+}
+
+/// Says no amounts that are in use: what is said again is no news.
+fn over_quota<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {
+    let entry = inputs.entry?;
+    let want = entry.applied.disk.as_ref()?;
+    let ends = |resource| Some((resource, grace_ends(want, entry.disk.as_ref(), resource)?));
+    let over: Vec<_> = Resource::ALL.into_iter().filter_map(ends).collect();
+    let told = over.iter().map(|(resource, ends)| {
+        let soft = resource.shown(want.bounds(*resource).soft);
+        let since = if *ends <= inputs.now { "nothing more is written since" } else { "until" };
+        format!("{resource} is above its soft limit of {soft}: {since} {ends}")
+    });
+    let told: Vec<_> = told.collect();
+    let run_out = over.iter().any(|(_, ends)| *ends <= inputs.now);
+    let reason = if run_out { "GraceRunOut" } else { "SoftLimitExceeded" };
+    (!over.is_empty()).then(|| Found::yes(ConditionType::OverQuota, reason, told.join("; ")))
 }
 
 fn deletion_pending<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {

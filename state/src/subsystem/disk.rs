@@ -1,19 +1,26 @@
-//! The VE's root file system: made once from a template, and gone only with the VE.
+//! The VE's root file system: made once from a template, gone only with the VE, and limited in bytes and
+//! inodes from outside.
 //!
-//! Data is never thrown away silently: another template for a VE that exists is refused (VZ0203)
-//! unless its `deletionPolicy` is `Destroy`.
+//! Data is never thrown away silently: another template or backend for a VE that exists is refused
+//! (VZ0203) unless its `deletionPolicy` is `Destroy`. How a limit is kept is the backend's matter; which
+//! limit is in force at a time, and since when a soft one is exceeded, is decided here ([`quota`]), so that
+//! grace works alike on all of them.
 
-use std::convert::Infallible;
+pub mod quota;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::quota::{Bounds, Meter, Over, Resource, Usage};
 use super::{Changes, Cx, Mismatch, Subsystem};
+use crate::capability::Capabilities;
 use crate::disruption::{Change, Disruption, Feasible};
+use crate::ledger::DiskRecord;
 use crate::reading::Reading;
+use crate::units::{Millis, Timestamp};
 
 /// What is wanted of the root.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Desired {
     /// The template it is made from: a name, or a `file:`, `dir:` or `oci:` source.
@@ -22,14 +29,94 @@ pub struct Desired {
     pub inherited: bool,
     /// The VE's `deletionPolicy` is `Destroy`, so making the root anew is allowed.
     pub may_destroy: bool,
+    /// What keeps it; none leaves the choice to vzd.
+    #[serde(default)]
+    pub backend: Option<Backend>,
+    /// Limits of bytes, in whole blocks.
+    #[serde(default)]
+    pub space: Bounds,
+    /// Limits of inodes.
+    #[serde(default)]
+    pub inodes: Bounds,
+    /// How long a soft limit may be exceeded.
+    #[serde(default)]
+    pub grace: Millis,
+}
+
+impl Desired {
+    /// The limits of one resource.
+    pub fn bounds(&self, resource: Resource) -> Bounds {
+        match resource {
+            Resource::Space => self.space,
+            Resource::Inodes => self.inodes,
+        }
+    }
+
+    /// What is to keep a root that is made now; or why it can't be made.
+    pub fn choose(&self, caps: &Capabilities) -> Result<Backend, (&'static str, String)> {
+        let limited = Resource::ALL.into_iter().find(|one| self.bounds(*one).limited());
+        match (self.backend, limited) {
+            (Some(backend), _) => match backend.missing(caps) {
+                None => Ok(backend),
+                Some(why) => Err((BACKEND, why.to_owned())),
+            },
+            (None, None) => Ok(Backend::Directory),
+            (None, Some(resource)) => {
+                let best = [Backend::Image];
+                let able = best.into_iter().find(|backend| backend.missing(caps).is_none());
+                able.ok_or_else(|| {
+                    let why =
+                        best.map(|backend| format!("{backend}: {}", backend.missing(caps).unwrap_or("")));
+                    (resource.field(), format!("nothing here keeps limits of disks ({})", why.join("; ")))
+                })
+            }
+        }
+    }
+}
+
+/// What keeps a VE's own files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Backend {
+    /// A directory of the host's file system, without limits.
+    #[default]
+    Directory,
+    /// A file system of its own, in an image file.
+    Image,
+}
+
+impl Backend {
+    /// Why this host can't do it.
+    pub fn missing(self, caps: &Capabilities) -> Option<&str> {
+        match self {
+            Self::Directory => None,
+            Self::Image => caps.disk_image.missing(),
+        }
+    }
+
+    /// The word in manifests, which have none for a directory.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Directory => "directory",
+            Self::Image => "image",
+        }
+    }
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 /// What is seen of the root.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 pub struct Observed {
     /// The root as it lies on the host; absent when it has not been made, or not been finished.
     pub root: Reading<Root>,
+    /// Use and limits, of a VE that runs; absent where the backend has none.
+    pub usage: Reading<Usage>,
 }
 
 /// A root that exists. Which template it was made from is in the ledger.
@@ -48,67 +135,169 @@ pub enum Cold {
     CreateRoot {
         /// The template.
         template: String,
+        /// What keeps it.
+        #[serde(default)]
+        backend: Backend,
     },
     /// Throw the root away.
     DestroyRoot,
+}
+
+/// Steps for a running VE.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Live {
+    /// Put a limit in force.
+    SetLimit {
+        /// Of what.
+        resource: Resource,
+        /// The limit before; none for no limit.
+        from: Option<u64>,
+        /// The limit to set.
+        to: Option<u64>,
+    },
+    /// Note that a soft limit is exceeded.
+    StartGrace {
+        /// Of what.
+        resource: Resource,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Note that a soft limit is kept again.
+    EndGrace {
+        /// Of what.
+        resource: Resource,
+    },
 }
 
 /// The subsystem.
 #[derive(Debug)]
 pub struct Disk;
 
+/// Backend, use and limits, as status shows them.
+pub fn report(want: &Desired, have: &Observed, record: &DiskRecord) -> Value {
+    let mut shown = serde_json::Map::new();
+    shown.insert("backend".into(), record.backend.name().into());
+    if let Some(usage) = have.usage.is() {
+        for resource in Resource::ALL {
+            let (bounds, meter) = (want.bounds(resource), usage.of(resource));
+            let limits = serde_json::json!({
+                "used": meter.used, "limit": meter.limit, "soft": bounds.soft, "hard": bounds.hard,
+            });
+            shown.insert(resource.to_string(), limits);
+        }
+    }
+    shown.into()
+}
+
 impl Subsystem for Disk {
     type Desired = Desired;
     type Observed = Observed;
-    type Live = Infallible;
+    type Live = Live;
     type Cold = Cold;
 
-    fn diff(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Changes<Infallible, Cold> {
-        let Desired { template, inherited, may_destroy } = want;
-        let Observed { root } = have;
+    fn diff(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Changes<Live, Cold> {
+        let Desired { template: _, inherited: _, may_destroy: _, backend: _, space: _, inodes: _, grace: _ } =
+            want;
+        let Observed { root, usage } = have;
         let mut changes = Changes::default();
-        let record = cx.entry.and_then(|entry| entry.disk.as_ref());
-        let whole = record.filter(|record| record.ready);
-        let (before, disruption) = match (root, whole) {
-            (Reading::Unreadable(why), _) => {
-                changes.cannot_read(FIELD, why);
-                return changes;
-            }
-            (Reading::Is(_), Some(whole)) if *inherited || whole.template == *template => return changes,
-            (Reading::Is(_), Some(whole)) => (Value::from(whole.template.as_str()), Disruption::Recreate),
-            // What was cut short holds nothing of worth, and what nobody noted isn't ours to keep.
-            (Reading::Is(_), None) | (Reading::Absent, _) => (Value::Null, Disruption::None),
-        };
-        let mut change = Change::new(FIELD, before, Value::from(template.as_str()), disruption)
-            .unless(cx.caps.overlay_idmap.missing());
-        if disruption == Disruption::Recreate && !may_destroy {
-            change.feasible = Feasible::Infeasible(
-                "another template means another disk; set `deletionPolicy: Destroy` to allow it".to_owned(),
-            );
+        match root {
+            Reading::Unreadable(why) => changes.cannot_read(TEMPLATE, why),
+            Reading::Is(_) | Reading::Absent => diff_root(&mut changes, want, have, cx),
         }
-        let feasible = change.feasible == Feasible::Yes;
-        let index = changes.field(change);
-        if feasible {
-            if root.is().is_some() {
-                changes.cold.push((Cold::DestroyRoot, vec![index]));
-            }
-            changes.cold.push((Cold::CreateRoot { template: template.clone() }, vec![index]));
+        match usage {
+            Reading::Unreadable(why) => changes.cannot_read("spec.disk", why),
+            Reading::Absent => {}
+            Reading::Is(usage) => quota::diff(&mut changes, want, usage, cx),
         }
         changes
     }
 
     fn satisfied(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
-        let Desired { template, inherited, may_destroy: _ } = want;
-        let Observed { root } = have;
+        let Desired { template, inherited, may_destroy: _, backend, space: _, inodes: _, grace: _ } = want;
+        let Observed { root, usage } = have;
         let record = cx.entry.and_then(|entry| entry.disk.as_ref());
-        let is = match (root, record.filter(|record| record.ready)) {
-            (Reading::Is(_), Some(whole)) if *inherited || whole.template == *template => return Vec::new(),
-            (Reading::Is(_), whole) => Value::from(whole.map(|whole| whole.template.as_str())),
-            (Reading::Absent, _) => Value::Null,
+        let whole = record.filter(|record| record.ready);
+        let mut wrong = usage.is().map(|usage| quota::unsatisfied(want, usage, cx)).unwrap_or_default();
+        let is = match (root, whole) {
+            (Reading::Is(_), Some(whole)) => {
+                if let Some(backend) = backend.filter(|backend| *backend != whole.backend) {
+                    let (want, is) = (backend.name().into(), whole.backend.name().into());
+                    wrong.push(Mismatch::new(BACKEND, want, is, Disruption::Recreate));
+                }
+                if *inherited || whole.template == *template {
+                    return wrong;
+                }
+                Value::from(whole.template.as_str())
+            }
+            (Reading::Is(_), None) | (Reading::Absent, _) => Value::Null,
             (Reading::Unreadable(why), _) => Value::from(why.as_str()),
         };
-        vec![Mismatch::new(FIELD, Value::from(template.as_str()), is, Disruption::Recreate)]
+        wrong.push(Mismatch::new(TEMPLATE, Value::from(template.as_str()), is, Disruption::Recreate));
+        wrong
     }
 }
 
-const FIELD: &str = "spec.template";
+const TEMPLATE: &str = "spec.template";
+const BACKEND: &str = "spec.disk.backend";
+
+/// What was cut short holds nothing of worth, and what nobody noted isn't ours to keep: only a root that is whole is
+/// asked for leave before it is thrown away.
+fn diff_root(changes: &mut Changes<Live, Cold>, want: &Desired, have: &Observed, cx: &Cx<'_>) {
+    let record = cx.entry.and_then(|entry| entry.disk.as_ref());
+    let whole = record.filter(|record| record.ready && have.root.is().is_some());
+    let other_template = whole.is_none_or(|is| !want.inherited && is.template != want.template);
+    let other_backend = whole.and_then(|is| want.backend.filter(|backend| *backend != is.backend));
+    if let Some(is) = whole {
+        quota::refuse_without(changes, want, is.backend);
+    }
+    if !other_template && other_backend.is_none() {
+        return;
+    }
+    // Another template alone is no reason to change what keeps the root.
+    let chosen = match whole {
+        Some(is) if want.backend.is_none() && is.backend.missing(cx.caps).is_none() => Ok(is.backend),
+        _ => want.choose(cx.caps),
+    };
+    let disruption = if whole.is_some() { Disruption::Recreate } else { Disruption::None };
+    let mut indices = Vec::new();
+    if other_template {
+        let before = whole.map_or(Value::Null, |is| is.template.as_str().into());
+        let change = Change::new(TEMPLATE, before, want.template.as_str().into(), disruption);
+        indices.push(changes.field(change.unless(cx.caps.overlay_idmap.missing())));
+    }
+    if let (Some(is), Some(backend)) = (whole, other_backend) {
+        let change = Change::new(BACKEND, is.backend.name().into(), backend.name().into(), disruption);
+        indices.push(changes.field(change));
+    }
+    if let Err((field, why)) = &chosen {
+        let at = changes.fields.iter().position(|change| change.field == *field);
+        let at = at.unwrap_or_else(|| {
+            changes.field(Change::new(*field, Value::Null, shown(want, field), disruption))
+        });
+        changes.fields[at].feasible = Feasible::Infeasible(why.clone());
+        indices.push(at);
+    }
+    if disruption == Disruption::Recreate && !want.may_destroy {
+        for index in &indices {
+            changes.fields[*index].feasible = Feasible::Infeasible(format!(
+                "another {} means another disk; set `deletionPolicy: Destroy` to allow it",
+                if changes.fields[*index].field == TEMPLATE { "template" } else { "backend" }
+            ));
+        }
+    }
+    let feasible = indices.iter().all(|index| changes.fields[*index].feasible == Feasible::Yes);
+    if let (Ok(backend), true) = (chosen, feasible) {
+        if have.root.is().is_some() {
+            changes.cold.push((Cold::DestroyRoot, indices.clone()));
+        }
+        changes.cold.push((Cold::CreateRoot { template: want.template.clone(), backend }, indices));
+    }
+}
+
+fn shown(want: &Desired, field: &str) -> Value {
+    match Resource::ALL.into_iter().find(|one| one.field() == field) {
+        Some(resource) => want.bounds(resource).to_string().into(),
+        None => want.backend.map(Backend::name).into(),
+    }
+}

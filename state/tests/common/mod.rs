@@ -149,6 +149,24 @@ fn limits() -> impl Strategy<Value = cgroup::Limits> {
     )
 }
 
+/// Limits of a disk, often none.
+fn quotas() -> impl Strategy<Value = disk::Desired> {
+    let pair = || {
+        select(vec![(None, None), (Some(40960), Some(81920)), (Some(8192), Some(8192)), (Some(4096), None)])
+            .prop_map(|(soft, hard)| disk::Bounds { soft, hard })
+    };
+    let backend = select(vec![None, None, Some(disk::Backend::Image)]);
+    (pair(), pair(), backend, select(vec![Millis(0), Millis(60_000)])).prop_map(
+        |(space, inodes, backend, grace)| disk::Desired {
+            space,
+            inodes,
+            backend,
+            grace,
+            ..Default::default()
+        },
+    )
+}
+
 fn counters() -> impl Strategy<Value = beancounters::Desired> {
     let one = || select(vec![None, Some(4u64), Some(16)]);
     (one(), one()).prop_map(|(pty, tcp)| beancounters::Desired {
@@ -164,44 +182,46 @@ fn counters() -> impl Strategy<Value = beancounters::Desired> {
 pub fn wishful() -> impl Strategy<Value = Wishful> {
     let names = (select(vec!["one", "two"]), select(vec!["", "lan"]));
     let template = select(vec!["debian-12", "debian-13"]);
-    (lifecycle(), (limits(), counters()), names, mounts(), (wanted_devices(), network()), template).prop_map(
-        |(
-            lifecycle,
-            (limits, beancounters),
-            (hostname, domainname),
-            mounts,
-            (devices, network),
-            template,
-        )| {
-            finish(Desired {
-                name: "ve".parse().unwrap(),
-                ctid: None,
-                source: SourceRef::default(),
-                labels: BTreeMap::new(),
-                annotations: BTreeMap::new(),
-                description: None,
-                spec: std::sync::Arc::default(),
-                digest: SpecDigest::default(),
-                fields: BTreeMap::new(),
-                cgroup: cgroup::Desired { frozen: lifecycle.state == State::Paused, limits },
-                beancounters,
-                disk: disk::Desired {
-                    template: template.to_owned(),
-                    inherited: false,
-                    may_destroy: lifecycle.deletion_policy == DeletionPolicy::Destroy,
-                },
+    (lifecycle(), (limits(), counters(), quotas()), names, mounts(), (wanted_devices(), network()), template)
+        .prop_map(
+            |(
                 lifecycle,
-                namespaces: namespaces::Desired {
-                    hostname: hostname.to_owned(),
-                    domainname: domainname.to_owned(),
-                    mounts,
-                    id_range: None,
-                },
-                devices,
-                network,
-            })
-        },
-    )
+                (limits, beancounters, quotas),
+                (hostname, domainname),
+                mounts,
+                (devices, network),
+                template,
+            )| {
+                finish(Desired {
+                    name: "ve".parse().unwrap(),
+                    ctid: None,
+                    source: SourceRef::default(),
+                    labels: BTreeMap::new(),
+                    annotations: BTreeMap::new(),
+                    description: None,
+                    spec: std::sync::Arc::default(),
+                    digest: SpecDigest::default(),
+                    fields: BTreeMap::new(),
+                    cgroup: cgroup::Desired { frozen: lifecycle.state == State::Paused, limits },
+                    beancounters,
+                    disk: disk::Desired {
+                        template: template.to_owned(),
+                        inherited: false,
+                        may_destroy: lifecycle.deletion_policy == DeletionPolicy::Destroy,
+                        ..quotas
+                    },
+                    lifecycle,
+                    namespaces: namespaces::Desired {
+                        hostname: hostname.to_owned(),
+                        domainname: domainname.to_owned(),
+                        mounts,
+                        id_range: None,
+                    },
+                    devices,
+                    network,
+                })
+            },
+        )
 }
 
 /// Something that happens to the VE or its host.
@@ -223,6 +243,7 @@ enum Happening {
     InterfaceGone,
     Frozen,
     MemoryTaken(u64),
+    DiskUsed(u64, u64),
     LimitSetByHand(Knob),
     Operator(State),
     TimePasses(u64),
@@ -245,6 +266,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::InterfaceGone),
         1 => Just(Happening::Frozen),
         2 => (0u64..200).prop_map(Happening::MemoryTaken),
+        2 => (0u64..90_000, 0u64..90_000).prop_map(|(space, inodes)| Happening::DiskUsed(space, inodes)),
         1 => select(vec![Knob::CpuWeight, Knob::Tasks, Knob::IoOps]).prop_map(Happening::LimitSetByHand),
         1 => select(vec![State::Running, State::Stopped, State::Paused]).prop_map(Happening::Operator),
         1 => (0u64..100_000).prop_map(Happening::TimePasses),
@@ -301,6 +323,7 @@ fn happen(sim: &mut Sim, last: &mut Wishful, happening: Happening, number: usize
         | Happening::AddressGone
         | Happening::InterfaceGone
         | Happening::MemoryTaken(_)
+        | Happening::DiskUsed(..)
         | Happening::LimitSetByHand(_)
         | Happening::Frozen => {
             let Some(run) = sim.ve(&uid).run.as_mut() else { return };
@@ -318,6 +341,7 @@ fn happen(sim: &mut Sim, last: &mut Wishful, happening: Happening, number: usize
                     let most = [Knob::MemoryHigh, Knob::MemoryMax, Knob::MemoryTotal].map(most);
                     run.memory.0 = most.into_iter().fold(mb << 20, u64::min);
                 }
+                Happening::DiskUsed(space, inodes) => run.used = [space, inodes],
                 Happening::LimitSetByHand(knob) => drop(run.knobs.insert(knob, cgroup::Value::Number(7))),
                 Happening::NodeGone => drop(run.nodes.pop_first()),
                 Happening::LinkGone => run.venet = None,

@@ -92,6 +92,10 @@ fn cases() -> Vec<(&'static str, String, String)> {
         set("spec.beancounters.numiptent", "100"),
         set("spec.beancounters.physpages", "'0:100'"),
         set("spec.beancounters.swappages", "'0:100'"),
+        swap("spec.disk.diskspace", "disk: {diskspace: 1G}", "disk: {diskspace: 2G}"),
+        swap("spec.disk.diskinodes", "disk: {diskinodes: 100}", "disk: {diskinodes: 50}"),
+        swap("spec.disk.quotatime", "disk: {diskspace: 1G}", "disk: {diskspace: 1G, quotatime: 1d}"),
+        swap("spec.disk.backend", "memory: {}", "disk: {backend: image}"),
         swap(
             "spec.devices[].path",
             "devices: [{path: /dev/x, type: char, device: '10:1'}]",

@@ -1,0 +1,109 @@
+//! Every way in which a VE's root is thrown away, and no other: the whole of a VE's directory, after a rename, so
+//! that one that is half gone is never taken for a root.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::drivers::{Effect, StepError, Ve};
+use crate::error::{At, SysError, SysResult};
+use crate::host::Host;
+
+/// What is being removed has this before its name.
+const TRASH: &str = ".trash-";
+
+/// Throws the root away.
+pub fn destroy(ve: Ve<'_>) -> SysResult<Effect> {
+    destroy_dir(&ve.host.settings.ves_dir(), ve.entry.uid.as_str())
+}
+
+fn destroy_dir(ves: &Path, uid: &str) -> SysResult<Effect> {
+    let (dir, trash) = (ves.join(uid), ves.join(format!("{TRASH}{uid}")));
+    let renamed = match std::fs::rename(&dir, &trash) {
+        // What an earlier removal that was killed has left.
+        Err(e) if e.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+            std::fs::remove_dir_all(&trash).at("remove", trash.display())?;
+            std::fs::rename(&dir, &trash)
+        }
+        other => other,
+    };
+    let was = match renamed {
+        Ok(()) => Effect::Changed,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Effect::AlreadySo,
+        Err(e) => return Err(SysError::new("rename", dir.display(), e)),
+    };
+    match std::fs::remove_dir_all(&trash) {
+        Ok(()) => Ok(Effect::Changed),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(was),
+        Err(e) => Err(SysError::new("remove", trash.display(), e)),
+    }
+}
+
+/// Finishes removals that were cut short, and removes templates that no root is made of any more.
+pub fn tidy(host: &Host) -> Result<(), StepError> {
+    let used = tidy_dir(&host.settings.ves_dir())?;
+    host.templates()?.remove_unused(&used)?;
+    Ok(())
+}
+
+/// Removes what was on its way out, and tells which templates the rest is made of.
+fn tidy_dir(ves: &Path) -> SysResult<BTreeSet<std::path::PathBuf>> {
+    let mut used = BTreeSet::new();
+    for entry in std::fs::read_dir(ves).at("list", ves.display())?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(TRASH) {
+            std::fs::remove_dir_all(entry.path()).at("remove", entry.path().display())?;
+        } else if let Ok(template) = std::fs::read_link(entry.path().join("lower")) {
+            used.insert(template);
+        }
+    }
+    Ok(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(ves: &Path, uid: &str) {
+        std::fs::create_dir_all(ves.join(uid).join("upper")).unwrap();
+        std::fs::write(ves.join(uid).join("upper/data"), uid).unwrap();
+        std::os::unix::fs::symlink("/template", ves.join(uid).join("lower")).unwrap();
+    }
+
+    fn names(ves: &Path) -> BTreeSet<String> {
+        let entries = std::fs::read_dir(ves).unwrap().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn one_root_goes_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let ves = dir.path();
+        ["a", "ab", "b"].iter().for_each(|uid| root(ves, uid));
+        assert_eq!(destroy_dir(ves, "a").unwrap(), Effect::Changed);
+        assert_eq!(destroy_dir(ves, "a").unwrap(), Effect::AlreadySo);
+        assert_eq!(names(ves), ["ab", "b"].map(str::to_owned).into());
+        assert_eq!(std::fs::read_to_string(ves.join("ab/upper/data")).unwrap(), "ab");
+    }
+
+    #[test]
+    fn a_removal_that_was_cut_short_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let ves = dir.path();
+        ["a", ".trash-a", ".trash-b", "c"].iter().for_each(|uid| root(ves, uid));
+        assert_eq!(destroy_dir(ves, "a").unwrap(), Effect::Changed);
+        assert_eq!(names(ves), [".trash-b", "c"].map(str::to_owned).into());
+        assert_eq!(tidy_dir(ves).unwrap(), BTreeSet::from(["/template".into()]));
+        assert_eq!(names(ves), ["c"].map(str::to_owned).into());
+    }
+
+    #[test]
+    fn a_link_out_of_a_root_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ves, outside) = (dir.path().join("ves"), dir.path().join("outside"));
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("precious"), "").unwrap();
+        root(&ves, "a");
+        std::os::unix::fs::symlink(&outside, ves.join("a/upper/link")).unwrap();
+        destroy_dir(&ves, "a").unwrap();
+        assert!(outside.join("precious").exists());
+    }
+}
