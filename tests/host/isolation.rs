@@ -143,7 +143,9 @@ fn nothing_of_the_host_leaks_in() {
     for line in mountinfo_of(init).lines() {
         let (left, right) = line.split_once(" - ").unwrap();
         let kind = right.split(' ').next().unwrap();
-        assert!(FILE_SYSTEMS.contains(&kind), "{line}");
+        // What the host shows the VE of itself lies where the host keeps it, and is for reading only.
+        let shown = left.contains("/shown/") && left.contains(" /dev/vzd ro,nosuid,nodev,noexec");
+        assert!(shown || FILE_SYSTEMS.contains(&kind), "{line}");
         assert!(!left.contains("shared:") && !left.contains("master:"), "it propagates: {line}");
     }
     for kind in ["user", "pid", "mnt", "uts", "ipc", "net", "cgroup"] {
