@@ -1,6 +1,7 @@
 //! User beancounters: what VEs hold is told truthfully, what the kernel can refuse is refused, and both
 //! outlive the controller but not the VE's run.
 
+mod driven;
 mod inside;
 mod refusals;
 

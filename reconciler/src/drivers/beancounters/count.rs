@@ -167,9 +167,9 @@ fn open_files(pid: i32) -> u64 {
 
 /// Sockets of the VE's network namespace, and the bytes that wait in them.
 fn sockets(group: &VeCgroup<'_>, pid: i32, all: &mut BTreeMap<Counter, Counted>) {
-    let refused = |kind| {
+    let by_program = |kind| {
         let counted = group.open().and_then(|group| bpf::socket_count(&group, kind));
-        counted.ok().flatten().map_or(0, |counted| counted.failcnt)
+        counted.ok().flatten().unwrap_or_default()
     };
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
     let stat = read("sockstat");
@@ -184,9 +184,13 @@ fn sockets(group: &VeCgroup<'_>, pid: i32, all: &mut BTreeMap<Counter, Counted>)
     };
     let tcp = some("TCP").map(|text| queues(&text)).into_iter().fold(Queues::default(), Queues::and);
     let udp = some("UDP").map(|text| queues(&text)).into_iter().fold(Queues::default(), Queues::and);
-    let of = |held, kind| Counted { held, maxheld: None, failcnt: refused(kind) };
-    all.insert(Counter::Numtcpsock, of(tcp.sockets, SocketKind::Tcp));
-    all.insert(Counter::Numothersock, of(used.saturating_sub(tcp.sockets), SocketKind::Other));
+    let (made, others) = (by_program(SocketKind::Tcp), by_program(SocketKind::Other));
+    // /proc lists those that are bound or connected, also accepted ones; the program knows all that were
+    // made, and none that was accepted.
+    let held = tcp.sockets.max(made.held);
+    all.insert(Counter::Numtcpsock, Counted { held, maxheld: None, failcnt: made.failcnt });
+    let held = used.saturating_sub(held);
+    all.insert(Counter::Numothersock, Counted { held, maxheld: None, failcnt: others.failcnt });
     all.insert(Counter::Tcpsndbuf, tcp.to_send.into());
     all.insert(Counter::Tcprcvbuf, tcp.received.into());
     all.insert(Counter::Othersockbuf, udp.to_send.into());
