@@ -60,6 +60,9 @@ struct Known {
     last_exit: Option<ExitRecord>,
     backoff: Option<Backoff>,
     standing: Option<Standing>,
+    /// Since when soft limits of its disk are exceeded.
+    #[serde(default)]
+    over: disk::Over,
     #[serde(default)]
     pinned: bool,
     file: Option<String>,
@@ -196,6 +199,9 @@ fn remember(known: Vec<Known>, caps: &Capabilities) -> Ledger {
         entry.backoff = ve.backoff;
         entry.standing = ve.standing.unwrap_or(entry.standing);
         entry.pinned = ve.pinned;
+        if let Some(disk) = &mut entry.disk {
+            disk.over = ve.over;
+        }
         entry.source.file = ve.file.unwrap_or(entry.source.file.clone());
     }
     ledger

@@ -213,3 +213,90 @@ fn one_at_its_limit_does_not_affect_another() {
     let size = fill(&sandbox, "two", "/root/big");
     assert!((7 * MB..=8 * MB).contains(&size), "{size}");
 }
+
+#[test]
+fn no_way_of_writing_passes_the_limit() {
+    needs!(Root, Cgroups, Busybox, DiskImage);
+    let sandbox = Sandbox::new();
+    limited(&sandbox, "web", json!({ "diskspace": "8M", "diskinodes": "400" }));
+    sandbox.apply();
+    let within = |what: &str| {
+        sandbox.sh("web", "sync");
+        let used = used(&sandbox, "web", "diskspace");
+        assert!(used <= 8 * MB, "{what}: {used}");
+        used
+    };
+    let code = |script: &str| sandbox.exec("web", &["/bin/sh", "-c", script]).code;
+    let empty = within("nothing");
+    // Holes take nothing, however large.
+    sandbox.sh(
+        "web",
+        "cd /root; truncate -s 1T hole; dd if=/dev/zero of=sparse bs=4096 seek=9999999 count=1 2>/dev/null",
+    );
+    assert!(within("holes") < empty + MB / 4);
+    // All at once, which can't be; then past the cache of pages, until nothing is left.
+    assert_ne!(code("fallocate -l 64M /root/reserved"), 0);
+    within("fallocate");
+    sandbox.sh("web", "rm -f /root/reserved /root/hole /root/sparse");
+    assert_ne!(code("dd if=/dev/zero of=/root/direct oflag=direct bs=64k count=1000"), 0);
+    assert!(within("direct I/O") > 7 * MB);
+    // Full: names still change, and what is there can be cut and removed.
+    sandbox.sh("web", "mv /root/direct /etc/direct && truncate -s 1M /etc/direct");
+    assert!(within("truncate") < 3 * MB);
+    // An inode with many names is one.
+    let inodes = used(&sandbox, "web", "diskinodes");
+    sandbox.sh("web", "cd /etc; i=0; while [ $i -lt 600 ]; do ln direct l$i; i=$((i+1)); done");
+    assert_eq!(used(&sandbox, "web", "diskinodes"), inodes);
+    sandbox.sh("web", "rm /etc/direct /etc/l*");
+    // Written in pieces, what was allocated at once needs more to say where it lies.
+    sandbox.sh(
+        "web",
+        "fallocate -l 6M /root/pieces; i=0; while [ $i -lt 700 ]; do dd if=/dev/zero of=/root/pieces bs=4096 \
+                       seek=$((i*2)) count=1 conv=notrunc 2>/dev/null; i=$((i+1)); done; sync",
+    );
+    within("pieces");
+    // Others inside are bound as well.
+    sandbox.sh("web", "rm /root/pieces; mkdir -m 777 /open; sync");
+    assert_ne!(code("setpriv --reuid 1000 dd if=/dev/zero of=/open/big bs=64k count=1000 2>/dev/null"), 0);
+    assert!(within("a user") <= 8 * MB);
+}
+
+#[test]
+fn two_hundred_resizes_under_a_writer() {
+    needs!(Root, Cgroups, Busybox, DiskImage);
+    let sandbox = Sandbox::new();
+    let resize = |mb: u64, inodes: u64| {
+        limited(&sandbox, "web", json!({ "diskspace": format!("{mb}M"), "diskinodes": inodes.to_string() }));
+    };
+    resize(8, 300);
+    let _daemon = sandbox.daemon();
+    sandbox.until_ready("web");
+    sandbox.sh("web", "mkdir /root/w; head -c 262144 /dev/urandom > /root/source; touch /root/go; sync");
+    // Fills the disk again and again; what was written whole is marked.
+    let script = "i=0; while [ -e /root/go ]; do f=/root/w/$((i%60)); rm -f $f $f.ok; \
+                  cp /root/source $f 2>/dev/null && touch $f.ok 2>/dev/null; i=$((i+1)); done; echo $i";
+    let mut writer = sandbox.command(&["exec", "web", "--", "/bin/sh", "-c", script]);
+    let writer = writer.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut random: u64 = 42;
+    for _ in 0..200 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (mb, inodes) = (4 + (random >> 33) % 20, 150 + (random >> 40) % 300);
+        resize(mb, inodes);
+        sandbox.until("web", "resized", |ve| disk(ve)["diskspace"]["limit"] == mb * MB);
+    }
+    sandbox.sh("web", "rm /root/go");
+    let ended = writer.wait_with_output().unwrap();
+    let rounds: u64 = String::from_utf8_lossy(&ended.stdout).trim().parse().unwrap();
+    assert!(rounds > 60, "the writer wrote only {rounds} times");
+    let check =
+        "sync; cd /root/w; for f in *.ok; do cmp /root/source ${f%.ok} || echo bad $f; done; ls *.ok | wc -l";
+    let whole = sandbox.sh("web", check);
+    assert!(whole.parse::<u64>().is_ok_and(|whole| whole > 0), "{whole}");
+    // And the file system is whole.
+    sandbox.vzd(&["stop", "web"]).ok();
+    for entry in std::fs::read_dir(sandbox.state_dir().join("ves")).unwrap().flatten() {
+        let image = entry.path().join("disk.img");
+        let checked = std::process::Command::new("/usr/sbin/e2fsck").arg("-fn").arg(&image).output().unwrap();
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+    }
+}

@@ -247,18 +247,20 @@ fn diff_limit(
         changes.live.push((Live::SetLimit { resource, from: meter.limit, to }, vec![index]));
         return;
     }
-    let why = match wanted {
+    let (before, why) = match wanted {
         Some(wanted) if to.is_some_and(|to| to < wanted) => {
-            format!("its disk was made for at most {}; a new VE can have more", resource.shown(to))
+            let why = format!("its disk was made for at most {}; a new VE can have more", resource.shown(to));
+            (meter.limit, why)
         }
-        Some(wanted) if meter.used > wanted && Some(wanted) == want.bounds(resource).hard => format!(
-            "{} used, more than {}: nothing more can be written until there is less",
-            resource.shown(Some(meter.used)),
-            resource.shown(Some(wanted))
-        ),
+        Some(wanted) if meter.used > wanted && Some(wanted) == want.bounds(resource).hard => {
+            let (used, wanted) = (resource.shown(Some(meter.used)), resource.shown(Some(wanted)));
+            let why =
+                format!("{used} used, more than {wanted}: nothing more can be written until there is less");
+            (Some(meter.used), why)
+        }
         _ => return,
     };
-    let mut change = Change::new(field, shown(meter.limit), shown(wanted), Disruption::Live);
+    let mut change = Change::new(field, shown(before), shown(wanted), Disruption::Live);
     change.feasible = Feasible::Deferred(why);
     changes.field(change);
 }
