@@ -245,7 +245,7 @@ fn lower_cold(spec: &VeSpec, wrong: &mut Errors) -> ColdSpec {
     }
 }
 
-fn lower_network(network: &v1::Network) -> network::Desired {
+fn lower_network(given: &v1::Network) -> network::Desired {
     let interface = |is: &v1::Interface| {
         let one = network::Interface {
             // A manifest without one is refused.
@@ -260,8 +260,13 @@ fn lower_network(network: &v1::Network) -> network::Desired {
         (is.name.to_string(), one)
     };
     network::Desired {
-        addresses: network.addresses.iter().copied().collect(),
-        interfaces: network.interfaces.iter().map(interface).collect(),
+        addresses: given.addresses.iter().copied().collect(),
+        interfaces: given.interfaces.iter().map(interface).collect(),
+        sysctls: given
+            .sysctls
+            .iter()
+            .map(|(name, value)| (name.to_string(), network::canonical(value)))
+            .collect(),
     }
 }
 
@@ -416,7 +421,7 @@ fn allow(rules: &mut BTreeSet<Rule>, kind: DeviceKind, major: u32, minor: Option
 }
 
 /// The fields whose places are kept: those that changes name.
-const LOCATED: [&str; 64] = [
+const LOCATED: [&str; 65] = [
     "metadata.labels",
     "metadata.annotations",
     "spec.ctid",
@@ -473,6 +478,7 @@ const LOCATED: [&str; 64] = [
     "spec.devices",
     "spec.network.addresses",
     "spec.network.interfaces",
+    "spec.network.sysctls",
     "spec.mounts",
     "spec.security.capabilities",
     "spec.security.features",

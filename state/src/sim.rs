@@ -84,6 +84,8 @@ pub struct SimRun {
     pub venet: Option<BTreeSet<Cidr>>,
     /// Its interfaces on bridges.
     pub interfaces: BTreeMap<String, network::Interface>,
+    /// Settings of its network namespace that are not 0, as in a new one.
+    pub sysctls: BTreeMap<String, String>,
 }
 
 /// A step that a real host must never see.
@@ -185,6 +187,7 @@ impl Sim {
             rules,
             venet,
             interfaces,
+            sysctls,
         } = run;
         let running = Run::Running { init_pid: *init_pid, started_at: *started_at };
         Observed {
@@ -215,6 +218,13 @@ impl Sim {
                     addresses: venet.iter().flatten().map(|address| (*address, BTreeSet::new())).collect(),
                 }),
                 interfaces: Reading::Is(self.observe_interfaces(uid, interfaces)),
+                sysctls: {
+                    let wanted = want.iter().flat_map(|want| want.network.sysctls.keys());
+                    let entry = self.ledger.get(uid).and_then(|entry| entry.applied.network.as_ref());
+                    let known = wanted.chain(entry.iter().flat_map(|is| is.sysctls.keys()));
+                    let value = |name: &String| sysctls.get(name).map_or("0", String::as_str).to_owned();
+                    Reading::Is(known.map(|name| (name.clone(), value(name))).collect())
+                },
             },
         }
     }
@@ -415,6 +425,7 @@ impl Sim {
             rules: want.devices.rules.clone(),
             venet: Some(want.network.addresses.clone()).filter(|_| want.network.has_venet()),
             interfaces: want.network.interfaces.clone(),
+            sysctls: want.network.sysctls.clone(),
         });
         ve.run.iter_mut().for_each(|run| run.knobs.retain(|knob, value| *value != knob.default(&caps)));
         self.next_pid += 1;
@@ -570,6 +581,9 @@ fn apply_network(run: &mut SimRun, step: &network::Live) -> Option<Effect> {
             run.interfaces.insert(name.clone(), after);
             changed
         }
+        Live::ResetSysctl { name, .. } => run.sysctls.remove(name).is_some(),
+        Live::SetSysctl { name, to, .. } if to == "0" => run.sysctls.remove(name).is_some(),
+        Live::SetSysctl { name, to, .. } => run.sysctls.insert(name.clone(), to.clone()).as_ref() != Some(to),
         Live::RemoveAddress { address } => run.venet.as_mut().is_some_and(|venet| venet.remove(address)),
     };
     Some(if changed { Effect::Changed } else { Effect::AlreadySo })

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vzd_tests::{Sandbox, needs, status_field, within};
+use vzd_tests::{NetLab, Sandbox, needs, status_field, within};
 
 /// More points than any plan here has.
 const MOST: usize = 200;
@@ -49,6 +49,7 @@ fn look(sandbox: &Sandbox) -> World {
         known["inodes"] = json!(ve.0["status"]["resources"]["disk"]["diskinodes"]["limit"]);
         if ve.init_pid().is_some() {
             let script = "hostname; ls /mnt/data 2>/dev/null; cat /root/data 2>/dev/null; ls /proc/1/task | wc -l; \
+                          ip -o -4 addr | cut -d ' ' -f 2-7; ip route; \
                           tr '\\0' ' ' < /proc/1/cmdline";
             known["inside"] = json!(sandbox.sh(&name, script));
         }
@@ -248,6 +249,36 @@ fn while_recreating() {
         change: |sandbox| {
             sandbox.ve("web", json!({ "deletionPolicy": "Destroy", "template": "tiny", "init": null }));
         },
+        command: &["apply"],
+    });
+}
+
+fn networked(addresses: &[&str], bridge: &str) -> Value {
+    let eth0 = json!({ "name": "eth0", "bridge": bridge, "addresses": ["10.90.0.1/24"] });
+    json!({ "ctid": 101, "network": { "addresses": addresses, "interfaces": [eth0] } })
+}
+
+#[test]
+fn a_start_with_a_network() {
+    needs!(Root, Cgroups, Busybox, FaultPoints, Ip);
+    let _lab = NetLab::new();
+    survives(&Case {
+        before: |_| {},
+        change: |sandbox| sandbox.ve("web", networked(&["192.0.2.101"], "one")),
+        command: &["apply"],
+    });
+}
+
+#[test]
+fn a_network_changed_live() {
+    needs!(Root, Cgroups, Busybox, FaultPoints, Ip);
+    let _lab = NetLab::new();
+    survives(&Case {
+        before: |sandbox| {
+            sandbox.ve("web", networked(&["192.0.2.101", "192.0.2.102"], "one"));
+            sandbox.apply();
+        },
+        change: |sandbox| sandbox.ve("web", networked(&["192.0.2.102", "192.0.2.103"], "two")),
         command: &["apply"],
     });
 }

@@ -181,3 +181,32 @@ fn a_route_of_somebody_else_is_not_taken() {
     sandbox.ve("one", with(&[ONE[0], HOST[0]]));
     sandbox.vzd(&["apply"]).ends(1).says("the host itself has it");
 }
+
+#[test]
+fn settings_of_the_network_are_the_ves_own() {
+    needs!(Root, Cgroups, Busybox, Ip);
+    let lab = NetLab::new();
+    let before = lab.everything();
+    let sandbox = Sandbox::new();
+    let of = |sysctls: Value| json!({ "network": { "sysctls": sysctls } });
+    let read = |name: &str| sandbox.sh("one", &format!("cat /proc/sys/{}", name.replace('.', "/")));
+    let (range, forward) = ("net.ipv4.ip_local_port_range", "net.ipv4.ip_forward");
+    sandbox.ve("one", of(json!({ range: "20000 30000" })));
+    sandbox.apply();
+    let pid = sandbox.init_pid("one");
+    assert_eq!(read(range), "20000\t30000");
+    change(&sandbox, pid, of(json!({ range: "20000 40000", forward: "1" })));
+    assert_eq!((read(range), read(forward)), ("20000\t40000".to_owned(), "1".to_owned()));
+    sandbox.sh("one", "echo 0 > /proc/sys/net/ipv4/ip_forward");
+    sandbox.vzd(&["drift", "--detailed-exitcode"]).ends(2);
+    sandbox.apply();
+    assert_eq!(read(forward), "1");
+    change(&sandbox, pid, of(json!({ forward: "1" })));
+    assert_eq!(read(range), "32768\t60999", "it is not as in a new VE");
+    change(&sandbox, pid, json!({}));
+    assert_eq!(read(forward), "0");
+    // Another VE has its own, and the host too.
+    assert_same(&before, &lab.everything(), "after all");
+    sandbox.ve("one", of(json!({ "net.ipv4.no_such_thing": "1" })));
+    sandbox.vzd(&["apply"]).ends(1).says("net/ipv4/no_such_thing");
+}

@@ -273,6 +273,7 @@ fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired, root: RootSpec) ->
             .collect::<SysResult<_>>()?,
         venet: network::venet_spec(ve, &want.network),
         bridged: network::bridged_specs(ve, &want.network),
+        sysctls: want.network.sysctls.clone().into_iter().collect(),
         capabilities: cold.capabilities.bits(),
         seccomp_profile: keep_profile(ve, &cold.seccomp)?,
         nesting: cold.nesting,

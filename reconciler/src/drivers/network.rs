@@ -102,6 +102,7 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
         return Observed {
             venet: Reading::Is(network::Venet::default()),
             interfaces: Reading::Is(BTreeMap::new()),
+            sysctls: Reading::Is(BTreeMap::new()),
         };
     }
     let ways =
@@ -110,12 +111,35 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
         Ok((mut host, mut inside)) => Observed {
             venet: read(look(ve, &mut host, &mut inside)),
             interfaces: read(bridged::look(ve, &mut host, &mut inside)),
+            sysctls: read(sysctls(ve, running)),
         },
         Err(e) => Observed {
             venet: Reading::Unreadable(e.to_string()),
             interfaces: Reading::Unreadable(e.to_string()),
+            sysctls: Reading::Unreadable(e.to_string()),
         },
     }
+}
+
+/// Settings that are wanted or were set; those that the kernel does not have are left out.
+fn sysctls(ve: Ve<'_>, running: &Running) -> SysResult<BTreeMap<String, String>> {
+    let applied = ve.entry.applied.network.iter().flat_map(|is| is.sysctls.keys());
+    let known: BTreeSet<&String> =
+        applied.chain(ve.want.iter().flat_map(|want| want.network.sysctls.keys())).collect();
+    if known.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    ns::on_thread_in(&netns(running)?, || {
+        let mut found = BTreeMap::new();
+        for name in known {
+            match net::read_sysctl(name) {
+                Ok(value) => drop(found.insert(name.clone(), value)),
+                Err(e) if e.is_absent() => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(found)
+    })
 }
 
 fn read<T>(looked: SysResult<T>) -> Reading<T> {
@@ -160,11 +184,23 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
             let removed = bridged::remove(ve, &mut host, &bridged::spec(ve, name, had))?;
             return Ok(if removed { Effect::Changed } else { Effect::AlreadySo });
         }
+        Live::SetSysctl { name, to, .. } => {
+            let changed = ns::on_thread_in(&netns, || net::write_sysctl(name, to))?;
+            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
+        }
+        Live::ResetSysctl { name, .. } => {
+            let value = net::default_sysctl(name)?;
+            let changed = ns::on_thread_in(&netns, || net::write_sysctl(name, &value))?;
+            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
+        }
         Live::Attach { .. } | Live::Detach | Live::AddAddress { .. } | Live::RemoveAddress { .. } => {}
     }
     let ends = venet.find(&mut host, &mut inside)?;
     let changed = match step {
-        Live::SetInterface { .. } | Live::RemoveInterface { .. } => false,
+        Live::SetInterface { .. }
+        | Live::RemoveInterface { .. }
+        | Live::SetSysctl { .. }
+        | Live::ResetSysctl { .. } => false,
         Live::Attach { .. } => attach(ve, &venet, (&mut host, &mut inside), &netns, ends)?,
         Live::Detach => {
             let removed = remove_link(ve, &mut host)?;

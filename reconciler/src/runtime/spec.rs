@@ -45,6 +45,9 @@ pub struct StartSpec {
     /// Its interfaces on bridges.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bridged: Vec<Bridged>,
+    /// Settings of its network namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sysctls: Vec<(String, String)>,
     /// Capabilities it keeps, as a bit mask in the kernel's numbering.
     pub capabilities: u64,
     /// Text of a seccomp profile; the default filter alone when absent.

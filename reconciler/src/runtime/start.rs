@@ -103,7 +103,7 @@ fn raise(
 
 /// Makes the VE's links to the host, whose other ends wait for [`net::set_up`].
 fn make_links<'s>(spec: &'s StartSpec, netns: &Namespace) -> SysResult<Links<'s>> {
-    let mut links = Links::default();
+    let mut links = Links { sysctls: &spec.sysctls, ..Links::default() };
     if spec.venet.is_none() && spec.bridged.is_empty() {
         return Ok(links);
     }

@@ -26,7 +26,6 @@ const REFUSED: &[&str] = &[
     "spec.network.hosts",
     "spec.network.rate",
     "spec.network.firewall",
-    "spec.network.sysctls",
     "spec.security.features.bridge",
     "spec.security.features.ipgre",
     "spec.security.features.ipip",

@@ -447,11 +447,26 @@ impl Entry {
                 }
                 self.applied.network.take_if(|applied| !applied.is_any());
             }
+            (Phase::Before, Live::SetSysctl { name, to, .. }) => {
+                self.applied.network.get_or_insert_default().sysctls.insert(name.clone(), to.clone());
+            }
+            (Phase::After, Live::ResetSysctl { name, .. }) => {
+                if let Some(applied) = &mut self.applied.network {
+                    applied.sysctls.remove(name);
+                }
+                self.applied.network.take_if(|applied| !applied.is_any());
+            }
             (Phase::After, Live::Detach) => {
                 self.applied.network.take_if(|applied| !applied.is_any());
             }
-            (Phase::Before, Live::RemoveAddress { .. } | Live::RemoveInterface { .. } | Live::Detach)
-            | (Phase::After, Live::Attach { .. } | Live::AddAddress { .. }) => {}
+            (
+                Phase::Before,
+                Live::RemoveAddress { .. }
+                | Live::ResetSysctl { .. }
+                | Live::RemoveInterface { .. }
+                | Live::Detach,
+            )
+            | (Phase::After, Live::Attach { .. } | Live::AddAddress { .. } | Live::SetSysctl { .. }) => {}
         }
     }
 }

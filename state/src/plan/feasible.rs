@@ -27,7 +27,7 @@ pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
         (!want.devices.rules.is_empty(), "spec.devices", &caps.bpf_device),
         (has_node("/dev/net/tun"), "spec.security.features.tun", &caps.tun),
         (has_node("/dev/fuse"), "spec.security.features.fuse", &caps.fuse),
-        (want.network.is_any(), "spec.network", &caps.venet),
+        (want.network.has_links(), "spec.network", &caps.venet),
     ];
     let mounts = want
         .namespaces

@@ -188,6 +188,8 @@ impl fmt::Display for Step {
                     write!(f, "make interface {name} on {}", to.bridge)
                 }
                 network::Live::SetInterface { name, .. } => write!(f, "change interface {name}"),
+                network::Live::ResetSysctl { name, .. } => write!(f, "set {name} back"),
+                network::Live::SetSysctl { name, to, .. } => write!(f, "set {name} to {to}"),
                 network::Live::Detach => f.write_str("remove venet0"),
                 network::Live::Attach { mend: false } => f.write_str("make venet0"),
                 network::Live::Attach { mend: true } => f.write_str("mend venet0"),

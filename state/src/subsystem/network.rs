@@ -4,6 +4,7 @@
 //! inside is left alone: it leads nowhere, since packets from it are dropped.
 
 mod interfaces;
+mod sysctls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -13,6 +14,7 @@ use serde_json::Value;
 use vzd_schema::v1::Cidr;
 
 pub use interfaces::{Interface, MTU, Seen};
+pub use sysctls::canonical;
 
 use super::{Changes, Cx, Mismatch, Subsystem, json};
 use crate::disruption::{Cause, Change, Disruption};
@@ -28,6 +30,9 @@ pub struct Desired {
     /// Interfaces on bridges, by their name in the VE.
     #[serde(default)]
     pub interfaces: BTreeMap<String, Interface>,
+    /// Settings of the network namespace.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
 }
 
 impl Desired {
@@ -36,10 +41,15 @@ impl Desired {
         !self.addresses.is_empty()
     }
 
+    /// Whether it is linked to anything.
+    pub fn has_links(&self) -> bool {
+        self.has_venet() || !self.interfaces.is_empty()
+    }
+
     /// Whether there is anything at all.
     pub fn is_any(&self) -> bool {
-        let Self { addresses, interfaces } = self;
-        !addresses.is_empty() || !interfaces.is_empty()
+        let Self { addresses: _, interfaces: _, sysctls } = self;
+        self.has_links() || !sysctls.is_empty()
     }
 }
 
@@ -53,6 +63,9 @@ pub struct Observed {
     /// Interfaces that are wanted or were made.
     #[serde(default)]
     pub interfaces: Reading<BTreeMap<String, Seen>>,
+    /// Settings that are wanted or were set.
+    #[serde(default)]
+    pub sysctls: Reading<BTreeMap<String, String>>,
 }
 
 /// The routed link as it is.
@@ -70,7 +83,11 @@ pub struct Venet {
 impl Observed {
     /// What would be seen of a VE that runs and has no network.
     pub(crate) fn nothing() -> Self {
-        Self { venet: Reading::Is(Venet::default()), interfaces: Reading::Is(BTreeMap::new()) }
+        Self {
+            venet: Reading::Is(Venet::default()),
+            interfaces: Reading::Is(BTreeMap::new()),
+            sysctls: Reading::Is(BTreeMap::new()),
+        }
     }
 }
 
@@ -113,6 +130,22 @@ pub enum Live {
         /// As it is to be.
         to: Interface,
     },
+    /// Set a setting back to what a new namespace has.
+    ResetSysctl {
+        /// Its name.
+        name: String,
+        /// The value that is there.
+        from: String,
+    },
+    /// Set a setting.
+    SetSysctl {
+        /// Its name.
+        name: String,
+        /// The value that is there, if any is.
+        from: Option<String>,
+        /// The value to set.
+        to: String,
+    },
 }
 
 /// The subsystem.
@@ -132,8 +165,8 @@ impl Subsystem for Network {
     type Cold = Infallible;
 
     fn diff(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Changes<Live, Infallible> {
-        let Desired { addresses: _, interfaces } = want;
-        let Observed { venet, interfaces: interfaces_are } = have;
+        let Desired { addresses: _, interfaces, sysctls } = want;
+        let Observed { venet, interfaces: interfaces_are, sysctls: sysctls_are } = have;
         let mut changes = Changes::default();
         match venet {
             Reading::Unreadable(why) => changes.cannot_read(ADDRESSES, why),
@@ -141,12 +174,13 @@ impl Subsystem for Network {
             Reading::Is(venet) => diff_venet(&mut changes, want, venet, cx),
         }
         interfaces::diff(&mut changes, interfaces, interfaces_are, cx);
+        sysctls::diff(&mut changes, sysctls, sysctls_are, cx);
         changes
     }
 
     fn satisfied(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
-        let Desired { addresses, interfaces } = want;
-        let Observed { venet, interfaces: interfaces_are } = have;
+        let Desired { addresses, interfaces, sysctls } = want;
+        let Observed { venet, interfaces: interfaces_are, sysctls: sysctls_are } = have;
         let mut wrong = Vec::new();
         let seen = venet.is();
         if want.has_venet() && !seen.is_some_and(|venet| venet.there && venet.faults.is_empty()) {
@@ -159,6 +193,7 @@ impl Subsystem for Network {
             }
         }
         wrong.extend(interfaces::satisfied(interfaces, interfaces_are, cx));
+        wrong.extend(sysctls::satisfied(sysctls, sysctls_are));
         wrong
     }
 }

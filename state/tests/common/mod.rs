@@ -110,7 +110,10 @@ fn network() -> impl Strategy<Value = network::Desired> {
     let addresses = subsequence(vec!["10.1.0.5", "10.1.0.6/24", "fd00:1::5"], 0..=3);
     let interface = (any::<bool>(), select(vec![None, Some(1400), Some(9000)]), any::<bool>(), 0u8..3);
     let interfaces = proptest::collection::btree_map(select(vec!["eth0", "eth1"]), interface, 0..=2);
-    (addresses, interfaces).prop_map(|(addresses, interfaces)| network::Desired {
+    let sysctls =
+        proptest::collection::btree_map(select(vec!["net.a", "net.b"]), select(vec!["1", "2"]), 0..=2);
+    (addresses, interfaces, sysctls).prop_map(|(addresses, interfaces, sysctls)| network::Desired {
+        sysctls: sysctls.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         addresses: addresses.into_iter().map(|address| address.parse().unwrap()).collect(),
         interfaces: interfaces
             .into_iter()

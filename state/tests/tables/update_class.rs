@@ -131,6 +131,7 @@ fn cases() -> Vec<(&'static str, String, String)> {
         mount("spec.mounts[].nodev", "nodev: false"),
         mount("spec.mounts[].idmap", "idmap: true"),
         set("spec.network.addresses", "[10.1.0.5]"),
+        set("spec.network.sysctls", "{net.ipv4.ip_forward: 1}"),
         interface("spec.network.interfaces[].name", "name: eth0, bridge: br0", "name: eth1, bridge: br0"),
         interface("spec.network.interfaces[].bridge", "name: eth0, bridge: br0", "name: eth0, bridge: br1"),
         added("spec.network.interfaces[].mac", "mac: '02:00:00:00:00:01'"),

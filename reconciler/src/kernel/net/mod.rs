@@ -7,6 +7,7 @@
 mod bridged;
 mod message;
 mod read;
+mod sysctl;
 mod tc;
 mod venet;
 
@@ -23,6 +24,7 @@ use crate::error::{At, SysError, SysResult};
 pub use bridged::{Bridged, BridgedSeen, remove_empty_bridges};
 pub use message::Request;
 pub use read::{Link, Route};
+pub use sysctl::{default_sysctl, read_sysctl, write_sysctl};
 pub use venet::{Ends, INSIDE, Venet, uplinks};
 
 /// What the kernel answers fits: it makes no message of a dump larger than this.
@@ -195,9 +197,11 @@ pub struct Links<'a> {
     pub venet: Option<(&'a Venet, Ends)>,
     /// Those on bridges.
     pub bridged: Vec<(&'a Bridged, Ends)>,
+    /// Settings of its namespace.
+    pub sysctls: &'a [(String, String)],
 }
 
-/// Sets up the loopback device of this namespace, and the VE's links.
+/// Sets up the loopback device of this namespace, the VE's links, and its settings.
 pub fn set_up(links: &Links<'_>) -> SysResult<()> {
     let mut net = Netlink::open()?;
     let mut requests = vec![Request::link_flags(LOOPBACK_INDEX, "lo", LinkFlags::Up, LinkFlags::empty())];
@@ -210,5 +214,6 @@ pub fn set_up(links: &Links<'_>) -> SysResult<()> {
     }
     links.bridged.iter().try_for_each(|(bridged, _)| keep_others(&bridged.name))?;
     requests.extend(links.bridged.iter().flat_map(|(bridged, ends)| bridged.inside(*ends)));
-    net.run(requests).map(drop)
+    net.run(requests)?;
+    links.sysctls.iter().try_for_each(|(name, value)| write_sysctl(name, value).map(drop))
 }
