@@ -1,9 +1,10 @@
 //! What the kernel cannot tell: which VEs are ours, ids handed out, specs accepted, how runs ended.
 //!
 //! The ledger is the only thing that entitles vzd to delete something. It does no IO: the reconciler's
-//! store writes what `to_json` gives. What each step does to it is in `record`.
+//! store writes what `to_json` gives. What each step does to it is in `record` and `applied`.
 
 mod alloc;
+mod applied;
 mod entry;
 mod record;
 

@@ -4,8 +4,11 @@
 //! Properties of plans are proven on it; root tests replay the same scenarios on the real kernel so
 //! that the two cannot drift apart.
 
+mod live;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::live::{apply_cgroup, apply_devices, apply_namespaces, apply_network, set};
 use crate::backoff::Jitter;
 use crate::capability::Capabilities;
 use crate::desired::Desired;
@@ -32,8 +35,10 @@ pub struct Sim {
     pub caps: Capabilities,
     /// The clock.
     pub now: Timestamp,
-    /// What vzd has written down.
+    /// What vzd has noted.
     pub ledger: Ledger,
+    /// What of that is on disk.
+    on_disk: Ledger,
     ves: BTreeMap<VeUid, SimVe>,
     next_pid: u32,
 }
@@ -114,7 +119,7 @@ pub enum Broken {
     Ledger(#[from] LedgerError),
 }
 
-/// Where the controller is killed.
+/// Where a step is cut short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     /// After the step is announced in the ledger, before it is done.
@@ -126,7 +131,14 @@ pub enum Cut {
 impl Sim {
     /// An empty host.
     pub fn new(caps: Capabilities, now: Timestamp) -> Self {
-        Self { caps, now, ledger: Ledger::default(), ves: BTreeMap::new(), next_pid: 1000 }
+        Self {
+            caps,
+            now,
+            ledger: Ledger::default(),
+            on_disk: Ledger::default(),
+            ves: BTreeMap::new(),
+            next_pid: 1000,
+        }
     }
 
     /// The VE with this uid, to be looked at or meddled with.
@@ -299,7 +311,17 @@ impl Sim {
         Ok(effect)
     }
 
-    /// Begins a step as the engine does, and is killed.
+    /// Writes down what is noted, as the engine does after a plan.
+    pub fn save(&mut self) {
+        self.on_disk.clone_from(&self.ledger);
+    }
+
+    /// The controller is killed: what it has not written down is lost.
+    pub fn kill(&mut self) {
+        self.ledger.clone_from(&self.on_disk);
+    }
+
+    /// Begins a step as the engine does, and leaves it at that.
     pub fn cut_short(
         &mut self,
         uid: &VeUid,
@@ -308,7 +330,11 @@ impl Sim {
         cut: Cut,
     ) -> Result<(), Broken> {
         let facts = self.facts(uid);
+        let answered = self.ledger.get(uid).is_some_and(|entry| entry.answers_for(step));
         self.ledger.begin(uid, step, want, &facts.borrow(&self.caps))?;
+        if !step.only_notes() && !answered {
+            self.save();
+        }
         if cut == Cut::After {
             self.apply(uid, step, want)?;
         }
@@ -474,117 +500,4 @@ impl OwnFacts {
             made_root: None,
         }
     }
-}
-
-fn set<T: PartialEq>(place: &mut T, value: T) -> Effect {
-    if *place == value {
-        Effect::AlreadySo
-    } else {
-        *place = value;
-        Effect::Changed
-    }
-}
-
-fn put<T: PartialEq>(map: &mut BTreeMap<String, T>, key: &str, value: Option<T>) -> Effect {
-    if map.get(key) == value.as_ref() {
-        return Effect::AlreadySo;
-    }
-    match value {
-        Some(value) => map.insert(key.to_owned(), value),
-        None => map.remove(key),
-    };
-    Effect::Changed
-}
-
-impl SimRun {
-    fn knob(&self, knob: Knob, caps: &Capabilities) -> cgroup::Value {
-        self.knobs.get(&knob).cloned().unwrap_or_else(|| knob.default(caps))
-    }
-
-    fn set_knob(&mut self, knob: Knob, value: &cgroup::Value, caps: &Capabilities) -> Result<Effect, ()> {
-        let (recent, held) = &mut self.memory;
-        match knob {
-            // The kernel takes back what it can.
-            Knob::MemoryHigh => *recent = (*recent).min(value.limit().saturating_sub(*held)),
-            Knob::MemoryMax | Knob::MemoryTotal if *recent + *held > value.limit() => return Err(()),
-            _ => {}
-        }
-        if self.knob(knob, caps) == *value {
-            return Ok(Effect::AlreadySo);
-        }
-        self.knobs.insert(knob, value.clone());
-        self.knobs.retain(|knob, value| *value != knob.default(caps));
-        let (memory, total) = (self.knob(Knob::MemoryMax, caps), self.knob(Knob::MemoryTotal, caps));
-        if memory.limit() > total.limit() { Err(()) } else { Ok(Effect::Changed) }
-    }
-}
-
-fn apply_cgroup(run: &mut SimRun, step: &cgroup::Live, caps: &Capabilities) -> Result<Effect, ()> {
-    use cgroup::Live;
-    match step {
-        Live::Freeze => Ok(set(&mut run.frozen, true)),
-        Live::Thaw => Ok(set(&mut run.frozen, false)),
-        Live::Set { knob, to, .. } | Live::Reset { knob, to, .. } => run.set_knob(*knob, to, caps),
-        Live::Squeeze { knob, to } => {
-            run.memory.0 = run.memory.0.min(to.saturating_sub(run.memory.1));
-            let enough = run.memory.0 + run.memory.1 <= *to;
-            let fits = *knob == Knob::MemoryMax || run.knob(Knob::MemoryMax, caps).limit() <= *to;
-            match enough && fits {
-                true => run.set_knob(*knob, &cgroup::Value::Number(*to), caps),
-                false => Ok(Effect::AlreadySo),
-            }
-        }
-    }
-}
-
-fn apply_namespaces(run: &mut SimRun, step: &namespaces::Live) -> Effect {
-    use namespaces::Live;
-    match step.clone() {
-        Live::SetHostname { to, .. } => set(&mut run.hostname, to),
-        Live::SetDomainname { to, .. } => set(&mut run.domainname, to),
-        Live::RemoveMount { target, .. } => put(&mut run.mounts, &target, None),
-        Live::ReplaceMount { target, mount, .. } | Live::AddMount { target, mount } => {
-            put(&mut run.mounts, &target, Some(mount))
-        }
-    }
-}
-
-fn apply_devices(run: &mut SimRun, step: &devices::Live) -> Effect {
-    use devices::Live;
-    match step.clone() {
-        Live::RemoveNode { path, .. } => put(&mut run.nodes, &path, None),
-        Live::SetRules { to, .. } => set(&mut run.rules, to),
-        Live::AddNode { path, node, .. } => put(&mut run.nodes, &path, Some(node)),
-    }
-}
-
-/// None where the real kernel would refuse.
-fn apply_network(run: &mut SimRun, step: &network::Live) -> Option<Effect> {
-    use network::Live;
-    let changed = match step {
-        Live::Attach { .. } => {
-            let made = run.venet.is_none();
-            run.venet.get_or_insert_default();
-            made
-        }
-        Live::Detach => match run.venet.take() {
-            Some(addresses) if !addresses.is_empty() => return None,
-            had => had.is_some(),
-        },
-        Live::AddAddress { address, .. } => run.venet.as_mut()?.insert(*address),
-        Live::RemoveInterface { name, .. } => run.interfaces.remove(name).is_some(),
-        Live::SetInterface { name, from, to } => {
-            let now = run.interfaces.get(name);
-            let from = from.as_ref().unwrap_or(to);
-            let after = now.map_or_else(|| to.clone(), |now| network::Network::after(now, from, to));
-            let changed = now != Some(&after);
-            run.interfaces.insert(name.clone(), after);
-            changed
-        }
-        Live::ResetSysctl { name, .. } => run.sysctls.remove(name).is_some(),
-        Live::SetSysctl { name, to, .. } if to == "0" => run.sysctls.remove(name).is_some(),
-        Live::SetSysctl { name, to, .. } => run.sysctls.insert(name.clone(), to.clone()).as_ref() != Some(to),
-        Live::RemoveAddress { address } => run.venet.as_mut().is_some_and(|venet| venet.remove(address)),
-    };
-    Some(if changed { Effect::Changed } else { Effect::AlreadySo })
 }

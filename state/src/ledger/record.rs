@@ -5,6 +5,7 @@
 //! for; `finish` is written after and narrows it. A controller killed in between finds more in the
 //! ledger than in the kernel, never less, and can tell its own stops and starts from the VE's.
 
+use super::applied::Phase;
 use super::{AppliedNamespaces, Backoff, By, DiskRecord, Entry, ExitRecord, Ledger, LedgerError};
 use super::{Override, RunRecord, Standing};
 use crate::backoff::{Jitter, STABLE, delay};
@@ -13,7 +14,7 @@ use crate::desired::Desired;
 use crate::ids::VeUid;
 use crate::plan::Step;
 use crate::subsystem::lifecycle::{DeletionPolicy, End, Exit, RestartPolicy, StartReason, State};
-use crate::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespaces, network};
+use crate::subsystem::{beancounters, cgroup, disk, lifecycle, namespaces, network};
 use crate::units::Timestamp;
 
 /// What the ledger has to be told about the world.
@@ -350,123 +351,5 @@ impl Entry {
     /// What to do when the manifest goes.
     pub fn deletion_policy(&self) -> DeletionPolicy {
         self.applied.lifecycle.as_ref().map_or(DeletionPolicy::Quarantine, |is| is.deletion_policy)
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Before,
-    After,
-}
-
-impl Entry {
-    /// What is added is noted before, what is taken away or replaced by a value after.
-    fn apply_namespaces(&mut self, step: &namespaces::Live, phase: Phase) {
-        use namespaces::Live;
-        let applied = self.applied.namespaces.get_or_insert_default();
-        match (phase, step) {
-            (Phase::Before, Live::AddMount { target, mount } | Live::ReplaceMount { target, mount, .. }) => {
-                applied.mounts.insert(target.clone(), mount.clone());
-            }
-            (Phase::After, Live::RemoveMount { target, .. }) => drop(applied.mounts.remove(target)),
-            (Phase::After, Live::SetHostname { to, .. }) => applied.hostname.clone_from(to),
-            (Phase::After, Live::SetDomainname { to, .. }) => applied.domainname.clone_from(to),
-            (
-                Phase::Before,
-                Live::RemoveMount { .. } | Live::SetHostname { .. } | Live::SetDomainname { .. },
-            )
-            | (Phase::After, Live::AddMount { .. } | Live::ReplaceMount { .. }) => {}
-        }
-    }
-
-    fn apply_cgroup(&mut self, step: &cgroup::Live, phase: Phase, now: Timestamp) {
-        use cgroup::Live;
-        let applied = self.applied.cgroup.get_or_insert_default();
-        match (phase, step) {
-            (Phase::After, Live::Freeze) => applied.frozen = true,
-            (Phase::After, Live::Thaw) => applied.frozen = false,
-            (Phase::Before, Live::Set { knob, to, .. }) => drop(applied.knobs.insert(*knob, to.clone())),
-            (Phase::Before, Live::Squeeze { knob, to }) => {
-                applied.knobs.insert(*knob, cgroup::Value::Number(*to));
-                applied.squeezed = Some(cgroup::Squeezed { to: *to, at: now });
-            }
-            (Phase::After, Live::Reset { knob, .. }) => drop(applied.knobs.remove(knob)),
-            (Phase::Before, Live::Freeze | Live::Thaw | Live::Reset { .. })
-            | (Phase::After, Live::Set { .. } | Live::Squeeze { .. }) => {}
-        }
-    }
-
-    fn apply_beancounters(&mut self, step: &beancounters::Live, phase: Phase) {
-        use beancounters::Live;
-        let applied = self.applied.beancounters.get_or_insert_default();
-        match (phase, step) {
-            (Phase::Before, Live::Set { setting, to, .. }) => drop(applied.insert(*setting, to.clone())),
-            (Phase::After, Live::Reset { setting, .. }) => drop(applied.remove(setting)),
-            (Phase::Before, Live::Reset { .. }) | (Phase::After, Live::Set { .. }) => {}
-        }
-    }
-
-    fn apply_devices(&mut self, step: &devices::Live, phase: Phase) {
-        use devices::Live;
-        let applied = self.applied.devices.get_or_insert_default();
-        match (phase, step) {
-            (Phase::Before, Live::AddNode { path, node, .. }) => {
-                applied.nodes.insert(path.clone(), *node);
-            }
-            (Phase::After, Live::RemoveNode { path, .. }) => drop(applied.nodes.remove(path)),
-            (Phase::After, Live::SetRules { to, .. }) => applied.rules.clone_from(to),
-            (Phase::Before, Live::RemoveNode { .. } | Live::SetRules { .. })
-            | (Phase::After, Live::AddNode { .. }) => {}
-        }
-    }
-
-    fn apply_network(&mut self, step: &network::Live, phase: Phase) {
-        use network::Live;
-        match (phase, step) {
-            (Phase::Before, Live::Attach { .. }) => drop(self.applied.network.get_or_insert_default()),
-            (Phase::Before, Live::AddAddress { address, .. }) => {
-                self.applied.network.get_or_insert_default().addresses.insert(*address);
-            }
-            (Phase::After, Live::RemoveAddress { address }) => {
-                if let Some(applied) = &mut self.applied.network {
-                    applied.addresses.remove(address);
-                }
-            }
-            (Phase::Before, Live::SetInterface { name, from, to }) => {
-                // Whatever it comes to, the addresses of both are vzd's.
-                let mut both = to.clone();
-                both.addresses.extend(from.iter().flat_map(|from| &from.addresses));
-                self.applied.network.get_or_insert_default().interfaces.insert(name.clone(), both);
-            }
-            (Phase::After, Live::SetInterface { name, to, .. }) => {
-                self.applied.network.get_or_insert_default().interfaces.insert(name.clone(), to.clone());
-            }
-            (Phase::After, Live::RemoveInterface { name, .. }) => {
-                if let Some(applied) = &mut self.applied.network {
-                    applied.interfaces.remove(name);
-                }
-                self.applied.network.take_if(|applied| !applied.is_any());
-            }
-            (Phase::Before, Live::SetSysctl { name, to, .. }) => {
-                self.applied.network.get_or_insert_default().sysctls.insert(name.clone(), to.clone());
-            }
-            (Phase::After, Live::ResetSysctl { name, .. }) => {
-                if let Some(applied) = &mut self.applied.network {
-                    applied.sysctls.remove(name);
-                }
-                self.applied.network.take_if(|applied| !applied.is_any());
-            }
-            (Phase::After, Live::Detach) => {
-                self.applied.network.take_if(|applied| !applied.is_any());
-            }
-            (
-                Phase::Before,
-                Live::RemoveAddress { .. }
-                | Live::ResetSysctl { .. }
-                | Live::RemoveInterface { .. }
-                | Live::Detach,
-            )
-            | (Phase::After, Live::Attach { .. } | Live::AddAddress { .. } | Live::SetSysctl { .. }) => {}
-        }
     }
 }

@@ -1,0 +1,170 @@
+//! What live steps do to the record of what was last set. Which steps there are is the subsystems'.
+
+use super::Entry;
+use crate::plan::Step;
+use crate::subsystem::{beancounters, cgroup, devices, namespaces, network};
+use crate::units::Timestamp;
+
+/// When a step is noted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Before it touches the kernel.
+    Before,
+    /// After it has.
+    After,
+}
+
+impl Entry {
+    /// What is added is noted before, what is taken away or replaced by a value after.
+    pub(super) fn apply_namespaces(&mut self, step: &namespaces::Live, phase: Phase) {
+        use namespaces::Live;
+        let applied = self.applied.namespaces.get_or_insert_default();
+        match (phase, step) {
+            (Phase::Before, Live::AddMount { target, mount } | Live::ReplaceMount { target, mount, .. }) => {
+                applied.mounts.insert(target.clone(), mount.clone());
+            }
+            (Phase::After, Live::RemoveMount { target, .. }) => drop(applied.mounts.remove(target)),
+            (Phase::After, Live::SetHostname { to, .. }) => applied.hostname.clone_from(to),
+            (Phase::After, Live::SetDomainname { to, .. }) => applied.domainname.clone_from(to),
+            (
+                Phase::Before,
+                Live::RemoveMount { .. } | Live::SetHostname { .. } | Live::SetDomainname { .. },
+            )
+            | (Phase::After, Live::AddMount { .. } | Live::ReplaceMount { .. }) => {}
+        }
+    }
+
+    pub(super) fn apply_cgroup(&mut self, step: &cgroup::Live, phase: Phase, now: Timestamp) {
+        use cgroup::Live;
+        let applied = self.applied.cgroup.get_or_insert_default();
+        match (phase, step) {
+            (Phase::After, Live::Freeze) => applied.frozen = true,
+            (Phase::After, Live::Thaw) => applied.frozen = false,
+            (Phase::Before, Live::Set { knob, to, .. }) => drop(applied.knobs.insert(*knob, to.clone())),
+            (Phase::Before, Live::Squeeze { knob, to }) => {
+                applied.knobs.insert(*knob, cgroup::Value::Number(*to));
+                applied.squeezed = Some(cgroup::Squeezed { to: *to, at: now });
+            }
+            (Phase::After, Live::Reset { knob, .. }) => drop(applied.knobs.remove(knob)),
+            (Phase::Before, Live::Freeze | Live::Thaw | Live::Reset { .. })
+            | (Phase::After, Live::Set { .. } | Live::Squeeze { .. }) => {}
+        }
+    }
+
+    pub(super) fn apply_beancounters(&mut self, step: &beancounters::Live, phase: Phase) {
+        use beancounters::Live;
+        let applied = self.applied.beancounters.get_or_insert_default();
+        match (phase, step) {
+            (Phase::Before, Live::Set { setting, to, .. }) => drop(applied.insert(*setting, to.clone())),
+            (Phase::After, Live::Reset { setting, .. }) => drop(applied.remove(setting)),
+            (Phase::Before, Live::Reset { .. }) | (Phase::After, Live::Set { .. }) => {}
+        }
+    }
+
+    pub(super) fn apply_devices(&mut self, step: &devices::Live, phase: Phase) {
+        use devices::Live;
+        let applied = self.applied.devices.get_or_insert_default();
+        match (phase, step) {
+            (Phase::Before, Live::AddNode { path, node, .. }) => {
+                applied.nodes.insert(path.clone(), *node);
+            }
+            (Phase::After, Live::RemoveNode { path, .. }) => drop(applied.nodes.remove(path)),
+            (Phase::After, Live::SetRules { to, .. }) => applied.rules.clone_from(to),
+            (Phase::Before, Live::RemoveNode { .. } | Live::SetRules { .. })
+            | (Phase::After, Live::AddNode { .. }) => {}
+        }
+    }
+
+    pub(super) fn apply_network(&mut self, step: &network::Live, phase: Phase) {
+        use network::Live;
+        match (phase, step) {
+            (Phase::Before, Live::Attach { .. }) => drop(self.applied.network.get_or_insert_default()),
+            (Phase::Before, Live::AddAddress { address, .. }) => {
+                self.applied.network.get_or_insert_default().addresses.insert(*address);
+            }
+            (Phase::After, Live::RemoveAddress { address }) => {
+                if let Some(applied) = &mut self.applied.network {
+                    applied.addresses.remove(address);
+                }
+            }
+            (Phase::Before, Live::SetInterface { name, from, to }) => {
+                // Whatever it comes to, the addresses of both are vzd's.
+                let mut both = to.clone();
+                both.addresses.extend(from.iter().flat_map(|from| &from.addresses));
+                self.applied.network.get_or_insert_default().interfaces.insert(name.clone(), both);
+            }
+            (Phase::After, Live::SetInterface { name, to, .. }) => {
+                self.applied.network.get_or_insert_default().interfaces.insert(name.clone(), to.clone());
+            }
+            (Phase::After, Live::RemoveInterface { name, .. }) => {
+                if let Some(applied) = &mut self.applied.network {
+                    applied.interfaces.remove(name);
+                }
+                self.applied.network.take_if(|applied| !applied.is_any());
+            }
+            (Phase::Before, Live::SetSysctl { name, to, .. }) => {
+                self.applied.network.get_or_insert_default().sysctls.insert(name.clone(), to.clone());
+            }
+            (Phase::After, Live::ResetSysctl { name, .. }) => {
+                if let Some(applied) = &mut self.applied.network {
+                    applied.sysctls.remove(name);
+                }
+                self.applied.network.take_if(|applied| !applied.is_any());
+            }
+            (Phase::After, Live::Detach) => {
+                self.applied.network.take_if(|applied| !applied.is_any());
+            }
+            (
+                Phase::Before,
+                Live::RemoveAddress { .. }
+                | Live::ResetSysctl { .. }
+                | Live::RemoveInterface { .. }
+                | Live::Detach,
+            )
+            | (Phase::After, Live::Attach { .. } | Live::AddAddress { .. } | Live::SetSysctl { .. }) => {}
+        }
+    }
+}
+
+impl Entry {
+    /// Whether the record answers for all that a step does to the kernel before that is noted: it only
+    /// gives another value to what was set before, or takes something away. A record that misses such a
+    /// step, because the controller was killed, tells what is ours all the same; nothing but the value is
+    /// older, and the kernel's is read anyway.
+    pub fn answers_for(&self, step: &Step) -> bool {
+        match step {
+            Step::Cgroup(step) => {
+                let known = |knob| self.applied.cgroup.as_ref().is_some_and(|is| is.knobs.contains_key(knob));
+                match step {
+                    cgroup::Live::Set { knob, .. } | cgroup::Live::Squeeze { knob, .. } => known(knob),
+                    cgroup::Live::Freeze | cgroup::Live::Thaw | cgroup::Live::Reset { .. } => true,
+                }
+            }
+            Step::Beancounters(beancounters::Live::Set { setting, .. }) => {
+                self.applied.beancounters.as_ref().is_some_and(|is| is.contains_key(setting))
+            }
+            Step::Namespaces(step) => match step {
+                namespaces::Live::AddMount { .. } | namespaces::Live::ReplaceMount { .. } => false,
+                namespaces::Live::RemoveMount { .. }
+                | namespaces::Live::SetHostname { .. }
+                | namespaces::Live::SetDomainname { .. } => true,
+            },
+            Step::Devices(step) => match step {
+                devices::Live::AddNode { .. } => false,
+                devices::Live::RemoveNode { .. } | devices::Live::SetRules { .. } => true,
+            },
+            Step::Network(step) => match step {
+                network::Live::Attach { .. }
+                | network::Live::AddAddress { .. }
+                | network::Live::SetInterface { .. }
+                | network::Live::SetSysctl { .. } => false,
+                network::Live::RemoveAddress { .. }
+                | network::Live::RemoveInterface { .. }
+                | network::Live::ResetSysctl { .. }
+                | network::Live::Detach => true,
+            },
+            Step::Beancounters(beancounters::Live::Reset { .. }) => true,
+            Step::Lifecycle(_) | Step::Disk(_) => false,
+        }
+    }
+}
