@@ -178,6 +178,16 @@ pub fn running(ve: Ve<'_>) -> SysResult<Running> {
     }
 }
 
+/// The token of a VE that was seen to run with this init, if the kernel says that it still does: the process is there,
+/// and in the VE's group, which no process leaves.
+pub fn still_running(ve: Ve<'_>, pid: i32) -> Option<Running> {
+    let pidfd = Pidfd::open(pid).ok()?;
+    let group = ve.host.cgroup(ve.entry);
+    let is_ours = procfs::v2_group(pid).is_ok_and(|path| group.holds(&path));
+    let running = Running { pid, pidfd };
+    (is_ours && running.is_alive()).then_some(running)
+}
+
 /// The token of a stopped VE.
 pub fn stopped(ve: Ve<'_>) -> SysResult<Stopped> {
     match find(ve, None)? {

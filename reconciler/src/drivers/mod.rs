@@ -13,6 +13,8 @@ pub mod lifecycle;
 pub mod namespaces;
 pub mod network;
 
+use std::sync::Arc;
+
 use vzd_state::desired::Desired;
 use vzd_state::ledger::{Entry, LedgerError, MadeRoot};
 use vzd_state::observed::Observed;
@@ -94,38 +96,55 @@ pub(crate) fn reading<T>(read: SysResult<T>) -> Reading<T> {
     }
 }
 
-/// Reads everything about one VE.
-pub fn observe(ve: Ve<'_>, census: Option<&Census>) -> Observed {
+/// Reads everything about one VE; the token comes with it when it runs.
+pub fn observe(ve: Ve<'_>, census: Option<&Census>) -> (Observed, Option<Arc<Running>>) {
     let (lifecycle, running) = lifecycle::observe(ve, census);
     let mut observed = Observed { lifecycle, disk: disk::observe(ve), ..Observed::default() };
-    if let Some(running) = running {
-        observed.cgroup = cgroup::observe(ve);
-        observed.beancounters = beancounters::observe(ve, &running);
-        observed.namespaces = namespaces::observe(ve, &running);
-        observed.devices = devices::observe(ve, &running);
-        observed.network = network::observe(ve, &running);
-        observed.disk.usage = disk::usage(ve, &running);
-        // What was read by pid is worth nothing if the pid has changed hands meanwhile.
-        if !running.is_alive() {
-            let (lifecycle, _) = lifecycle::observe(ve, None);
-            observed = Observed { lifecycle, disk: disk::observe(ve), ..Observed::default() };
-        }
+    let Some(running) = running else { return (observed, None) };
+    observed.cgroup = cgroup::observe(ve);
+    observed.beancounters = beancounters::observe(ve, &running);
+    observed.namespaces = namespaces::observe(ve, &running);
+    observed.devices = devices::observe(ve, &running);
+    observed.network = network::observe(ve, &running);
+    observed.disk.usage = disk::usage(ve, &running);
+    // What was read by pid is worth nothing if the pid has changed hands meanwhile.
+    if running.is_alive() {
+        return (observed, Some(Arc::new(running)));
     }
-    observed
+    let (lifecycle, _) = lifecycle::observe(ve, None);
+    (Observed { lifecycle, disk: disk::observe(ve), ..Observed::default() }, None)
 }
 
-/// Carries out one step.
-pub fn apply(ve: Ve<'_>, step: &Step) -> Result<(Effect, Made), StepError> {
+/// Reads the limits alone of a VE that was seen to run with this init; none if it does not any more.
+pub fn observe_limits(
+    ve: Ve<'_>,
+    pid: i32,
+) -> Option<(vzd_state::subsystem::cgroup::Observed, Arc<Running>)> {
+    let running = lifecycle::still_running(ve, pid)?;
+    let observed = cgroup::observe(ve);
+    running.is_alive().then(|| (observed, Arc::new(running)))
+}
+
+/// Carries out one step. A VE that is known to have run is asked itself whether it still does; of another
+/// one the keeper is.
+pub fn apply(ve: Ve<'_>, step: &Step, known: Option<&Arc<Running>>) -> Result<(Effect, Made), StepError> {
     ve.host.writes.kernel();
-    let plain = |effect| (effect, Made::default());
-    match step {
-        Step::Lifecycle(step) => lifecycle::apply(ve, step),
-        Step::Disk(step) => disk::apply_cold(ve, step, &lifecycle::stopped(ve)?),
-        Step::DiskLive(step) => Ok(plain(disk::apply_live(ve, step, &lifecycle::running(ve)?)?)),
-        Step::Cgroup(step) => Ok(plain(cgroup::apply_live(ve, step, &lifecycle::running(ve)?)?)),
-        Step::Beancounters(step) => Ok(plain(beancounters::apply_live(ve, step, &lifecycle::running(ve)?)?)),
-        Step::Namespaces(step) => Ok(plain(namespaces::apply_live(ve, step, &lifecycle::running(ve)?)?)),
-        Step::Devices(step) => Ok(plain(devices::apply_live(ve, step, &lifecycle::running(ve)?)?)),
-        Step::Network(step) => Ok(plain(network::apply_live(ve, step, &lifecycle::running(ve)?)?)),
+    let effect = match step {
+        Step::Lifecycle(step) => return lifecycle::apply(ve, step),
+        Step::Disk(step) => return disk::apply_cold(ve, step, &lifecycle::stopped(ve)?),
+        Step::DiskLive(step) => disk::apply_live(ve, step, &*running(ve, known)?),
+        Step::Cgroup(step) => cgroup::apply_live(ve, step, &*running(ve, known)?),
+        Step::Beancounters(step) => beancounters::apply_live(ve, step, &*running(ve, known)?),
+        Step::Namespaces(step) => namespaces::apply_live(ve, step, &*running(ve, known)?),
+        Step::Devices(step) => devices::apply_live(ve, step, &*running(ve, known)?),
+        Step::Network(step) => network::apply_live(ve, step, &*running(ve, known)?),
+    };
+    Ok((effect?, Made::default()))
+}
+
+fn running(ve: Ve<'_>, known: Option<&Arc<Running>>) -> SysResult<Arc<Running>> {
+    match known.filter(|running| running.is_alive()) {
+        Some(running) => Ok(running.clone()),
+        None => lifecycle::running(ve).map(Arc::new),
     }
 }

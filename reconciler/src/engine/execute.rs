@@ -1,11 +1,13 @@
 //! Doing a plan's steps, with the ledger written before and after each.
 //!
-//! What a step is about to do to the kernel is on disk before it does it, so a controller killed in
-//! between finds more in the ledger than in the kernel, never less. A live step that fails takes back
+//! What a step makes ours is on disk before it does that, so a controller killed in between finds more in
+//! the ledger than in the kernel, never less. One that only gives another value to what is ours already is
+//! noted with the next that is not, or after the last: nobody waits for the disk for a limit. A live step that fails takes back
 //! what this plan did to its subsystem and leaves the other subsystems alone; any other ends the plan.
 
 use std::collections::BTreeSet;
 use std::mem::{Discriminant, discriminant};
+use std::sync::Arc;
 
 use vzd_state::capability::Capabilities;
 use vzd_state::desired::Desired;
@@ -20,7 +22,7 @@ use vzd_state::subsystem::disk;
 use vzd_state::subsystem::lifecycle::{self, Exit, Run};
 use vzd_state::undo::undo;
 
-use crate::drivers::{self, Effect, Made, StepError, Ve};
+use crate::drivers::{self, Effect, Made, Running, StepError, Ve};
 use crate::engine::{Engine, clock, fault};
 use crate::error::SysError;
 
@@ -51,6 +53,8 @@ struct Execution<'a> {
     uid: VeUid,
     want: Option<&'a Desired>,
     exit: Option<Exit>,
+    /// The VE as it ran when it was looked at.
+    running: Option<Arc<Running>>,
     /// The record in memory is ahead of the one on disk.
     unsaved: bool,
 }
@@ -62,6 +66,7 @@ impl Engine {
         plan: &VePlan<Approved>,
         want: Option<&Desired>,
         observed: &Observed,
+        running: Option<Arc<Running>>,
     ) -> Executed {
         if plan.steps.iter().any(|planned| is_start(&planned.step)) {
             self.host.layout.expect_moves();
@@ -71,7 +76,8 @@ impl Engine {
             _ => None,
         };
         let uid = plan.uid.clone().unwrap_or_else(clock::new_uid);
-        let mut execution = Execution { engine: self, name: &plan.name, uid, want, exit, unsaved: false };
+        let name = &plan.name;
+        let mut execution = Execution { engine: self, name, uid, want, exit, running, unsaved: false };
         let mut executed = Executed::default();
         let mut done: Vec<&Step> = Vec::new();
         let mut failed: BTreeSet<usize> = BTreeSet::new();
@@ -159,11 +165,15 @@ impl Execution<'_> {
     }
 
     fn step(&mut self, step: &Step) -> Result<Effect, StepError> {
+        let answered =
+            self.engine.shared().ledger.get(&self.uid).is_some_and(|entry| entry.answers_for(step));
         self.note(|ledger, uid, want, facts| ledger.begin(uid, step, want, facts), None)?;
         let (effect, made) = if step.only_notes() {
             (Effect::Changed, Made::default())
         } else {
-            self.save()?;
+            if !answered {
+                self.save()?;
+            }
             fault::point();
             let applied = self.apply(step)?;
             fault::point();
@@ -216,7 +226,8 @@ impl Execution<'_> {
             let limit = self.engine.shared().wishes.start_parallel;
             self.engine.starts.take(limit, self.name)
         });
-        drivers::apply(Ve { host: &self.engine.host, entry: &entry, want: self.want }, step)
+        let ve = Ve { host: &self.engine.host, entry: &entry, want: self.want };
+        drivers::apply(ve, step, self.running.as_ref())
     }
 
     fn failed(&mut self, step: &Step, error: &StepError) -> StepFailure {

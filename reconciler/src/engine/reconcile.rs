@@ -1,6 +1,6 @@
 //! One pass over one VE: observe, plan, authorize, execute, verify, publish.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use vzd_state::backoff;
 use vzd_state::capability::Capabilities;
@@ -15,11 +15,11 @@ use vzd_state::plan::{Action, Approved, HeldFor, Step, VePlan, Wish, plan_ve};
 use vzd_state::policy::{Policy, authorize, empty_guard, prune_guard};
 use vzd_state::status::{Condition, ConditionStatus, ConditionType, Failure, Inputs, conditions};
 use vzd_state::subsystem::Cx;
-use vzd_state::subsystem::lifecycle::Step as LifecycleStep;
+use vzd_state::subsystem::lifecycle::{Run, Step as LifecycleStep};
 use vzd_state::units::Timestamp;
 use vzd_state::verify::verify;
 
-use crate::drivers::{self, Census, Ve};
+use crate::drivers::{self, Census, Running, Ve};
 use crate::engine::execute::StepFailure;
 use crate::engine::health::Probes;
 use crate::engine::wishes::{Wanted, host_device};
@@ -52,6 +52,11 @@ impl Published {
     pub fn next_wake(&self) -> Option<Timestamp> {
         let retry = self.failure.as_ref().and_then(|failure| failure.retry_at);
         [self.plan.next_wake, retry, self.probes.next()].into_iter().flatten().min()
+    }
+
+    /// Whether nothing was left to do.
+    fn is_as_wanted(&self) -> bool {
+        self.plan.is_empty() && self.failure.is_none() && self.plan.unreadable.is_empty()
     }
 
     /// Whether a condition holds.
@@ -167,10 +172,15 @@ impl Engine {
 
     /// Looks at a VE.
     pub(super) fn observe(&self, view: &View, census: Option<&Census>) -> Observed {
+        self.observe_running(view, census).0
+    }
+
+    /// Looks at a VE; the token comes with it when it runs.
+    fn observe_running(&self, view: &View, census: Option<&Census>) -> (Observed, Option<Arc<Running>>) {
         match (&view.entry, &view.wanted) {
             (Some(entry), _) => drivers::observe(Ve { host: &self.host, entry, want: view.want() }, census),
-            (None, Wanted::Unknown(why)) => Observed::unreadable(why),
-            (None, _) => Observed::default(),
+            (None, Wanted::Unknown(why)) => (Observed::unreadable(why), None),
+            (None, _) => (Observed::default(), None),
         }
     }
 
@@ -208,9 +218,12 @@ impl Engine {
         let lock = self.lock_of(subject);
         let _one_at_a_time = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let mut outcome = Outcome::default();
+        if census.is_none() {
+            outcome = self.change_limits(subject, leave);
+        }
         for round in 0..ROUNDS {
             let Some(view) = self.view(subject, leave) else { return outcome };
-            let observed = self.observe(&view, census.filter(|_| round == 0));
+            let (observed, running) = self.observe_running(&view, census.filter(|_| round == 0));
             let plan = self.plan_for(&view, &observed);
             if !starts_soon(&plan) {
                 self.starts.step_out(&view.name);
@@ -222,11 +235,33 @@ impl Engine {
                 self.publish(subject, &view, observed, plan, outcome.failure.as_ref());
                 return outcome;
             }
-            let executed = self.execute(&plan, view.want(), &observed);
+            let executed = self.execute(&plan, view.want(), &observed, running);
             outcome.changed += executed.changed;
             outcome.failure = executed.failure;
         }
         outcome
+    }
+
+    /// What most changes are about, and what nobody should wait for: a VE that was as wanted at the last look is given
+    /// other limits at once, and looked at as a whole afterwards.
+    fn change_limits(&self, subject: &Subject, leave: Leave) -> Outcome {
+        let looked = || {
+            let view = self.view(subject, leave)?;
+            let last =
+                self.shared().published.get(subject).filter(|last| last.is_as_wanted())?.observed.clone();
+            let Some(Run::Running { init_pid, .. }) = last.running() else { return None };
+            let ve = Ve { host: &self.host, entry: view.entry.as_ref()?, want: view.want() };
+            let (cgroup, running) = drivers::observe_limits(ve, init_pid.cast_signed())?;
+            let observed = Observed { cgroup, ..last };
+            let plan = self.plan_for(&view, &observed);
+            let only_limits =
+                |step: &Step| matches!(step, Step::Cgroup(_) | Step::Lifecycle(LifecycleStep::Accept));
+            let all = !plan.is_empty() && plan.steps.iter().all(|planned| only_limits(&planned.step));
+            all.then_some((view, observed, running, plan))
+        };
+        let Some((view, observed, running, plan)) = looked() else { return Outcome::default() };
+        let executed = self.execute(&plan, view.want(), &observed, Some(running));
+        Outcome { changed: executed.changed, failure: executed.failure }
     }
 
     /// Compares a VE that should be as wanted with what is wanted, whatever was done.

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::error::{At, SysResult};
+use crate::error::{At, SysError, SysResult};
 
 /// The pid of `pid` in its own, innermost pid namespace.
 pub fn innermost_pid(pid: i32) -> SysResult<i32> {
@@ -16,6 +16,14 @@ pub fn innermost_pid(pid: i32) -> SysResult<i32> {
         .and_then(|pids| pids.split_whitespace().next_back())
         .and_then(|last| last.parse().ok())
         .unwrap_or(pid))
+}
+
+/// The version 2 control group that a process is in, as a path below the top.
+pub fn v2_group(pid: i32) -> SysResult<PathBuf> {
+    let path = format!("/proc/{pid}/cgroup");
+    let text = std::fs::read_to_string(&path).at("read", &path)?;
+    let found = text.lines().find_map(|line| line.strip_prefix("0::/"));
+    found.map(PathBuf::from).ok_or_else(|| SysError::new("find a version 2 group in", &path, libc::ENOENT))
 }
 
 /// The program a process runs, as its /proc/PID/exe link says.

@@ -164,7 +164,7 @@ impl Entry {
                 | network::Live::Detach => true,
             },
             Step::Beancounters(beancounters::Live::Reset { .. }) => true,
-            Step::Lifecycle(_) | Step::Disk(_) => false,
+            Step::Lifecycle(_) | Step::Disk(_) | Step::DiskLive(_) => false,
         }
     }
 }

@@ -125,6 +125,11 @@ impl<'a> VeCgroup<'a> {
         self.v2_dir().is_dir()
     }
 
+    /// Whether a version 2 group is ours or below ours, by its path below the top.
+    pub fn holds(&self, group: &Path) -> bool {
+        group.starts_with(Path::new(&self.layout.root).join(self.ctid.to_string()))
+    }
+
     /// Opens the version 2 directory, for device rules.
     pub fn open(&self) -> SysResult<OwnedFd> {
         let dir = self.v2_dir();
