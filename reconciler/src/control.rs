@@ -12,7 +12,9 @@ use serde_json::Value;
 use vzd_state::event::Event;
 use vzd_state::status::Document as VeDocument;
 use vzd_state::subsystem::beancounters::{Counter, Enforcement, Unit};
+use vzd_state::units::Timestamp;
 
+use crate::kernel::cgroup::Usage;
 use crate::runtime::enter::Door;
 
 /// Why something could not be done.
@@ -242,6 +244,63 @@ pub struct CounterView {
     pub enforcement: Enforcement,
 }
 
+/// What one VE uses, and how it fares.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VeUsage {
+    /// Its name.
+    pub name: String,
+    /// The number that OpenVZ's tools know it by; none before it was made.
+    pub ctid: Option<u32>,
+    /// What it does.
+    pub state: VeState,
+    /// Whether it is as its manifest wants it.
+    pub ready: bool,
+    /// When its present run began.
+    pub started_at: Option<Timestamp>,
+    /// When this was read.
+    pub at: Timestamp,
+    /// What it uses; nothing while it does not run.
+    pub usage: Usage,
+    /// Every counter, in OpenVZ's order; none while it does not run.
+    pub counters: Vec<CounterView>,
+    /// Passes over it since the controller started.
+    pub passes: u64,
+    /// Those of them that ended with an error.
+    pub errors: u64,
+    /// Starts after a crash, a reboot or a halt.
+    pub restarts: u64,
+}
+
+/// What a VE does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VeState {
+    /// It runs.
+    Running,
+    /// It is frozen.
+    Paused,
+    /// It does not run.
+    Stopped,
+    /// That cannot be read.
+    Unknown,
+}
+
+impl VeState {
+    /// All of them.
+    pub const ALL: [VeState; 4] = [VeState::Running, VeState::Paused, VeState::Stopped, VeState::Unknown];
+
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            VeState::Running => "running",
+            VeState::Paused => "paused",
+            VeState::Stopped => "stopped",
+            VeState::Unknown => "unknown",
+        }
+    }
+}
+
 /// Everything that can be asked.
 pub trait Control: Send + Sync {
     /// All VEs with their status, by name; those in quarantine too when asked for.
@@ -262,6 +321,8 @@ pub trait Control: Send + Sync {
     fn why(&self, ve: &str, field: &str) -> ControlResult<Why>;
     /// What running VEs hold of each counter. A VE that is selected by name and does not run is an error.
     fn counters(&self, select: &Selector) -> ControlResult<Vec<VeCounters>>;
+    /// What VEs use and how they fare, those that do not run too.
+    fn usage(&self, select: &Selector) -> ControlResult<Vec<VeUsage>>;
     /// How to enter running VEs. A VE that is selected by name and does not run is an error.
     fn entrances(&self, select: &Selector) -> ControlResult<Vec<Entrance>>;
     /// The controller itself.

@@ -3,7 +3,7 @@
 use crate::harness::{Place, same};
 
 /// Every command that is shown, in the order of the help.
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 25] = [
     "run",
     "validate",
     "plan",
@@ -12,6 +12,7 @@ const COMMANDS: [&str; 24] = [
     "get",
     "describe",
     "ubc",
+    "top",
     "events",
     "exec",
     "enter",

@@ -18,3 +18,4 @@ mod network;
 mod order;
 mod removal;
 mod templates;
+mod views;

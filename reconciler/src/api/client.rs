@@ -20,7 +20,7 @@ use crate::api::routes::{NameRequest, WaitRequest};
 use crate::api::{LONGEST_WAIT, MOST_ANSWER};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerRequest, Selector, VeCounters, Why,
+    PlanRequest, PlanView, PowerRequest, Selector, VeCounters, VeUsage, Why,
 };
 
 /// More names than that are asked for in several questions: an address has limits.
@@ -167,6 +167,10 @@ impl Control for Client {
 
     fn counters(&self, select: &Selector) -> ControlResult<Vec<VeCounters>> {
         self.in_parts(select, |select| self.get(&address("/v1/counters", &of_selector(select))))
+    }
+
+    fn usage(&self, select: &Selector) -> ControlResult<Vec<VeUsage>> {
+        self.in_parts(select, |select| self.get(&address("/v1/usage", &of_selector(select))))
     }
 
     fn info(&self) -> ControlResult<Info> {

@@ -6,6 +6,7 @@
 
 mod body;
 pub mod client;
+mod metrics;
 mod peer;
 mod query;
 mod refusal;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -18,10 +19,10 @@ use vzd_state::status::Document;
 use crate::api::body::Strict;
 use crate::api::query::Parameters;
 use crate::api::refusal::Refusal;
-use crate::api::{LONGEST_WAIT, MOST_BODY};
+use crate::api::{LONGEST_WAIT, MOST_BODY, metrics};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, Info, LoggedEvent, Outcomes, PlanRequest,
-    PlanView, PowerRequest, Selector, VeCounters, Why,
+    PlanView, PowerRequest, Selector, VeCounters, VeUsage, Why,
 };
 
 /// Questions of one kind that are answered at the same time.
@@ -50,6 +51,14 @@ impl Answering {
         kind: &Arc<Semaphore>,
         question: impl FnOnce(&dyn Control) -> ControlResult<T> + Send + 'static,
     ) -> Result<Json<T>, Refusal> {
+        self.answer(kind, question).await.map(Json)
+    }
+
+    async fn answer<T: Send + 'static>(
+        &self,
+        kind: &Arc<Semaphore>,
+        question: impl FnOnce(&dyn Control) -> ControlResult<T> + Send + 'static,
+    ) -> Result<T, Refusal> {
         let permit = tokio::time::timeout(PATIENCE, kind.clone().acquire_owned()).await;
         let Ok(Ok(permit)) = permit else {
             return Err(unavailable("the controller is busy with others' questions"));
@@ -61,7 +70,7 @@ impl Answering {
             question(&*control)
         });
         match answer.await {
-            Ok(answer) => Ok(Json(answer?)),
+            Ok(answer) => Ok(answer?),
             Err(_) => Err(Refusal::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 Code::DaemonUnreachable,
@@ -111,6 +120,7 @@ pub fn router(answering: Answering) -> Router {
         .route("/v1/why", get(why))
         .route("/v1/entrances", get(entrances))
         .route("/v1/counters", get(counters))
+        .route("/v1/usage", get(usage))
         .route("/v1/info", get(info))
         .route("/v1/wait", post(wait))
         .fallback(|| async {
@@ -121,6 +131,21 @@ pub fn router(answering: Answering) -> Router {
         })
         .layer(DefaultBodyLimit::max(MOST_BODY))
         .with_state(answering)
+}
+
+/// The address of metrics, which is on a listener of its own.
+pub fn metrics_router(answering: Answering) -> Router {
+    Router::new().route("/metrics", get(metrics)).with_state(answering)
+}
+
+async fn metrics(State(ask): Ask, query: Parameters) -> Result<impl IntoResponse, Refusal> {
+    query.end()?;
+    let question = |control: &dyn Control| {
+        let everything = Selector { all: true, ..Selector::default() };
+        Ok(metrics::text(&control.info()?, &control.usage(&everything)?))
+    };
+    let text = ask.answer(&ask.short, question).await?;
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
 }
 
 type Answer<T> = Result<Json<T>, Refusal>;
@@ -190,6 +215,12 @@ async fn counters(State(ask): Ask, mut query: Parameters) -> Answer<Vec<VeCounte
     let select = query.selector()?;
     query.end()?;
     ask.with(&ask.short, move |control| control.counters(&select)).await
+}
+
+async fn usage(State(ask): Ask, mut query: Parameters) -> Answer<Vec<VeUsage>> {
+    let select = query.selector()?;
+    query.end()?;
+    ask.with(&ask.short, move |control| control.usage(&select)).await
 }
 
 async fn info(State(ask): Ask) -> Answer<Info> {

@@ -10,7 +10,7 @@ use crate::api::client::Client;
 use crate::api::server::{Serving, serve};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, VeCounters, Why,
+    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, VeCounters, VeUsage, Why,
 };
 
 struct Rote;
@@ -68,7 +68,9 @@ impl Control for Rote {
     fn counters(&self, _: &Selector) -> ControlResult<Vec<VeCounters>> {
         Ok(Vec::new())
     }
-
+    fn usage(&self, _: &Selector) -> ControlResult<Vec<VeUsage>> {
+        Ok(Vec::new())
+    }
     fn info(&self) -> ControlResult<Info> {
         Ok(Info::default())
     }
@@ -80,7 +82,7 @@ impl Control for Rote {
 fn served() -> (tempfile::TempDir, Serving, Client) {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("vzd.sock");
-    let serving = serve(UnixListener::bind(&socket).unwrap(), Arc::new(Rote)).unwrap();
+    let serving = serve(UnixListener::bind(&socket).unwrap(), None, Arc::new(Rote)).unwrap();
     let client = Client::new(&socket).unwrap();
     (dir, serving, client)
 }

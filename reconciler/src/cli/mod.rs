@@ -30,6 +30,7 @@ mod status;
 mod table;
 mod template;
 mod terminal;
+mod top;
 mod ubc;
 mod undelete;
 mod validate;
@@ -81,6 +82,8 @@ enum Command {
     Describe(describe::Args),
     /// Show what VEs hold of each user beancounter
     Ubc(ubc::Args),
+    /// Show what VEs use right now, again and again
+    Top(top::Args),
     /// Show what happened
     Events(events::Args),
     /// Run a command inside VEs
@@ -169,6 +172,7 @@ fn carry_out(command: Command, cx: &mut Context) -> Outcome {
         Command::Get(args) => get::run(args, cx),
         Command::Describe(args) => describe::run(&args, cx),
         Command::Ubc(args) => ubc::run(args, cx),
+        Command::Top(args) => top::run(args, cx),
         Command::Events(args) => events::run(&args, cx),
         Command::Exec(args) => exec::run(args, cx),
         Command::Enter(args) => enter::run(args, cx),

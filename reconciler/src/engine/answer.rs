@@ -17,7 +17,7 @@ use vzd_state::subsystem::{cgroup, disk};
 
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, VeCounters, Why,
+    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, VeCounters, VeUsage, Why,
 };
 use crate::drivers::{Ve, lifecycle};
 use crate::engine::pass::{Look, failure_of, plan_view, refusal_of};
@@ -377,6 +377,10 @@ impl Control for Engine {
             }
         }
         Ok(all)
+    }
+
+    fn usage(&self, select: &Selector) -> ControlResult<Vec<VeUsage>> {
+        Ok(self.select(select)?.iter().filter_map(|subject| self.use_of(subject)).collect())
     }
 
     fn info(&self) -> ControlResult<Info> {

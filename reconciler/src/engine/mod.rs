@@ -9,6 +9,7 @@
 //! - [`starts`] bounds how many VEs start at a time, and orders them,
 //! - [`counters`] tells what VEs hold of each beancounter, [`refusals`] what they were refused, as it happens,
 //!   and [`inside`] tells it to the VEs themselves,
+//! - [`usage`] tells what they use,
 //! - [`health`] runs probes, [`clock`] is where time and chance come from,
 //! - [`answer`] answers what can be asked ([`crate::control`]).
 //!
@@ -29,6 +30,7 @@ mod reconcile;
 mod refusals;
 mod run;
 mod starts;
+mod usage;
 mod wishes;
 
 use std::collections::BTreeMap;

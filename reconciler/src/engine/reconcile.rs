@@ -41,6 +41,10 @@ pub(super) struct Published {
     /// What went wrong, and how often in a row.
     pub failure: Option<Failure>,
     failures: u32,
+    /// Passes since the controller started, and those that ended with an error.
+    pub passes: u64,
+    /// See `passes`.
+    pub errors: u64,
     /// The generation that the failures are of.
     generation: u64,
     /// What its probe has said.
@@ -329,7 +333,10 @@ impl Engine {
         if before.is_some() || view.entry.is_none() {
             self.tell_transitions(&view.name, previous, &conditions, &plan);
         }
-        let published = Published { conditions, observed, plan, failure, failures, generation, probes };
+        let (passes, errors) = before.as_ref().map_or((0, 0), |before| (before.passes, before.errors));
+        let (passes, errors) = (passes + 1, errors + u64::from(failure.is_some()));
+        let published =
+            Published { conditions, observed, plan, failure, failures, passes, errors, generation, probes };
         let was_ready = before.as_ref().is_some_and(|before| before.is(ConditionType::Ready));
         if published.is(ConditionType::Ready) && !was_ready {
             let waiting =

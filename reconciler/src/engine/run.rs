@@ -12,6 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use vzd_state::ids::VeUid;
 
 use crate::api;
+use crate::api::server::{Listener, MetricsAt};
 use crate::control::{Control, ControlError, ControlResult, PassStats};
 use crate::drivers::{Census, disk};
 use crate::engine::queue::Queue;
@@ -62,7 +63,7 @@ struct Loop {
 }
 
 /// Runs the controller until it is told to stop.
-pub fn run(settings: &Settings) -> ControlResult<()> {
+pub fn run(settings: &Settings, metrics: Option<&MetricsAt>) -> ControlResult<()> {
     // Before any thread exists: all of them inherit the mask, and one takes the signals.
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
@@ -89,7 +90,7 @@ pub fn run(settings: &Settings) -> ControlResult<()> {
     refusals::listen(&engine);
     inside::answer(&engine);
     start_workers(&engine, jobs, &hint);
-    let _api = serve_api(&engine)?;
+    let _api = serve_api(&engine, metrics)?;
     let mut controller = Loop {
         settle: Settle::new(settings.settle_time()),
         resync_at: Instant::now(),
@@ -333,7 +334,7 @@ fn watch_keeper(engine: Arc<Engine>, hint: Sender<Hint>) {
     });
 }
 
-fn serve_api(engine: &Arc<Engine>) -> ControlResult<api::server::Serving> {
+fn serve_api(engine: &Arc<Engine>, metrics: Option<&MetricsAt>) -> ControlResult<api::server::Serving> {
     let path = engine.host.settings.socket();
     let failed = |e: &dyn std::fmt::Display| ControlError {
         code: "VZ0403".to_owned(),
@@ -347,7 +348,14 @@ fn serve_api(engine: &Arc<Engine>) -> ControlResult<api::server::Serving> {
     }
     let listener = UnixListener::bind(&path).map_err(|e| failed(&e))?;
     let control: Arc<dyn Control> = engine.clone();
-    api::server::serve(listener, control).map_err(|e| failed(&e))
+    let metrics = metrics.map(|at| {
+        Listener::for_metrics(at).map_err(|e| ControlError {
+            code: "VZ0403".to_owned(),
+            message: format!("cannot serve metrics at {at}: {e}"),
+            help: None,
+        })
+    });
+    api::server::serve(listener, metrics.transpose()?, control).map_err(|e| failed(&e))
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-pub use usage::Usage;
+pub use usage::{Io, Usage};
 pub use ve::VeCgroup;
 
 use crate::error::{At, SysError, SysResult};
