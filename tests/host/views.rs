@@ -147,7 +147,9 @@ fn metrics_tell_the_kernels_numbers_and_only_where_they_are_wanted() {
     let sandbox = Sandbox::new();
     three(&sandbox);
     let socket = sandbox.run_dir().join("metrics.sock");
-    let daemon = sandbox.daemon_with(|command| drop(command.env("VZD_METRICS", &socket)));
+    let daemon = sandbox.daemon_with(|command| {
+        command.env("VZD_METRICS", &socket);
+    });
     sandbox.until_ready("busy");
     let metrics = || ask(UnixStream::connect(&socket).unwrap(), "/metrics");
     let text = metrics();
