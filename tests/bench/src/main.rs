@@ -29,6 +29,18 @@ use result::Result;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [benches::sockets::CHILD, group] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return match benches::sockets::child(group) {
+            Ok(nanos) => {
+                println!("{nanos}");
+                ExitCode::SUCCESS
+            }
+            Err(failure) => {
+                eprintln!("{failure}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let done = match Options::parse(&words) {
         Ok(Asked::Help) => {
             println!("{}", options::USAGE);

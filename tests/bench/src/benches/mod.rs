@@ -1,8 +1,10 @@
 //! The benchmarks, by name. Each must say in its tables what the goal is, and whether it was met in this run.
 
+mod counters;
 mod hundred;
 mod memory;
 mod pass;
+pub(crate) mod sockets;
 mod start;
 pub(crate) mod update;
 
@@ -18,7 +20,7 @@ pub(crate) struct Bench {
     pub(crate) run: fn(&Place, &Options) -> Result<Vec<Table>>,
 }
 
-pub(crate) const ALL: [Bench; 5] = [
+pub(crate) const ALL: [Bench; 7] = [
     Bench { name: "start", about: "start and stop of one container", run: start::run },
     Bench { name: "hundred", about: "start and stop of many containers", run: hundred::run },
     Bench {
@@ -27,6 +29,8 @@ pub(crate) const ALL: [Bench; 5] = [
         run: pass::run,
     },
     Bench { name: "update", about: "a limit of a running container changed", run: update::run },
+    Bench { name: "counters", about: "CPU time of counting everything of many VEs", run: counters::run },
+    Bench { name: "sockets", about: "socket() and close() with and without counting", run: sockets::run },
     Bench { name: "memory", about: "memory of the host for each idle container", run: memory::run },
 ];
 

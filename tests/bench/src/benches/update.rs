@@ -1,7 +1,7 @@
 //! A limit of a running container is changed: from the order to the new value in the kernel.
 //!
 //! The order is the rename of a manifest, or the command. The kernel's own file is watched, in whichever hierarchy the
-//! container's init is; nobody is asked anything. And what it costs to count everything of many VEs.
+//! container's init is; nobody is asked anything.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::goal;
 use crate::options::Options;
 use crate::payload;
-use crate::peers::{self, Controller, Peer, Run, settled_cpu};
+use crate::peers::{self, Peer, Run};
 use crate::place::Place;
 use crate::result::{Context, Result, fail};
 use crate::stats::{median, ms};
@@ -69,11 +69,7 @@ const KINDS: [fn(u64) -> Limit; 3] =
     [|n| Limit::Memory((256 + n) << 20), |n| Limit::CpuUnits(1000 + n * 1000), |n| Limit::Tasks(100 + n)];
 
 pub(super) fn run(place: &Place, options: &Options) -> Result<Vec<Table>> {
-    let mut tables = vec![latency(place, options)?];
-    if options.wants_peer("vzd") {
-        tables.push(counting(place, options)?);
-    }
-    Ok(tables)
+    Ok(vec![latency(place, options)?])
 }
 
 fn latency(place: &Place, options: &Options) -> Result<Table> {
@@ -167,23 +163,4 @@ fn group_of(init: i32, controller: &str, is_v1: bool, is_vzd: bool) -> Result<Pa
     // A VE's own group lies below the one with its limits.
     let group = top.join(below);
     Ok(if is_vzd { group.parent().unwrap_or(top).to_owned() } else { group })
-}
-
-/// CPU time of counting everything that many VEs hold, the asking included.
-fn counting(place: &Place, options: &Options) -> Result<Table> {
-    let mut controller = Controller::start(place, "counting")?;
-    let (runs, _) = controller.start_many(1..options.count + 1)?;
-    let mut times = Vec::new();
-    for round in 0..=options.rounds.min(10) {
-        let before = settled_cpu(&mut controller)?;
-        controller.ask(&["ubc", "-o", "json"])?;
-        if round > 0 {
-            times.push(ms(settled_cpu(&mut controller)?.saturating_sub(before)));
-        }
-    }
-    let mut table = Table::new(format!("All counters of {} VEs", options.count), &["", "value"]);
-    table.row(vec!["CPU of the controller".to_owned(), format!("{} ms", number(median(&times)))]);
-    table.note(goal("CPU for all counters of 100 VEs, ms", median(&times), 100.0));
-    controller.stop_many(runs)?;
-    Ok(table)
 }

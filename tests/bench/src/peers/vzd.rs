@@ -3,7 +3,7 @@
 //! Must order everything by files, as users do, and must not ask the controller anything while it is being timed.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -105,8 +105,21 @@ impl Controller {
         let name = file_name(id);
         let staged = self.manifests.join(format!(".{name}.tmp"));
         std::fs::write(&staged, text).context(&name)?;
+        self.rename(&staged, &name)
+    }
+
+    /// The same with the text on disk before, as careful writers have it: the rename has not to wait for that.
+    fn put_synced(&self, id: usize, text: &str) -> Result<Duration> {
+        let name = file_name(id);
+        let staged = self.manifests.join(format!(".{name}.tmp"));
+        std::fs::write(&staged, text).context(&name)?;
+        std::fs::File::open(&staged).and_then(|file| file.sync_all()).context(&name)?;
+        self.rename(&staged, &name)
+    }
+
+    fn rename(&self, staged: &Path, name: &str) -> Result<Duration> {
         let ordered = payload::now();
-        std::fs::rename(&staged, self.manifests.join(&name)).context(&name)?;
+        std::fs::rename(staged, self.manifests.join(name)).context(name)?;
         Ok(ordered)
     }
 
@@ -279,7 +292,7 @@ impl Peer for Controller {
         // The other limits stay as they are.
         self.limits.insert(group, line);
         let more: String = self.limits.values().map(String::as_str).collect();
-        self.put(id, &self.manifest(id, "running", &more))
+        self.put_synced(id, &self.manifest(id, "running", &more))
     }
 
     fn cpu(&mut self) -> Result<Duration> {
