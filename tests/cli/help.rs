@@ -3,7 +3,7 @@
 use crate::harness::{Place, same};
 
 /// Every command that is shown, in the order of the help.
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 26] = [
     "run",
     "validate",
     "plan",
@@ -23,6 +23,7 @@ const COMMANDS: [&str; 25] = [
     "pause",
     "resume",
     "undelete",
+    "template",
     "wait",
     "status",
     "explain",
