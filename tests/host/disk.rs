@@ -300,3 +300,37 @@ fn two_hundred_resizes_under_a_writer() {
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
     }
 }
+
+#[test]
+fn a_full_host_loses_nothing_that_was_synced() {
+    needs!(Root, Cgroups, Busybox, DiskImage);
+    let sandbox = Sandbox::new();
+    let state = sandbox.state_dir();
+    std::fs::create_dir(&state).unwrap();
+    let tmpfs = |words: &[&str]| {
+        let mounted =
+            std::process::Command::new("mount").args(words).arg("tmpfs").arg(&state).status().unwrap();
+        assert!(mounted.success());
+    };
+    tmpfs(&["-t", "tmpfs", "-o", "size=64M"]);
+    limited(&sandbox, "web", json!({ "diskspace": "100M" }));
+    sandbox.apply();
+    sandbox.sh("web", "echo precious > /root/data; sync");
+    sandbox.exec("web", &["/bin/sh", "-c", "dd if=/dev/zero of=/root/big bs=1M count=90; sync"]);
+    assert_eq!(sandbox.sh("web", "cat /root/data"), "precious");
+    tmpfs(&["-o", "remount,size=256M"]);
+    sandbox.vzd(&["stop", "web"]).ok();
+    sandbox.vzd(&["start", "web"]).ok();
+    assert_eq!(sandbox.sh("web", "cat /root/data"), "precious");
+    sandbox.sh("web", "rm -f /root/big; echo more > /root/more; sync");
+    sandbox.vzd(&["stop", "web"]).ok();
+    for entry in std::fs::read_dir(state.join("ves")).unwrap().flatten() {
+        let image = entry.path().join("disk.img");
+        let checked = std::process::Command::new("/usr/sbin/e2fsck").arg("-fn").arg(&image).output().unwrap();
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+    }
+    sandbox.ve("web", json!({ "state": "absent" }));
+    sandbox.apply();
+    let unmounted = || std::process::Command::new("umount").arg(&state).status().unwrap().success();
+    eventually("the state directory is unmounted", unmounted);
+}

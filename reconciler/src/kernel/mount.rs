@@ -32,8 +32,11 @@ pub enum FsOption<'a> {
 /// Makes a new, detached mount of file system type `kind`.
 pub fn new_fs(kind: &str, options: &[FsOption<'_>], attrs: MountAttrFlags) -> SysResult<OwnedFd> {
     let fs = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).at("open file system", kind)?;
-    // What `mount` and `df` show as its device; "none" would say less.
-    rustix::mount::fsconfig_set_string(fs.as_fd(), "source", kind).at("name the source of", kind)?;
+    let on_device = options.iter().any(|option| matches!(option, FsOption::Path("source", _)));
+    if !on_device {
+        // What `mount` and `df` show as its device; "none" would say less.
+        rustix::mount::fsconfig_set_string(fs.as_fd(), "source", kind).at("name the source of", kind)?;
+    }
     for option in options {
         let (done, shown) = match option {
             FsOption::Text(key, value) => {

@@ -44,6 +44,7 @@ const OVERHEAD: u64 = 128 << 20;
 /// ext4 with blocks of 4 KiB and 32-bit block numbers.
 const LARGEST: u64 = 16 << 40;
 const MKFS: [&str; 2] = ["/usr/sbin/mke2fs", "/sbin/mke2fs"];
+const FSCK: [&str; 2] = ["/usr/sbin/e2fsck", "/sbin/e2fsck"];
 
 /// Noticed by the kernel alone: zeroing tables in the background would fill the sparse file, and what is freed in
 /// the image is freed on the host.
@@ -150,6 +151,10 @@ impl Image {
     /// Attaches and mounts the image of a VE's directory.
     pub fn open(dir: &Path) -> SysResult<Self> {
         let file = canonical(dir)?;
+        // One that is attached is in use: nobody else may touch it.
+        if !loopdev::is_attached(&file) && superblock(&file)?.needs_care() {
+            mend(&file)?;
+        }
         Self::mounted(loopdev::attach(&file)?)
     }
 
@@ -229,6 +234,50 @@ impl Image {
             .parse()
             .map_err(|_| SysError::refused("read", path.display(), "it is no number").value(text))
     }
+}
+
+/// What ext4 notes in its superblock of its own state.
+struct State {
+    /// EXT4_VALID_FS, EXT4_ERROR_FS.
+    state: u16,
+    /// Features that a kernel has to know.
+    incompat: u32,
+}
+
+impl State {
+    /// Errors were found, or it was not unmounted: then they may be noted in the journal alone.
+    fn needs_care(&self) -> bool {
+        const ERRORS: u16 = 2;
+        const RECOVER: u32 = 4;
+        self.state & ERRORS != 0 || self.incompat & RECOVER != 0
+    }
+}
+
+fn superblock(file: &Path) -> SysResult<State> {
+    use std::os::unix::fs::FileExt;
+    let mut block = [0_u8; 1024];
+    let image = std::fs::File::open(file).at("open", file.display())?;
+    image.read_exact_at(&mut block, 1024).at("read the superblock of", file.display())?;
+    Ok(State {
+        state: u16::from_le_bytes([block[58], block[59]]),
+        incompat: u32::from_le_bytes([block[96], block[97], block[98], block[99]]),
+    })
+}
+
+/// Plays the journal back and mends what can be mended without a doubt. What can't is left to its owner, and the VE
+/// is not started on it.
+fn mend(file: &Path) -> SysResult<()> {
+    let fsck = FSCK.into_iter().find(|path| Path::new(path).exists());
+    let fsck = fsck.ok_or_else(|| SysError::refused("run", "e2fsck", "it is not installed"))?;
+    let mut command = Command::new(fsck);
+    command.arg("-p").arg(file).env_clear().env("LANG", "C").stdin(Stdio::null());
+    let output = command.output().at("run", fsck)?;
+    // 0: clean. 1: mended.
+    if matches!(output.status.code(), Some(0 | 1)) {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stdout).trim().replace('\n', "; ");
+    Err(SysError::refused("check", file.display(), format!("{}: {said}", output.status)))
 }
 
 /// Whether the image is on a loop device.
