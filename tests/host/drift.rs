@@ -135,16 +135,24 @@ fn a_suspension_ends_at_its_time() {
     let _daemon = sandbox.daemon();
     sandbox.ve("web", json!({}));
     sandbox.until_ready("web");
-    let until = SystemTime::now() + Duration::from_secs(3);
-    let seconds = until.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    let date = std::process::Command::new("date")
-        .args(["-u", "-d", &format!("@{seconds}"), "+%FT%TZ"])
-        .output()
-        .unwrap();
-    let until = String::from_utf8(date.stdout).unwrap().trim().to_owned();
-    sandbox.ve("web", json!({ "hostname": "new", "suspendReconcile": { "reason": "wait", "until": until } }));
+    let suspend = |time: Duration| {
+        let until = SystemTime::now() + time;
+        let seconds = until.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let date = std::process::Command::new("date")
+            .args(["-u", "-d", &format!("@{seconds}"), "+%FT%TZ"])
+            .output()
+            .unwrap();
+        let until = String::from_utf8(date.stdout).unwrap().trim().to_owned();
+        sandbox.ve(
+            "web",
+            json!({ "hostname": "new", "suspendReconcile": { "reason": "wait", "until": until } }),
+        );
+    };
+    // Long enough to be seen on any machine, then short.
+    suspend(Duration::from_secs(3600));
     sandbox.until("web", "suspended", |ve| ve.is("Suspended"));
     assert_eq!(sandbox.sh("web", "hostname"), "web");
+    suspend(Duration::from_secs(3));
     eventually("it is taken up again by itself", || sandbox.sh("web", "hostname") == "new");
 }
 
