@@ -31,13 +31,14 @@ pub fn user_beancounters(ves: &[VeCounters]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use vzd_state::subsystem::beancounters::{Enforcement, UNLIMITED};
 
     use super::*;
     use crate::control::CounterView;
 
-    fn counters() -> VeCounters {
+    /// A VE whose counters all hold 1, but for the last.
+    pub(crate) fn counters() -> VeCounters {
         let view = |(name, _, unit)| CounterView {
             name,
             unit,

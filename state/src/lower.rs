@@ -2,7 +2,10 @@
 //!
 //! The host is asked nothing: what its device nodes are comes in as an argument.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod devices;
+mod places;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize as _;
@@ -15,7 +18,7 @@ use crate::desired::{Desired, FieldSource, SourceRef};
 use crate::digest::SpecDigest;
 use crate::ids::{Ctid, IdRange, VeName};
 use crate::ledger::Entry;
-use crate::subsystem::devices::{self, Access, DeviceKind, Rule};
+use crate::subsystem::devices::DeviceKind;
 use crate::subsystem::lifecycle::{
     ColdSpec, DeletionPolicy, ExecProbe, RestartPolicy, Seccomp, State, Suspend, UpdatePolicy,
 };
@@ -119,7 +122,7 @@ fn lower_spec(
     if spec.template.is_none() && lifecycle.state != State::Absent {
         wrong.add("spec.template", "a VE needs a template");
     }
-    let fields = locate(spec, &given);
+    let fields = places::locate(spec, &given);
     let disk = disk::Desired {
         template: spec.template.as_ref().map_or_else(String::new, ToString::to_string),
         inherited: fields.get("spec.template").is_none_or(|source| source.inherited),
@@ -132,7 +135,7 @@ fn lower_spec(
         mounts: spec.mounts.iter().map(lower_mount).collect(),
         id_range: lower_id_range(spec, &mut wrong),
     };
-    let devices = lower_devices(spec, find_device, &mut wrong);
+    let devices = devices::lower_devices(spec, find_device, &mut wrong);
     match name {
         Some(name) if wrong.0.is_empty() => Ok(Desired {
             name,
@@ -361,169 +364,4 @@ fn lower_id_range(spec: &VeSpec, wrong: &mut Errors) -> Option<IdRange> {
             None
         }
     }
-}
-
-fn lower_devices(spec: &VeSpec, find_device: FindDevice<'_>, wrong: &mut Errors) -> devices::Desired {
-    let mut wanted = devices::Desired::default();
-    for (on, path, minor) in
-        [(spec.security.features.tun, "/dev/net/tun", 200), (spec.security.features.fuse, "/dev/fuse", 229)]
-    {
-        if on == Some(true) {
-            let node =
-                devices::Node { kind: DeviceKind::Char, major: 10, minor, mode: 0o666, uid: 0, gid: 0 };
-            wanted.nodes.insert(path.to_owned(), node);
-            allow(&mut wanted.rules, node.kind, node.major, Some(minor), Access::ALL);
-        }
-    }
-    for (i, device) in spec.devices.iter().enumerate() {
-        if let Err(why) = lower_device(device, find_device, &mut wanted) {
-            wrong.add(format!("spec.devices[{i}]"), why);
-        }
-    }
-    wanted
-}
-
-fn lower_device(
-    device: &v1::Device,
-    find_device: FindDevice<'_>,
-    wanted: &mut devices::Desired,
-) -> Result<(), &'static str> {
-    let v1::Device { path, r#type, device: number, permissions, mode, uid, gid } = device;
-    let on_host = path.as_ref().and_then(|path| find_device(path.as_str()));
-    let kind = match (r#type, on_host) {
-        (Some(v1::DeviceType::Char), _) => DeviceKind::Char,
-        (Some(v1::DeviceType::Block), _) => DeviceKind::Block,
-        (None, Some((kind, ..))) => kind,
-        (None, None) => return Err("the host has no device node there; give `type` and `device`"),
-    };
-    let (major, minor) = match (number, on_host) {
-        (Some(number), _) => (number.major(), number.minor()),
-        (None, Some((_, major, minor))) => (major, Some(minor)),
-        (None, None) => return Err("the host has no device node there; give `device`"),
-    };
-    let access = permissions.map_or(Access { read: true, write: true, mknod: false }, |is| Access {
-        read: is.read,
-        write: is.write,
-        mknod: is.mknod,
-    });
-    allow(&mut wanted.rules, kind, major, minor, access);
-    if let Some(path) = path {
-        let minor = minor.ok_or("a device node needs a minor number")?;
-        let mode = mode.map_or(0o600, |mode| u32::from(mode.bits()));
-        let node = devices::Node { kind, major, minor, mode, uid: uid.unwrap_or(0), gid: gid.unwrap_or(0) };
-        wanted.nodes.insert(path.as_str().to_owned(), node);
-    }
-    Ok(())
-}
-
-fn allow(rules: &mut BTreeSet<Rule>, kind: DeviceKind, major: u32, minor: Option<u32>, access: Access) {
-    rules.insert(Rule { kind, major: Some(major), minor, access });
-}
-
-/// The fields whose places are kept: those that changes name.
-const LOCATED: [&str; 65] = [
-    "metadata.labels",
-    "metadata.annotations",
-    "spec.ctid",
-    "spec.state",
-    "spec.description",
-    "spec.onBoot",
-    "spec.bootOrder",
-    "spec.stopTimeout",
-    "spec.startTimeout",
-    "spec.restartPolicy",
-    "spec.updatePolicy",
-    "spec.deletionPolicy",
-    "spec.quarantineTTL",
-    "spec.template",
-    "spec.init",
-    "spec.hostname",
-    "spec.domainname",
-    "spec.cpu.cpuunits",
-    "spec.cpu.cpulimit",
-    "spec.cpu.cpus",
-    "spec.cpu.cpumask",
-    "spec.cpu.nodemask",
-    "spec.memory.ram",
-    "spec.memory.swap",
-    "spec.memory.guarantee",
-    "spec.io.ioprio",
-    "spec.io.iolimit",
-    "spec.io.iopslimit",
-    "spec.beancounters.kmemsize",
-    "spec.beancounters.lockedpages",
-    "spec.beancounters.privvmpages",
-    "spec.beancounters.shmpages",
-    "spec.beancounters.numproc",
-    "spec.beancounters.physpages",
-    "spec.beancounters.vmguarpages",
-    "spec.beancounters.oomguarpages",
-    "spec.beancounters.numtcpsock",
-    "spec.beancounters.numflock",
-    "spec.beancounters.numpty",
-    "spec.beancounters.numsiginfo",
-    "spec.beancounters.tcpsndbuf",
-    "spec.beancounters.tcprcvbuf",
-    "spec.beancounters.othersockbuf",
-    "spec.beancounters.dgramrcvbuf",
-    "spec.beancounters.numothersock",
-    "spec.beancounters.dcachesize",
-    "spec.beancounters.numfile",
-    "spec.beancounters.numiptent",
-    "spec.beancounters.swappages",
-    "spec.disk.diskspace",
-    "spec.disk.diskinodes",
-    "spec.disk.quotatime",
-    "spec.disk.backend",
-    "spec.devices",
-    "spec.network.addresses",
-    "spec.network.interfaces",
-    "spec.network.sysctls",
-    "spec.mounts",
-    "spec.security.capabilities",
-    "spec.security.features",
-    "spec.security.seccomp",
-    "spec.security.userNamespace",
-    "spec.health",
-    "spec.dependsOn",
-    "spec.suspendReconcile",
-];
-
-/// List items are known by what they stand for (`spec.mounts[/data]`), not by their number.
-fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, FieldSource> {
-    let named = LOCATED.iter().map(|path| ((*path).to_owned(), (*path).to_owned()));
-    let mounts =
-        spec.mounts.iter().enumerate().map(|(i, mount)| {
-            (format!("spec.mounts[{i}]"), format!("spec.mounts[{}]", mount.target.as_str()))
-        });
-    let devices = spec.devices.iter().enumerate().filter_map(|(i, device)| {
-        let path = device.path.as_ref()?;
-        Some((format!("spec.devices[{i}]"), format!("spec.devices[{}]", path.as_str())))
-    });
-    let addresses = spec.network.addresses.iter().enumerate();
-    let addresses = addresses.map(|(i, address)| {
-        (format!("spec.network.addresses[{i}]"), format!("spec.network.addresses[{address}]"))
-    });
-    let interfaces = spec.network.interfaces.iter().enumerate();
-    let interfaces = interfaces.flat_map(|(i, interface)| {
-        const FIELDS: [&str; 8] =
-            ["", ".bridge", ".mac", ".hostName", ".addresses", ".gateway", ".mtu", ".macFilter"];
-        let (written, known) =
-            (format!("spec.network.interfaces[{i}]"), format!("spec.network.interfaces[{}]", interface.name));
-        FIELDS.map(|field| (format!("{written}{field}"), format!("{known}{field}")))
-    });
-    let mut places: BTreeMap<_, _> = named
-        .chain(mounts)
-        .chain(devices)
-        .chain(addresses)
-        .chain(interfaces)
-        .filter_map(|(written, known)| Some((known, given.place(&written)?)))
-        .collect();
-    // The page counters say the same as memory.
-    for (counter, memory) in [("physpages", "ram"), ("swappages", "swap")] {
-        if let Some(place) = places.get(&format!("spec.beancounters.{counter}")).cloned() {
-            places.entry(format!("spec.memory.{memory}")).or_insert(place);
-        }
-    }
-    places
 }

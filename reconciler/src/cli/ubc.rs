@@ -130,20 +130,7 @@ fn bar(is: &CounterView) -> (String, Option<Paint>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn counters() -> VeCounters {
-        let view = |(name, _, unit)| CounterView {
-            name,
-            unit,
-            held: (name != Counter::Numiptent).then_some(1),
-            maxheld: (name != Counter::Numiptent).then_some(2),
-            barrier: 3,
-            limit: if name == Counter::Kmemsize { 14_790_164 } else { UNLIMITED },
-            failcnt: u64::from(name == Counter::Numproc),
-            enforcement: Enforcement::Accounted("x".to_owned()),
-        };
-        VeCounters { name: "web".to_owned(), ctid: 101, counters: Counter::ALL.map(view).into() }
-    }
+    use crate::user_beancounters::tests::counters;
 
     #[test]
     fn a_table_shows_only_what_matters_when_told_to() {

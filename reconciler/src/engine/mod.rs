@@ -11,7 +11,7 @@
 //!   and [`inside`] tells it to the VEs themselves,
 //! - [`usage`] tells what they use,
 //! - [`health`] runs probes, [`clock`] is where time and chance come from,
-//! - [`answer`] answers what can be asked ([`crate::control`]).
+//! - [`answer`] answers what can be asked ([`crate::control`]), with [`why`].
 //!
 //! One VE is never worked on by two passes at a time; different VEs are. The engine holds no truth: all
 //! of its memory can be made again from the directory, the ledger and the kernel.
@@ -31,6 +31,7 @@ mod refusals;
 mod run;
 mod starts;
 mod usage;
+mod why;
 mod wishes;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,116 @@
+//! Where the fields of a spec are said, so that plans and errors can name a line.
+
+use std::collections::BTreeMap;
+
+use vzd_schema::VeSpec;
+
+use super::Given;
+use crate::desired::FieldSource;
+
+/// The fields whose places are kept: those that changes name.
+const LOCATED: [&str; 65] = [
+    "metadata.labels",
+    "metadata.annotations",
+    "spec.ctid",
+    "spec.state",
+    "spec.description",
+    "spec.onBoot",
+    "spec.bootOrder",
+    "spec.stopTimeout",
+    "spec.startTimeout",
+    "spec.restartPolicy",
+    "spec.updatePolicy",
+    "spec.deletionPolicy",
+    "spec.quarantineTTL",
+    "spec.template",
+    "spec.init",
+    "spec.hostname",
+    "spec.domainname",
+    "spec.cpu.cpuunits",
+    "spec.cpu.cpulimit",
+    "spec.cpu.cpus",
+    "spec.cpu.cpumask",
+    "spec.cpu.nodemask",
+    "spec.memory.ram",
+    "spec.memory.swap",
+    "spec.memory.guarantee",
+    "spec.io.ioprio",
+    "spec.io.iolimit",
+    "spec.io.iopslimit",
+    "spec.beancounters.kmemsize",
+    "spec.beancounters.lockedpages",
+    "spec.beancounters.privvmpages",
+    "spec.beancounters.shmpages",
+    "spec.beancounters.numproc",
+    "spec.beancounters.physpages",
+    "spec.beancounters.vmguarpages",
+    "spec.beancounters.oomguarpages",
+    "spec.beancounters.numtcpsock",
+    "spec.beancounters.numflock",
+    "spec.beancounters.numpty",
+    "spec.beancounters.numsiginfo",
+    "spec.beancounters.tcpsndbuf",
+    "spec.beancounters.tcprcvbuf",
+    "spec.beancounters.othersockbuf",
+    "spec.beancounters.dgramrcvbuf",
+    "spec.beancounters.numothersock",
+    "spec.beancounters.dcachesize",
+    "spec.beancounters.numfile",
+    "spec.beancounters.numiptent",
+    "spec.beancounters.swappages",
+    "spec.disk.diskspace",
+    "spec.disk.diskinodes",
+    "spec.disk.quotatime",
+    "spec.disk.backend",
+    "spec.devices",
+    "spec.network.addresses",
+    "spec.network.interfaces",
+    "spec.network.sysctls",
+    "spec.mounts",
+    "spec.security.capabilities",
+    "spec.security.features",
+    "spec.security.seccomp",
+    "spec.security.userNamespace",
+    "spec.health",
+    "spec.dependsOn",
+    "spec.suspendReconcile",
+];
+
+/// List items are known by what they stand for (`spec.mounts[/data]`), not by their number.
+pub(super) fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, FieldSource> {
+    let named = LOCATED.iter().map(|path| ((*path).to_owned(), (*path).to_owned()));
+    let mounts =
+        spec.mounts.iter().enumerate().map(|(i, mount)| {
+            (format!("spec.mounts[{i}]"), format!("spec.mounts[{}]", mount.target.as_str()))
+        });
+    let devices = spec.devices.iter().enumerate().filter_map(|(i, device)| {
+        let path = device.path.as_ref()?;
+        Some((format!("spec.devices[{i}]"), format!("spec.devices[{}]", path.as_str())))
+    });
+    let addresses = spec.network.addresses.iter().enumerate();
+    let addresses = addresses.map(|(i, address)| {
+        (format!("spec.network.addresses[{i}]"), format!("spec.network.addresses[{address}]"))
+    });
+    let interfaces = spec.network.interfaces.iter().enumerate();
+    let interfaces = interfaces.flat_map(|(i, interface)| {
+        const FIELDS: [&str; 8] =
+            ["", ".bridge", ".mac", ".hostName", ".addresses", ".gateway", ".mtu", ".macFilter"];
+        let (written, known) =
+            (format!("spec.network.interfaces[{i}]"), format!("spec.network.interfaces[{}]", interface.name));
+        FIELDS.map(|field| (format!("{written}{field}"), format!("{known}{field}")))
+    });
+    let mut places: BTreeMap<_, _> = named
+        .chain(mounts)
+        .chain(devices)
+        .chain(addresses)
+        .chain(interfaces)
+        .filter_map(|(written, known)| Some((known, given.place(&written)?)))
+        .collect();
+    // The page counters say the same as memory.
+    for (counter, memory) in [("physpages", "ram"), ("swappages", "swap")] {
+        if let Some(place) = places.get(&format!("spec.beancounters.{counter}")).cloned() {
+            places.entry(format!("spec.memory.{memory}")).or_insert(place);
+        }
+    }
+    places
+}
