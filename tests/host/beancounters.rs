@@ -235,6 +235,27 @@ fn counts_sockets(sandbox: &Sandbox) -> bool {
 }
 
 #[test]
+fn sockets_are_counted_down_however_many_there_were() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    if !counts_sockets(&sandbox) {
+        return;
+    }
+    sandbox.ve("web", json!({ "beancounters": { "numtcpsock": 100, "numothersock": 9500 } }));
+    sandbox.apply();
+    let before = held(&sandbox, "numothersock");
+    // More than have a place of their own.
+    for _ in 0..2 {
+        assert_eq!(sandbox.drive("web", "udp-sockets", 9000).made, 9000);
+        assert_eq!(held(&sandbox, "numothersock"), before + 9000);
+        sandbox.let_go("web");
+        eventually("all are released", || held(&sandbox, "numothersock") == before);
+    }
+    assert_eq!(held(&sandbox, "numtcpsock"), 0);
+    assert_eq!(counter(&sandbox, "numothersock")["failcnt"], 0);
+}
+
+#[test]
 fn sockets_past_the_barrier_are_refused_and_those_released_are_free_again() {
     needs!(Root, Cgroups, Busybox);
     let sandbox = Sandbox::new();

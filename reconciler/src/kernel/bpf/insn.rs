@@ -82,6 +82,30 @@ pub(super) fn map(dst: u8, fd: &OwnedFd) -> [Insn; 2] {
     [Insn::new(0x18, dst, 1, 0, fd.as_raw_fd()), Insn::new(0, 0, 0, 0, 0)]
 }
 
+/// `dst = pointer to the value of map`, an array of one element, in two instructions.
+pub(super) fn map_value(dst: u8, fd: &OwnedFd) -> [Insn; 2] {
+    [Insn::new(0x18, dst, 2, 0, fd.as_raw_fd()), Insn::new(0, 0, 0, 0, 0)]
+}
+
+/// `dst += src`
+pub(super) const fn add(dst: u8, src: u8) -> Insn {
+    Insn::new(0x0f, dst, src, 0, 0)
+}
+
+pub(super) const fn shift_left(dst: u8, imm: i32) -> Insn {
+    Insn::new(0x67, dst, 0, 0, imm)
+}
+
+/// `*(u64 *)dst = src`, atomically, if that was r0. What it was is in r0 then.
+pub(super) const fn compare_exchange(dst: u8, src: u8) -> Insn {
+    Insn::new(0xdb, dst, src, 0, 0xf1)
+}
+
+/// If a register is equal to another.
+pub(super) const fn if_equal(one: u8, other: u8) -> Insn {
+    Insn::new(0x1d, one, other, 0, 0)
+}
+
 /// `dst = frame pointer + off`
 pub(super) fn frame(dst: u8, off: i16) -> [Insn; 2] {
     [Insn::mov(dst, 10), Insn::new(0x07, dst, 0, 0, off.into())]
@@ -116,6 +140,7 @@ pub(super) const fn atomic_fetch_add(dst: u8, off: i16, src: u8) -> Insn {
     Insn::new(0xdb, dst, src, off, 1)
 }
 
+pub(super) const ALWAYS: Insn = Insn::new(0x05, 0, 0, 0, 0);
 pub(super) const IF_ZERO: Insn = Insn::new(0x15, 0, 0, 0, 0);
 
 /// If r9 is not above another.

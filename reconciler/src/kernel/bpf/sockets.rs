@@ -5,12 +5,16 @@
 //! hold their maps, and the cgroup holds them, so that nothing has to be pinned and counting goes on whoever
 //! runs. Only sockets that the first program has seen are counted down by the second: accepted ones are made
 //! without the first, and a socket that was refused is taken back at once, since no release follows.
+//!
+//! Which those are is remembered by their cookies: in a place that follows from the cookie, where that is free, which
+//! costs one atomic instruction; otherwise in a hash table, whose elements have to be allocated.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::insn::{
-    Assembly, CALL_DELETE, CALL_LOOKUP, CALL_UPDATE, IF_ZERO, Insn, atomic_add, atomic_fetch_add, call,
-    frame, if_r9_not_above, load_double, map, store, store_word,
+    ALWAYS, Assembly, CALL_DELETE, CALL_LOOKUP, CALL_UPDATE, IF_ZERO, Insn, add, atomic_add,
+    atomic_fetch_add, call, compare_exchange, frame, if_equal, if_r9_not_above, load_double, map, map_value,
+    shift_left, store, store_word,
 };
 use super::{attach, find, load_program, maps};
 use crate::error::{SysError, SysResult};
@@ -53,6 +57,9 @@ const CREATE: &str = "vzd_sock_open";
 const RELEASE: &str = "vzd_sock_close";
 const COUNTS: &str = "vzd_sockets";
 
+/// Places for cookies. Most sockets live briefly and few at a time.
+const PLACES: i32 = 4096;
+
 const CALL_COOKIE: i32 = 46;
 const CALL_SET_RETVAL: i32 = 187;
 
@@ -75,17 +82,32 @@ struct Maps {
     counts: OwnedFd,
     /// No more than so many are made, by kind.
     barriers: OwnedFd,
-    /// The kind of each socket that was counted, by its cookie.
+    /// The cookie of a socket that was counted, in its place.
+    places: OwnedFd,
+    /// The kind of each other socket that was counted, by its cookie.
     cookies: OwnedFd,
 }
 
-/// r6: the socket, r7: the barrier, r8: the counts of its kind, r9: how many there are with it.
-fn create_program(Maps { counts, barriers, cookies }: &Maps) -> Vec<Insn> {
-    let mut code = Assembly::default();
-    code.add([Insn::mov(6, 1), Insn::load(7, 6, PROTOCOL), Insn::mov_imm(8, 0)]);
+/// r8: the kind of the socket in r6.
+fn kind(code: &mut Assembly) {
+    code.add([Insn::load(7, 6, PROTOCOL), Insn::mov_imm(8, 0)]);
     code.jump(Insn::new(0x15, 7, 0, 0, TCP), "kind is known");
     code.add([Insn::mov_imm(8, 1)]);
     code.label("kind is known");
+}
+
+/// r1: the cookie of the socket in r6, r3: its place.
+fn place(code: &mut Assembly, places: &OwnedFd) {
+    code.add([Insn::mov(1, 6), call(CALL_COOKIE), store(10, COOKIE, 0)]);
+    code.add(map_value(3, places));
+    code.add([Insn::mov(1, 0), Insn::mov(2, 0), Insn::and_imm(2, PLACES - 1), shift_left(2, 3), add(3, 2)]);
+}
+
+/// r6: the socket, r7: the barrier, r8: the counts of its kind, r9: how many there are with it.
+fn create_program(Maps { counts, barriers, places, cookies }: &Maps) -> Vec<Insn> {
+    let mut code = Assembly::default();
+    code.add([Insn::mov(6, 1)]);
+    kind(&mut code);
     code.add([store_word(10, KIND, 8)]);
     code.add(map(1, barriers));
     code.add(frame(2, KIND));
@@ -118,7 +140,10 @@ fn create_program(Maps { counts, barriers, cookies }: &Maps) -> Vec<Insn> {
     code.jump(if_r9_not_above(1), "remember");
     code.add([store(8, MAXHELD, 9)]);
     code.label("remember");
-    code.add([Insn::mov(1, 6), call(CALL_COOKIE), store(10, COOKIE, 0)]);
+    place(&mut code, places);
+    code.add([Insn::mov_imm(0, 0), compare_exchange(3, 1)]);
+    code.jump(IF_ZERO, "allow");
+    // Another has it.
     code.add(map(1, cookies));
     code.add(frame(2, COOKIE));
     code.add(frame(3, KIND));
@@ -131,22 +156,30 @@ fn create_program(Maps { counts, barriers, cookies }: &Maps) -> Vec<Insn> {
     code.finish()
 }
 
-fn release_program(Maps { counts, barriers: _, cookies }: &Maps) -> Vec<Insn> {
+fn release_program(Maps { counts, barriers: _, places, cookies }: &Maps) -> Vec<Insn> {
     let mut code = Assembly::default();
-    code.add([call(CALL_COOKIE), store(10, COOKIE, 0)]);
+    code.add([Insn::mov(6, 1)]);
+    place(&mut code, places);
+    code.add([Insn::mov(7, 1), Insn::mov_imm(2, 0), compare_exchange(3, 2)]);
+    code.jump(if_equal(0, 7), "it was in its place");
     code.add(map(1, cookies));
     code.add(frame(2, COOKIE));
     code.add([call(CALL_LOOKUP)]);
     code.jump(IF_ZERO, "done");
-    code.add([Insn::load(1, 0, 0), store_word(10, KIND, 1)]);
+    code.add([Insn::load(8, 0, 0)]);
+    code.add(map(1, cookies));
+    code.add(frame(2, COOKIE));
+    code.add([call(CALL_DELETE)]);
+    code.jump(ALWAYS, "count down");
+    code.label("it was in its place");
+    kind(&mut code);
+    code.label("count down");
+    code.add([store_word(10, KIND, 8)]);
     code.add(map(1, counts));
     code.add(frame(2, KIND));
     code.add([call(CALL_LOOKUP)]);
     code.jump(IF_ZERO, "done");
     code.add([Insn::mov_imm(1, -1), atomic_add(0, HELD, 1)]);
-    code.add(map(1, cookies));
-    code.add(frame(2, COOKIE));
-    code.add([call(CALL_DELETE)]);
     code.label("done");
     code.add([Insn::mov_imm(0, 1), Insn::exit()]);
     code.finish()
@@ -158,6 +191,7 @@ fn load() -> SysResult<(OwnedFd, OwnedFd, Maps)> {
     let maps = Maps {
         counts: maps::new_map(maps::ARRAY, (4, size(size_of::<SocketCount>())), 2, 0, COUNTS)?,
         barriers: maps::new_map(maps::ARRAY, (4, 8), 2, 0, "vzd_barriers")?,
+        places: maps::new_map(maps::ARRAY, (4, PLACES.unsigned_abs() * 8), 1, 0, "vzd_places")?,
         cookies: maps::new_map(maps::HASH, (8, 4), MOST_SOCKETS, maps::NO_PREALLOC, "vzd_cookies")?,
     };
     for kind in [SocketKind::Tcp, SocketKind::Other] {
