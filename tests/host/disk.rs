@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use vzd_tests::{Sandbox, VeStatus, eventually, needs};
+use vzd_tests::{Sandbox, VeStatus, eventually, kernel_version, needs};
 
 /// A VE with a disk of its own.
 fn limited(sandbox: &Sandbox, name: &str, disk: Value) {
@@ -317,7 +317,10 @@ fn a_full_host_loses_nothing_that_was_synced() {
     sandbox.apply();
     sandbox.sh("web", "echo precious > /root/data; sync");
     sandbox.exec("web", &["/bin/sh", "-c", "dd if=/dev/zero of=/root/big bs=1M count=90; sync"]);
-    assert_eq!(sandbox.sh("web", "cat /root/data"), "precious");
+    if kernel_version() >= (6, 15) {
+        // Older kernels may shut such a file system down, and nothing is read either until the next start.
+        assert_eq!(sandbox.sh("web", "cat /root/data"), "precious");
+    }
     tmpfs(&["-o", "remount,size=256M"]);
     sandbox.vzd(&["stop", "web"]).ok();
     sandbox.vzd(&["start", "web"]).ok();

@@ -27,6 +27,7 @@ pub use must::Must;
 pub use needs::{Need, Quota, are_met, is_met};
 pub use netlab::{CLIENT, HOST, NetLab, assert_same, ping};
 pub use peer::Peer;
+pub use probe::kernel_version;
 pub use procs::{Process, fds_of, mountinfo_of, namespace_of, status_field};
 pub use reboot::{Boot, boot, reboot_the_host};
 pub use run::{Ended, Guarded, vzd_binary};

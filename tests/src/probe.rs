@@ -17,7 +17,7 @@ pub(crate) fn cgroup_mounts(kind: &str) -> usize {
 }
 
 /// Major and minor number.
-pub(crate) fn kernel_version() -> (u32, u32) {
+pub fn kernel_version() -> (u32, u32) {
     let name = rustix::system::uname();
     let release = name.release().to_string_lossy();
     let mut numbers = release.split(['.', '-', '+']).map(|number| number.parse().unwrap_or(0));

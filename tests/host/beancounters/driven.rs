@@ -48,7 +48,7 @@ const EXACT: (u64, u64) = (0, 0);
 const BATCHED: u64 = 512 * 1024;
 
 const ROWS: &[Row] = &[
-    row("kmemsize", "pipes", 2000, 2048, Counted, (75, BATCHED)),
+    row("kmemsize", "pipes", 1000, 2048, Counted, (75, BATCHED)),
     row("lockedpages", "locked-pages", 100, 1, Counted, EXACT),
     row("privvmpages", "private-pages", 2000, 1, Counted, (0, 300)),
     row("shmpages", "sysv-pages", 100, 1, Refused("ENOSPC"), (100, 0)),
@@ -66,7 +66,8 @@ const ROWS: &[Row] = &[
     row("dgramrcvbuf", "udp-kib", 50, 1024, Counted, (150, 0)),
     row("numothersock", "udp-sockets", 20, 1, Refused("ENOBUFS"), EXACT),
     row("numothersock", "unix-sockets", 20, 1, Counted, EXACT),
-    row("dcachesize", "dentries", 10000, 448, Counted, (75, BATCHED)),
+    // Long names, each known to the overlay and to the layer below.
+    row("dcachesize", "dentries", 10000, 900, Counted, (75, BATCHED)),
     row("numfile", "files", 100, 1, Counted, (0, 4)),
     row("numiptent", "rules", 16, 1, Counted, EXACT),
 ];
