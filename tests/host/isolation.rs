@@ -163,6 +163,30 @@ fn nothing_of_the_host_leaks_in() {
 }
 
 #[test]
+fn limits_of_who_started_vzd_are_not_the_ves() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({}));
+    let command = sandbox.command(&["apply"]);
+    let mut limited = std::process::Command::new("/bin/sh");
+    limited.args(["-c", "ulimit -S -n 100; ulimit -S -f 10; ulimit -S -c 10; exec \"$@\"", "sh"]);
+    limited.arg(command.get_program()).args(command.get_args()).env_clear();
+    limited.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let ended = limited.output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let own = std::fs::read_to_string(format!("/proc/{}/limits", sandbox.init_pid("web"))).unwrap();
+    let entered = sandbox.sh("web", "cat /proc/self/limits");
+    for limits in [own, entered] {
+        let soft = |name: &str| {
+            let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().next().unwrap().to_owned()
+        };
+        let all = ["Max open files", "Max file size", "Max core file size"].map(soft);
+        assert_eq!(all, ["1024", "unlimited", "0"], "{limits}");
+    }
+}
+
+#[test]
 fn root_inside_is_nobody_outside() {
     needs!(Root, Cgroups, Busybox);
     let sandbox = Sandbox::new();

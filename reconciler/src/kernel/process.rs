@@ -7,6 +7,8 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use rustix::process::{Resource, Rlimit};
+
 use crate::error::{At, SysError, SysResult};
 
 /// Proof that this process has exactly one thread.
@@ -258,6 +260,43 @@ pub fn prefer_little_memory() {
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 1024 * 1024);
+    }
+}
+
+/// Lets this process have as many descriptors open as its hard limit says: it holds some for each VE.
+pub fn many_descriptors() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let all = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // The soft limit that there is serves small hosts as well.
+    let _ = rustix::process::setrlimit(Resource::Nofile, all);
+}
+
+/// Gives this process, and what it starts, the limits that an init has on a machine of its own, soft and hard, whoever
+/// started vzd and with which. Those for files are systemd's, the others the kernel's (include/asm-generic/resource.h).
+/// A hard limit that this process may not raise stays.
+pub fn limits_of_an_init() {
+    const FILES: (Option<u64>, Option<u64>) = (Some(1024), Some(512 * 1024));
+    const STACK: (Option<u64>, Option<u64>) = (Some(8 << 20), None);
+    const NONE: (Option<u64>, Option<u64>) = (None, None);
+    for (resource, (current, maximum)) in [
+        (Resource::Nofile, FILES),
+        (Resource::Stack, STACK),
+        (Resource::Core, (Some(0), None)),
+        (Resource::Cpu, NONE),
+        (Resource::Fsize, NONE),
+        (Resource::Data, NONE),
+        (Resource::As, NONE),
+        (Resource::Nproc, NONE),
+    ] {
+        if rustix::process::setrlimit(resource, Rlimit { current, maximum }).is_err() {
+            let maximum = rustix::process::getrlimit(resource).maximum;
+            let current = match (current, maximum) {
+                (Some(current), Some(maximum)) => Some(current.min(maximum)),
+                (None, maximum) => maximum,
+                (current, None) => current,
+            };
+            let _ = rustix::process::setrlimit(resource, Rlimit { current, maximum });
+        }
     }
 }
 

@@ -165,6 +165,7 @@ impl Plan {
     /// control groups.
     fn join_and_clone(&self, proof: SingleThreaded, stdio: Stdio, socket: &OwnedFd) -> SysResult<i32> {
         process::undumpable()?;
+        process::limits_of_an_init();
         for dir in &self.cgroup_v1 {
             let path = dir.join("cgroup.procs");
             std::fs::write(&path, "0").at("write", path.display())?;

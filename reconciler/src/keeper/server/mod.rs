@@ -78,6 +78,7 @@ enum Role {
 pub fn serve(listener: OwnedFd) -> SysResult<()> {
     let proof = SingleThreaded::check()?;
     process::prefer_few_touched_pages();
+    process::many_descriptors();
     process::default_signals();
     let mut mask = SigSet::empty();
     // What ends an interactive program must not end the keeper: blocked, read and ignored.

@@ -207,6 +207,7 @@ fn held(uid: &str, ve: &Ve) -> Option<Held> {
 /// The life of a starter.
 fn run_starter(proof: SingleThreaded, spec: &StartSpec, console: PathBuf, socket: &OwnedFd) -> i32 {
     let _ = process::unblock_signals();
+    process::limits_of_an_init();
     let said = start::start(proof, spec, &console);
     let sent = match &said {
         Ok((started, pidfd)) => seqpacket::send(socket, &Ok::<_, SysError>(started), &[pidfd.as_fd()]),
