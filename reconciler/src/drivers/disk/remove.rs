@@ -2,6 +2,7 @@
 //! that one that is half gone is never taken for a root.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::drivers::{Effect, StepError, Ve};
@@ -20,7 +21,7 @@ fn destroy_dir(ves: &Path, uid: &str) -> SysResult<Effect> {
     let (dir, trash) = (ves.join(uid), ves.join(format!("{TRASH}{uid}")));
     let renamed = match std::fs::rename(&dir, &trash) {
         // What an earlier removal that was killed has left.
-        Err(e) if e.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
+        Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty => {
             std::fs::remove_dir_all(&trash).at("remove", trash.display())?;
             std::fs::rename(&dir, &trash)
         }
@@ -28,12 +29,12 @@ fn destroy_dir(ves: &Path, uid: &str) -> SysResult<Effect> {
     };
     let was = match renamed {
         Ok(()) => Effect::Changed,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Effect::AlreadySo,
+        Err(e) if e.kind() == ErrorKind::NotFound => Effect::AlreadySo,
         Err(e) => return Err(SysError::new("rename", dir.display(), e)),
     };
     match std::fs::remove_dir_all(&trash) {
         Ok(()) => Ok(Effect::Changed),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(was),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(was),
         Err(e) => Err(SysError::new("remove", trash.display(), e)),
     }
 }
@@ -48,11 +49,19 @@ pub fn tidy(host: &Host) -> Result<(), StepError> {
 /// Removes what was on its way out, and tells which templates the rest is made of.
 fn tidy_dir(ves: &Path) -> SysResult<BTreeSet<std::path::PathBuf>> {
     let mut used = BTreeSet::new();
-    for entry in std::fs::read_dir(ves).at("list", ves.display())?.flatten() {
+    for entry in std::fs::read_dir(ves).at("list", ves.display())? {
+        let entry = entry.at("list", ves.display())?;
         if entry.file_name().to_string_lossy().starts_with(TRASH) {
             std::fs::remove_dir_all(entry.path()).at("remove", entry.path().display())?;
-        } else if let Ok(template) = std::fs::read_link(entry.path().join("lower")) {
-            used.insert(template);
+            continue;
+        }
+        let link = entry.path().join("lower");
+        match std::fs::read_link(&link) {
+            Ok(template) => drop(used.insert(template)),
+            // A root that was not finished, or a file of somebody else's.
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            // Not knowing what it is made of is no leave to remove that.
+            Err(e) => return Err(SysError::new("read", link.display(), e)),
         }
     }
     Ok(used)
@@ -93,6 +102,18 @@ mod tests {
         assert_eq!(names(ves), [".trash-b", "c"].map(str::to_owned).into());
         assert_eq!(tidy_dir(ves).unwrap(), BTreeSet::from(["/template".into()]));
         assert_eq!(names(ves), ["c"].map(str::to_owned).into());
+    }
+
+    #[test]
+    fn no_template_goes_while_one_root_cannot_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        root(dir.path(), "a");
+        std::fs::create_dir_all(dir.path().join("unfinished")).unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        assert_eq!(tidy_dir(dir.path()).unwrap(), BTreeSet::from(["/template".into()]));
+        // What is there is no link.
+        std::fs::create_dir_all(dir.path().join("b/lower")).unwrap();
+        tidy_dir(dir.path()).unwrap_err();
     }
 
     #[test]
