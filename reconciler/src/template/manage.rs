@@ -17,6 +17,9 @@ use super::source::{self, Found};
 use super::store::{Store, hash};
 use super::{Source, Template};
 
+/// How an archive's name ends while it is being written, after the number of the process that writes.
+const PARTIAL: &str = ".partial";
+
 /// A template by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -150,11 +153,28 @@ impl Store {
         write: impl FnOnce(&mut dyn Write) -> Result<(), TemplateError>,
     ) -> Result<Template, TemplateError> {
         source::checked_name(name)?;
-        let partial = self.dir().join(format!(".{name}.{}.partial", std::process::id()));
+        self.sweep();
+        let partial = self.dir().join(format!(".{name}.{}{PARTIAL}", std::process::id()));
         let done = self.take_in_at(&partial, name, &mut origin, sha256, write);
         // After a rename there is nothing of this name.
         drop(std::fs::remove_file(&partial));
         done
+    }
+
+    /// Takes away archives that were being written by processes that are gone.
+    fn sweep(&self) {
+        for entry in std::fs::read_dir(self.dir()).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let stem = name
+                .to_str()
+                .filter(|name| name.starts_with('.'))
+                .and_then(|name| name.strip_suffix(PARTIAL));
+            let writer = stem.and_then(|stem| stem.rsplit_once('.')?.1.parse::<u32>().ok());
+            if writer.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+                // It is in nobody's way; only its space is lost until the next try.
+                drop(std::fs::remove_file(entry.path()));
+            }
+        }
     }
 
     fn take_in_at(

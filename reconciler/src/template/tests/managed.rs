@@ -43,6 +43,22 @@ fn an_archive_is_taken_in_and_out() {
 }
 
 #[test]
+fn what_a_killed_one_was_writing_goes_with_the_next() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new();
+    let beside = |name: &str| std::fs::write(fixture.path("templates").join(name), "").unwrap();
+    // No process has the number 0.
+    let running = format!(".other.{}.partial", std::process::id());
+    [".web.0.partial", &running, ".web.x.partial", "mine.0.partial"].into_iter().for_each(beside);
+    fixture.store.add("web", &fixture.archive(&sample("1")), None).unwrap();
+    let mut wanted = [&running, ".store", ".web.json", ".web.x.partial", "mine.0.partial", "web.tar"];
+    wanted.sort_unstable();
+    assert_eq!(names(&fixture), wanted);
+}
+
+#[test]
 fn what_is_refused_leaves_nothing() {
     if !is_root() {
         return;
