@@ -89,6 +89,8 @@ pub fn parse(file: &str, bytes: &[u8]) -> Parsed {
         parsed.documents.push(document);
         parsed.diagnostics.extend(problems);
     }
+    // Most files hold one, and all are kept.
+    parsed.documents.shrink_to_fit();
     if parsed.diagnostics.len() > MOST_DIAGNOSTICS {
         parsed.diagnostics.truncate(MOST_DIAGNOSTICS);
         let last = format!("more than {MOST_DIAGNOSTICS} errors in this file");

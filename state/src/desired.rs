@@ -17,8 +17,8 @@ use crate::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespace
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceRef {
-    /// Path of the file.
-    pub file: String,
+    /// Path of the file; shared by all places in it.
+    pub file: Arc<str>,
     /// Line in it, from 1.
     pub line: u32,
 }
@@ -38,6 +38,31 @@ pub struct FieldSource {
     /// A profile or the host says it, not the VE's own manifest.
     #[serde(default)]
     pub inherited: bool,
+}
+
+/// Where fields are said, by their path. In one piece and no larger than it must be: there is one for each VE known.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<String, FieldSource>", into = "BTreeMap<String, FieldSource>")]
+pub struct Places(Box<[(Box<str>, FieldSource)]>);
+
+impl Places {
+    /// Where a field is said, if it is.
+    pub fn get(&self, field: &str) -> Option<&FieldSource> {
+        let at = self.0.binary_search_by(|(path, _)| (**path).cmp(field)).ok()?;
+        Some(&self.0[at].1)
+    }
+}
+
+impl From<BTreeMap<String, FieldSource>> for Places {
+    fn from(sorted: BTreeMap<String, FieldSource>) -> Self {
+        Self(sorted.into_iter().map(|(path, source)| (path.into(), source)).collect())
+    }
+}
+
+impl From<Places> for BTreeMap<String, FieldSource> {
+    fn from(places: Places) -> Self {
+        places.0.into_iter().map(|(path, source)| (path.into(), source)).collect()
+    }
 }
 
 /// Everything that is wanted of one VE.
@@ -61,7 +86,7 @@ pub struct Desired {
     /// Digest of `spec`.
     pub digest: SpecDigest,
     /// Where fields are said, by their path; a field that is not here has its default.
-    pub fields: BTreeMap<String, FieldSource>,
+    pub fields: Places,
     /// Whether and how it runs.
     pub lifecycle: lifecycle::Desired,
     /// Its control group.

@@ -14,7 +14,7 @@ use vzd_schema::v1::{self, defaults};
 use vzd_schema::{Document, Node, Resolved, VeSpec};
 
 use crate::caps::{Cap, CapSet};
-use crate::desired::{Desired, FieldSource, SourceRef};
+use crate::desired::{Desired, FieldSource, Places, SourceRef};
 use crate::digest::SpecDigest;
 use crate::ids::{Ctid, IdRange, VeName};
 use crate::ledger::Entry;
@@ -58,7 +58,7 @@ pub fn lower(
         name: name.as_str(),
         labels: labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
         annotations: annotations.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
-        source: SourceRef { file: document.span.file.to_string(), line: document.span.start.line },
+        source: SourceRef { file: Arc::clone(&document.span.file), line: document.span.start.line },
         canonical: Arc::new(json(&resolved.spec)),
         places: Some((document, &resolved.tree)),
     };
@@ -105,7 +105,7 @@ impl Given<'_> {
         let key =
             path.rsplit_once('.').and_then(|(parent, name)| Some(&tree.get(parent)?.entry(name)?.key.span));
         let at = key.filter(|key| key.file == span.file).unwrap_or(span);
-        let place = SourceRef { file: at.file.to_string(), line: at.start.line };
+        let place = SourceRef { file: Arc::clone(&at.file), line: at.start.line };
         Some(FieldSource { place, inherited: !own })
     }
 }
@@ -122,7 +122,7 @@ fn lower_spec(
     if spec.template.is_none() && lifecycle.state != State::Absent {
         wrong.add("spec.template", "a VE needs a template");
     }
-    let fields = places::locate(spec, &given);
+    let fields: Places = places::locate(spec, &given).into();
     let disk = disk::Desired {
         template: spec.template.as_ref().map_or_else(String::new, ToString::to_string),
         inherited: fields.get("spec.template").is_none_or(|source| source.inherited),

@@ -202,7 +202,7 @@ fn remember(known: Vec<Known>, caps: &Capabilities) -> Ledger {
         if let Some(disk) = &mut entry.disk {
             disk.over = ve.over;
         }
-        entry.source.file = ve.file.unwrap_or(entry.source.file.clone());
+        entry.source.file = ve.file.map_or(entry.source.file, Into::into);
     }
     ledger
 }

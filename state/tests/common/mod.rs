@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use vzd_state::capability::Capabilities;
-use vzd_state::desired::{Desired, SourceRef};
+use vzd_state::desired::{Desired, Places, SourceRef};
 use vzd_state::digest::SpecDigest;
 use vzd_state::ids::VeUid;
 use vzd_state::ledger::By;
@@ -204,7 +204,7 @@ pub fn wishful() -> impl Strategy<Value = Wishful> {
                     description: None,
                     spec: std::sync::Arc::default(),
                     digest: SpecDigest::default(),
-                    fields: BTreeMap::new(),
+                    fields: Places::default(),
                     cgroup: cgroup::Desired { frozen: lifecycle.state == State::Paused, limits },
                     beancounters,
                     disk: disk::Desired {

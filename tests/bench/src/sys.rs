@@ -152,3 +152,10 @@ pub(crate) fn datagram_socket() -> io::Result<OwnedFd> {
     // SAFETY: the descriptor is new, and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// Kilobytes of a page.
+pub(crate) fn page_kilobytes() -> f64 {
+    // SAFETY: sysconf takes an integer and may be called at any time.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    i32::try_from(bytes).map_or(f64::NAN, f64::from) / 1024.0
+}
