@@ -76,6 +76,9 @@ fn raise(
     v1: &[OwnedFd],
     first: &OwnedFd,
 ) -> SysResult<Started> {
+    // At once: the first move after a quiet while waits for the kernel, that wait has begun before (see
+    // `Layout::expect_moves`), cloning into a group had to wait for its end as well, and it is not over for long.
+    attach_v1(spec, pid, v1)?;
     ns::map_ids(pid, spec.id_base, spec.id_count)?;
     let userns = Namespace::of(pid, Kind::User)?;
     let mounts = inject::open_sources(&spec.mounts, &userns)?;
@@ -83,7 +86,7 @@ fn raise(
     let host_proc = mount::open_path(Path::new("/proc"))?;
     let netns = Namespace::of(pid, Kind::Net)?;
     let links = make_links(spec, &netns)?;
-    build(proof, spec, pid, console, v1, (&userns, &netns), &links)?;
+    build(proof, spec, pid, console, (&userns, &netns), &links)?;
     connect_links(&links)?;
     seqpacket::send(first, &Word::Go, &[])?;
     match hear(first)? {
@@ -143,13 +146,12 @@ fn open_v1(spec: &StartSpec) -> SysResult<Vec<OwnedFd>> {
     spec.cgroup_v1.iter().map(open).collect()
 }
 
-/// Gives the parked process its cgroups and mount tree.
+/// Gives the parked process its network and mount tree.
 fn build(
     proof: SingleThreaded,
     spec: &StartSpec,
     pid: i32,
     console: &Path,
-    v1: &[OwnedFd],
     (userns, netns): (&Namespace, &Namespace),
     links: &Links<'_>,
 ) -> SysResult<()> {
@@ -159,10 +161,7 @@ fn build(
         netns.join()?;
         net::set_up(links)?;
         tree::build(spec, userns, console)
-    })??;
-    // Last: the first move after a quiet while waits for the kernel, and that wait has begun before (see
-    // `Layout::expect_moves`).
-    attach_v1(spec, pid, v1)
+    })?
 }
 
 fn attach_v1(spec: &StartSpec, pid: i32, v1: &[OwnedFd]) -> SysResult<()> {
