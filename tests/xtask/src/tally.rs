@@ -14,6 +14,8 @@ pub(crate) struct Tally {
     pub(crate) ignored: usize,
     /// Names of the failed ones.
     pub(crate) failures: Vec<String>,
+    /// What panicked, each by its first lines. A long log is often cut in its middle, where these would be.
+    pub(crate) said: Said,
     /// The program's own word, which also knows of what didn't compile.
     pub(crate) ok: bool,
 }
@@ -25,10 +27,12 @@ impl Tally {
         self.failed += other.failed;
         self.ignored += other.ignored;
         self.failures.extend(other.failures);
+        self.said.lines.extend(other.said.lines);
     }
 
     fn take(&mut self, line: &str) {
         let line = plain(line);
+        self.said.take(&line);
         // nextest shows what a failed test printed, libtest's own lines too, further in.
         let (outer, line) = (line.trim_end(), line.trim());
         if let Some(counts) = outer.strip_prefix("test result: ") {
@@ -57,6 +61,35 @@ impl Tally {
         let name = name.rsplit(") ").next().unwrap_or(name);
         if !self.failures.iter().any(|known| known == name) {
             self.failures.push(name.to_owned());
+        }
+    }
+}
+
+/// The first lines of each panic in what tests have printed.
+#[derive(Default, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) lines: Vec<String>,
+    /// Lines still to be taken of the panic that was met last.
+    left: usize,
+}
+
+impl Said {
+    /// All of that, in one.
+    pub(crate) fn of(text: &str) -> Said {
+        let mut said = Said::default();
+        text.lines().for_each(|line| said.take(line));
+        said
+    }
+
+    fn take(&mut self, line: &str) {
+        const OF_EACH: usize = 4;
+        const IN_ALL: usize = 60;
+        if line.contains("panicked at ") {
+            self.left = OF_EACH;
+        }
+        if self.left > 0 && self.lines.len() < IN_ALL {
+            self.left -= 1;
+            self.lines.push(line.trim().chars().take(500).collect());
         }
     }
 }
@@ -117,6 +150,12 @@ mod tests {
         ]);
         assert_eq!((tally.passed, tally.failed, tally.ignored), (7, 1, 2));
         assert_eq!(tally.failures, ["a::c"]);
+    }
+
+    #[test]
+    fn panics_by_their_first_lines() {
+        let said = Said::of("a\nthread 'x' (7) panicked at a.rs:1:2:\nleft: 1\n b\nc\nd\ne\n");
+        assert_eq!(said.lines, ["thread 'x' (7) panicked at a.rs:1:2:", "left: 1", "b", "c"]);
     }
 
     #[test]

@@ -190,6 +190,7 @@ impl Summary {
                 failed: failures.len(),
                 ok: failures.is_empty(),
                 failures,
+                said: done.said(),
                 ..Tally::default()
             };
             report = Some(done);
@@ -243,6 +244,10 @@ impl Summary {
         let passed = self.total.passed.saturating_sub(skips.len());
         // A stage that is no test, or that failed before any of its tests did, has to show in the counts too.
         let failed = self.total.failed.max(self.failed_stages);
+        if failed > 0 && !self.total.said.lines.is_empty() {
+            println!("\n== what failed tests said");
+            self.total.said.lines.iter().for_each(|line| println!("{line}"));
+        }
         println!("\n{passed} passed, {failed} failed, {} skipped", skips.len() + self.total.ignored);
         if failed == 0 { Ok(()) } else { fail("not everything passed; the summary above says what") }
     }

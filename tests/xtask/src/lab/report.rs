@@ -2,6 +2,7 @@
 //! one that a second guest made good.
 
 use super::boot::Results;
+use crate::tally::Said;
 use super::wire::{Outcome, Verdict};
 
 /// Results by test.
@@ -44,6 +45,12 @@ impl Report {
             self.with(|verdict| *verdict == Verdict::Hung).map(|one| format!("lab: {} (hung)", one.test));
         let lost = self.lost.iter().map(|test| format!("lab: {test} (infrastructure: the guests died)"));
         failed.chain(hung).chain(lost).collect()
+    }
+
+    /// What those that failed said, as far as it was a panic.
+    pub(crate) fn said(&self) -> Said {
+        let failed = self.with(|verdict| matches!(verdict, Verdict::Failed | Verdict::Hung));
+        Said::of(&failed.map(|one| one.output.as_str()).collect::<Vec<_>>().join("\n"))
     }
 
     /// Each that the guest lacked something for, with what.
