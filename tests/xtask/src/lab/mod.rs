@@ -67,6 +67,9 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     }
     let all = list()?;
     let chosen: Vec<&Test> = all.iter().filter(|test| options.takes(test)).collect();
+    if chosen.is_empty() {
+        return fail("no test of the lab has any of these words in its name: see `cargo xtask lab --list`");
+    }
     if options.list {
         for test in chosen {
             println!("{:8} {}  [{}]", format!("{:?}", test.kind()), test.name, test.needs.join(", "));
