@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vzd_tests::{NetLab, Sandbox, needs, status_field, within};
+use vzd_tests::{NetLab, Sandbox, VeStatus, needs, status_field, within};
 
 /// More points than any plan here has.
 const MOST: usize = 200;
@@ -35,10 +35,10 @@ fn count(dir: std::path::PathBuf) -> usize {
     std::fs::read_dir(dir).map_or(0, Iterator::count)
 }
 
-/// Looks at everything, from outside and from inside.
-fn look(sandbox: &Sandbox) -> World {
+/// Looks at everything, from outside and from inside; `listed` is what vzd tells of it.
+fn look(sandbox: &Sandbox, listed: Vec<VeStatus>) -> World {
     let mut ves = BTreeMap::new();
-    for ve in sandbox.list() {
+    for ve in listed {
         let name = ve.0["metadata"]["name"].as_str().unwrap().to_owned();
         let pending = ve.condition("DeletionPending").map(|condition| condition.reason);
         let mut known = json!({
@@ -77,11 +77,12 @@ fn inits(group: &Path) -> usize {
 
 /// Passes until there is nothing more to do: a start that was interrupted may have to wait for its turn.
 #[track_caller]
-fn converge(sandbox: &Sandbox) {
+fn converge(sandbox: &Sandbox) -> Vec<VeStatus> {
     within(Duration::from_secs(20), "a pass finds nothing to do", || {
         let done = sandbox.vzd(&["apply", "--detailed-exitcode"]).code == 0;
-        (done && !sandbox.list().iter().any(|ve| ve.is("Reconciling"))).then_some(())
-    });
+        let listed = done.then(|| sandbox.list())?;
+        (!listed.iter().any(|ve| ve.is("Reconciling"))).then_some(listed)
+    })
 }
 
 /// Runs a case to its end, killed at the n-th fault point; tells whether that was reached.
@@ -103,13 +104,12 @@ fn interrupted(case: &Case, at: Option<usize>) -> (World, bool) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    if killed {
-        // Given again, as an operator would.
-        let again = sandbox.vzd(case.command);
-        assert!(again.code == 0 || case.command[0] == "apply", "point {at:?}: {again:?}");
+    // Given again, as an operator would. `apply` comes next in any case.
+    if killed && case.command != ["apply"] {
+        sandbox.vzd(case.command).ends(0);
     }
-    converge(&sandbox);
-    (look(&sandbox), killed)
+    let listed = converge(&sandbox);
+    (look(&sandbox, listed), killed)
 }
 
 #[track_caller]
