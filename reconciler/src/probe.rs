@@ -6,6 +6,7 @@ use vzd_schema::v1::CpuList;
 use vzd_state::capability::{Capabilities, Cgroups, Controller, Feature, Version};
 
 use crate::drivers::disk::image;
+use crate::error::SysResult;
 use crate::kernel::bpf::{self, DeviceKind, DeviceRule};
 use crate::kernel::cgroup::{Hierarchy, Layout};
 
@@ -30,6 +31,8 @@ pub fn again(caps: &Capabilities, layout: &Layout) -> Option<Capabilities> {
 fn settled(layout: &Layout, io_disk: Option<String>) -> Capabilities {
     let kernel = read("/proc/sys/kernel/osrelease");
     let version = version(&kernel);
+    let harmless =
+        DeviceRule { kind: DeviceKind::Any, major: None, minor: None, read: true, write: true, mknod: true };
     Capabilities {
         boot_id: read("/proc/sys/kernel/random/boot_id"),
         cgroups: if layout.is_hybrid() { Cgroups::Hybrid } else { Cgroups::V2 },
@@ -53,8 +56,9 @@ fn settled(layout: &Layout, io_disk: Option<String>) -> Capabilities {
         io_disk,
         user_namespaces: exists("/proc/self/ns/user", "the kernel has no user namespaces"),
         freezer: since(version, (5, 2), "cgroup.freeze"),
-        bpf_device: bpf_device(),
-        socket_counters: socket_counters(),
+        bpf_device: tried(bpf::try_load(&[harmless])),
+        socket_counters: tried(bpf::try_load_sockets()),
+        file_counters: tried(bpf::try_load_files(&layout.v2)),
         idmapped_mounts: since(version, (5, 12), "idmapped mounts"),
         overlay_idmap: since(version, (5, 19), "overlays over idmapped layers"),
         overlay_fd_layers: since(version, (6, 13), "overlay layers by descriptor"),
@@ -63,7 +67,7 @@ fn settled(layout: &Layout, io_disk: Option<String>) -> Capabilities {
         seccomp: exists("/proc/sys/kernel/seccomp/actions_avail", "the kernel has no seccomp filters"),
         pidfd_exit_info: since(version, (6, 15), "PIDFD_INFO_EXIT"),
         tun: exists("/dev/net/tun", "there is no /dev/net/tun on the host (modprobe tun)"),
-        venet: venet(),
+        venet: tried(bpf::try_load_sources()),
         fuse: exists("/dev/fuse", "there is no /dev/fuse on the host (modprobe fuse)"),
         kernel,
     }
@@ -89,24 +93,8 @@ fn exists(path: &str, why_not: &str) -> Feature {
     if Path::new(path).exists() { Feature::Yes } else { Feature::No(why_not.to_owned()) }
 }
 
-fn bpf_device() -> Feature {
-    let harmless =
-        DeviceRule { kind: DeviceKind::Any, major: None, minor: None, read: true, write: true, mknod: true };
-    match bpf::try_load(&[harmless]) {
-        Ok(()) => Feature::Yes,
-        Err(e) => Feature::No(e.to_string()),
-    }
-}
-
-fn socket_counters() -> Feature {
-    match bpf::try_load_sockets() {
-        Ok(()) => Feature::Yes,
-        Err(e) => Feature::No(e.to_string()),
-    }
-}
-
-fn venet() -> Feature {
-    match bpf::try_load_sources() {
+fn tried(loaded: SysResult<()>) -> Feature {
+    match loaded {
         Ok(()) => Feature::Yes,
         Err(e) => Feature::No(e.to_string()),
     }

@@ -117,6 +117,8 @@ pub struct Capabilities {
     pub bpf_device: Feature,
     /// BPF programs on control groups that count sockets and refuse them.
     pub socket_counters: Feature,
+    /// BPF programs at the kernel's security hooks that count open files and refuse them.
+    pub file_counters: Feature,
     /// Idmapped mounts, as the `idmap` of a mount needs them.
     pub idmapped_mounts: Feature,
     /// Overlays over idmapped layers.
@@ -176,6 +178,7 @@ impl Capabilities {
             freezer: Feature::Yes,
             bpf_device: Feature::Yes,
             socket_counters: Feature::Yes,
+            file_counters: Feature::Yes,
             idmapped_mounts: Feature::Yes,
             overlay_idmap: Feature::Yes,
             overlay_fd_layers: Feature::Yes,

@@ -52,6 +52,9 @@ pub enum ConditionType {
     ResizePending,
     /// A soft limit of its disk is exceeded; present only while it is.
     OverQuota,
+    /// Bounds that the manifest gives and this host's kernel lacks the means to enforce: these are counted only. Present
+    /// only while there are any.
+    Unenforced,
     /// Reconciling is suspended; present only while it is.
     Suspended,
     /// It is on its way out; present only while it is.
@@ -62,7 +65,7 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// Every one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Ready,
         Self::Reconciling,
         Self::Stalled,
@@ -71,6 +74,7 @@ impl ConditionType {
         Self::RestartRequired,
         Self::ResizePending,
         Self::OverQuota,
+        Self::Unenforced,
         Self::Suspended,
         Self::DeletionPending,
         Self::Migratable,

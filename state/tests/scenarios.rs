@@ -292,6 +292,7 @@ fn inputs<'a>(
         in_progress: !plan.is_empty(),
         failure: None,
         broken_manifest: broken.contains(plan.name.as_str()).then_some("desired.yaml has errors"),
+        unenforced: "",
         health: &Health::NoProbe,
     }
 }

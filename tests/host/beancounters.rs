@@ -2,6 +2,7 @@
 //! outlive the controller but not the VE's run.
 
 mod driven;
+mod files;
 mod inside;
 mod refusals;
 

@@ -42,6 +42,7 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
         Setting::SharedMemory => set_shared_memory(ve, running.pid, &to)?,
         Setting::TcpSockets => set_sockets(ve, SocketKind::Tcp, &to)?,
         Setting::OtherSockets => set_sockets(ve, SocketKind::Other, &to)?,
+        Setting::Files => set_files(ve, &to)?,
     }
     let is = read(ve, running.pid, setting)?;
     if is != to {
@@ -65,6 +66,10 @@ fn read(ve: Ve<'_>, pid: i32, setting: Setting) -> SysResult<Value> {
         }
         Setting::TcpSockets => sockets(ve, SocketKind::Tcp),
         Setting::OtherSockets => sockets(ve, SocketKind::Other),
+        Setting::Files => {
+            let group = ve.host.cgroup(ve.entry).open()?;
+            Ok(bpf::file_barrier(&group)?.map_or_else(Value::max, Value::Number))
+        }
     }
 }
 
@@ -74,6 +79,7 @@ pub fn set_before_start(ve: Ve<'_>, want: &Desired) -> SysResult<()> {
         match setting {
             Setting::TcpSockets => set_sockets(ve, SocketKind::Tcp, &to)?,
             Setting::OtherSockets => set_sockets(ve, SocketKind::Other, &to)?,
+            Setting::Files => set_files(ve, &to)?,
             Setting::Terminals | Setting::SharedMemory => {}
         }
     }
@@ -101,11 +107,28 @@ pub const SHOWN: &str = "user_beancounters";
 fn set_sockets(ve: Ve<'_>, kind: SocketKind, to: &Value) -> SysResult<()> {
     let group = ve.host.cgroup(ve.entry).open()?;
     bpf::count_sockets(&group)?;
-    let barrier = match to {
+    bpf::set_socket_barrier(&group, kind, barrier(to))
+}
+
+fn set_files(ve: Ve<'_>, to: &Value) -> SysResult<()> {
+    let group = ve.host.cgroup(ve.entry).open()?;
+    bpf::count_files(&ve.host.layout.v2, &group)?;
+    bpf::set_file_barrier(&group, barrier(to))
+}
+
+fn barrier(to: &Value) -> Option<u64> {
+    match to {
         Value::Number(number) => Some(*number),
         Value::Text(_) => None,
-    };
-    bpf::set_socket_barrier(&group, kind, barrier)
+    }
+}
+
+/// Forgets what programs outside of the VE's group know of one that is gone.
+pub fn clear(ve: Ve<'_>) -> SysResult<()> {
+    match ve.host.caps().file_counters.missing() {
+        None => bpf::forget_files(&ve.host.layout.v2),
+        Some(_) => Ok(()),
+    }
 }
 
 fn sockets(ve: Ve<'_>, kind: SocketKind) -> SysResult<Value> {

@@ -395,7 +395,10 @@ fn clear(ve: Ve<'_>) -> Result<Effect, StepError> {
         effect = Effect::Changed;
         let emptied = group.kill().and_then(|()| group.wait_empty(KILL_TIMEOUT));
         match emptied {
-            Ok(true) => errors.extend(group.remove()),
+            Ok(true) => {
+                errors.extend(group.remove());
+                errors.extend(beancounters::clear(ve).err());
+            }
             Ok(false) => {
                 let object = group.v2_dir().display().to_string();
                 errors.push(SysError::refused("empty", object, "a process does not end"));

@@ -15,6 +15,7 @@ use vzd_state::plan::{Action, Approved, HeldFor, Step, VePlan, Wish, plan_ve};
 use vzd_state::policy::{Policy, authorize, empty_guard, prune_guard};
 use vzd_state::status::{Condition, ConditionStatus, ConditionType, Failure, Inputs, conditions};
 use vzd_state::subsystem::Cx;
+use vzd_state::subsystem::beancounters::unenforced;
 use vzd_state::subsystem::lifecycle::{Run, Step as LifecycleStep};
 use vzd_state::units::Timestamp;
 use vzd_state::verify::verify;
@@ -317,6 +318,8 @@ impl Engine {
         let mut probes = before.as_ref().map(|before| before.probes.clone()).unwrap_or_default();
         probes.follow(view.want().and_then(|want| want.lifecycle.health.as_ref()), &observed, now);
         let health = probes.health();
+        let unenforced =
+            view.want().map(|want| unenforced(&want.beancounters, &self.host.caps())).unwrap_or_default();
         let inputs = Inputs {
             now,
             entry: entry.as_ref(),
@@ -325,6 +328,7 @@ impl Engine {
             in_progress: !plan.steps.is_empty() && failed.is_none(),
             failure: failure.as_ref(),
             broken_manifest: view.broken.as_deref(),
+            unenforced: &unenforced,
             health: &health,
         };
         let previous = before.as_ref().map(|before| before.conditions.as_slice()).unwrap_or_default();

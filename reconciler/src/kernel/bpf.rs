@@ -2,11 +2,14 @@
 //!
 //! Programs are assembled here, instruction by instruction (no compiler, no object file). One that is
 //! attached stays so without anybody holding a descriptor, goes with what it is attached to, and is found by
-//! its name; its maps are found by the program. `device` is about device nodes, `sockets` counts sockets,
-//! `source` filters packets; `insn` has the instructions, `maps` the maps. Layouts follow
-//! include/uapi/linux/bpf.h.
+//! its name; its maps are found by the program. `device` is about device nodes, `sockets` and `files` count and
+//! refuse those, `source` filters packets; `insn` has the instructions, `charge` those of a counter, `maps` the maps,
+//! `btf` the kernel's own types. Layouts follow include/uapi/linux/bpf.h.
 
+mod btf;
+mod charge;
 mod device;
+mod files;
 mod insn;
 mod maps;
 mod sockets;
@@ -17,15 +20,17 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use self::insn::Insn;
 use crate::error::{SysError, SysResult};
 
+pub use charge::Count;
 pub use device::{DeviceKind, DeviceRule, Programs, device_rules_digest, set_device_rules, try_load};
+pub use files::{count_files, file_barrier, file_count, forget_files, set_file_barrier, try_load_files};
 pub use sockets::{
-    SocketCount, SocketKind, count_sockets, set_socket_barrier, socket_barrier, socket_count,
-    try_load_sockets,
+    SocketKind, count_sockets, set_socket_barrier, socket_barrier, socket_count, try_load_sockets,
 };
 pub use source::{Sources, load_mac_filter, mac_filter, try_load_sources};
 
 const CMD_PROG_LOAD: libc::c_long = 5;
 const CMD_PROG_ATTACH: libc::c_long = 8;
+const CMD_PROG_DETACH: libc::c_long = 9;
 const CMD_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const CMD_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const CMD_PROG_QUERY: libc::c_long = 16;
@@ -49,6 +54,11 @@ fn own(fd: i32) -> OwnedFd {
 
 /// Loads a program of a type for a place to attach it to, by a name of at most 15 bytes.
 fn load_program(kind: (u32, u32), program: &[Insn], named: &str) -> SysResult<OwnedFd> {
+    load_at(kind, 0, program, named)
+}
+
+/// The same, for a function of the kernel by its number in `btf`.
+fn load_at(kind: (u32, u32), function: u32, program: &[Insn], named: &str) -> SysResult<OwnedFd> {
     #[repr(C)]
     struct Load {
         prog_type: u32,
@@ -63,6 +73,8 @@ fn load_program(kind: (u32, u32), program: &[Insn], named: &str) -> SysResult<Ow
         prog_name: [u8; 16],
         prog_ifindex: u32,
         expected_attach_type: u32,
+        about_types: [u32; 9],
+        attach_btf_id: u32,
     }
     let mut name = [0_u8; 16];
     name.iter_mut().zip(named.bytes().take(15)).for_each(|(slot, byte)| *slot = byte);
@@ -79,6 +91,8 @@ fn load_program(kind: (u32, u32), program: &[Insn], named: &str) -> SysResult<Ow
         prog_name: name,
         prog_ifindex: 0,
         expected_attach_type: kind.1,
+        about_types: [0; 9],
+        attach_btf_id: function,
     };
     bpf("load", CMD_PROG_LOAD, &mut attr).map(own)
 }
@@ -94,8 +108,11 @@ fn attached(cgroup: BorrowedFd<'_>, attach_type: u32) -> SysResult<Vec<u32>> {
         prog_ids: u64,
         prog_cnt: u32,
         pad: u32,
+        prog_attach_flags: u64,
     }
-    let mut ids = [0_u32; 64];
+    let (mut ids, mut flags) = ([0_u32; 64], [0_u32; 64]);
+    // Programs at security hooks are told with these, and no others are.
+    let wants_flags = attach_type == files::ATTACH_LSM_CGROUP;
     let mut attr = Query {
         target_fd: cgroup.as_raw_fd(),
         attach_type,
@@ -104,6 +121,7 @@ fn attached(cgroup: BorrowedFd<'_>, attach_type: u32) -> SysResult<Vec<u32>> {
         prog_ids: ids.as_mut_ptr() as u64,
         prog_cnt: 64,
         pad: 0,
+        prog_attach_flags: if wants_flags { flags.as_mut_ptr() as u64 } else { 0 },
     };
     bpf("query", CMD_PROG_QUERY, &mut attr)?;
     Ok(ids[..attr.prog_cnt.min(64) as usize].to_vec())
@@ -132,6 +150,18 @@ fn attach(
         replace_fd: replace.map_or(0, AsRawFd::as_raw_fd),
     };
     bpf("attach", CMD_PROG_ATTACH, &mut attr).map(drop)
+}
+
+/// Takes a program off a cgroup.
+fn detach(cgroup: BorrowedFd<'_>, program: &OwnedFd, attach_type: u32) -> SysResult<()> {
+    #[repr(C)]
+    struct Detach {
+        target_fd: i32,
+        prog_fd: i32,
+        attach_type: u32,
+    }
+    let mut attr = Detach { target_fd: cgroup.as_raw_fd(), prog_fd: program.as_raw_fd(), attach_type };
+    bpf("detach", CMD_PROG_DETACH, &mut attr).map(drop)
 }
 
 /// A program in the kernel.

@@ -26,6 +26,8 @@ pub struct Inputs<'a> {
     pub failure: Option<&'a Failure>,
     /// Why its manifest cannot be read; it is kept as it last could.
     pub broken_manifest: Option<&'a str>,
+    /// Counters that are bounded and not enforced here, with why; empty if there are none.
+    pub unenforced: &'a str,
     /// What its probe says.
     pub health: &'a Health,
 }
@@ -65,6 +67,7 @@ pub fn conditions(inputs: &Inputs<'_>, previous: &[Condition]) -> Vec<Condition>
         Some(restart_required(inputs.plan)),
         resize_pending(inputs.plan),
         over_quota(inputs),
+        unenforced(inputs),
         inputs
             .plan
             .suspended
@@ -269,6 +272,12 @@ fn resize_pending<'a>(plan: &VePlan<Approved>) -> Option<Found<'a>> {
     let waiting = plan.held.iter().filter(|held| held.held_for == HeldFor::InUse);
     let fields: Vec<_> = waiting.map(|held| format!("{}: {}", held.field, held.why)).collect();
     (!fields.is_empty()).then(|| Found::yes(ConditionType::ResizePending, "InUse", fields.join("; ")))
+}
+
+fn unenforced<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {
+    let told =
+        (inputs.have.running().is_some() && !inputs.unenforced.is_empty()).then_some(inputs.unenforced)?;
+    Some(Found::yes(ConditionType::Unenforced, "FeatureMissing", told))
 }
 
 /// Says no amounts that are in use: what is said again is no news.

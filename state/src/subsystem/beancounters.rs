@@ -41,11 +41,14 @@ pub enum Setting {
     TcpSockets,
     /// Other sockets over IPv4 and IPv6, likewise.
     OtherSockets,
+    /// Open files, by a program at the kernel's security hooks.
+    Files,
 }
 
 impl Setting {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Terminals, Self::SharedMemory, Self::TcpSockets, Self::OtherSockets];
+    pub const ALL: [Self; 5] =
+        [Self::Terminals, Self::SharedMemory, Self::TcpSockets, Self::OtherSockets, Self::Files];
 
     /// The counter that it enforces.
     pub fn counter(self) -> Counter {
@@ -54,17 +57,22 @@ impl Setting {
             Self::SharedMemory => Counter::Shmpages,
             Self::TcpSockets => Counter::Numtcpsock,
             Self::OtherSockets => Counter::Numothersock,
+            Self::Files => Counter::Numfile,
         }
     }
 
-    /// Whether it is set before init runs: sockets that are made before are not counted.
+    /// Whether it is set before init runs: sockets and files that are made before are not counted.
     pub fn before_start(self) -> bool {
-        matches!(self, Self::TcpSockets | Self::OtherSockets)
+        matches!(self, Self::TcpSockets | Self::OtherSockets | Self::Files)
     }
 
     /// Why this host cannot set it. The counter is then only counted.
     pub fn missing(self, caps: &Capabilities) -> Option<&str> {
-        if self.before_start() { caps.socket_counters.missing() } else { None }
+        match self {
+            Self::TcpSockets | Self::OtherSockets => caps.socket_counters.missing(),
+            Self::Files => caps.file_counters.missing(),
+            Self::Terminals | Self::SharedMemory => None,
+        }
     }
 
     fn field(self) -> String {
@@ -115,6 +123,14 @@ pub fn set_by_start(want: &Desired, caps: &Capabilities) -> BTreeMap<Setting, Va
     let settings = want.settings.iter();
     let early = settings.filter(|(setting, _)| setting.before_start() && setting.missing(caps).is_none());
     early.map(|(setting, value)| (*setting, value.clone())).collect()
+}
+
+/// The counters that are bounded and that this host lacks the means to enforce, each with why.
+pub fn unenforced(want: &Desired, caps: &Capabilities) -> String {
+    let missing = want.settings.iter().filter(|(_, value)| value.is_limit());
+    let told =
+        missing.filter_map(|(setting, _)| Some(format!("{}: {}", setting.counter(), setting.missing(caps)?)));
+    told.collect::<Vec<_>>().join("; ")
 }
 
 /// The subsystem.

@@ -22,8 +22,17 @@ fn a_transition_is_a_change_of_status_and_some_conditions_come_and_go() {
     let look = |now: Timestamp, failure: Option<&Failure>, health: &Health, previous: &[Condition]| {
         let entry = sim.ledger.get(&uid);
         let (plan, have) = (&plan, &have);
-        let inputs =
-            Inputs { now, entry, have, plan, in_progress: false, failure, broken_manifest: None, health };
+        let inputs = Inputs {
+            now,
+            entry,
+            have,
+            plan,
+            in_progress: false,
+            failure,
+            broken_manifest: None,
+            unenforced: "",
+            health,
+        };
         conditions(&inputs, previous)
     };
     let later = |seconds| sim.now + Millis::from_secs(seconds);

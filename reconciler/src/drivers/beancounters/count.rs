@@ -33,6 +33,12 @@ impl From<u64> for Counted {
     }
 }
 
+impl From<bpf::Count> for Counted {
+    fn from(count: bpf::Count) -> Self {
+        Self { held: count.held, maxheld: Some(count.maxheld), failcnt: count.failcnt }
+    }
+}
+
 const PAGE: u64 = 4096;
 
 /// Counts everything that can be.
@@ -43,6 +49,9 @@ pub fn count(ve: Ve<'_>, running: &Running) -> BTreeMap<Counter, Counted> {
     memory(&group, &mut all);
     let pids = group.pids().unwrap_or_default();
     processes(&pids, &mut all);
+    // Descriptors are known of all VEs; files, with those that are only mapped, where they are bounded.
+    let by_program = group.open().and_then(|group| bpf::file_count(&group));
+    all.extend(by_program.ok().flatten().map(|files| (Counter::Numfile, files.into())));
     {
         // The sockets that rules are read through are the VE's for as long as that takes.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());

@@ -92,6 +92,27 @@ pub(super) const fn add(dst: u8, src: u8) -> Insn {
     Insn::new(0x0f, dst, src, 0, 0)
 }
 
+/// `dst += imm`
+pub(super) fn add_imm(dst: u8, imm: i16) -> Insn {
+    Insn::new(0x07, dst, 0, 0, imm.into())
+}
+
+/// `dst -= src`
+pub(super) const fn subtract(dst: u8, src: u8) -> Insn {
+    Insn::new(0x1f, dst, src, 0, 0)
+}
+
+/// `dst *= imm`
+pub(super) const fn multiply(dst: u8, imm: i32) -> Insn {
+    Insn::new(0x27, dst, 0, 0, imm)
+}
+
+/// `dst = number`, in two instructions.
+pub(super) const fn constant(dst: u8, number: u64) -> [Insn; 2] {
+    let halves: [i32; 2] = [(number as u32).cast_signed(), ((number >> 32) as u32).cast_signed()];
+    [Insn::new(0x18, dst, 0, 0, halves[0]), Insn::new(0, 0, 0, 0, halves[1])]
+}
+
 pub(super) const fn shift_left(dst: u8, imm: i32) -> Insn {
     Insn::new(0x67, dst, 0, 0, imm)
 }
@@ -108,7 +129,7 @@ pub(super) const fn if_equal(one: u8, other: u8) -> Insn {
 
 /// `dst = frame pointer + off`
 pub(super) fn frame(dst: u8, off: i16) -> [Insn; 2] {
-    [Insn::mov(dst, 10), Insn::new(0x07, dst, 0, 0, off.into())]
+    [Insn::mov(dst, 10), add_imm(dst, off)]
 }
 
 pub(super) const fn call(helper: i32) -> Insn {
@@ -142,6 +163,7 @@ pub(super) const fn atomic_fetch_add(dst: u8, off: i16, src: u8) -> Insn {
 
 pub(super) const ALWAYS: Insn = Insn::new(0x05, 0, 0, 0, 0);
 pub(super) const IF_ZERO: Insn = Insn::new(0x15, 0, 0, 0, 0);
+pub(super) const IF_NOT_ZERO: Insn = Insn::new(0x55, 0, 0, 0, 0);
 
 /// If r9 is not above another.
 pub(super) const fn if_r9_not_above(other: u8) -> Insn {

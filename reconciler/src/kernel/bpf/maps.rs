@@ -7,6 +7,7 @@ use crate::error::SysResult;
 
 pub(super) const HASH: u32 = 1;
 pub(super) const ARRAY: u32 = 2;
+const HASH_OF_MAPS: u32 = 13;
 pub(super) const NO_PREALLOC: u32 = 1;
 
 pub(super) const CMD_MAP_LOOKUP: libc::c_long = 1;
@@ -22,6 +23,22 @@ pub(super) fn new_map(
     sizes: (u32, u32),
     entries: u32,
     flags: u32,
+    name: &str,
+) -> SysResult<OwnedFd> {
+    make(kind, sizes, entries, flags, 0, name)
+}
+
+/// Makes a map of maps that are like another.
+pub(super) fn new_map_of(inner: &OwnedFd, key_size: u32, entries: u32, name: &str) -> SysResult<OwnedFd> {
+    make(HASH_OF_MAPS, (key_size, 4), entries, NO_PREALLOC, inner.as_raw_fd().cast_unsigned(), name)
+}
+
+fn make(
+    kind: u32,
+    sizes: (u32, u32),
+    entries: u32,
+    flags: u32,
+    inner_map_fd: u32,
     name: &str,
 ) -> SysResult<OwnedFd> {
     #[repr(C)]
@@ -43,7 +60,7 @@ pub(super) fn new_map(
         value_size: sizes.1,
         max_entries: entries,
         map_flags: flags,
-        inner_map_fd: 0,
+        inner_map_fd,
         numa_node: 0,
         map_name,
     };
@@ -111,4 +128,30 @@ pub(super) fn read<K: Copy, V: Default>(map: &OwnedFd, key: K) -> SysResult<V> {
 pub(super) fn write<K: Copy, V: Copy>(map: &OwnedFd, key: K, value: V) -> SysResult<()> {
     let (mut key, mut value) = (key, value);
     bpf("write map of", CMD_MAP_UPDATE, &mut Element::new(map, &mut key, &mut value)).map(drop)
+}
+
+/// Takes a key out; one that is not there is none.
+pub(super) fn delete<K: Copy>(map: &OwnedFd, key: K) -> SysResult<()> {
+    let mut key = key;
+    // The kernel wants nothing where other commands have a value.
+    let element = &mut Element { value: 0, ..Element::new(map, &mut key, &mut 0_u64) };
+    match bpf("take a key out of map of", CMD_MAP_DELETE, element) {
+        Err(e) if e.is_absent() => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// All keys.
+pub(super) fn keys<K: Copy + Default>(map: &OwnedFd) -> SysResult<Vec<K>> {
+    let (mut at, mut next, mut keys) = (K::default(), K::default(), Vec::new());
+    let mut element = Element { key: 0, ..Element::new(map, &mut at, &mut next) };
+    loop {
+        match bpf("list keys of map of", CMD_MAP_NEXT_KEY, &mut element) {
+            Err(e) if e.is_absent() => return Ok(keys),
+            other => other?,
+        };
+        keys.push(next);
+        at = next;
+        element = Element::new(map, &mut at, &mut next);
+    }
 }

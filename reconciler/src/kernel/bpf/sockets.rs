@@ -11,10 +11,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::charge::{Count, charge, release};
 use super::insn::{
-    ALWAYS, Assembly, CALL_DELETE, CALL_LOOKUP, CALL_UPDATE, IF_ZERO, Insn, add, atomic_add,
-    atomic_fetch_add, call, compare_exchange, frame, if_equal, if_r9_not_above, load_double, map, map_value,
-    shift_left, store, store_word,
+    ALWAYS, Assembly, CALL_DELETE, CALL_LOOKUP, CALL_UPDATE, IF_ZERO, Insn, add, call, compare_exchange,
+    frame, if_equal, load_double, map, map_value, shift_left, store, store_word,
 };
 use super::{attach, find, load_program, maps};
 use crate::error::{SysError, SysResult};
@@ -35,18 +35,6 @@ impl SocketKind {
     }
 }
 
-/// What the programs have counted of one kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct SocketCount {
-    /// Made and not released.
-    pub held: u64,
-    /// The most of that.
-    pub maxheld: u64,
-    /// Refused.
-    pub failcnt: u64,
-}
-
 const PROG_TYPE_CGROUP_SOCK: u32 = 9;
 const ATTACH_SOCK_CREATE: u32 = 2;
 const ATTACH_SOCK_RELEASE: u32 = 34;
@@ -61,16 +49,10 @@ const COUNTS: &str = "vzd_sockets";
 const PLACES: i32 = 4096;
 
 const CALL_COOKIE: i32 = 46;
-const CALL_SET_RETVAL: i32 = 187;
 
 /// Offset of `protocol` in `struct bpf_sock`, and what it is for TCP.
 const PROTOCOL: i16 = 12;
 const TCP: i32 = 6;
-
-/// Places in `SocketCount`.
-const HELD: i16 = 0;
-const MAXHELD: i16 = 8;
-const FAILCNT: i16 = 16;
 
 /// Places below the frame pointer.
 const KIND: i16 = -4;
@@ -78,7 +60,7 @@ const COOKIE: i16 = -16;
 
 /// The maps of one VE.
 struct Maps {
-    /// `SocketCount` by kind.
+    /// `Count` by kind.
     counts: OwnedFd,
     /// No more than so many are made, by kind.
     barriers: OwnedFd,
@@ -118,28 +100,8 @@ fn create_program(Maps { counts, barriers, places, cookies }: &Maps) -> Vec<Insn
     code.add(frame(2, KIND));
     code.add([call(CALL_LOOKUP)]);
     code.jump(IF_ZERO, "allow");
-    code.add([
-        Insn::mov(8, 0),
-        Insn::mov_imm(9, 1),
-        atomic_fetch_add(8, HELD, 9),
-        Insn::new(0x07, 9, 0, 0, 1),
-    ]);
-    code.jump(if_r9_not_above(7), "fits");
-    code.add([
-        Insn::mov_imm(1, -1),
-        atomic_add(8, HELD, 1),
-        Insn::mov_imm(1, 1),
-        atomic_add(8, FAILCNT, 1),
-        Insn::mov_imm(1, -libc::ENOBUFS),
-        call(CALL_SET_RETVAL),
-        Insn::mov_imm(0, 0),
-        Insn::exit(),
-    ]);
-    code.label("fits");
-    code.add([load_double(1, 8, MAXHELD)]);
-    code.jump(if_r9_not_above(1), "remember");
-    code.add([store(8, MAXHELD, 9)]);
-    code.label("remember");
+    code.add([Insn::mov(8, 0)]);
+    charge(&mut code, 7, libc::ENOBUFS);
     place(&mut code, places);
     code.add([Insn::mov_imm(0, 0), compare_exchange(3, 1)]);
     code.jump(IF_ZERO, "allow");
@@ -150,7 +112,7 @@ fn create_program(Maps { counts, barriers, places, cookies }: &Maps) -> Vec<Insn
     code.add([Insn::mov_imm(4, 0), call(CALL_UPDATE)]);
     code.jump(IF_ZERO, "allow");
     // What cannot be told apart later is not counted.
-    code.add([Insn::mov_imm(1, -1), atomic_add(8, HELD, 1)]);
+    code.add(release(8));
     code.label("allow");
     code.add([Insn::mov_imm(0, 1), Insn::exit()]);
     code.finish()
@@ -179,7 +141,7 @@ fn release_program(Maps { counts, barriers: _, places, cookies }: &Maps) -> Vec<
     code.add(frame(2, KIND));
     code.add([call(CALL_LOOKUP)]);
     code.jump(IF_ZERO, "done");
-    code.add([Insn::mov_imm(1, -1), atomic_add(0, HELD, 1)]);
+    code.add(release(0));
     code.label("done");
     code.add([Insn::mov_imm(0, 1), Insn::exit()]);
     code.finish()
@@ -189,7 +151,7 @@ fn release_program(Maps { counts, barriers: _, places, cookies }: &Maps) -> Vec<
 fn load() -> SysResult<(OwnedFd, OwnedFd, Maps)> {
     let size = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
     let maps = Maps {
-        counts: maps::new_map(maps::ARRAY, (4, size(size_of::<SocketCount>())), 2, 0, COUNTS)?,
+        counts: maps::new_map(maps::ARRAY, (4, size(size_of::<Count>())), 2, 0, COUNTS)?,
         barriers: maps::new_map(maps::ARRAY, (4, 8), 2, 0, "vzd_barriers")?,
         places: maps::new_map(maps::ARRAY, (4, PLACES.unsigned_abs() * 8), 1, 0, "vzd_places")?,
         cookies: maps::new_map(maps::HASH, (8, 4), MOST_SOCKETS, maps::NO_PREALLOC, "vzd_cookies")?,
@@ -242,8 +204,8 @@ pub fn socket_barrier(cgroup: impl AsFd, kind: SocketKind) -> SysResult<Option<u
 }
 
 /// What was counted of a kind on this cgroup; none where nothing counts.
-pub fn socket_count(cgroup: impl AsFd, kind: SocketKind) -> SysResult<Option<SocketCount>> {
-    map_of(cgroup.as_fd(), size_of::<SocketCount>())?.map(|map| maps::read(&map, kind.key())).transpose()
+pub fn socket_count(cgroup: impl AsFd, kind: SocketKind) -> SysResult<Option<Count>> {
+    map_of(cgroup.as_fd(), size_of::<Count>())?.map(|map| maps::read(&map, kind.key())).transpose()
 }
 
 #[cfg(test)]

@@ -180,15 +180,17 @@ pub fn fill(given: &v1::Beancounters, memory: &v1::Memory) -> Desired {
         (Setting::SharedMemory, shmpages.is_some()),
         (Setting::TcpSockets, numtcpsock.is_some()),
         (Setting::OtherSockets, numothersock.is_some()),
+        (Setting::Files, numfile.is_some()),
     ];
     let settings = given.into_iter().filter(|(_, given)| *given).map(|(setting, _)| {
         // An ordinary request is refused at the barrier.
         let value = match (bounds[&setting.counter()].barrier, setting) {
             (UNLIMITED, _) => Value::max(),
             (number, Setting::Terminals) => Value::Number(number.min(MOST_TERMINALS)),
-            (number, Setting::SharedMemory | Setting::TcpSockets | Setting::OtherSockets) => {
-                Value::Number(number)
-            }
+            (
+                number,
+                Setting::SharedMemory | Setting::TcpSockets | Setting::OtherSockets | Setting::Files,
+            ) => Value::Number(number),
         };
         (setting, value)
     });
@@ -243,7 +245,10 @@ pub fn enforcement(counter: Counter, caps: &Capabilities) -> Enforcement {
             Some(why) => only(why),
             None => by("eBPF on its control group, of IPv4 and IPv6 sockets that it makes"),
         },
-        Counter::Numfile => only("the kernel has no limit of a group's open files"),
+        Counter::Numfile => match caps.file_counters.missing() {
+            Some(why) => Enforcement::Accounted(format!("as descriptors; {why}")),
+            None => by("eBPF at the kernel's security hooks, once numfile is bounded"),
+        },
         Counter::Numflock => only("the kernel has no limit of a group's locks"),
         Counter::Numiptent => {
             only("the kernel has no limit of packet filter rules; those of ebtables are not counted")
@@ -254,6 +259,7 @@ pub fn enforcement(counter: Counter, caps: &Capabilities) -> Enforcement {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capability::Feature;
 
     fn filled(counters: &str, memory: &str) -> impl Fn(Counter) -> (u64, u64) {
         let counters = serde_json::from_str(counters).unwrap();
@@ -290,6 +296,18 @@ mod tests {
         let classic = filled(r#"{"physpages": "0:unlimited", "kmemsize": "14372700:14790164"}"#, "{}");
         assert_eq!(classic(Counter::Kmemsize), (14_372_700, 14_790_164));
         assert_eq!(classic(Counter::Lockedpages), (UNLIMITED, UNLIMITED));
+    }
+
+    #[test]
+    fn what_is_bounded_and_not_enforced_is_told_with_why() {
+        let given =
+            serde_json::from_str(r#"{"numfile": 9, "numothersock": "unlimited", "numpty": 1}"#).unwrap();
+        let want = fill(&given, &v1::Memory::default());
+        let mut caps = Capabilities::full("boot");
+        assert_eq!(super::super::unenforced(&want, &caps), "");
+        caps.file_counters = Feature::No("no bpf".to_owned());
+        caps.socket_counters = Feature::No("no bpf".to_owned());
+        assert_eq!(super::super::unenforced(&want, &caps), "numfile: no bpf");
     }
 
     #[test]

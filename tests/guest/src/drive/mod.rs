@@ -25,6 +25,7 @@ type Kind = (&'static str, fn() -> Take);
 pub(crate) const KINDS: &[Kind] = &[
     ("processes", || Box::new(process)),
     ("files", || Box::new(|_| keep(open("/dev/null", libc::O_RDONLY)))),
+    ("files-in-flight", sockets::in_flight),
     ("pipes", || Box::new(|_| pipe())),
     ("terminals", || Box::new(|_| keep(open("/dev/ptmx", libc::O_RDWR | libc::O_NOCTTY)))),
     ("flocks", || Box::new(flock)),

@@ -33,6 +33,45 @@ pub(super) fn accepted() -> Take {
     })
 }
 
+/// Files that only a socket has, which only files in it have: two sockets, each sent through the other.
+pub(super) fn in_flight() -> Take {
+    Box::new(|_| {
+        let mut ends = [0; 2];
+        // SAFETY: there is room for two descriptors.
+        check(unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_DGRAM, 0, ends.as_mut_ptr()) })?;
+        for (from, sent) in [(ends[0], ends[1]), (ends[1], ends[0])] {
+            send_file(from, sent)?;
+        }
+        for end in ends {
+            // SAFETY: nobody else uses it.
+            check(unsafe { libc::close(end) })?;
+        }
+        Ok(())
+    })
+}
+
+/// Sends a descriptor.
+fn send_file(to: i32, file: i32) -> Result<(), Errno> {
+    let mut byte = 0_u8;
+    let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    let mut control = [0_u64; 4];
+    // SAFETY: all zeros is a valid message; what it points to lives through the call, and the control buffer has
+    // room for one descriptor.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = libc::CMSG_SPACE(4) as _;
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(4) as _;
+        libc::CMSG_DATA(header).cast::<i32>().write_unaligned(file);
+        check(i32::try_from(libc::sendmsg(to, &raw const message, 0)).unwrap_or(-1)).map(drop)
+    }
+}
+
 /// KiB sent over TCP to a reader that does not read.
 pub(super) fn tcp_bytes() -> Take {
     let pair = listener().and_then(|listener| {
