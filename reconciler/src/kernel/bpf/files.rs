@@ -12,7 +12,7 @@
 //! at level 0.
 
 use std::ffi::c_uint;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -23,7 +23,7 @@ use super::insn::{
     atomic_add, call, compare_exchange, constant, frame, if_equal, load_double, map, map_value, multiply,
     shift_left, store, subtract,
 };
-use super::{Found, attach, detach, find, load_at, maps};
+use super::{Found, attach, detach, find, load_at, maps, own};
 use crate::error::{At, SysError, SysResult};
 
 const PROG_TYPE_LSM: u32 = 29;
@@ -298,9 +298,8 @@ fn is_there(top: &OwnedFd, id: u64) -> bool {
         libc::syscall(libc::SYS_open_by_handle_at, top.as_raw_fd(), std::ptr::from_mut(&mut handle), flags)
     };
     match i32::try_from(fd) {
-        // SAFETY: the kernel has just made this descriptor.
         Ok(fd) if fd >= 0 => {
-            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            drop(own(fd));
             true
         }
         _ => std::io::Error::last_os_error().raw_os_error() != Some(libc::ESTALE),

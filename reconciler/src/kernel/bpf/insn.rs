@@ -108,9 +108,9 @@ pub(super) const fn multiply(dst: u8, imm: i32) -> Insn {
 }
 
 /// `dst = number`, in two instructions.
-pub(super) const fn constant(dst: u8, number: u64) -> [Insn; 2] {
-    let halves: [i32; 2] = [(number as u32).cast_signed(), ((number >> 32) as u32).cast_signed()];
-    [Insn::new(0x18, dst, 0, 0, halves[0]), Insn::new(0, 0, 0, 0, halves[1])]
+pub(super) fn constant(dst: u8, number: u64) -> [Insn; 2] {
+    let half = |at: u32| u32::try_from(number >> at & u64::from(u32::MAX)).unwrap_or_default().cast_signed();
+    [Insn::new(0x18, dst, 0, 0, half(0)), Insn::new(0, 0, 0, 0, half(32))]
 }
 
 pub(super) const fn shift_left(dst: u8, imm: i32) -> Insn {
