@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::mpsc::Receiver;
 
 use serde_json::{Value, json};
 use vzd_tests::{Guarded, LONG, Sandbox, eventually, needs, within};
@@ -71,59 +72,106 @@ fn top_draws_a_screen_takes_keys_and_leaves_the_terminal_as_it_was() {
     sandbox.until_ready("busy");
     sandbox.until_ready("idle");
     burn(&sandbox);
-    let plain = sandbox.command(&["top", "-d", "0.3"]);
-    let words: Vec<_> = plain.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
-    let line = format!(
-        "stty -a >{dir}/before; stty rows 12 cols 200; {vzd} {words}; echo ended $?; stty rows 24 cols 80",
-        dir = sandbox.dir().display(),
-        vzd = plain.get_program().to_string_lossy(),
-        words = words.join(" "),
-    );
-    let mut command = Command::new("script");
-    command
-        .args(["-qefc", &line, "/dev/null"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .env("TERM", "xterm");
-    for (name, value) in plain.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    let mut script = Guarded::spawn(&mut command);
-    let (mut keys, mut output) = (script.child.stdin.take().unwrap(), script.child.stdout.take().unwrap());
-    let (tell, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let mut bytes = [0; 4096];
-        while let Ok(n @ 1..) = output.read(&mut bytes) {
-            if tell.send(String::from_utf8_lossy(&bytes[..n]).into_owned()).is_err() {
-                return;
-            }
-        }
-    });
-    let mut seen = String::new();
-    let mut until = |what: &str, so: &dyn Fn(&str) -> bool| {
-        within(LONG, what, || {
-            seen.extend(told.try_iter());
-            so(&seen).then_some(())
-        });
-        std::mem::take(&mut seen)
-    };
-    let first = until("a screen with rates", &|text| {
+    let mut screen = Screen::of(&sandbox, &["top", "-d", "0.3"]);
+    let first = screen.until("a screen with rates", |text| {
         text.contains("\x1b[?1049h") && text.contains("3 VEs, 2 running")
     });
     assert!(first.contains("CPU%"), "{first:?}");
-    keys.write_all(b"n").unwrap();
+    screen.press("n");
     let order = |text: &str, first: &str, then: &str| {
         let screen = text.rsplit("\x1b[H").next().unwrap_or_default();
         matches!((screen.find(first), screen.find(then)), (Some(first), Some(then)) if first < then)
     };
-    until("sorted by name", &|text| order(text, "busy ", "off "));
-    keys.write_all(b"r").unwrap();
-    until("sorted the other way", &|text| order(text, "off ", "busy "));
-    keys.write_all(b"q").unwrap();
-    let last = until("it ends", &|text| text.contains("ended 0"));
+    screen.until("sorted by name", |text| order(text, "busy ", "off "));
+    screen.press("r");
+    screen.until("sorted the other way", |text| order(text, "off ", "busy "));
+    screen.press("q");
+    let last = screen.until("it ends", |text| text.contains("ended 0"));
     assert!(last.contains("\x1b[?25h\x1b[?1049l"), "{last:?}");
-    drop(keys);
-    assert_eq!(script.wait(LONG), 0);
+    assert_eq!(screen.end(), 0);
+}
+
+#[test]
+fn counters_are_shown_again_and_again_with_what_was_refused_meanwhile() {
+    needs!(Root, Cgroups, Busybox, Script);
+    let sandbox = Sandbox::new();
+    three(&sandbox);
+    let _daemon = sandbox.daemon();
+    sandbox.until_ready("busy");
+    let mut screen = Screen::of(&sandbox, &["ubc", "busy", "--watch", "1"]);
+    // Each look begins at the top of an empty screen.
+    let whole = |text: &str| text.rsplit("\x1b[H\x1b[2J").nth(1).unwrap_or_default().to_owned();
+    screen.until("two looks", |text| {
+        text.matches("\x1b[H\x1b[2J").count() >= 3 && whole(text).contains("numproc")
+    });
+    assert_eq!(sandbox.drive("busy", "processes", 40).errno.as_deref(), Some("EAGAIN"));
+    let told = screen.until("a refusal", |text| whole(text).contains("(+"));
+    let line = whole(&told).lines().find(|line| line.contains("(+")).unwrap().to_owned();
+    // All marks of its bar.
+    assert!(line.contains("numproc") && line.contains("########## "), "{line:?}");
+    screen.until("no news", |text| whole(text).contains("numproc") && !whole(text).contains("(+"));
+    screen.press("\x03");
+    assert_eq!(screen.end(), 130);
+}
+
+/// A command of vzd on a terminal of its own.
+struct Screen {
+    script: Guarded,
+    keys: ChildStdin,
+    told: Receiver<String>,
+    seen: String,
+}
+
+impl Screen {
+    fn of(sandbox: &Sandbox, args: &[&str]) -> Self {
+        let plain = sandbox.command(args);
+        let words: Vec<_> = plain.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        let line = format!(
+            "stty rows 30 cols 200; {vzd} {words}; echo ended $?",
+            vzd = plain.get_program().to_string_lossy(),
+            words = words.join(" "),
+        );
+        let mut command = Command::new("script");
+        command
+            .args(["-qefc", &line, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .env("TERM", "xterm");
+        for (name, value) in plain.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        let mut script = Guarded::spawn(&mut command);
+        let (keys, mut output) = (script.child.stdin.take().unwrap(), script.child.stdout.take().unwrap());
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(n @ 1..) = output.read(&mut bytes) {
+                if tell.send(String::from_utf8_lossy(&bytes[..n]).into_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { script, keys, told, seen: String::new() }
+    }
+
+    /// Waits until what came since the last time is as wanted.
+    fn until(&mut self, what: &str, so: impl Fn(&str) -> bool) -> String {
+        within(LONG, what, || {
+            self.seen.extend(self.told.try_iter());
+            so(&self.seen).then_some(())
+        });
+        std::mem::take(&mut self.seen)
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits for its end, and tells its exit code.
+    fn end(mut self) -> i32 {
+        drop(self.keys);
+        self.script.wait(LONG)
+    }
 }
 
 /// The answer to a question about metrics.

@@ -22,3 +22,4 @@ pub mod procfs;
 pub mod pty;
 pub mod seccomp;
 pub mod seqpacket;
+pub mod sockdiag;

@@ -65,6 +65,8 @@ const ROWS: &[Row] = &[
     row("numsiginfo", "signals", 50, 1, Counted, EXACT),
     row("tcpsndbuf", "tcp-kib", 1000, 1024, Counted, EXACT),
     row("tcprcvbuf", "tcp-kib", 1000, 1024, Counted, EXACT),
+    // Each KiB is a message of its own.
+    row("othersockbuf", "unix-kib", 50, 1024, Counted, (150, 0)),
     row("dgramrcvbuf", "udp-kib", 50, 1024, Counted, (150, 0)),
     row("numothersock", "udp-sockets", 20, 1, Refused("ENOBUFS"), EXACT),
     row("numothersock", "unix-sockets", 20, 1, Counted, EXACT),

@@ -14,7 +14,7 @@ use crate::drivers::{Running, Ve, namespaces};
 use crate::error::{At, SysResult};
 use crate::kernel::bpf::{self, SocketKind};
 use crate::kernel::cgroup::{Hierarchy, VeCgroup};
-use crate::kernel::netfilter;
+use crate::kernel::{netfilter, sockdiag};
 
 /// What was counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -202,7 +202,9 @@ fn sockets(group: &VeCgroup<'_>, pid: i32, all: &mut BTreeMap<Counter, Counted>)
     all.insert(Counter::Numothersock, Counted { held, maxheld: None, failcnt: others.failcnt });
     all.insert(Counter::Tcpsndbuf, tcp.to_send.into());
     all.insert(Counter::Tcprcvbuf, tcp.received.into());
-    all.insert(Counter::Othersockbuf, udp.to_send.into());
+    // A socket is made to ask: only where there are others than these.
+    let unix = if used > tcp.sockets + udp.sockets { sockdiag::unix_bytes(pid).ok() } else { Some(0) };
+    all.extend(unix.map(|unix| (Counter::Othersockbuf, (udp.to_send + unix).into())));
     all.insert(Counter::Dgramrcvbuf, udp.received.into());
 }
 

@@ -45,6 +45,7 @@ pub(crate) const KINDS: &[Kind] = &[
     ("accepted-sockets", sockets::accepted),
     ("tcp-kib", sockets::tcp_bytes),
     ("udp-kib", sockets::udp_bytes),
+    ("unix-kib", sockets::unix_bytes),
 ];
 
 #[derive(Serialize)]

@@ -2,6 +2,7 @@
 
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::IntoRawFd;
+use std::os::unix::net::UnixStream;
 
 use super::{Take, check};
 use crate::sys::Errno;
@@ -102,5 +103,15 @@ pub(super) fn udp_bytes() -> Take {
     Box::new(move |_| {
         let (near, _far) = pair.as_ref().map_err(|errno| *errno)?;
         near.send(&[1; 1024]).map(drop).map_err(|error| of(&error))
+    })
+}
+
+/// KiB sent over a UNIX socket to one that is not read.
+pub(super) fn unix_bytes() -> Take {
+    let pair = UnixStream::pair().map_err(|error| of(&error));
+    Box::new(move |_| {
+        let (near, _far) = pair.as_ref().map_err(|errno| *errno)?;
+        let sent = std::io::Write::write(&mut &*near, &[1; 1024]).map_err(|error| of(&error))?;
+        if sent == 1024 { Ok(()) } else { Err(Errno(libc::EAGAIN)) }
     })
 }
