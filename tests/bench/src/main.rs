@@ -29,8 +29,8 @@ use result::Result;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if let [benches::sockets::CHILD, group] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        return match benches::sockets::child(group) {
+    if let [benches::sockets::CHILD, one, other] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return match benches::sockets::child([one, other]) {
             Ok(nanos) => {
                 println!("{nanos}");
                 ExitCode::SUCCESS

@@ -39,7 +39,7 @@ fn files_past_the_barrier_are_refused_and_closed_ones_are_free_again() {
     assert!((1..50).contains(&before), "{before}");
     // Each round as many as before, however often.
     let mut refused = 0;
-    for _ in 0..3 {
+    for _ in 0..2 {
         let driven = sandbox.drive("web", "files", 300);
         assert_eq!(driven.errno.as_deref(), Some("ENFILE"), "{driven:?}");
         assert!(
@@ -77,26 +77,26 @@ fn files_that_others_close_are_counted_down_and_each_ve_has_its_own() {
     needs!(Root, Cgroups, Busybox, BpfLsm);
     let sandbox = Sandbox::new();
     for name in ["other", "web"] {
-        sandbox.ve(name, json!({ "beancounters": { "numfile": 3000 } }));
+        sandbox.ve(name, json!({ "beancounters": { "numfile": 1200 } }));
     }
     sandbox.apply();
     let before = held(&sandbox, "numfile");
     // Many more than memory that was handed out anew can hide.
     for _ in 0..2 {
-        assert_eq!(sandbox.drive("other", "files", 2000).made, 2000);
-        assert_eq!(sandbox.drive("web", "files", 2500).made, 2500);
+        assert_eq!(sandbox.drive("other", "files", 800).made, 800);
+        assert_eq!(sandbox.drive("web", "files", 1000).made, 1000);
         // Descriptors in a socket that nobody has any more are closed by a thread of the kernel.
-        assert_eq!(sandbox.drive("web", "files-in-flight", 100).made, 100);
-        assert!(held(&sandbox, "numfile") > before + 2500);
+        assert_eq!(sandbox.drive("web", "files-in-flight", 30).made, 30);
+        assert!(held(&sandbox, "numfile") > before + 1000);
         sandbox.let_go("web");
         eventually("all are closed", || held(&sandbox, "numfile") == before);
         sandbox.let_go("other");
     }
     // A VE that was stopped starts anew, beside one that goes on.
-    sandbox.drive("other", "files", 1000);
+    sandbox.drive("other", "files", 500);
     sandbox.vzd(&["restart", "--force", "web"]).ok();
     assert!(held(&sandbox, "numfile") <= before + 5 && counter(&sandbox, "numfile")["failcnt"] == 0);
-    assert_eq!(sandbox.drive("web", "files", 2500).made, 2500);
+    assert_eq!(sandbox.drive("web", "files", 1000).made, 1000);
 }
 
 #[test]

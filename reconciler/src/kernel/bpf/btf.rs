@@ -37,7 +37,7 @@ pub(super) fn ask<const N: usize>(asked: [Ask; N]) -> SysResult<[u32; N]> {
 /// Types and their names, in the machine's byte order.
 struct Types<'a> {
     types: &'a [u8],
-    names: &'a [u8],
+    names: &'a str,
 }
 
 impl<'a> Types<'a> {
@@ -51,23 +51,30 @@ impl<'a> Types<'a> {
             let (from, len) = (word(bytes, at)? as usize, word(bytes, at + 4)? as usize);
             bytes.get(header + from..header + from + len)
         };
-        Some(Types { types: part(8)?, names: part(16)? })
+        Some(Types { types: part(8)?, names: str::from_utf8(part(16)?).ok()? })
     }
 
     fn find<const N: usize>(&self, asked: [Ask; N]) -> [Option<u32>; N] {
+        // Types have the places of their names, and each name is there once.
+        let wanted = asked.map(|asked| match asked {
+            Ask::Function(name) => (FUNC, self.place_of(name), None),
+            Ask::Member(of, name) => (STRUCT, self.place_of(of), self.place_of(name)),
+        });
         let (mut found, mut at, mut number) = ([None; N], 0, 0);
-        while let (Some(name), Some(info)) = (word(self.types, at), word(self.types, at + 4)) {
+        while let (Some(name), Some(info)) = (word(self.types, at), word(self.types, at + 4))
+            && found.contains(&None)
+        {
             number += 1;
             let (kind, len) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
             if kind == STRUCT || kind == FUNC {
-                for (asked, found) in asked.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
-                    *found = match *asked {
-                        Ask::Function(wanted) if kind == FUNC && self.is(name, wanted) => Some(number),
-                        Ask::Member(of, wanted) if kind == STRUCT && self.is(name, of) => {
-                            self.member(at + 12, len, info >> 31 != 0, wanted)
-                        }
-                        _ => None,
-                    };
+                for ((wanted, of, member), found) in wanted.iter().zip(&mut found) {
+                    if *wanted == kind && *of == Some(name) && found.is_none() {
+                        *found = match (kind, member) {
+                            (FUNC, _) => Some(number),
+                            (_, Some(member)) => self.member(at + 12, len, info >> 31 != 0, *member),
+                            (_, None) => None,
+                        };
+                    }
                 }
             }
             at += 12
@@ -87,17 +94,17 @@ impl<'a> Types<'a> {
     }
 
     /// How many bytes into a structure its member is. One that is no whole number of bytes in is a bit field.
-    fn member(&self, first: usize, len: usize, has_bit_fields: bool, wanted: &str) -> Option<u32> {
-        let places = (0..len).map(|index| first + index * 12);
-        let at = places.into_iter().find(|at| word(self.types, *at).is_some_and(|is| self.is(is, wanted)))?;
+    fn member(&self, first: usize, len: usize, has_bit_fields: bool, wanted: u32) -> Option<u32> {
+        let mut places = (0..len).map(|index| first + index * 12);
+        let at = places.find(|at| word(self.types, *at) == Some(wanted))?;
         let bits = word(self.types, at + 8)?;
         let bits = if has_bit_fields { bits & 0x00ff_ffff } else { bits };
         (bits % 8 == 0).then_some(bits / 8)
     }
 
-    fn is(&self, name: u32, wanted: &str) -> bool {
-        let rest = self.names.get(name as usize..).and_then(|rest| rest.strip_prefix(wanted.as_bytes()));
-        rest.is_some_and(|rest| rest.first() == Some(&0))
+    fn place_of(&self, name: &str) -> Option<u32> {
+        let before = self.names.find(&format!("\0{name}\0"))?;
+        u32::try_from(before + 1).ok()
     }
 }
 

@@ -1,7 +1,9 @@
 //! What the programs that count a VE's sockets cost: socket() and close(), in the group of a VE with and one without.
 //!
-//! The loop runs in a child of this process that joins the VE's group: which programs run is a matter of the group alone.
+//! The loop runs in a child of this process that joins one group and the other by turns: which programs run is a matter of
+//! the group alone, and what else makes one process faster than another is the same for both.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,15 +11,17 @@ use super::goal;
 use crate::options::Options;
 use crate::peers::{Controller, Peer, Run};
 use crate::place::{Place, hierarchies};
-use crate::result::{Context, Result, fail};
-use crate::stats::median;
+use crate::result::{Context, Result};
+use crate::stats::{median, paired_ratio};
 use crate::sys;
 use crate::table::{Table, number};
 
 /// What the child is called with, and the group.
 pub(crate) const CHILD: &str = "--sockets-in";
-/// Sockets made and closed in one round.
-const SOCKETS: u32 = 20_000;
+/// Sockets made and closed in one turn, after some that are not counted.
+const SOCKETS: u32 = 1_000;
+/// Turns of each group in one round.
+const TURNS: u32 = 20;
 
 pub(super) fn run(place: &Place, options: &Options) -> Result<Vec<Table>> {
     if !options.wants_peer("vzd") {
@@ -32,49 +36,62 @@ pub(super) fn run(place: &Place, options: &Options) -> Result<Vec<Table>> {
         told.is_ok_and(|text| text.contains("numtcpsock") && text.contains("numothersock"))
     })?;
     let mut times = [Vec::new(), Vec::new()];
+    let groups = [group(&runs[0])?, group(&runs[1])?];
     for round in 0..=options.rounds {
-        for (run, times) in runs.iter().zip(&mut times) {
-            let nanos = once(run)?;
-            if round > 0 {
-                times.push(nanos);
-            }
+        let nanos = once(&groups)?;
+        if round > 0 {
+            times.iter_mut().zip(nanos).for_each(|(times, nanos)| times.push(nanos));
         }
     }
+    let ratio = paired_ratio(&times[1], &times[0]);
     let [without, with] = times.map(|times| median(&times));
-    let title = format!("socket() and close() of a UDP socket, {} rounds of {SOCKETS}", options.rounds);
+    let title =
+        format!("socket() and close() of a UDP socket, {} rounds of {TURNS} x {SOCKETS}", options.rounds);
     let mut table = Table::new(title, &["", "median ns"]);
     table.row(vec!["without programs".to_owned(), number(without)]);
     table.row(vec!["counted".to_owned(), number(with)]);
-    table.note(goal("socket() and close() counted ÷ not counted", with / without, 1.05));
+    table.note(goal("socket() and close() counted ÷ not counted", ratio, 1.05));
     controller.stop_many(runs.into())?;
     Ok(vec![table])
 }
 
-/// Nanoseconds for one socket, in the group of a VE.
-fn once(run: &Run) -> Result<f64> {
+/// The version 2 group of a VE.
+fn group(run: &Run) -> Result<PathBuf> {
     let path = format!("/proc/{}/cgroup", run.init.pid);
     let text = std::fs::read_to_string(&path).context(&path)?;
     let below = text.lines().find_map(|line| line.strip_prefix("0::/")).ok_or("no group").context(&path)?;
     let groups = hierarchies().into_iter().map(|top| top.join(below));
-    let Some(group) = groups.into_iter().find(|group| group.join("cgroup.freeze").exists()) else {
-        return fail(format!("{below} is not mounted"));
-    };
-    let program = std::env::current_exe().context("this program")?;
-    let output = Command::new(program).arg(CHILD).arg(&group).stdin(Stdio::null()).output().context(CHILD)?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    said.trim().parse().context(String::from_utf8_lossy(&output.stderr))
+    let group = groups.into_iter().find(|group| group.join("cgroup.freeze").exists());
+    group.ok_or("not mounted").context(below)
 }
 
-/// The child: joins the group and says how long a socket took.
-pub(crate) fn child(group: &str) -> Result<f64> {
-    let procs = format!("{group}/cgroup.procs");
-    std::fs::write(&procs, std::process::id().to_string()).context(&procs)?;
-    let mut began = Instant::now();
-    for at in 0..SOCKETS + SOCKETS / 10 {
-        if at == SOCKETS / 10 {
-            began = Instant::now();
+/// Nanoseconds for one socket, in each group.
+fn once(groups: &[PathBuf; 2]) -> Result<[f64; 2]> {
+    let program = std::env::current_exe().context("this program")?;
+    let output =
+        Command::new(program).arg(CHILD).args(groups).stdin(Stdio::null()).output().context(CHILD)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let nanos: Vec<f64> = said.split_whitespace().filter_map(|nanos| nanos.parse().ok()).collect();
+    nanos.try_into().map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned()).context(CHILD)
+}
+
+/// The child: joins the groups by turns and says how long a socket took in each.
+pub(crate) fn child(groups: [&str; 2]) -> Result<String> {
+    let mut took = [Duration::ZERO; 2];
+    for _ in 0..TURNS {
+        for (group, took) in groups.iter().zip(&mut took) {
+            let procs = format!("{group}/cgroup.procs");
+            std::fs::write(&procs, std::process::id().to_string()).context(&procs)?;
+            let mut began = Instant::now();
+            for at in 0..SOCKETS + SOCKETS / 10 {
+                if at == SOCKETS / 10 {
+                    began = Instant::now();
+                }
+                sys::datagram_socket().context("socket")?;
+            }
+            *took += began.elapsed();
         }
-        sys::datagram_socket().context("socket")?;
     }
-    Ok(began.elapsed().as_secs_f64() * 1e9 / f64::from(SOCKETS))
+    let [without, with] = took.map(|took| took.as_secs_f64() * 1e9 / f64::from(SOCKETS * TURNS));
+    Ok(format!("{without} {with}"))
 }
