@@ -202,7 +202,9 @@ fn remember(known: Vec<Known>, caps: &Capabilities) -> Ledger {
         if let Some(disk) = &mut entry.disk {
             disk.over = ve.over;
         }
-        entry.source.file = ve.file.map_or(entry.source.file, Into::into);
+        if let Some(file) = ve.file {
+            entry.source.file = file.into();
+        }
     }
     ledger
 }
