@@ -2,8 +2,8 @@
 //! one that a second guest made good.
 
 use super::boot::Results;
-use crate::tally::Said;
 use super::wire::{Outcome, Verdict};
+use crate::tally::Said;
 
 /// Results by test.
 #[derive(Default)]
