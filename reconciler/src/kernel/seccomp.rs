@@ -57,6 +57,8 @@ const DENIED: &[Denied] = &[
     ("stime", NONE, 25, libc::EPERM),
     // A handle names a file by inode, past every mount and chroot.
     ("open_by_handle_at", 304, 342, libc::EPERM),
+    // As the attributes below, by path. ENOSYS makes programs use those.
+    ("file_setattr", 469, 469, libc::ENOSYS),
     // Long gone, never needed.
     ("uselib", 134, 86, libc::ENOSYS),
     ("_sysctl", 156, 149, libc::ENOSYS),
@@ -67,10 +69,22 @@ const DENIED: &[Denied] = &[
 /// Socket families that reach past the VE: the hypervisor's, and the kernel's crypto.
 const DENIED_FAMILIES: [u32; 2] = [libc::AF_VSOCK as u32, libc::AF_ALG as u32];
 
+/// Setting attributes of files. A file of the template has no project; overlayfs checks such a call against that file,
+/// copies it up, and then gives the copy what was asked for with the host's rights: out of the VE's project, and so
+/// out of its limits.
+const DENIED_IOCTLS: [u32; 3] = [
+    // FS_IOC_SETFLAGS, the same for 32-bit programs, FS_IOC_FSSETXATTR.
+    0x4008_6602,
+    0x4004_6602,
+    0x401c_5820,
+];
+
 const ARCH_X86_64: u32 = 0xC000_003E;
 const ARCH_I386: u32 = 0x4000_0003;
 const SOCKET_X86_64: u32 = 41;
 const SOCKET_I386: u32 = 359;
+const IOCTL_X86_64: u32 = 16;
+const IOCTL_I386: u32 = 54;
 /// The old multiplexer: its arguments lie in memory, where a filter cannot look.
 const SOCKETCALL_I386: u32 = 102;
 /// x32 calls come with this bit under the x86-64 architecture.
@@ -81,7 +95,9 @@ const RET_ERRNO: u32 = 0x0005_0000;
 
 const OFFSET_NR: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
+/// The lower half of the first argument, and of the second: the kernel looks at no more of families and ioctls.
 const OFFSET_ARG0: u32 = 16;
+const OFFSET_ARG1: u32 = 24;
 
 fn load(offset: u32) -> Op {
     Op { code: 0x20, jt: 0, jf: 0, k: offset }
@@ -105,22 +121,28 @@ fn skip(by: usize) -> Op {
     Op { code: 0x05, jt: 0, jf: 0, k: u32::try_from(by).unwrap_or(u32::MAX) }
 }
 
+/// Refuses a call for some values of an argument, and allows it for all others; any other call passes over this.
+fn by_argument(call: u32, argument: u32, values: &[u32], errno: i32) -> Vec<Op> {
+    let mut tests = vec![load(argument)];
+    for value in values {
+        tests.extend([if_equal(*value), ret_errno(errno)]);
+    }
+    tests.push(ret(RET_ALLOW));
+    let mut ops = vec![Op { code: 0x15, jt: 1, jf: 0, k: call }, skip(tests.len())];
+    ops.extend(tests);
+    ops
+}
+
 /// The part for one architecture; the call number is in the accumulator when it starts.
-fn section(socket: u32, number: impl Fn(&Denied) -> u32) -> Vec<Op> {
+fn section(socket: u32, ioctl: u32, number: impl Fn(&Denied) -> u32) -> Vec<Op> {
     let mut ops = Vec::new();
     for denied in DENIED {
         if number(denied) != NONE {
             ops.extend([if_equal(number(denied)), ret_errno(denied.3)]);
         }
     }
-    let mut families = vec![load(OFFSET_ARG0)];
-    for family in DENIED_FAMILIES {
-        families.extend([if_equal(family), ret_errno(libc::EAFNOSUPPORT)]);
-    }
-    // A call that is not socket() passes over the family tests.
-    ops.push(Op { code: 0x15, jt: 1, jf: 0, k: socket });
-    ops.push(skip(families.len()));
-    ops.extend(families);
+    ops.extend(by_argument(socket, OFFSET_ARG0, &DENIED_FAMILIES, libc::EAFNOSUPPORT));
+    ops.extend(by_argument(ioctl, OFFSET_ARG1, &DENIED_IOCTLS, libc::EOPNOTSUPP));
     ops.push(ret(RET_ALLOW));
     ops
 }
@@ -128,9 +150,9 @@ fn section(socket: u32, number: impl Fn(&Denied) -> u32) -> Vec<Op> {
 /// The default filter.
 pub fn default_filter() -> Vec<Op> {
     let mut native = vec![load(OFFSET_NR), if_at_least(X32_BIT), ret_errno(libc::ENOSYS)];
-    native.extend(section(SOCKET_X86_64, |denied| denied.1));
+    native.extend(section(SOCKET_X86_64, IOCTL_X86_64, |denied| denied.1));
     let mut compat = vec![load(OFFSET_NR), if_equal(SOCKETCALL_I386), ret_errno(libc::ENOSYS)];
-    compat.extend(section(SOCKET_I386, |denied| denied.2));
+    compat.extend(section(SOCKET_I386, IOCTL_I386, |denied| denied.2));
 
     let mut filter = vec![load(OFFSET_ARCH)];
     filter.push(Op { code: 0x15, jt: 1, jf: 0, k: ARCH_X86_64 });

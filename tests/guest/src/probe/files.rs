@@ -2,16 +2,21 @@
 //!
 //! They look at inode numbers and change only files that they have made.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 
 use super::Probe;
 use super::outcome::{Outcome, judge, judge_with, worst};
 use super::scratch;
-use crate::sys::{Arg, Block, Errno, call, isolated_mounts, open, text};
+use crate::sys::{Arg, Block, Errno, call, call_i386, isolated_mounts, open, text};
 
 pub(super) const PROBES: &[Probe] = &[
     Probe::refused("open-by-handle", "open the root by a file handle", by_handle),
     Probe::refused("project-id", "change the project id of an own file", project_id),
+    Probe::refused("project-by-copy-up", "have the attributes of a template's file set on its copy", || {
+        by_copy_up("/bin/guest")
+    }),
+    Probe::refused("project-by-copy-up-dir", "the same of a directory", || by_copy_up("/bin")),
     Probe::refused("immutable", "make an own file immutable", immutable),
     Probe::refused("dotdot", "leave the root through .., from / and from mount points", dotdot),
     Probe::refused("chroot-fchdir", "leave the root by a chroot below an open directory", chroot_fchdir),
@@ -72,6 +77,47 @@ fn project_id() -> Outcome {
         state.put_u32(PROJECT, project ^ 1);
     };
     judge_with(attributes(GET, SET, toggle, toggle), &[libc::EINVAL])
+}
+
+/// Every way of setting a file's attributes, to what they are. On a file of the template, which has no project, the
+/// kernel finds nothing wrong with that; on the copy that is then made it takes the project away.
+fn by_copy_up(path: &str) -> Outcome {
+    const GET_FLAGS: i64 = 0x8008_6601;
+    const GET_ALL: i64 = 0x801c_581f;
+    // The setting calls of 64-bit and of 32-bit programs, and that of both.
+    const SET_FLAGS: u32 = 0x4008_6602;
+    const SET_FLAGS_32: u32 = 0x4004_6602;
+    const SET_ALL: u32 = 0x401c_5820;
+    const IOCTL_I386: u32 = 54;
+    const FILE_SETATTR: i64 = 469;
+    let Ok(file) = open(path, libc::O_RDONLY) else {
+        return Outcome::unclear(format!("{path} doesn't open"));
+    };
+    let again = |get, set| {
+        let mut state = Block::new();
+        call(libc::SYS_ioctl, [Arg::from(&file), Arg::Int(get), Arg::Block(&mut state)])?;
+        call(libc::SYS_ioctl, [Arg::from(&file), Arg::Int(set), Arg::Block(&mut state)])
+    };
+    let compat = |set| {
+        // Without a structure: who gets as far as to miss it (EFAULT) was not refused.
+        let fd = u32::try_from(file.as_raw_fd()).unwrap_or_default();
+        call_i386(IOCTL_I386, [fd, set, 0])
+    };
+    let by_path = || {
+        let (here, mut state) = (Arg::Int(i64::from(libc::AT_FDCWD)), Block::new());
+        let name = text(path);
+        call(FILE_SETATTR, [here, Arg::Text(&name), Arg::Block(&mut state), Arg::Int(24), Arg::Int(0)])
+    };
+    worst([
+        ("FS_IOC_SETFLAGS", judge(again(GET_FLAGS, SET_FLAGS.into()))),
+        ("FS_IOC_FSSETXATTR", judge(again(GET_ALL, SET_ALL.into()))),
+        // The kernel doesn't look at the upper half of a command.
+        ("the same with more bits", judge(again(GET_ALL, i64::from(SET_ALL) | 1 << 40))),
+        ("FS_IOC32_SETFLAGS", judge(compat(SET_FLAGS_32))),
+        ("FS_IOC_SETFLAGS, 32-bit", judge(compat(SET_FLAGS))),
+        ("FS_IOC_FSSETXATTR, 32-bit", judge(compat(SET_ALL))),
+        ("file_setattr", judge(by_path())),
+    ])
 }
 
 fn immutable() -> Outcome {

@@ -95,6 +95,31 @@ pub(crate) fn call<const N: usize>(number: i64, arguments: [Arg<'_>; N]) -> Resu
     if result < 0 { Err(Errno::last()) } else { Ok(result) }
 }
 
+/// Makes system call `number` as a 32-bit program does. No pointers: those of a 64-bit program don't fit.
+pub(crate) fn call_i386(number: u32, arguments: [u32; 3]) -> Result<i64, Errno> {
+    let mut result = u64::from(number);
+    // SAFETY: only numbers go in, none of them an address, so the kernel reads and writes no memory; rbx is put back,
+    // and every other register that the kernel may change is declared.
+    unsafe {
+        std::arch::asm!(
+            "xchg {first}, rbx",
+            "int 0x80",
+            "xchg {first}, rbx",
+            first = inout(reg) u64::from(arguments[0]) => _,
+            inout("rax") result,
+            in("rcx") u64::from(arguments[1]),
+            in("rdx") u64::from(arguments[2]),
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+            options(nostack),
+        );
+    }
+    // The result of a 32-bit call is a signed 32-bit number.
+    match u32::try_from(result & 0xffff_ffff).unwrap_or_default().cast_signed() {
+        errno @ ..0 => Err(Errno(-errno)),
+        value => Ok(i64::from(value)),
+    }
+}
+
 /// A string for [`Arg::Text`]; everything from a NUL on is left out.
 pub(crate) fn text(string: impl Into<Vec<u8>>) -> CString {
     let mut bytes = string.into();

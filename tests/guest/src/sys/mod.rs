@@ -8,6 +8,6 @@ mod errno;
 pub(crate) mod packet;
 pub(crate) mod signal;
 
-pub(crate) use call::{Arg, Block, call, isolated_mounts, open, text};
+pub(crate) use call::{Arg, Block, call, call_i386, isolated_mounts, open, text};
 pub(crate) use child::{NoAnswer, in_child};
 pub(crate) use errno::Errno;
