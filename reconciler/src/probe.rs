@@ -5,7 +5,7 @@ use std::path::Path;
 use vzd_schema::v1::CpuList;
 use vzd_state::capability::{Capabilities, Cgroups, Controller, Feature, Version};
 
-use crate::drivers::disk::image;
+use crate::drivers::disk::{ext4, project};
 use crate::error::SysResult;
 use crate::kernel::bpf::{self, DeviceKind, DeviceRule};
 use crate::kernel::cgroup::{Hierarchy, Layout};
@@ -13,7 +13,7 @@ use crate::kernel::cgroup::{Hierarchy, Layout};
 /// Probes the kernel and host. `state_dir` is where the VEs' files are, or will be.
 pub fn probe(layout: &Layout, state_dir: &Path) -> Capabilities {
     let io_disk = disk_of(state_dir);
-    let mut caps = settled(layout, io_disk);
+    let mut caps = settled(layout, io_disk, state_dir);
     caps = again(&caps, layout).unwrap_or(caps);
     caps
 }
@@ -28,7 +28,7 @@ pub fn again(caps: &Capabilities, layout: &Layout) -> Option<Capabilities> {
 }
 
 /// What stays as it is.
-fn settled(layout: &Layout, io_disk: Option<String>) -> Capabilities {
+fn settled(layout: &Layout, io_disk: Option<String>, state_dir: &Path) -> Capabilities {
     let kernel = read("/proc/sys/kernel/osrelease");
     let version = version(&kernel);
     let harmless =
@@ -62,7 +62,8 @@ fn settled(layout: &Layout, io_disk: Option<String>) -> Capabilities {
         idmapped_mounts: since(version, (5, 12), "idmapped mounts"),
         overlay_idmap: since(version, (5, 19), "overlays over idmapped layers"),
         overlay_fd_layers: since(version, (6, 13), "overlay layers by descriptor"),
-        disk_image: image::probe(),
+        disk_image: ext4::probe(),
+        disk_project: project::probe(state_dir),
         lxcfs: lxcfs(LXCFS),
         seccomp: exists("/proc/sys/kernel/seccomp/actions_avail", "the kernel has no seccomp filters"),
         pidfd_exit_info: since(version, (6, 15), "PIDFD_INFO_EXIT"),

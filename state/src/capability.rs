@@ -127,6 +127,8 @@ pub struct Capabilities {
     pub overlay_fd_layers: Feature,
     /// File systems in image files, for VEs with limits of their disks.
     pub disk_image: Feature,
+    /// Quotas of projects, on the host's own file system or on one that vzd makes for that.
+    pub disk_project: Feature,
     /// Where lxcfs is mounted, if it runs.
     pub lxcfs: Option<String>,
     /// Seccomp filters.
@@ -183,6 +185,7 @@ impl Capabilities {
             overlay_idmap: Feature::Yes,
             overlay_fd_layers: Feature::Yes,
             disk_image: Feature::Yes,
+            disk_project: Feature::Yes,
             lxcfs: None,
             seccomp: Feature::Yes,
             pidfd_exit_info: Feature::Yes,

@@ -306,21 +306,24 @@ fn lower_disk(disk: &v1::Disk) -> disk::Desired {
         read_only: _,
         mount_options: _,
     } = disk;
+    // To a quota in the kernel, nothing means no limit: the least is one.
     let blocks =
-        |size: v1::Size| size.bytes().div_ceil(disk::quota::BLOCK).saturating_mul(disk::quota::BLOCK);
+        |size: v1::Size| size.bytes().div_ceil(disk::quota::BLOCK).max(1).saturating_mul(disk::quota::BLOCK);
+    let inodes = |count: v1::Count| count.get().max(1);
     let space = diskspace.map_or_else(disk::Bounds::default, |pair| disk::Bounds {
         soft: pair.barrier().amount().map(blocks),
         hard: pair.limit().amount().map(blocks),
     });
     let inodes = diskinodes.map_or_else(disk::Bounds::default, |pair| disk::Bounds {
-        soft: pair.barrier().amount().map(v1::Count::get),
-        hard: pair.limit().amount().map(v1::Count::get),
+        soft: pair.barrier().amount().map(inodes),
+        hard: pair.limit().amount().map(inodes),
     });
     disk::Desired {
         backend: match backend {
+            Some(v1::DiskBackend::Project) => Some(disk::Backend::Project),
             Some(v1::DiskBackend::Image) => Some(disk::Backend::Image),
-            // Refused by the schema until they are carried out.
-            Some(v1::DiskBackend::Auto | v1::DiskBackend::Project | v1::DiskBackend::Btrfs) | None => None,
+            // btrfs is refused by the schema until it is carried out.
+            Some(v1::DiskBackend::Auto | v1::DiskBackend::Btrfs) | None => None,
         },
         space,
         inodes,

@@ -1,5 +1,5 @@
 //! The root file system, IO half: a directory per VE with the overlay's own layers and a link to its
-//! template. What keeps the layers, and their limits, is a matter of the backend ([`image`]); whatever throws
+//! template. What keeps the layers, and their limits, is a matter of the backend ([`project`], [`image`]); whatever throws
 //! something away is in [`remove`].
 //!
 //! `<state>/ves/<uid>/` holds `upper` (the VE's own files, with the ids of its range), `work`
@@ -8,7 +8,10 @@
 //! The overlay itself is mounted by the starter, in the VE's own mount namespace: the host has no mount
 //! of it.
 
-pub mod image;
+pub mod ext4;
+mod image;
+mod pool;
+pub mod project;
 mod remove;
 
 use std::os::unix::fs::{DirBuilderExt, chown, symlink};
@@ -21,6 +24,9 @@ use vzd_state::reading::Reading;
 use vzd_state::subsystem::disk::quota::in_force;
 use vzd_state::subsystem::disk::{Backend, Cold, Live, Observed, Resource, Root, Usage};
 
+use self::image::Image;
+use self::pool::Pool;
+use self::project::Project;
 pub use self::remove::{destroy, tidy};
 use crate::drivers::{Effect, Made, Running, StepError, Stopped, Ve, reading};
 use crate::engine::{clock, fault};
@@ -38,12 +44,19 @@ pub fn observe(ve: Ve<'_>) -> Observed {
         Ok(_) if finished && backend(ve) == Backend::Image && !image::file(&dir).exists() => {
             Reading::Unreadable(format!("{} is missing", image::file(&dir).display()))
         }
+        Ok(_) if finished && is_lost_with_pool(ve, &dir) => {
+            Reading::Unreadable(format!("{} is missing", Pool::file(&ve.host.settings).display()))
+        }
         Ok(_) if finished => Reading::Is(Root { path: dir.display().to_string() }),
         Ok(_) => Reading::Absent,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Reading::Absent,
         Err(e) => Reading::Unreadable(SysError::new("stat", dir.join("lower").display(), e).to_string()),
     };
     Observed { root, usage: Reading::Absent }
+}
+
+fn is_lost_with_pool(ve: Ve<'_>, dir: &Path) -> bool {
+    backend(ve) == Backend::Project && !project::is_on_host(dir) && !Pool::exists(&ve.host.settings)
 }
 
 fn backend(ve: Ve<'_>) -> Backend {
@@ -55,8 +68,12 @@ pub fn usage(ve: Ve<'_>, _running: &Running) -> Reading<Usage> {
     match backend(ve) {
         Backend::Directory => Reading::Absent,
         Backend::Image => {
-            let image = image::Image::running(&ve.host.ve_dir(&ve.entry.uid));
+            let image = Image::running(&ve.host.ve_dir(&ve.entry.uid));
             reading(image.and_then(|image| image.usage()))
+        }
+        Backend::Project => {
+            let project = Project::running(ve, &ve.host.ve_dir(&ve.entry.uid));
+            reading(project.and_then(|project| project.usage()))
         }
     }
 }
@@ -68,7 +85,8 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, _running: &Running) -> SysResult<Effe
         Backend::Directory => {
             Err(SysError::refused("limit", ve.entry.name.as_str(), "its root is a directory"))
         }
-        Backend::Image => image::Image::running(&ve.host.ve_dir(&ve.entry.uid))?.set_limit(*resource, *to),
+        Backend::Image => Image::running(&ve.host.ve_dir(&ve.entry.uid))?.set_limit(*resource, *to),
+        Backend::Project => Project::running(ve, &ve.host.ve_dir(&ve.entry.uid))?.set_limit(*resource, *to),
     }
 }
 
@@ -109,6 +127,7 @@ fn create(ve: Ve<'_>, dir: &Path, template: &str, backend: Backend) -> Result<(E
                 chown(&path, Some(owner), Some(owner)).at("chown", path.display())?;
             }
         }
+        (Backend::Project, _) => project::create(ve, dir)?,
         (Backend::Image, Some(want)) => image::create(dir, &want.disk, base)?,
         (Backend::Image, None) => {
             return Err(SysError::refused("make", "image", "nothing says how large").into());
@@ -133,7 +152,16 @@ fn source(template: &str) -> Source {
 pub struct Opened {
     /// Its layers.
     pub spec: RootSpec,
-    _image: Option<image::Image>,
+    _held: Held,
+}
+
+/// What the layers lie on.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held for what it keeps mounted")]
+enum Held {
+    Nothing,
+    Image(Image),
+    Project(Project),
 }
 
 /// Opens a VE's root for its start and puts its limits in force.
@@ -148,18 +176,28 @@ pub fn open(ve: Ve<'_>, want: &Desired) -> SysResult<Opened> {
         staging: staging.clone(),
         volume,
     };
+    let limit = |set: &dyn Fn(Resource, Option<u64>) -> SysResult<Effect>| {
+        let mut all = Resource::ALL.into_iter();
+        let now = clock::now();
+        all.try_for_each(|one| set(one, in_force(&want.disk, ve.entry.disk.as_ref(), one, now)).map(drop))
+    };
     match backend(ve) {
-        Backend::Directory => Ok(Opened { spec: spec(&dir, None), _image: None }),
+        Backend::Directory => Ok(Opened { spec: spec(&dir, None), _held: Held::Nothing }),
         Backend::Image => {
-            let image = image::Image::open(&dir)?;
+            let image = Image::open(&dir)?;
             let usage = image.usage()?;
-            for resource in Resource::ALL {
-                let limit = in_force(&want.disk, ve.entry.disk.as_ref(), resource, clock::now());
+            limit(&|resource, to| {
                 let most = usage.of(resource).most;
-                image.set_limit(resource, limit.map(|limit| most.map_or(limit, |most| limit.min(most))))?;
-            }
+                image.set_limit(resource, to.map(|to| most.map_or(to, |most| to.min(most))))
+            })?;
             let volume = Some(image.volume(&dir));
-            Ok(Opened { spec: spec(&image::point(&dir), volume), _image: Some(image) })
+            Ok(Opened { spec: spec(&image::point(&dir), volume), _held: Held::Image(image) })
+        }
+        Backend::Project => {
+            let project = Project::open(ve, &dir)?;
+            limit(&|resource, to| project.set_limit(resource, to))?;
+            let (layers, volume) = project.layers(ve, &dir);
+            Ok(Opened { spec: spec(&layers, volume), _held: Held::Project(project) })
         }
     }
 }

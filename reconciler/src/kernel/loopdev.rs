@@ -13,6 +13,7 @@ use crate::error::{At, SysError, SysResult};
 
 const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;
 const LOOP_CONFIGURE: libc::c_ulong = 0x4C0A;
+const LOOP_SET_CAPACITY: libc::c_ulong = 0x4C07;
 const AUTOCLEAR: u32 = 4;
 const DIRECT_IO: u32 = 16;
 /// As the file systems on them: with it, direct I/O is always aligned.
@@ -50,7 +51,7 @@ struct LoopInfo {
 pub struct LoopDevice {
     /// Its number.
     pub number: u32,
-    _open: OwnedFd,
+    open: OwnedFd,
 }
 
 impl LoopDevice {
@@ -62,6 +63,15 @@ impl LoopDevice {
     /// What sysfs and file systems call it.
     pub fn name(&self) -> String {
         format!("loop{}", self.number)
+    }
+
+    /// Takes over the size of its file, which has grown.
+    pub fn grow(&self) -> SysResult<()> {
+        // SAFETY: the call takes no argument.
+        match unsafe { libc::ioctl(self.open.as_raw_fd(), LOOP_SET_CAPACITY) } {
+            0 => Ok(()),
+            _ => Err(SysError::new("enlarge", self.path().display(), std::io::Error::last_os_error())),
+        }
     }
 }
 
@@ -80,7 +90,7 @@ pub fn find(file: &Path) -> SysResult<Option<LoopDevice>> {
             // It was just being taken away, or has become another's.
             Err(rustix::io::Errno::NXIO) => return Ok(None),
             Ok(open) if is_backed_by(&entry.path(), file) => {
-                return Ok(Some(LoopDevice { number, _open: open }));
+                return Ok(Some(LoopDevice { number, open }));
             }
             Ok(_) => return Ok(None),
             Err(e) => return Err(SysError::new("open", node(number).display(), e)),
@@ -121,7 +131,7 @@ pub fn attach(file: &Path) -> SysResult<LoopDevice> {
         // SAFETY: `config` has the layout that the kernel reads and outlives the call.
         let rc = unsafe { libc::ioctl(open.as_raw_fd(), LOOP_CONFIGURE, &raw const config) };
         match std::io::Error::last_os_error() {
-            _ if rc == 0 => return Ok(LoopDevice { number, _open: open }),
+            _ if rc == 0 => return Ok(LoopDevice { number, open }),
             e if e.raw_os_error() == Some(libc::EBUSY) => {}
             e => return Err(SysError::new("attach", node(number).display(), e).value(file.display())),
         }

@@ -62,7 +62,7 @@ impl Desired {
             },
             (None, None) => Ok(Backend::Directory),
             (None, Some(resource)) => {
-                let best = [Backend::Image];
+                let best = [Backend::Project, Backend::Image];
                 let able = best.into_iter().find(|backend| backend.missing(caps).is_none());
                 able.ok_or_else(|| {
                     let why =
@@ -81,6 +81,8 @@ pub enum Backend {
     /// A directory of the host's file system, without limits.
     #[default]
     Directory,
+    /// A directory with a quota of its project, on the host's file system or in the pool.
+    Project,
     /// A file system of its own, in an image file.
     Image,
 }
@@ -90,6 +92,7 @@ impl Backend {
     pub fn missing(self, caps: &Capabilities) -> Option<&str> {
         match self {
             Self::Directory => None,
+            Self::Project => caps.disk_project.missing(),
             Self::Image => caps.disk_image.missing(),
         }
     }
@@ -98,6 +101,7 @@ impl Backend {
     pub fn name(self) -> &'static str {
         match self {
             Self::Directory => "directory",
+            Self::Project => "project",
             Self::Image => "image",
         }
     }

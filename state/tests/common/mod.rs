@@ -158,7 +158,7 @@ fn quotas() -> impl Strategy<Value = disk::Desired> {
         select(vec![(None, None), (Some(40960), Some(81920)), (Some(8192), Some(8192)), (Some(4096), None)])
             .prop_map(|(soft, hard)| disk::Bounds { soft, hard })
     };
-    let backend = select(vec![None, None, Some(disk::Backend::Image)]);
+    let backend = select(vec![None, None, Some(disk::Backend::Image), Some(disk::Backend::Project)]);
     (pair(), pair(), backend, select(vec![Millis(0), Millis(60_000)])).prop_map(
         |(space, inodes, backend, grace)| disk::Desired {
             space,

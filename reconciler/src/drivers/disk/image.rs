@@ -11,15 +11,13 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
-use vzd_state::capability::Feature;
 use vzd_state::subsystem::Effect;
 use vzd_state::subsystem::disk::quota::BLOCK;
 use vzd_state::subsystem::disk::{Desired, Meter, Resource, Usage};
 
-use super::make_dir;
+use super::{ext4, make_dir};
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::loopdev::{self, LoopDevice};
 use crate::runtime::spec::VolumeSpec;
@@ -41,35 +39,6 @@ const HEADROOM: u64 = 4;
 const HEADROOM_INODES: u64 = 4096;
 /// For the journal and ext4's tables.
 const OVERHEAD: u64 = 128 << 20;
-/// ext4 with blocks of 4 KiB and 32-bit block numbers.
-const LARGEST: u64 = 16 << 40;
-const MKFS: [&str; 2] = ["/usr/sbin/mke2fs", "/sbin/mke2fs"];
-const FSCK: [&str; 2] = ["/usr/sbin/e2fsck", "/sbin/e2fsck"];
-
-/// Noticed by the kernel alone: zeroing tables in the background would fill the sparse file, and what is freed in
-/// the image is freed on the host.
-const OPTIONS: [&str; 2] = ["noinit_itable", "discard"];
-
-/// Whether this host can keep roots in images.
-pub fn probe() -> Feature {
-    let file_systems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    let no = |why: &str| Feature::No(why.to_owned());
-    if mkfs().is_none() {
-        return no("mke2fs is not installed (package e2fsprogs)");
-    }
-    if !Path::new("/dev/loop-control").exists() {
-        return no("the host has no loop devices (modprobe loop)");
-    }
-    if !file_systems.split_whitespace().any(|word| word == "ext4") {
-        return no("the kernel has no ext4 (modprobe ext4)");
-    }
-    Feature::Yes
-}
-
-fn mkfs() -> Option<&'static str> {
-    MKFS.into_iter().find(|path| Path::new(path).exists())
-}
-
 /// Where the image of a VE's directory is.
 pub fn file(dir: &Path) -> PathBuf {
     dir.join(IMAGE)
@@ -110,34 +79,24 @@ fn size(want: &Desired, dir: &Path) -> SysResult<u64> {
             host.f_blocks.saturating_mul(host.f_frsize)
         }
     };
-    if limit.is_some_and(|limit| limit > LARGEST - OVERHEAD) {
+    if limit.is_some_and(|limit| limit > ext4::LARGEST - OVERHEAD) {
         return Err(SysError::refused("make", "image", "an ext4 image holds 16T at most").value(size));
     }
-    Ok(size.saturating_add(OVERHEAD).min(LARGEST) / BLOCK * BLOCK)
+    Ok(size.saturating_add(OVERHEAD).min(ext4::LARGEST) / BLOCK * BLOCK)
 }
 
 fn format(image: &Path, layout: &Path, want: &Desired) -> SysResult<()> {
-    let mkfs = mkfs().ok_or_else(|| SysError::refused("run", "mke2fs", "it is not installed"))?;
-    let mut command = Command::new(mkfs);
-    command.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-J", "size=16"]);
-    // Its inode would be one more than those counted above.
-    command.args(["-O", "^orphan_file"]);
-    command.args(["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"]);
-    match want.inodes.hard {
+    // An orphan file's inode would be one more than those counted above.
+    let extended = "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0";
+    let inodes = match want.inodes.hard {
         Some(limit) => {
             let number = limit.saturating_add(limit.min(HEADROOM_INODES)).saturating_add(OWN_INODES);
-            command.args(["-N", &number.to_string()]);
+            ["-N".to_owned(), number.to_string()]
         }
-        None => drop(command.args(["-i", "8192"])),
-    }
-    command.arg("-d").arg(layout).arg(image);
-    command.env_clear().env("LANG", "C").stdin(Stdio::null());
-    let output = command.output().at("run", mkfs)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-    Err(SysError::refused("make a file system in", image.display(), format!("{}: {said}", output.status)))
+        None => ["-i".to_owned(), "8192".to_owned()],
+    };
+    let options = ["-J", "size=16", "-O", "^orphan_file", "-E", extended, &inodes[0], &inodes[1]];
+    ext4::format(image, Some(layout), &options)
 }
 
 /// An image that is attached and mounted, at no place, as long as this lives.
@@ -152,8 +111,8 @@ impl Image {
     pub fn open(dir: &Path) -> SysResult<Self> {
         let file = canonical(dir)?;
         // One that is attached is in use: nobody else may touch it.
-        if !loopdev::is_attached(&file) && superblock(&file)?.needs_care() {
-            mend(&file)?;
+        if !loopdev::is_attached(&file) {
+            ext4::mend_if_needed(&file)?;
         }
         Self::mounted(loopdev::attach(&file)?)
     }
@@ -236,50 +195,6 @@ impl Image {
     }
 }
 
-/// What ext4 notes in its superblock of its own state.
-struct State {
-    /// EXT4_VALID_FS, EXT4_ERROR_FS.
-    state: u16,
-    /// Features that a kernel has to know.
-    incompat: u32,
-}
-
-impl State {
-    /// Errors were found, or it was not unmounted: then they may be noted in the journal alone.
-    fn needs_care(&self) -> bool {
-        const ERRORS: u16 = 2;
-        const RECOVER: u32 = 4;
-        self.state & ERRORS != 0 || self.incompat & RECOVER != 0
-    }
-}
-
-fn superblock(file: &Path) -> SysResult<State> {
-    use std::os::unix::fs::FileExt;
-    let mut block = [0_u8; 1024];
-    let image = std::fs::File::open(file).at("open", file.display())?;
-    image.read_exact_at(&mut block, 1024).at("read the superblock of", file.display())?;
-    Ok(State {
-        state: u16::from_le_bytes([block[58], block[59]]),
-        incompat: u32::from_le_bytes([block[96], block[97], block[98], block[99]]),
-    })
-}
-
-/// Plays the journal back and mends what can be mended without a doubt. What can't is left to its owner, and the VE
-/// is not started on it.
-fn mend(file: &Path) -> SysResult<()> {
-    let fsck = FSCK.into_iter().find(|path| Path::new(path).exists());
-    let fsck = fsck.ok_or_else(|| SysError::refused("run", "e2fsck", "it is not installed"))?;
-    let mut command = Command::new(fsck);
-    command.arg("-p").arg(file).env_clear().env("LANG", "C").stdin(Stdio::null());
-    let output = command.output().at("run", fsck)?;
-    // 0: clean. 1: mended.
-    if matches!(output.status.code(), Some(0 | 1)) {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stdout).trim().replace('\n', "; ");
-    Err(SysError::refused("check", file.display(), format!("{}: {said}", output.status)))
-}
-
 /// Whether the image is on a loop device.
 pub fn is_attached(dir: &Path) -> bool {
     canonical(dir).is_ok_and(|file| loopdev::is_attached(&file))
@@ -293,7 +208,7 @@ fn volume(device: &LoopDevice, at: &Path) -> VolumeSpec {
     VolumeSpec {
         kind: "ext4".to_owned(),
         device: device.path(),
-        options: OPTIONS.map(str::to_owned).to_vec(),
+        options: ext4::OPTIONS.map(str::to_owned).to_vec(),
         at: at.to_owned(),
     }
 }

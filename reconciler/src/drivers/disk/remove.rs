@@ -5,6 +5,10 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use vzd_state::subsystem::disk::Backend;
+
+use super::pool::Pool;
+use super::project;
 use crate::drivers::{Effect, StepError, Ve};
 use crate::error::{At, SysError, SysResult};
 use crate::host::Host;
@@ -14,7 +18,20 @@ const TRASH: &str = ".trash-";
 
 /// Throws the root away.
 pub fn destroy(ve: Ve<'_>) -> SysResult<Effect> {
-    destroy_dir(&ve.host.settings.ves_dir(), ve.entry.uid.as_str())
+    let (ves, uid) = (ve.host.settings.ves_dir(), ve.entry.uid.as_str());
+    if ve.entry.disk.as_ref().is_none_or(|disk| disk.backend != Backend::Project) {
+        return destroy_dir(&ves, uid);
+    }
+    // The pool first: while the VE's directory is there, its root is on record.
+    if Pool::exists(&ve.host.settings) {
+        let pool = Pool::open(&ve.host.settings)?;
+        destroy_dir(&pool.path(), uid)?;
+        project::forget(&pool, ve.entry.ids.start)?;
+    }
+    let effect = destroy_dir(&ves, uid)?;
+    let host = std::fs::File::open(&ves).at("open", ves.display())?;
+    project::forget(host, ve.entry.ids.start)?;
+    Ok(effect)
 }
 
 fn destroy_dir(ves: &Path, uid: &str) -> SysResult<Effect> {
@@ -41,20 +58,31 @@ fn destroy_dir(ves: &Path, uid: &str) -> SysResult<Effect> {
 
 /// Finishes removals that were cut short, and removes templates that no root is made of any more.
 pub fn tidy(host: &Host) -> Result<(), StepError> {
+    if Pool::exists(&host.settings) {
+        empty_trash(&Pool::open(&host.settings)?.path())?;
+    }
     let used = tidy_dir(&host.settings.ves_dir())?;
     host.templates()?.remove_unused(&used)?;
     Ok(())
 }
 
+/// Removes what was on its way out.
+fn empty_trash(dir: &Path) -> SysResult<()> {
+    for entry in std::fs::read_dir(dir).at("list", dir.display())? {
+        let entry = entry.at("list", dir.display())?;
+        if entry.file_name().to_string_lossy().starts_with(TRASH) {
+            std::fs::remove_dir_all(entry.path()).at("remove", entry.path().display())?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes what was on its way out, and tells which templates the rest is made of.
 fn tidy_dir(ves: &Path) -> SysResult<BTreeSet<std::path::PathBuf>> {
+    empty_trash(ves)?;
     let mut used = BTreeSet::new();
     for entry in std::fs::read_dir(ves).at("list", ves.display())? {
         let entry = entry.at("list", ves.display())?;
-        if entry.file_name().to_string_lossy().starts_with(TRASH) {
-            std::fs::remove_dir_all(entry.path()).at("remove", entry.path().display())?;
-            continue;
-        }
         let link = entry.path().join("lower");
         match std::fs::read_link(&link) {
             Ok(template) => drop(used.insert(template)),

@@ -238,7 +238,7 @@ fn diff_limit(
     let to = reachable(wanted, meter);
     let field = resource.field();
     let shown = |limit| Value::from(resource.shown(limit));
-    if to != meter.limit && !is_stuck(to, meter) {
+    if to != meter.limit && !is_stuck(record, resource, to, meter) {
         let same_spec = cx.entry.is_some_and(|entry| entry.applied.disk.as_ref() == Some(want));
         let by_grace = wanted != want.bounds(resource).hard || want.bounds(resource).softer() == meter.limit;
         let cause = if same_spec && !by_grace { Cause::Drift } else { Cause::Spec };
@@ -273,9 +273,10 @@ fn reachable(wanted: Option<u64>, meter: &Meter) -> Option<u64> {
     }
 }
 
-/// A limit of inodes can come down to what is used, and further only as use does.
-fn is_stuck(to: Option<u64>, meter: &Meter) -> bool {
-    matches!((to, meter.limit), (Some(to), Some(is)) if to < is && meter.used >= is)
+/// A limit of inodes in an image can come down to what is used, and further only as use does.
+fn is_stuck(record: Option<&DiskRecord>, resource: Resource, to: Option<u64>, meter: &Meter) -> bool {
+    let steps = resource == Resource::Inodes && record.is_some_and(|is| is.backend == Backend::Image);
+    steps && matches!((to, meter.limit), (Some(to), Some(is)) if to < is && meter.used >= is)
 }
 
 /// What is not in force that could be.
@@ -285,7 +286,7 @@ pub(super) fn unsatisfied(want: &Desired, usage: &Usage, cx: &Cx<'_>) -> Vec<Mis
         let meter = usage.of(resource);
         let to = reachable(in_force(want, record, resource, cx.now), meter);
         let shown = |limit| Value::from(resource.shown(limit));
-        (to != meter.limit && !is_stuck(to, meter))
+        (to != meter.limit && !is_stuck(record, resource, to, meter))
             .then(|| Mismatch::new(resource.field(), shown(to), shown(meter.limit), Disruption::Live))
     };
     Resource::ALL.into_iter().filter_map(wrong).collect()

@@ -49,3 +49,27 @@ pub(super) fn file() -> Take {
         file.write_all(&[1; PAGE]).map_err(|error| Errno::of(&error))
     })
 }
+
+/// Blocks of a file that is all hole, by writing to its memory. What can't be had is a signal (SIGBUS), not an errno.
+pub(super) fn blocks() -> Take {
+    const SIZE: usize = 1 << 30;
+    let file = File::options().read(true).write(true).create(true).truncate(true).open("/root/mapped");
+    let file = file.and_then(|file| file.set_len(SIZE as u64).map(|()| file));
+    let mapped = file.map_err(|error| Errno::of(&error)).and_then(|file| {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+        // SAFETY: new memory, at a place of the kernel's choosing; it stays mapped to the end of the process.
+        let memory = unsafe { libc::mmap(std::ptr::null_mut(), SIZE, access, libc::MAP_SHARED, fd, 0) };
+        if memory == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(memory.cast::<u8>()) }
+    });
+    Box::new(move |at| {
+        let offset = usize::try_from(at).unwrap_or(SIZE) * PAGE;
+        let memory = mapped.as_ref().map_err(|errno| *errno)?;
+        if offset >= SIZE {
+            return Err(Errno(libc::EFBIG));
+        }
+        // SAFETY: within what was mapped.
+        unsafe { memory.add(offset).write_volatile(1) };
+        Ok(())
+    })
+}

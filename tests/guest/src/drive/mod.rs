@@ -39,6 +39,8 @@ pub(crate) const KINDS: &[Kind] = &[
     ("touched-pages", || Box::new(memory::touched)),
     ("sysv-pages", || Box::new(|_| memory::segment())),
     ("tmpfs-pages", memory::file),
+    ("mapped-blocks", memory::blocks),
+    ("unnamed-files", || Box::new(|_| unnamed())),
     ("tcp-sockets", || Box::new(|_| sockets::made(libc::AF_INET, libc::SOCK_STREAM))),
     ("udp-sockets", || Box::new(|_| sockets::made(libc::AF_INET, libc::SOCK_DGRAM))),
     ("unix-sockets", || Box::new(|_| sockets::made(libc::AF_UNIX, libc::SOCK_DGRAM))),
@@ -127,6 +129,14 @@ fn flock(at: u64) -> Result<(), Errno> {
     let file = open(&format!("/tmp/drive-{at}"), libc::O_RDWR | libc::O_CREAT)?;
     // SAFETY: no memory is passed.
     check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })?;
+    keep(Ok(file))
+}
+
+/// A file of 64 KiB in /root that has no name.
+fn unnamed() -> Result<(), Errno> {
+    let file = open("/root", libc::O_RDWR | libc::O_TMPFILE)?;
+    let mut file = std::fs::File::from(file);
+    file.write_all(&[1; 0x1_0000]).map_err(|error| Errno::of(&error))?;
     keep(Ok(file))
 }
 

@@ -1,0 +1,200 @@
+//! A root in a directory with a quota of its project: on the host's own file system where that keeps such quotas (ext4
+//! or XFS, mounted with prjquota), else in the [`Pool`].
+//!
+//! A VE's project is the first id of its range: no other VE has it, and it is known without being noted anywhere. The
+//! limits are hard ones; which is in force when is decided by the pure core. What the quota counts is all that lies in
+//! the directory: the VE's own files, and the few directories that overlayfs makes.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use vzd_state::capability::Feature;
+use vzd_state::subsystem::Effect;
+use vzd_state::subsystem::disk::{Meter, Resource, Usage};
+
+use super::pool::Pool;
+use super::{ext4, make_dir};
+use crate::drivers::Ve;
+use crate::error::{At, SysError, SysResult};
+use crate::kernel::quota::{self, Limit};
+use crate::runtime::spec::VolumeSpec;
+
+/// In the VE's directory on the host: its files, or where the starter mounts the pool.
+const POINT: &str = "fs";
+/// A project's inodes are given back a moment after the last of its files has gone (XFS).
+const UNUSED_TRIES: usize = 400;
+const UNUSED_PAUSE: Duration = Duration::from_millis(5);
+
+/// Whether this host can keep roots so.
+pub fn probe(state_dir: &Path) -> Feature {
+    let there = state_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    if open_dir(there).is_ok_and(quota::limits_projects) {
+        return Feature::Yes;
+    }
+    match ext4::probe() {
+        Feature::Yes if !has_quota_format() => {
+            Feature::No("the kernel has no quota files (CONFIG_QFMT_V2, module quota_v2)".to_owned())
+        }
+        other => other,
+    }
+}
+
+/// Whether ext4 can keep quotas: it takes a module, which it loads by itself.
+fn has_quota_format() -> bool {
+    const MODULE: &str = "/quota_v2.ko";
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let modules = Path::new("/lib/modules").join(kernel.trim());
+    let lists = |file| std::fs::read_to_string(modules.join(file)).is_ok_and(|list| list.contains(MODULE));
+    Path::new("/sys/module/quota_v2").exists() || lists("modules.builtin") || lists("modules.dep")
+}
+
+/// Where a VE's files are.
+#[derive(Debug)]
+enum Place {
+    /// In its directory on the host.
+    Host(OwnedFd),
+    /// In the pool.
+    Pool(Pool),
+}
+
+impl AsFd for Place {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Place::Host(dir) => dir.as_fd(),
+            Place::Pool(pool) => pool.as_fd(),
+        }
+    }
+}
+
+/// The quota of a VE, and where its files are, as long as this lives.
+#[derive(Debug)]
+pub struct Project {
+    place: Place,
+    id: u32,
+}
+
+/// Makes the directories of a VE, in its project; without effect on what is there already.
+pub fn create(ve: Ve<'_>, dir: &Path) -> SysResult<()> {
+    let (point, base) = (dir.join(POINT), ve.entry.ids.start);
+    if open_dir(dir).is_ok_and(quota::limits_projects) {
+        return make_layers(&point, base);
+    }
+    let pool = Pool::make(&ve.host.settings)?;
+    make_layers(&pool.path().join(ve.entry.uid.as_str()), base)?;
+    make_dir(&point, 0o711)
+}
+
+/// The directory that is the project's, and in it the overlay's two: what is made later takes the project from the
+/// directory that it is made in.
+fn make_layers(dir: &Path, base: u32) -> SysResult<()> {
+    let is_new = !dir.exists();
+    make_dir(dir, 0o711)?;
+    let fd = open_dir(dir)?;
+    if is_new {
+        wait_until_unused(&fd, base)?;
+    }
+    quota::set_project(&fd, base)?;
+    for (name, mode, owner) in [("upper", 0o755, base), ("work", 0o700, 0)] {
+        let path = dir.join(name);
+        make_dir(&path, mode)?;
+        chown(&path, Some(owner), Some(owner)).at("chown", path.display())?;
+    }
+    rustix::fs::fsync(&fd).at("write to disk", dir.display())
+}
+
+/// Somebody else's files must not be limited with a VE's, nor a VE's with theirs.
+fn wait_until_unused(fs: impl AsFd, id: u32) -> SysResult<()> {
+    for _ in 0..UNUSED_TRIES {
+        if quota::usage(&fs, id)?.inodes == 0 {
+            return Ok(());
+        }
+        std::thread::sleep(UNUSED_PAUSE);
+    }
+    let why = "there are files of this project that are not vzd's, or were left by it: find them (`lsattr -pR`, \
+               `xfs_quota`), or give the VE another `security.userNamespace.start`";
+    Err(SysError::refused("use", format_args!("project {id}"), why))
+}
+
+fn open_dir(path: &Path) -> SysResult<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).at("open", path.display())
+}
+
+/// Whether a VE's files are on the host's own file system.
+pub fn is_on_host(dir: &Path) -> bool {
+    dir.join(POINT).join("upper").exists()
+}
+
+impl Project {
+    /// That of a VE that is to start.
+    pub fn open(ve: Ve<'_>, dir: &Path) -> SysResult<Self> {
+        Self::with(ve, dir, Pool::open)
+    }
+
+    /// That of a VE that runs.
+    pub fn running(ve: Ve<'_>, dir: &Path) -> SysResult<Self> {
+        Self::with(ve, dir, Pool::running)
+    }
+
+    fn with(
+        ve: Ve<'_>,
+        dir: &Path,
+        pool: impl FnOnce(&crate::settings::Settings) -> SysResult<Pool>,
+    ) -> SysResult<Self> {
+        let place = if is_on_host(dir) {
+            Place::Host(open_dir(&dir.join(POINT))?)
+        } else {
+            Place::Pool(pool(&ve.host.settings)?)
+        };
+        Ok(Self { place, id: ve.entry.ids.start })
+    }
+
+    /// Where the starter finds the overlay's layers, and what it has to mount for that.
+    pub fn layers(&self, ve: Ve<'_>, dir: &Path) -> (PathBuf, Option<VolumeSpec>) {
+        let point = dir.join(POINT);
+        match &self.place {
+            Place::Host(_) => (point, None),
+            Place::Pool(pool) => (point.join(ve.entry.uid.as_str()), Some(pool.volume(&point))),
+        }
+    }
+
+    /// What is used, and the limits in force.
+    pub fn usage(&self) -> SysResult<Usage> {
+        let is = quota::usage(&self.place, self.id)?;
+        Ok(Usage {
+            space: Meter { used: is.space, limit: is.space_limit, most: None },
+            inodes: Meter { used: is.inodes, limit: is.inodes_limit, most: None },
+        })
+    }
+
+    /// Puts a limit in force; below what is used, nothing more can be written.
+    pub fn set_limit(&self, resource: Resource, to: Option<u64>) -> SysResult<Effect> {
+        if self.usage()?.of(resource).limit == to {
+            return Ok(Effect::AlreadySo);
+        }
+        let limit = match resource {
+            Resource::Space => Limit::Space(to),
+            Resource::Inodes => Limit::Inodes(to),
+        };
+        quota::set_limit(&self.place, self.id, limit)?;
+        Ok(Effect::Changed)
+    }
+}
+
+/// Takes the limits of a project away that has no files any more.
+pub fn forget(fs: impl AsFd, id: u32) -> SysResult<()> {
+    if !quota::limits_projects(&fs) {
+        return Ok(());
+    }
+    let is = quota::usage(&fs, id)?;
+    if is.space_limit.is_some() {
+        quota::set_limit(&fs, id, Limit::Space(None))?;
+    }
+    if is.inodes_limit.is_some() {
+        quota::set_limit(&fs, id, Limit::Inodes(None))?;
+    }
+    Ok(())
+}
