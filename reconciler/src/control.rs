@@ -301,6 +301,42 @@ impl VeState {
     }
 }
 
+/// A snapshot of a VE's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// Its name, which no other of the VE has.
+    pub name: String,
+    /// When it was taken.
+    pub created_at: Timestamp,
+    /// The VE ran, and was frozen for the moment: what it has of files is what it would have after a power cut.
+    pub running: bool,
+}
+
+/// What is to be done about snapshots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SnapshotAction {
+    /// Take one.
+    Create,
+    /// Make the disk of a stopped VE what it was.
+    Revert,
+    /// Throw one away.
+    Delete,
+}
+
+/// An order about a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotRequest {
+    /// The VE, by name or ctid.
+    pub ve: String,
+    /// The snapshot.
+    pub snapshot: String,
+    /// What.
+    pub action: SnapshotAction,
+}
+
 /// Everything that can be asked.
 pub trait Control: Send + Sync {
     /// All VEs with their status, by name; those in quarantine too when asked for.
@@ -315,6 +351,10 @@ pub trait Control: Send + Sync {
     fn power(&self, request: &PowerRequest) -> ControlResult<Outcomes>;
     /// Brings a VE back from quarantine.
     fn undelete(&self, name: &str) -> ControlResult<()>;
+    /// A VE's snapshots, the oldest first.
+    fn snapshots(&self, ve: &str) -> ControlResult<Vec<Snapshot>>;
+    /// Takes, reverts to or throws away a snapshot.
+    fn snapshot(&self, request: &SnapshotRequest) -> ControlResult<()>;
     /// The event log.
     fn events(&self, query: &EventQuery) -> ControlResult<Vec<LoggedEvent>>;
     /// Where a field's value comes from.

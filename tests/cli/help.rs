@@ -3,7 +3,7 @@
 use crate::harness::{Place, same};
 
 /// Every command that is shown, in the order of the help.
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 27] = [
     "run",
     "validate",
     "plan",
@@ -23,6 +23,7 @@ const COMMANDS: [&str; 26] = [
     "pause",
     "resume",
     "undelete",
+    "snapshot",
     "template",
     "wait",
     "status",

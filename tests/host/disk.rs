@@ -2,17 +2,21 @@
 
 mod image;
 mod project;
+mod snapshots;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use vzd_tests::{Sandbox, VeStatus, eventually};
+use vzd_tests::{Sandbox, VeStatus, eventually, slow};
 
 /// What keeps the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum On {
+    /// A directory of the host, without limits.
+    Directory,
     /// A file system of its own.
     Image,
     /// The pool, as the host's file system keeps no quotas of projects.
@@ -26,13 +30,17 @@ enum On {
 impl On {
     /// How status names it.
     fn backend(self) -> &'static str {
-        if self == On::Image { "image" } else { "project" }
+        match self {
+            On::Directory => "directory",
+            On::Image => "image",
+            On::Pool | On::Ext4 | On::Xfs => "project",
+        }
     }
 
     /// What a program says that meets the limit.
     fn refusal(self) -> &'static str {
         match self {
-            On::Image | On::Xfs => "No space left on device",
+            On::Directory | On::Image | On::Xfs => "No space left on device",
             On::Pool | On::Ext4 => "quota exceeded",
         }
     }
@@ -40,7 +48,7 @@ impl On {
     /// How often a limit is changed under a writer: the two last differ from the pool in little.
     fn resizes(self) -> u32 {
         match self {
-            On::Image | On::Pool => 200,
+            On::Directory | On::Image | On::Pool => 200,
             On::Ext4 | On::Xfs => 20,
         }
     }
@@ -74,7 +82,7 @@ impl World {
     fn new(on: On) -> World {
         let world = World { sandbox: Sandbox::new(), on };
         let (mib, make, options): (u64, &[&str], _) = match on {
-            On::Image | On::Pool => return world,
+            On::Directory | On::Image | On::Pool => return world,
             On::Ext4 => (
                 128,
                 &["mke2fs", "-q", "-t", "ext4", "-O", "quota,project", "-E", "quotatype=prjquota"],
@@ -110,7 +118,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if matches!(self.on, On::Image | On::Pool) || std::thread::panicking() {
+        if matches!(self.on, On::Directory | On::Image | On::Pool) || std::thread::panicking() {
             return;
         }
         self.power_cut();
@@ -122,8 +130,10 @@ impl Drop for World {
 
 /// A VE with limits, kept by what the host is best at, or by an image.
 fn limited(world: &World, name: &str, mut disk: Value) {
-    if world.on == On::Image {
-        disk["backend"] = "image".into();
+    match world.on {
+        On::Directory => disk = json!({}),
+        On::Image => disk["backend"] = "image".into(),
+        On::Pool | On::Ext4 | On::Xfs => {}
     }
     world.ve(name, json!({ "disk": disk }));
 }
@@ -156,7 +166,7 @@ macro_rules! on_projects {
         })* }
     };
 }
-use on_projects;
+use {on_each, on_projects};
 
 on_each!(
     bytes_are_limited_and_the_limit_goes_up_and_down,
@@ -270,7 +280,9 @@ fn inodes_are_limited_and_the_limit_goes_up_and_down(on: On) {
 
 fn a_soft_limit_is_kept_when_its_time_has_run_out(on: On) {
     let sandbox = World::new(on);
-    let quota = json!({ "diskspace": "8M:16M", "quotatime": "3s" });
+    // Long enough to be noticed before it has run out.
+    let grace = format!("{}s", slow(Duration::from_secs(3)).as_secs());
+    let quota = json!({ "diskspace": "8M:16M", "quotatime": grace });
     limited(&sandbox, "web", quota);
     sandbox.apply();
     sandbox.sh("web", "dd if=/dev/zero of=/root/a bs=1M count=10 2>/dev/null; sync");

@@ -205,7 +205,7 @@ fn root_inside_is_nobody_outside() {
         assert_eq!(status_field(init, "Uid").split_whitespace().next().unwrap(), map[1].to_string());
         sandbox.sh(name, "echo mine > /root/file; su -s /bin/sh nobody -c 'echo theirs > /tmp/file'");
         let uid = sandbox.status(name).unwrap().uid().unwrap().to_owned();
-        let upper = sandbox.state_dir().join("ves").join(uid).join("upper");
+        let upper = sandbox.state_dir().join("ves").join(uid).join("fs/upper");
         let owner = |path: &str| u64::from(std::fs::metadata(upper.join(path)).unwrap().uid());
         assert_eq!((owner("root/file"), owner("tmp/file")), (map[1], map[1] + 65534));
         ranges.push(map[1]);

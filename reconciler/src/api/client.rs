@@ -20,7 +20,7 @@ use crate::api::routes::{NameRequest, WaitRequest};
 use crate::api::{LONGEST_WAIT, MOST_ANSWER};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerRequest, Selector, VeCounters, VeUsage, Why,
+    PlanRequest, PlanView, PowerRequest, Selector, Snapshot, SnapshotRequest, VeCounters, VeUsage, Why,
 };
 
 /// More names than that are asked for in several questions: an address has limits.
@@ -146,6 +146,14 @@ impl Control for Client {
 
     fn undelete(&self, name: &str) -> ControlResult<()> {
         self.post("/v1/undelete", &NameRequest { name: name.to_owned() })
+    }
+
+    fn snapshots(&self, ve: &str) -> ControlResult<Vec<Snapshot>> {
+        self.get(&address("/v1/snapshots", &[("ve", Some(ve.to_owned()))]))
+    }
+
+    fn snapshot(&self, request: &SnapshotRequest) -> ControlResult<()> {
+        self.post("/v1/snapshots", request)
     }
 
     fn events(&self, query: &EventQuery) -> ControlResult<Vec<LoggedEvent>> {

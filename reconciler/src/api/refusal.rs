@@ -50,6 +50,7 @@ fn status(code: &str) -> StatusCode {
             | Code::PruneGuard
             | Code::RecreateRefused
             | Code::RestartRequired
+            | Code::SnapshotRefused
             | Code::Locked,
         ) => StatusCode::CONFLICT,
         Ok(Code::DaemonUnreachable | Code::KeeperUnreachable) => StatusCode::SERVICE_UNAVAILABLE,

@@ -22,7 +22,7 @@ use crate::api::refusal::Refusal;
 use crate::api::{LONGEST_WAIT, MOST_BODY, metrics};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, Info, LoggedEvent, Outcomes, PlanRequest,
-    PlanView, PowerRequest, Selector, VeCounters, VeUsage, Why,
+    PlanView, PowerRequest, Selector, Snapshot, SnapshotRequest, VeCounters, VeUsage, Why,
 };
 
 /// Questions of one kind that are answered at the same time.
@@ -116,6 +116,7 @@ pub fn router(answering: Answering) -> Router {
         .route("/v1/drift", post(drift))
         .route("/v1/power", post(power))
         .route("/v1/undelete", post(undelete))
+        .route("/v1/snapshots", get(snapshots).post(snapshot))
         .route("/v1/events", get(events))
         .route("/v1/why", get(why))
         .route("/v1/entrances", get(entrances))
@@ -189,6 +190,16 @@ async fn power(State(ask): Ask, Strict(request): Strict<PowerRequest>) -> Answer
 
 async fn undelete(State(ask): Ask, Strict(request): Strict<NameRequest>) -> Answer<()> {
     ask.with(&ask.work, move |control| control.undelete(&request.name)).await
+}
+
+async fn snapshots(State(ask): Ask, mut query: Parameters) -> Answer<Vec<Snapshot>> {
+    let ve = query.required("ve")?;
+    query.end()?;
+    ask.with(&ask.short, move |control| control.snapshots(&ve)).await
+}
+
+async fn snapshot(State(ask): Ask, Strict(request): Strict<SnapshotRequest>) -> Answer<()> {
+    ask.with(&ask.work, move |control| control.snapshot(&request)).await
 }
 
 async fn events(State(ask): Ask, mut query: Parameters) -> Answer<Vec<LoggedEvent>> {

@@ -10,7 +10,8 @@ use crate::api::client::Client;
 use crate::api::server::{Serving, serve};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, VeCounters, VeUsage, Why,
+    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Snapshot, SnapshotAction, SnapshotRequest,
+    VeCounters, VeUsage, Why,
 };
 
 struct Rote;
@@ -44,6 +45,16 @@ impl Control for Rote {
     }
     fn undelete(&self, name: &str) -> ControlResult<()> {
         if name == "web" { Ok(()) } else { Err(refused("VZ0307")) }
+    }
+    fn snapshots(&self, ve: &str) -> ControlResult<Vec<Snapshot>> {
+        let name = format!("of-{ve}");
+        Ok(vec![Snapshot { name, created_at: vzd_state::units::Timestamp(0), running: true }])
+    }
+    fn snapshot(&self, request: &SnapshotRequest) -> ControlResult<()> {
+        match request.action {
+            SnapshotAction::Create => Ok(()),
+            SnapshotAction::Revert | SnapshotAction::Delete => Err(refused("VZ0310")),
+        }
     }
     fn events(&self, query: &EventQuery) -> ControlResult<Vec<LoggedEvent>> {
         std::thread::sleep(Duration::from_millis(query.wait_ms));
@@ -114,6 +125,10 @@ fn errors_arrive_as_they_were_also_when_the_server_fails() {
     let (dir, serving, client) = served();
     assert_eq!(client.apply(&PlanRequest::default()), Err(refused("VZ0205")));
     assert_eq!(client.undelete("db"), Err(refused("VZ0307")));
+    assert_eq!(client.snapshots("web").unwrap()[0].name, "of-web");
+    let order = |action| SnapshotRequest { ve: "web".to_owned(), snapshot: "a".to_owned(), action };
+    assert_eq!(client.snapshot(&order(SnapshotAction::Create)), Ok(()));
+    assert_eq!(client.snapshot(&order(SnapshotAction::Revert)), Err(refused("VZ0310")));
     assert_eq!(client.drift(&Selector::default()).unwrap_err().code, "VZ0403");
     assert!(client.info().is_ok(), "a panic of one question is that question's");
     drop(serving);

@@ -26,6 +26,7 @@ mod run;
 mod schema;
 mod select;
 mod shown;
+mod snapshot;
 mod status;
 mod table;
 mod template;
@@ -104,6 +105,8 @@ enum Command {
     Resume(power::Args),
     /// Bring a VE back from quarantine
     Undelete(undelete::Args),
+    /// Take, list, revert to or delete snapshots of a VE's disk
+    Snapshot(snapshot::Args),
     /// List, build, add, update, verify or remove templates
     Template(template::Args),
     /// Wait until VEs have a condition
@@ -183,6 +186,7 @@ fn carry_out(command: Command, cx: &mut Context) -> Outcome {
         Command::Pause(args) => power::run(args.into(), PowerAction::Pause, cx),
         Command::Resume(args) => power::run(args.into(), PowerAction::Resume, cx),
         Command::Undelete(args) => undelete::run(&args, cx),
+        Command::Snapshot(args) => snapshot::run(&args, cx),
         Command::Template(args) => template::run(&args, cx),
         Command::Wait(args) => wait::run(args, cx),
         Command::Status(args) => status::run(&args, cx),

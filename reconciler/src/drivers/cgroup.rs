@@ -94,3 +94,14 @@ fn set(group: &Knobs<'_>, knob: Knob, to: &Value) -> SysResult<Effect> {
     }
     Ok(Effect::Changed)
 }
+
+/// Does something while no process of a VE that runs goes on. Whoever is killed meanwhile leaves it frozen, and the next
+/// pass takes that back.
+pub fn while_frozen<T>(ve: Ve<'_>, _running: &Running, done: impl FnOnce() -> SysResult<T>) -> SysResult<T> {
+    let group = ve.host.cgroup(ve.entry);
+    // A paused VE stays so.
+    let paused = group.is_frozen()?;
+    let frozen = group.set_frozen(true, FREEZE_TIMEOUT);
+    let done = frozen.and_then(|()| done());
+    if paused { done } else { group.set_frozen(false, FREEZE_TIMEOUT).and(done) }
+}

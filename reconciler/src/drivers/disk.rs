@@ -2,17 +2,19 @@
 //! template. What keeps the layers, and their limits, is a matter of the backend ([`project`], [`image`]); whatever throws
 //! something away is in [`remove`].
 //!
-//! `<state>/ves/<uid>/` holds `upper` (the VE's own files, with the ids of its range), `work`
-//! (overlayfs's) and `lower`, a link to the template as it was when the VE was made: a newer template of
+//! `<state>/ves/<uid>/` holds `fs`, in it `upper` (the VE's own files, with the ids of its range) and `work`
+//! (overlayfs's), and `lower`, a link to the template as it was when the VE was made: a newer template of
 //! the same name does not change a VE.
 //! The overlay itself is mounted by the starter, in the VE's own mount namespace: the host has no mount
 //! of it.
 
+mod copy;
 pub mod ext4;
 mod image;
 mod pool;
 pub mod project;
 mod remove;
+pub mod snapshot;
 
 use std::os::unix::fs::{DirBuilderExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -34,6 +36,9 @@ use crate::error::{At, SysError, SysResult};
 use crate::host::Host;
 use crate::runtime::spec::RootSpec;
 use crate::template::Source;
+
+/// In the VE's directory: its files, or where the starter mounts the file system that they are on.
+const LAYERS: &str = "fs";
 
 /// Reads whether the root is there. A directory that was not finished counts as absent.
 pub fn observe(ve: Ve<'_>) -> Observed {
@@ -121,11 +126,8 @@ fn create(ve: Ve<'_>, dir: &Path, template: &str, backend: Backend) -> Result<(E
     make_dir(dir, 0o711)?;
     match (backend, ve.want) {
         (Backend::Directory, _) => {
-            for (name, mode, owner) in [("upper", 0o755, base), ("work", 0o700, 0)] {
-                let path = dir.join(name);
-                make_dir(&path, mode)?;
-                chown(&path, Some(owner), Some(owner)).at("chown", path.display())?;
-            }
+            make_dir(&dir.join(LAYERS), 0o711)?;
+            make_layers(&dir.join(LAYERS), base)?;
         }
         (Backend::Project, _) => project::create(ve, dir)?,
         (Backend::Image, Some(want)) => image::create(dir, &want.disk, base)?,
@@ -182,7 +184,10 @@ pub fn open(ve: Ve<'_>, want: &Desired) -> SysResult<Opened> {
         all.try_for_each(|one| set(one, in_force(&want.disk, ve.entry.disk.as_ref(), one, now)).map(drop))
     };
     match backend(ve) {
-        Backend::Directory => Ok(Opened { spec: spec(&dir, None), _held: Held::Nothing }),
+        Backend::Directory => {
+            move_layers(&dir)?;
+            Ok(Opened { spec: spec(&dir.join(LAYERS), None), _held: Held::Nothing })
+        }
         Backend::Image => {
             let image = Image::open(&dir)?;
             let usage = image.usage()?;
@@ -202,6 +207,16 @@ pub fn open(ve: Ve<'_>, want: &Desired) -> SysResult<Opened> {
     }
 }
 
+/// Before there were snapshots the layers lay in the VE's directory itself.
+fn move_layers(dir: &Path) -> SysResult<()> {
+    let to = dir.join(LAYERS);
+    for name in ["work", "upper"].into_iter().filter(|name| dir.join(name).exists()) {
+        make_dir(&to, 0o711)?;
+        std::fs::rename(dir.join(name), to.join(name)).at("move", dir.join(name).display())?;
+    }
+    Ok(())
+}
+
 /// A VE's file system is let go of a moment after its last process: within this, unless someone looks into it.
 const DETACH_TRIES: usize = 400;
 const DETACH_PAUSE: Duration = Duration::from_millis(5);
@@ -214,6 +229,16 @@ pub fn close(ve: Ve<'_>) {
             .take_while(|_| image::is_attached(&dir))
             .for_each(|_| std::thread::sleep(DETACH_PAUSE));
     }
+}
+
+/// The overlay's own two directories, in one that is there.
+fn make_layers(dir: &Path, base: u32) -> SysResult<()> {
+    for (name, mode, owner) in [("upper", 0o755, base), ("work", 0o700, 0)] {
+        let path = dir.join(name);
+        make_dir(&path, mode)?;
+        chown(&path, Some(owner), Some(owner)).at("chown", path.display())?;
+    }
+    Ok(())
 }
 
 fn make_dir(path: &Path, mode: u32) -> SysResult<()> {

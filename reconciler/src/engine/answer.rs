@@ -17,7 +17,8 @@ use vzd_state::subsystem::{cgroup, disk};
 
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, VeCounters, VeUsage, Why,
+    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Snapshot, SnapshotRequest, VeCounters,
+    VeUsage, Why,
 };
 use crate::drivers::{Ve, lifecycle};
 use crate::engine::pass::{Look, failure_of, plan_view, refusal_of};
@@ -54,7 +55,7 @@ impl Engine {
         Ok(chosen)
     }
 
-    fn named(&self, name: &str, known: &[Subject]) -> ControlResult<Subject> {
+    pub(super) fn named(&self, name: &str, known: &[Subject]) -> ControlResult<Subject> {
         let ctid = name.parse::<u32>().ok().and_then(|number| Ctid::try_from(number).ok());
         let by_ctid = ctid.and_then(|ctid| {
             let shared = self.shared();
@@ -310,6 +311,14 @@ impl Control for Engine {
         self.records.save(&entry).map_err(|e| error("VZ0404", e.to_string()))?;
         let outcome = self.reconcile(&Subject::Name(name), Leave::default(), None);
         failure_of(&outcome).map_or(Ok(()), Err)
+    }
+
+    fn snapshots(&self, ve: &str) -> ControlResult<Vec<Snapshot>> {
+        self.list_snapshots(ve)
+    }
+
+    fn snapshot(&self, request: &SnapshotRequest) -> ControlResult<()> {
+        self.do_snapshot(request)
     }
 
     fn events(&self, query: &EventQuery) -> ControlResult<Vec<LoggedEvent>> {

@@ -10,6 +10,7 @@
 //! - [`counters`] tells what VEs hold of each beancounter, [`refusals`] what they were refused, as it happens,
 //!   and [`inside`] tells it to the VEs themselves,
 //! - [`usage`] tells what they use,
+//! - [`snapshots`] takes snapshots of disks and reverts to them,
 //! - [`health`] runs probes, [`clock`] is where time and chance come from,
 //! - [`answer`] answers what can be asked ([`crate::control`]), with [`why`].
 //!
@@ -29,6 +30,7 @@ mod queue;
 mod reconcile;
 mod refusals;
 mod run;
+mod snapshots;
 mod starts;
 mod usage;
 mod why;

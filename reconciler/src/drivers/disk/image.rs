@@ -9,7 +9,6 @@
 //! more for a moment, attached nowhere.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -17,7 +16,7 @@ use vzd_state::subsystem::Effect;
 use vzd_state::subsystem::disk::quota::BLOCK;
 use vzd_state::subsystem::disk::{Desired, Meter, Resource, Usage};
 
-use super::{ext4, make_dir};
+use super::{LAYERS, ext4, make_dir, make_layers};
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::loopdev::{self, LoopDevice};
 use crate::runtime::spec::VolumeSpec;
@@ -25,8 +24,6 @@ use crate::runtime::tree::open_volume;
 
 /// The image, in the VE's directory.
 const IMAGE: &str = "disk.img";
-/// Where the starter mounts it, in a mount namespace of its own.
-const POINT: &str = "fs";
 /// In the image: the files that keep inodes back.
 const RESERVE: &str = "reserve";
 /// ext4's own for what it can't foresee; it would keep as much by itself.
@@ -46,18 +43,15 @@ pub fn file(dir: &Path) -> PathBuf {
 
 /// Where the VE's own files are once the starter has mounted the image.
 pub fn point(dir: &Path) -> PathBuf {
-    dir.join(POINT)
+    dir.join(LAYERS)
 }
 
 /// Makes the image, whole or not at all: it gets its name when all of it is on disk.
 pub fn create(dir: &Path, want: &Desired, base: u32) -> SysResult<()> {
     let (new, layout) = (dir.join("disk.img.new"), dir.join("layout"));
     make_dir(&layout, 0o711)?;
-    for (name, mode, owner) in [("upper", 0o755, base), ("work", 0o700, 0), (RESERVE, 0o700, 0)] {
-        let path = layout.join(name);
-        make_dir(&path, mode)?;
-        chown(&path, Some(owner), Some(owner)).at("chown", path.display())?;
-    }
+    make_layers(&layout, base)?;
+    make_dir(&layout.join(RESERVE), 0o700)?;
     let size = size(want, dir)?;
     let image = std::fs::File::create(&new).at("make", new.display())?;
     image.set_len(size).map_err(|e| SysError::new("enlarge", new.display(), e).value(size))?;
@@ -134,6 +128,13 @@ impl Image {
     /// For the starter.
     pub fn volume(&self, dir: &Path) -> VolumeSpec {
         volume(&self.device, &point(dir))
+    }
+
+    /// Writes all of it to the image.
+    pub fn sync(&self) -> SysResult<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(&self.mount, ".", flags, Mode::empty());
+        root.and_then(rustix::fs::syncfs).at("write to disk", self.device.path().display())
     }
 
     /// What is used, and the limits in force.

@@ -6,7 +6,6 @@
 //! the directory: the VE's own files, and the few directories that overlayfs makes.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,14 +15,13 @@ use vzd_state::subsystem::Effect;
 use vzd_state::subsystem::disk::{Meter, Resource, Usage};
 
 use super::pool::Pool;
-use super::{ext4, make_dir};
+use super::{LAYERS, ext4, make_dir, make_layers};
 use crate::drivers::Ve;
+use crate::engine::fault;
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::quota::{self, Limit};
 use crate::runtime::spec::VolumeSpec;
 
-/// In the VE's directory on the host: its files, or where the starter mounts the pool.
-const POINT: &str = "fs";
 /// A project's inodes are given back a moment after the last of its files has gone (XFS).
 const UNUSED_TRIES: usize = 400;
 const UNUSED_PAUSE: Duration = Duration::from_millis(5);
@@ -78,30 +76,29 @@ pub struct Project {
 
 /// Makes the directories of a VE, in its project; without effect on what is there already.
 pub fn create(ve: Ve<'_>, dir: &Path) -> SysResult<()> {
-    let (point, base) = (dir.join(POINT), ve.entry.ids.start);
+    let (point, base) = (dir.join(LAYERS), ve.entry.ids.start);
     if open_dir(dir).is_ok_and(quota::limits_projects) {
-        return make_layers(&point, base);
+        return make_root(&point, base);
     }
     let pool = Pool::make(&ve.host.settings)?;
-    make_layers(&pool.path().join(ve.entry.uid.as_str()), base)?;
+    fault::point();
+    make_root(&pool.path().join(ve.entry.uid.as_str()), base)?;
     make_dir(&point, 0o711)
 }
 
 /// The directory that is the project's, and in it the overlay's two: what is made later takes the project from the
 /// directory that it is made in.
-fn make_layers(dir: &Path, base: u32) -> SysResult<()> {
+fn make_root(dir: &Path, base: u32) -> SysResult<()> {
     let is_new = !dir.exists();
     make_dir(dir, 0o711)?;
     let fd = open_dir(dir)?;
     if is_new {
         wait_until_unused(&fd, base)?;
     }
+    fault::point();
     quota::set_project(&fd, base)?;
-    for (name, mode, owner) in [("upper", 0o755, base), ("work", 0o700, 0)] {
-        let path = dir.join(name);
-        make_dir(&path, mode)?;
-        chown(&path, Some(owner), Some(owner)).at("chown", path.display())?;
-    }
+    fault::point();
+    make_layers(dir, base)?;
     rustix::fs::fsync(&fd).at("write to disk", dir.display())
 }
 
@@ -125,7 +122,7 @@ fn open_dir(path: &Path) -> SysResult<OwnedFd> {
 
 /// Whether a VE's files are on the host's own file system.
 pub fn is_on_host(dir: &Path) -> bool {
-    dir.join(POINT).join("upper").exists()
+    dir.join(LAYERS).join("upper").exists()
 }
 
 impl Project {
@@ -145,16 +142,29 @@ impl Project {
         pool: impl FnOnce(&crate::settings::Settings) -> SysResult<Pool>,
     ) -> SysResult<Self> {
         let place = if is_on_host(dir) {
-            Place::Host(open_dir(&dir.join(POINT))?)
+            Place::Host(open_dir(&dir.join(LAYERS))?)
         } else {
             Place::Pool(pool(&ve.host.settings)?)
         };
         Ok(Self { place, id: ve.entry.ids.start })
     }
 
+    /// The directory of the overlay's layers, as long as this lives.
+    pub fn path(&self, ve: Ve<'_>, dir: &Path) -> PathBuf {
+        match &self.place {
+            Place::Host(_) => dir.join(LAYERS),
+            Place::Pool(pool) => pool.path().join(ve.entry.uid.as_str()),
+        }
+    }
+
+    /// Puts an empty directory into the project.
+    pub fn take_in(&self, dir: &Path) -> SysResult<()> {
+        quota::set_project(open_dir(dir)?, self.id)
+    }
+
     /// Where the starter finds the overlay's layers, and what it has to mount for that.
     pub fn layers(&self, ve: Ve<'_>, dir: &Path) -> (PathBuf, Option<VolumeSpec>) {
-        let point = dir.join(POINT);
+        let point = dir.join(LAYERS);
         match &self.place {
             Place::Host(_) => (point, None),
             Place::Pool(pool) => (point.join(ve.entry.uid.as_str()), Some(pool.volume(&point))),

@@ -1,15 +1,17 @@
-//! Every way in which a VE's root is thrown away, and no other: the whole of a VE's directory, after a rename, so
-//! that one that is half gone is never taken for a root.
+//! Every way in which a VE's root or a snapshot is thrown away, and no other: the whole of its directory, after a
+//! rename, so that one that is half gone is never taken for a whole one.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use vzd_state::ids::VeName;
 use vzd_state::subsystem::disk::Backend;
 
 use super::pool::Pool;
 use super::project;
 use crate::drivers::{Effect, StepError, Ve};
+use crate::engine::fault;
 use crate::error::{At, SysError, SysResult};
 use crate::host::Host;
 
@@ -27,11 +29,30 @@ pub fn destroy(ve: Ve<'_>) -> SysResult<Effect> {
         let pool = Pool::open(&ve.host.settings)?;
         destroy_dir(&pool.path(), uid)?;
         project::forget(&pool, ve.entry.ids.start)?;
+        fault::point();
     }
     let effect = destroy_dir(&ves, uid)?;
     let host = std::fs::File::open(&ves).at("open", ves.display())?;
     project::forget(host, ve.entry.ids.start)?;
     Ok(effect)
+}
+
+/// Throws a snapshot away, of those in `snapshots`.
+pub fn snapshot(snapshots: &Path, name: &VeName) -> SysResult<()> {
+    destroy_dir(snapshots, name.as_str()).map(drop)
+}
+
+/// Removes what has not become a root or snapshot, or is none any more: a file, or a directory and all in it.
+pub fn leftover(path: &Path) -> SysResult<()> {
+    let removed = match std::fs::symlink_metadata(path) {
+        Ok(is) if is.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match removed {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(SysError::new("remove", path.display(), e)),
+        _ => Ok(()),
+    }
 }
 
 fn destroy_dir(ves: &Path, uid: &str) -> SysResult<Effect> {

@@ -1,0 +1,89 @@
+//! `vzd snapshot`: a VE's disk as it was at a moment.
+
+use serde_json::json;
+
+use crate::cli::Context;
+use crate::cli::connect::{connect, look};
+use crate::cli::failure::{OK, Outcome};
+use crate::cli::progress::Progress;
+use crate::cli::table::Table;
+use crate::control::{SnapshotAction, SnapshotRequest};
+use crate::engine::Access;
+
+/// Options of `vzd snapshot`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Take one; a VE that runs is frozen for that moment
+    Create(One),
+    /// Show a VE's snapshots, the oldest first
+    List {
+        /// The VE
+        #[arg(value_name = "VE")]
+        ve: String,
+    },
+    /// Make the disk of a stopped VE what it was; what it has become since is lost
+    Revert(One),
+    /// Throw one away
+    #[command(visible_alias = "rm")]
+    Delete(One),
+}
+
+#[derive(Debug, clap::Args)]
+struct One {
+    /// The VE
+    #[arg(value_name = "VE")]
+    ve: String,
+    /// The snapshot: small letters, digits and hyphens
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+/// Carries it out.
+pub fn run(args: &Args, cx: &mut Context) -> Outcome {
+    match &args.command {
+        Command::Create(one) => order(one, SnapshotAction::Create, ("copying", "taken"), cx),
+        Command::Revert(one) => order(one, SnapshotAction::Revert, ("copying", "reverted to"), cx),
+        Command::Delete(one) => order(one, SnapshotAction::Delete, ("removing", "deleted"), cx),
+        Command::List { ve } => list(ve, cx),
+    }
+}
+
+fn order(
+    one: &One,
+    action: SnapshotAction,
+    (doing, done): (&'static str, &str),
+    cx: &mut Context,
+) -> Outcome {
+    let control = connect(&cx.settings, Access::Write)?;
+    {
+        let _progress = Progress::start(doing);
+        control.snapshot(&SnapshotRequest { ve: one.ve.clone(), snapshot: one.name.clone(), action })?;
+    }
+    if cx.out.is_data() {
+        cx.out.data(&json!({ "ve": one.ve, "snapshot": one.name, "done": action }))?;
+    } else {
+        cx.out.line(&format!("{}: snapshot {} {done}", one.ve, one.name))?;
+    }
+    Ok(OK)
+}
+
+fn list(ve: &str, cx: &mut Context) -> Outcome {
+    let snapshots = look(cx)?.snapshots(ve)?;
+    if cx.out.is_data() {
+        cx.out.data(&snapshots)?;
+        return Ok(OK);
+    }
+    let mut table = Table::new(&["NAME", "TAKEN", "THE VE"]);
+    for one in &snapshots {
+        let state = if one.running { "ran" } else { "was stopped" };
+        table.row([one.name.as_str().into(), one.created_at.to_string().into(), state.into()]);
+    }
+    cx.out.text(&table.render("", cx.out.colour))?;
+    Ok(OK)
+}

@@ -1,0 +1,203 @@
+//! Copies of files and trees that nobody writes to meanwhile: by reflink where the file system can, else without their
+//! holes; with everything that makes a file what it is, overlayfs's own marks too.
+//!
+//! What is copied belongs to a VE and may be hostile: nothing in it is followed, opened for its meaning or executed.
+
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, SeekFrom, Timespec, Timestamps, XattrFlags};
+use rustix::io::Errno;
+
+use crate::error::{At, SysError, SysResult};
+
+/// The most that the kernel gives: names of a file's attributes, and the value of one.
+const XATTR_MOST: usize = 1 << 16;
+/// The handle of the directory that an index belongs to: a copy is another one, and overlayfs notes its own.
+const INDEX_OF: &[u8] = b"trusted.overlay.upper";
+
+/// Copies a regular file's content to a new file.
+pub fn file(from: &Path, to: &Path) -> SysResult<()> {
+    let options = |write: bool| {
+        let mut options = File::options();
+        options.read(!write).write(write).create_new(write).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        options
+    };
+    let source = options(false).open(from).at("open", from.display())?;
+    let target = options(true).open(to).at("make", to.display())?;
+    match rustix::fs::ioctl_ficlone(&target, &source) {
+        Ok(()) => Ok(()),
+        // Another file system, or one that cannot share blocks.
+        Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::NOSYS) => {
+            content(&source, &target).at("copy", from.display())
+        }
+        Err(e) => Err(SysError::new("copy", from.display(), e)),
+    }
+}
+
+fn content(source: &File, target: &File) -> std::io::Result<()> {
+    let size = source.metadata()?.len();
+    target.set_len(size)?;
+    let mut at = 0;
+    loop {
+        let start = match rustix::fs::seek(source, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            // No data from here on.
+            Err(Errno::NXIO) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        };
+        let end = rustix::fs::seek(source, SeekFrom::Hole(start))?;
+        range(source, target, start, end)?;
+        at = end;
+    }
+}
+
+fn range(source: &File, target: &File, mut at: u64, end: u64) -> std::io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let mut buffer = Vec::new();
+    while at < end {
+        let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+        let (mut from, mut to) = (at, at);
+        let copied = match rustix::fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), left) {
+            Ok(copied) => copied,
+            // Not between these two.
+            Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                buffer.resize(1 << 20, 0);
+                let most = buffer.len().min(left);
+                let read = source.read_at(&mut buffer[..most], at)?;
+                target.write_all_at(&buffer[..read], at)?;
+                read
+            }
+            Err(e) => return Err(e.into()),
+        };
+        if copied == 0 {
+            return Ok(());
+        }
+        at += copied as u64;
+    }
+    Ok(())
+}
+
+/// Copies of trees whose files may be linked to each other.
+#[derive(Debug, Default)]
+pub struct Trees {
+    links: HashMap<(u64, u64), PathBuf>,
+}
+
+impl Trees {
+    /// Copies a directory and all that is below it to a new one.
+    pub fn copy(&mut self, from: &Path, to: &Path) -> SysResult<()> {
+        let is = std::fs::symlink_metadata(from).at("stat", from.display())?;
+        self.entry(from, to, &is)
+    }
+
+    fn entry(&mut self, from: &Path, to: &Path, is: &Metadata) -> SysResult<()> {
+        let kind = is.file_type();
+        if !kind.is_dir() && is.nlink() > 1 {
+            if let Some(first) = self.links.get(&(is.dev(), is.ino())) {
+                return std::fs::hard_link(first, to).at("link", to.display());
+            }
+            self.links.insert((is.dev(), is.ino()), to.to_owned());
+        }
+        if kind.is_dir() {
+            std::fs::create_dir(to).at("make directory", to.display())?;
+            for entry in std::fs::read_dir(from).at("list", from.display())? {
+                let entry = entry.at("list", from.display())?;
+                let is = entry.metadata().at("stat", entry.path().display())?;
+                self.entry(&entry.path(), &to.join(entry.file_name()), &is)?;
+            }
+        } else if kind.is_file() {
+            file(from, to)?;
+        } else if kind.is_symlink() {
+            let target = std::fs::read_link(from).at("read", from.display())?;
+            std::os::unix::fs::symlink(target, to).at("link", to.display())?;
+        } else {
+            let node = rustix::fs::FileType::from_raw_mode(is.mode());
+            let number = if kind.is_char_device() || kind.is_block_device() { is.rdev() } else { 0 };
+            rustix::fs::mknodat(CWD, to, node, rustix::fs::Mode::empty(), number)
+                .at("make node", to.display())?;
+        }
+        finish(from, to, is)
+    }
+}
+
+/// Gives a copy the owner, attributes, mode and times of what it was copied from, in an order in which none undoes
+/// another.
+fn finish(from: &Path, to: &Path, is: &Metadata) -> SysResult<()> {
+    std::os::unix::fs::lchown(to, Some(is.uid()), Some(is.gid())).at("chown", to.display())?;
+    xattrs(from, to)?;
+    if !is.file_type().is_symlink() {
+        let mode = std::fs::Permissions::from_mode(is.mode() & 0o7777);
+        std::fs::set_permissions(to, mode).at("chmod", to.display())?;
+    }
+    let time = |seconds, nanos| Timespec { tv_sec: seconds, tv_nsec: nanos };
+    let times = Timestamps {
+        last_access: time(is.atime(), is.atime_nsec()),
+        last_modification: time(is.mtime(), is.mtime_nsec()),
+    };
+    rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW).at("set times of", to.display())
+}
+
+fn xattrs(from: &Path, to: &Path) -> SysResult<()> {
+    let mut names = vec![0_u8; XATTR_MOST];
+    let length = match rustix::fs::llistxattr(from, &mut names) {
+        Ok(length) => length,
+        Err(Errno::OPNOTSUPP) => 0,
+        Err(e) => return Err(SysError::new("list attributes of", from.display(), e)),
+    };
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty() && *name != INDEX_OF)
+    {
+        let mut value = vec![0_u8; XATTR_MOST];
+        let length = rustix::fs::lgetxattr(from, name, &mut value).at("read attribute of", from.display())?;
+        rustix::fs::lsetxattr(to, name, &value[..length], XattrFlags::empty()).map_err(|e| {
+            SysError::new("set attribute of", to.display(), e).value(String::from_utf8_lossy(name))
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holes_stay_and_content_is_the_same() {
+        use std::os::unix::fs::FileExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        let source = File::create(&from).unwrap();
+        source.set_len(64 << 20).unwrap();
+        for at in [0, 5 << 20, (64 << 20) - 3] {
+            source.write_all_at(b"abc", at).unwrap();
+        }
+        file(&from, &to).unwrap();
+        assert_eq!(std::fs::read(&from).unwrap(), std::fs::read(&to).unwrap());
+        assert!(std::fs::metadata(&to).unwrap().blocks() < 1 << 10);
+        file(&from, &to).unwrap_err();
+    }
+
+    #[test]
+    fn a_tree_is_what_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        std::fs::create_dir_all(from.join("a/b")).unwrap();
+        std::fs::write(from.join("a/file"), "text").unwrap();
+        std::fs::hard_link(from.join("a/file"), from.join("a/b/other")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", from.join("link")).unwrap();
+        std::fs::set_permissions(from.join("a/file"), std::fs::Permissions::from_mode(0o4711)).unwrap();
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(CWD, from.join("fifo"), fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1000);
+        File::open(from.join("a")).unwrap().set_modified(old).unwrap();
+        Trees::default().copy(&from, &to).unwrap();
+        let of = |path: &str| std::fs::symlink_metadata(to.join(path)).unwrap();
+        assert_eq!(std::fs::read_to_string(to.join("a/b/other")).unwrap(), "text");
+        assert_eq!((of("a/file").ino(), of("a/file").nlink()), (of("a/b/other").ino(), 2));
+        assert_eq!(of("a/file").mode() & 0o7777, 0o4711);
+        assert_eq!(of("a").modified().unwrap(), old);
+        assert!(of("fifo").file_type().is_fifo());
+        assert_eq!(std::fs::read_link(to.join("link")).unwrap(), Path::new("/etc/passwd"));
+    }
+}

@@ -1,0 +1,195 @@
+//! Snapshots of a VE's disk: what is its own, as it was at a moment, beside its root in `<state>/ves/<uid>/snapshots`.
+//!
+//! An image is copied as a file, other roots as trees: the upper layer, and overlayfs's index, which knows the links of
+//! the template's files that were changed. A copy is on disk before it gets its name. Nobody writes to the VE's files
+//! meanwhile: it is stopped or frozen, which is the caller's part. What is thrown away is so in [`super::remove`].
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags};
+use vzd_state::ids::VeName;
+use vzd_state::subsystem::disk::{Backend, Resource};
+
+use super::copy::{self, Trees};
+use super::project::Project;
+use super::{Image, LAYERS, backend, image, make_dir, make_layers, remove};
+use crate::control::Snapshot;
+use crate::drivers::{Stopped, Ve};
+use crate::engine::fault;
+use crate::error::{At, SysError, SysResult};
+
+/// In the VE's directory.
+const SNAPSHOTS: &str = "snapshots";
+/// In a snapshot: what [`list`] tells of it.
+const ABOUT: &str = "snapshot.json";
+const IMAGE: &str = "disk.img";
+/// One that is being made. No snapshot is called so.
+const NEW: &str = ".new";
+
+fn dir_of(ve: Ve<'_>) -> PathBuf {
+    ve.host.ve_dir(&ve.entry.uid).join(SNAPSHOTS)
+}
+
+/// A VE's snapshots, the oldest first.
+pub fn list(ve: Ve<'_>) -> SysResult<Vec<Snapshot>> {
+    let dir = dir_of(ve);
+    let entries = match std::fs::read_dir(&dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.at("list", dir.display())?,
+    };
+    let mut all = Vec::new();
+    for entry in entries {
+        let entry = entry.at("list", dir.display())?;
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
+        let path = entry.path().join(ABOUT);
+        let text = std::fs::read_to_string(&path).at("read", path.display())?;
+        let about: Snapshot =
+            serde_json::from_str(&text).map_err(|e| SysError::refused("read", path.display(), e))?;
+        all.push(about);
+    }
+    all.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
+    Ok(all)
+}
+
+/// A copy that has no name yet.
+#[derive(Debug)]
+pub struct Taken {
+    new: PathBuf,
+}
+
+/// Copies what is the VE's own.
+pub fn take(ve: Ve<'_>, name: &VeName) -> SysResult<Taken> {
+    let (dir, all) = (ve.host.ve_dir(&ve.entry.uid), dir_of(ve));
+    if all.join(name.as_str()).exists() {
+        return Err(SysError::refused("take snapshot", name, "there is one of this name"));
+    }
+    make_dir(&all, 0o700)?;
+    let new = all.join(NEW);
+    remove::leftover(&new)?;
+    make_dir(&new, 0o700)?;
+    if backend(ve) == Backend::Image {
+        if image::is_attached(&dir) {
+            // What is not in the file yet: nobody writes, so nothing comes after it.
+            Image::running(&dir)?.sync()?;
+        }
+        copy::file(&image::file(&dir), &new.join(IMAGE))?;
+    } else {
+        let layers = Layers::open(ve, &dir)?;
+        copy_layers(&layers.path, &new)?;
+    }
+    fault::point();
+    Ok(Taken { new })
+}
+
+impl Taken {
+    /// Keeps it under its name.
+    pub fn keep(self, about: &Snapshot) -> SysResult<()> {
+        let text = serde_json::to_string(about).map_err(|e| SysError::refused("write", ABOUT, e))?;
+        let path = self.new.join(ABOUT);
+        std::fs::write(&path, text).at("write", path.display())?;
+        sync(&self.new)?;
+        fault::point();
+        let kept = self.new.with_file_name(&about.name);
+        std::fs::rename(&self.new, &kept).at("rename", self.new.display())?;
+        sync_dir(&kept)
+    }
+}
+
+/// Makes the VE's own files those of a snapshot, all at once; what they were is gone. The snapshot stays.
+pub fn revert(ve: Ve<'_>, name: &VeName, _stopped: &Stopped) -> SysResult<()> {
+    let dir = ve.host.ve_dir(&ve.entry.uid);
+    let from = find(ve, name)?;
+    if backend(ve) == Backend::Image {
+        if image::is_attached(&dir) {
+            return Err(SysError::refused("replace", image::file(&dir).display(), "it is still in use"));
+        }
+        let new = dir.join("disk.img.new");
+        remove::leftover(&new)?;
+        copy::file(&from.join(IMAGE), &new)?;
+        std::fs::File::open(&new).and_then(|new| new.sync_all()).at("write to disk", new.display())?;
+        fault::point();
+        std::fs::rename(&new, image::file(&dir)).at("rename", new.display())?;
+        return sync_dir(&new);
+    }
+    let layers = Layers::open(ve, &dir)?;
+    if let Some(project) = &layers.project {
+        // For a moment there are both. The limits are set again when the VE starts.
+        Resource::ALL.into_iter().try_for_each(|one| project.set_limit(one, None).map(drop))?;
+    }
+    let new = layers.path.with_file_name(format!(".new-{}", ve.entry.uid));
+    remove::leftover(&new)?;
+    make_dir(&new, 0o711)?;
+    if let Some(project) = &layers.project {
+        project.take_in(&new)?;
+    }
+    make_layers(&new, ve.entry.ids.start)?;
+    std::fs::remove_dir(new.join("upper")).at("remove", new.display())?;
+    copy_layers(&from, &new)?;
+    sync(&new)?;
+    fault::point();
+    rustix::fs::renameat_with(CWD, &new, CWD, &layers.path, RenameFlags::EXCHANGE)
+        .at("exchange", layers.path.display())?;
+    fault::point();
+    sync_dir(&new)?;
+    remove::leftover(&new)
+}
+
+/// Throws a snapshot away.
+pub fn delete(ve: Ve<'_>, name: &VeName) -> SysResult<()> {
+    find(ve, name)?;
+    remove::snapshot(&dir_of(ve), name)
+}
+
+fn find(ve: Ve<'_>, name: &VeName) -> SysResult<PathBuf> {
+    let path = dir_of(ve).join(name.as_str());
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(SysError::refused("find", format_args!("snapshot {name}"), "there is none of this name"))
+}
+
+/// A VE's upper layer and work directory, reachable as long as this lives.
+struct Layers {
+    path: PathBuf,
+    project: Option<Project>,
+}
+
+impl Layers {
+    fn open(ve: Ve<'_>, dir: &Path) -> SysResult<Self> {
+        let (path, project) = match backend(ve) {
+            Backend::Project => {
+                let project = Project::open(ve, dir)?;
+                (project.path(ve, dir), Some(project))
+            }
+            Backend::Directory | Backend::Image => (dir.join(LAYERS), None),
+        };
+        Ok(Self { path, project })
+    }
+}
+
+/// The upper layer, and the index that belongs to it.
+fn copy_layers(from: &Path, to: &Path) -> SysResult<()> {
+    let mut trees = Trees::default();
+    trees.copy(&from.join("upper"), &to.join("upper"))?;
+    // Only a VE that has run once has one.
+    let index = Path::new("work/index");
+    if from.join(index).exists() {
+        make_dir(&to.join("work"), 0o700)?;
+        trees.copy(&from.join(index), &to.join(index))?;
+    }
+    Ok(())
+}
+
+/// Writes all of the file system to disk that a directory is on: a tree has too many files to do so one by one.
+fn sync(dir: &Path) -> SysResult<()> {
+    let fd = std::fs::File::open(dir).at("open", dir.display())?;
+    rustix::fs::syncfs(fd).at("write to disk", dir.display())
+}
+
+/// Writes the directory to disk that a name is in.
+fn sync_dir(path: &Path) -> SysResult<()> {
+    let dir = path.parent().unwrap_or(path);
+    std::fs::File::open(dir).and_then(|dir| dir.sync_all()).at("write to disk", dir.display())
+}

@@ -1,0 +1,72 @@
+//! Snapshots of a VE's disk, on order: no pass works on the VE meanwhile, and one that runs is frozen for the moment of
+//! taking. How a disk is copied is the driver's.
+
+use std::sync::PoisonError;
+
+use vzd_schema::Code;
+use vzd_state::ids::VeName;
+use vzd_state::ledger::Entry;
+
+use crate::control::{ControlError, ControlResult, Snapshot, SnapshotAction, SnapshotRequest};
+use crate::drivers::disk::snapshot;
+use crate::drivers::{Ve, cgroup, lifecycle};
+use crate::engine::answer::error;
+use crate::engine::{Engine, Subject, clock};
+use crate::error::SysResult;
+
+impl Engine {
+    /// A VE's snapshots.
+    pub(super) fn list_snapshots(&self, ve: &str) -> ControlResult<Vec<Snapshot>> {
+        let (_, entry) = self.made(ve)?;
+        snapshot::list(Ve { host: &self.host, entry: &entry, want: None }).map_err(refused)
+    }
+
+    /// Carries out an order about a snapshot.
+    pub(super) fn do_snapshot(&self, request: &SnapshotRequest) -> ControlResult<()> {
+        let name: VeName = request
+            .snapshot
+            .parse()
+            .map_err(|e| error("VZ0405", format!("{:?} is no name of a snapshot: {e}", request.snapshot)))?;
+        let (subject, _) = self.made(&request.ve)?;
+        let lock = self.lock_of(&subject);
+        let _nobody_else = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // As it is now that nobody else works on it.
+        let (_, entry) = self.made(&request.ve)?;
+        let ve = Ve { host: &self.host, entry: &entry, want: None };
+        match request.action {
+            SnapshotAction::Create => create(ve, &name),
+            SnapshotAction::Revert => lifecycle::stopped(ve).and_then(|is| snapshot::revert(ve, &name, &is)),
+            SnapshotAction::Delete => snapshot::delete(ve, &name),
+        }
+        .map_err(refused)
+    }
+
+    /// A VE whose disk is there.
+    fn made(&self, ve: &str) -> ControlResult<(Subject, Entry)> {
+        let known: Vec<_> = self.subjects().into_iter().filter(|s| matches!(s, Subject::Name(_))).collect();
+        let subject = self.named(ve, &known)?;
+        let entry = self.shared().entry(&subject).cloned();
+        let entry = entry.filter(|entry| entry.disk.as_ref().is_some_and(|disk| disk.ready));
+        entry
+            .map(|entry| (subject, entry))
+            .ok_or_else(|| error("VZ0307", format!("VE {ve} has not been made yet: it has no disk")))
+    }
+}
+
+fn create(ve: Ve<'_>, name: &VeName) -> SysResult<()> {
+    let created_at = clock::now();
+    let (taken, running) = match lifecycle::stopped(ve) {
+        Ok(_) => (snapshot::take(ve, name)?, false),
+        Err(_) => {
+            // Or that it is not known whether it does.
+            let running = lifecycle::running(ve)?;
+            let taken = cgroup::while_frozen(ve, &running, || snapshot::take(ve, name))?;
+            (taken, true)
+        }
+    };
+    taken.keep(&Snapshot { name: name.to_string(), created_at, running })
+}
+
+fn refused(error: crate::error::SysError) -> ControlError {
+    ControlError { code: Code::SnapshotRefused.to_string(), message: error.to_string(), help: None }
+}

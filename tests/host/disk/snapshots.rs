@@ -1,0 +1,200 @@
+//! Snapshots: the disk as it was, of VEs that run and that don't, on each of what keeps disks.
+
+use serde_json::{Value, json};
+use vzd_tests::{eventually, needs};
+
+use super::{MB, On, World, check, limit, limited, on_each, on_projects, used};
+
+on_each!(
+    a_snapshot_is_what_was_and_comes_back,
+    a_snapshot_under_a_writer_is_whole,
+    a_kill_leaves_the_old_or_the_new,
+);
+
+mod in_a_directory {
+    use super::On;
+    use serde_json::json;
+
+    #[test]
+    fn a_disk_of_an_earlier_vzd_is_found() {
+        vzd_tests::needs!(Root, Cgroups, Busybox);
+        let sandbox = super::World::new(On::Directory);
+        sandbox.ve("web", json!({}));
+        sandbox.apply();
+        sandbox.sh("web", "echo precious > /root/data");
+        sandbox.vzd(&["stop", "web"]).ok();
+        let ve = std::fs::read_dir(sandbox.state_dir().join("ves")).unwrap().next().unwrap().unwrap().path();
+        for name in ["upper", "work"] {
+            std::fs::rename(ve.join("fs").join(name), ve.join(name)).unwrap();
+        }
+        std::fs::remove_dir(ve.join("fs")).unwrap();
+        sandbox.vzd(&["start", "web"]).ok();
+        assert_eq!(sandbox.sh("web", "cat /root/data"), "precious");
+    }
+
+    #[test]
+    fn a_snapshot_is_what_was_and_comes_back() {
+        vzd_tests::needs!(Root, Cgroups, Busybox);
+        super::a_snapshot_is_what_was_and_comes_back(On::Directory);
+    }
+
+    #[test]
+    fn a_snapshot_under_a_writer_is_whole() {
+        vzd_tests::needs!(Root, Cgroups, Busybox);
+        super::a_snapshot_under_a_writer_is_whole(On::Directory);
+    }
+
+    #[test]
+    fn a_kill_leaves_the_old_or_the_new() {
+        vzd_tests::needs!(Root, Cgroups, Busybox, FaultPoints);
+        super::a_kill_leaves_the_old_or_the_new(On::Directory);
+    }
+}
+
+fn names(world: &World) -> Vec<String> {
+    let list = world.vzd(&["snapshot", "list", "web", "-o", "json"]).ok().json();
+    list.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What the VE has of files that only the overlay's own marks keep as they are.
+const LOOK: &str = "cat /root/data; cat /srv/a /srv/b; stat -c %h /srv/a; ls /etc; ls /root; stat -c '%u %a %s' \
+                    /root/suid /root/hole; readlink /root/link; cat /opt/new; du -k /root/hole | cut -f 1";
+
+fn a_snapshot_is_what_was_and_comes_back(on: On) {
+    let sandbox = World::new(on);
+    std::fs::write(sandbox.template_dir().join("srv/a"), "of the template\n").unwrap();
+    std::fs::hard_link(sandbox.template_dir().join("srv/a"), sandbox.template_dir().join("srv/b")).unwrap();
+    limited(&sandbox, "web", json!({ "diskspace": "64M", "diskinodes": "1000" }));
+    sandbox.apply();
+    sandbox.sh(
+        "web",
+        "echo one > /root/data; echo changed > /srv/a; rm /etc/group; touch /root/suid; chown 1000 /root/suid; \
+         chmod 4711 /root/suid; truncate -s 1G /root/hole; ln -s /nowhere /root/link; mv /home /opt 2>/dev/null || \
+         mkdir /opt; echo new > /opt/new; mkfifo /root/fifo",
+    );
+    let was = sandbox.sh("web", LOOK);
+    assert!(was.contains("changed\nchanged\n2"), "{was}");
+    sandbox.vzd(&["snapshot", "create", "web", "first"]).ok();
+    let list = sandbox.vzd(&["snapshot", "list", "web", "-o", "json"]).ok().json();
+    assert_eq!((&list[0]["name"], &list[0]["running"]), (&"first".into(), &Value::Bool(true)));
+    let again = sandbox.vzd(&["snapshot", "create", "web", "first"]);
+    assert!(again.code == 1 && again.stderr.contains("VZ0310"), "{again:?}");
+
+    // It goes on running, and what it does then is its own.
+    sandbox.sh(
+        "web",
+        "echo two > /root/data; echo more > /srv/b; rm -r /opt; touch /etc/group; rm /root/hole; echo > /root/later",
+    );
+    let running = sandbox.vzd(&["snapshot", "revert", "web", "first"]);
+    assert!(running.code == 1 && running.stderr.contains("VZ0310"), "{running:?}");
+    assert_eq!(sandbox.sh("web", "cat /root/data"), "two");
+    sandbox.vzd(&["stop", "web"]).ok();
+    sandbox.vzd(&["snapshot", "create", "web", "second"]).ok();
+    assert_eq!(names(&sandbox), ["first", "second"]);
+    for _ in 0..2 {
+        sandbox.vzd(&["snapshot", "revert", "web", "first"]).ok();
+        sandbox.vzd(&["start", "web"]).ok();
+        assert_eq!(sandbox.sh("web", LOOK), was);
+        // Still linked.
+        assert_eq!(sandbox.sh("web", "echo again > /srv/b; cat /srv/a"), "again");
+        if on != On::Directory {
+            assert_eq!(limit(&sandbox, "web", "diskspace"), 64 * MB);
+            assert_eq!(limit(&sandbox, "web", "diskinodes"), 1000);
+            eventually("what was before is given back", || used(&sandbox, "web", "diskinodes") < 40);
+            let full = "dd if=/dev/zero of=/root/big bs=1M count=80";
+            assert_ne!(sandbox.exec("web", &["/bin/sh", "-c", full]).code, 0);
+        }
+        sandbox.vzd(&["stop", "web"]).ok();
+    }
+    sandbox.vzd(&["snapshot", "revert", "web", "second"]).ok();
+    sandbox.vzd(&["snapshot", "delete", "web", "first"]).ok();
+    assert_eq!(names(&sandbox), ["second"]);
+    for action in ["revert", "delete"] {
+        let missing = sandbox.vzd(&["snapshot", action, "web", "first"]);
+        assert!(missing.code == 1 && missing.stderr.contains("VZ0310"), "{missing:?}");
+    }
+    sandbox.vzd(&["start", "web"]).ok();
+    assert_eq!(sandbox.sh("web", "cat /root/data; cat /srv/a"), "two\nmore");
+    sandbox.vzd(&["stop", "web"]).ok();
+    sandbox.images().iter().for_each(|image| check(image));
+    // They go with the VE.
+    sandbox.write("host.yaml", "{apiVersion: vzd/v1, kind: Host, metadata: {name: host}}\n");
+    sandbox.ve("web", json!({ "state": "absent" }));
+    sandbox.apply();
+    assert_eq!(std::fs::read_dir(sandbox.state_dir().join("ves")).unwrap().count(), 0);
+    let gone = sandbox.vzd(&["snapshot", "list", "web"]);
+    assert!(gone.code == 1 && gone.stderr.contains("VZ0307"), "{gone:?}");
+}
+
+fn a_snapshot_under_a_writer_is_whole(on: On) {
+    let sandbox = World::new(on);
+    limited(&sandbox, "web", json!({ "diskspace": "48M", "diskinodes": "1000" }));
+    let _daemon = sandbox.daemon();
+    sandbox.until_ready("web");
+    sandbox.sh("web", "mkdir /root/w; head -c 100000 /dev/urandom > /root/source; touch /root/go; sync");
+    let script = "i=0; while [ -e /root/go ]; do f=/root/w/$((i%50)); rm -f $f.ok; cp /root/source $f; sync; \
+                  touch $f.ok; i=$((i+1)); done; echo $i";
+    let mut writer = sandbox.command(&["exec", "web", "--", "/bin/sh", "-c", script]);
+    let writer = writer.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    for name in ["a", "b", "c"] {
+        let marks = "ls /root/w/*.ok 2>/dev/null | wc -l";
+        eventually("it writes", || sandbox.sh("web", marks).parse::<u64>().unwrap() > 3);
+        sandbox.vzd(&["snapshot", "create", "web", name]).ok();
+    }
+    sandbox.sh("web", "rm /root/go");
+    assert!(writer.wait_with_output().unwrap().status.success());
+    let check_all = "cd /root/w; n=0; for f in *.ok; do cmp /root/source ${f%.ok} || echo bad $f; n=$((n+1)); done; echo $n";
+    for name in ["c", "a", "b"] {
+        sandbox.vzd(&["stop", "web"]).ok();
+        sandbox.vzd(&["snapshot", "revert", "web", name]).ok();
+        sandbox.vzd(&["start", "web"]).ok();
+        let whole = sandbox.sh("web", check_all);
+        assert!(whole.parse::<u64>().is_ok_and(|whole| whole > 0), "{name}: {whole}");
+    }
+    sandbox.vzd(&["stop", "web"]).ok();
+    sandbox.images().iter().for_each(|image| check(image));
+}
+
+/// Gives an order until it is not killed at a fault point any more; `then` looks after each.
+fn killed_at_each(world: &World, words: &[&str], then: impl Fn()) {
+    for at in 1..20 {
+        let mut command = world.command(words);
+        let ended = command.env("VZD_FAULT_POINT", at.to_string()).output().unwrap();
+        then();
+        if ended.status.code() != Some(137) {
+            assert!(at > 1, "no fault point was reached");
+            return;
+        }
+    }
+    panic!("there is no end of fault points");
+}
+
+fn a_kill_leaves_the_old_or_the_new(on: On) {
+    needs!(FaultPoints);
+    let sandbox = World::new(on);
+    limited(&sandbox, "web", json!({ "diskspace": "48M", "diskinodes": "1000" }));
+    sandbox.apply();
+    sandbox.sh("web", "echo one > /root/data");
+    // One that ran and was frozen goes on with the next pass.
+    killed_at_each(&sandbox, &["snapshot", "create", "web", "one"], || {
+        sandbox.apply();
+        assert_eq!(sandbox.sh("web", "cat /root/data"), "one");
+        assert!(names(&sandbox).iter().all(|name| name == "one"));
+    });
+    assert_eq!(names(&sandbox), ["one"]);
+    sandbox.sh("web", "echo two > /root/data");
+    sandbox.vzd(&["stop", "web"]).ok();
+    sandbox.vzd(&["snapshot", "create", "web", "two"]).ok();
+    killed_at_each(&sandbox, &["snapshot", "revert", "web", "one"], || {
+        sandbox.vzd(&["start", "web"]).ok();
+        let data = sandbox.sh("web", "cat /root/data");
+        assert!(["one", "two"].contains(&data.as_str()), "{data}");
+        sandbox.vzd(&["stop", "web"]).ok();
+    });
+    sandbox.vzd(&["start", "web"]).ok();
+    assert_eq!(sandbox.sh("web", "cat /root/data"), "one");
+    sandbox.vzd(&["stop", "web"]).ok();
+    sandbox.vzd(&["snapshot", "revert", "web", "two"]).ok();
+    sandbox.vzd(&["start", "web"]).ok();
+    assert_eq!(sandbox.sh("web", "cat /root/data"), "two");
+}
