@@ -75,14 +75,27 @@ pub fn mend_if_needed(file: &Path) -> SysResult<()> {
 /// Whether the superblock says that errors were found, or that it was not unmounted: then they may be noted in the
 /// journal alone.
 fn needs_care(file: &Path) -> SysResult<bool> {
-    use std::os::unix::fs::FileExt;
     // EXT4_ERROR_FS; EXT4_FEATURE_INCOMPAT_RECOVER.
     const ERRORS: u16 = 2;
     const RECOVER: u32 = 4;
-    let mut block = [0_u8; 1024];
-    let image = std::fs::File::open(file).at("open", file.display())?;
-    image.read_exact_at(&mut block, 1024).at("read the superblock of", file.display())?;
+    let block = superblock(file)?;
     let state = u16::from_le_bytes([block[58], block[59]]);
     let features = u32::from_le_bytes([block[96], block[97], block[98], block[99]]);
     Ok(state & ERRORS != 0 || features & RECOVER != 0)
+}
+
+/// Blocks of the file system; the file may have more.
+pub fn blocks(file: &Path) -> SysResult<u64> {
+    let block = superblock(file)?;
+    let number =
+        |at: usize| u64::from(u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]));
+    Ok(number(4) | number(0x150) << 32)
+}
+
+fn superblock(file: &Path) -> SysResult<[u8; 1024]> {
+    use std::os::unix::fs::FileExt;
+    let mut block = [0_u8; 1024];
+    let image = std::fs::File::open(file).at("open", file.display())?;
+    image.read_exact_at(&mut block, 1024).at("read the superblock of", file.display())?;
+    Ok(block)
 }

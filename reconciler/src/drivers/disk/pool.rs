@@ -149,15 +149,18 @@ fn open(file: &Path) -> SysResult<Pool> {
     Ok(pool)
 }
 
-/// Enlarges it, if the host has become larger.
+/// Enlarges it, if the host has become larger, or if that was once begun and not finished.
 fn grow(pool: &Pool, file: &Path) -> SysResult<()> {
-    let size = std::fs::metadata(file).at("stat", file.display())?.len();
+    let mut size = std::fs::metadata(file).at("stat", file.display())?.len();
     let room = room(file)?;
     if room > size + size / WORTH_GROWING {
         let image = std::fs::File::options().write(true).open(file).at("open", file.display())?;
         image.set_len(room).map_err(|e| SysError::new("enlarge", file.display(), e).value(room))?;
+        size = room;
+    }
+    if size / BLOCK > ext4::blocks(file)? {
         pool.device.grow()?;
-        crate::kernel::ext4::grow(pool, room / BLOCK)?;
+        crate::kernel::ext4::grow(pool, size / BLOCK)?;
     }
     Ok(())
 }
