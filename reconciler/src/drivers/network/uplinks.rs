@@ -213,6 +213,10 @@ impl Uplinks {
         if view.as_ref().is_some_and(|view| !view.own.is_empty() || view.proxies.values().any(|ours| *ours)) {
             return Ok(());
         }
+        // Of two last VEs that end at once, the other may have put everything back meanwhile.
+        if !self.record.exists() {
+            return Ok(());
+        }
         let before = self.before()?;
         for Setting { name, before, set } in
             before.changed.iter().filter(|setting| setting.set.is_some()).rev()
