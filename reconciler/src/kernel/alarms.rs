@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::fs::{Mode, OFlags, inotify};
 
 use super::cgroup::{Hierarchy, VeCgroup};
@@ -21,13 +21,13 @@ use crate::error::{At, SysError, SysResult};
 /// Groups that are listened to.
 #[derive(Debug)]
 pub struct Alarms {
+    /// Waits for all that makes itself heard; a file descriptor that is closed leaves it.
+    heard: OwnedFd,
     inotify: OwnedFd,
-    /// Raised when the list of what is listened to has changed.
-    changed: OwnedFd,
     known: Mutex<Known>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
     /// By watch: the ctid.
     files: BTreeMap<i32, u32>,
@@ -35,19 +35,34 @@ struct Known {
     out_of_memory: BTreeMap<u32, OwnedFd>,
     /// By ctid: a file that has to be looked at, and what it said last.
     quiet: BTreeMap<u32, (OwnedFd, Vec<u8>)>,
+    /// When quiet files are looked at next.
+    look_at: Instant,
 }
 
 /// Quiet files are looked at so often.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// So many events are fetched at once.
+const EVENTS: usize = 64;
+
 const INOTIFY: &str = "inotify";
+/// Its mark in the epoll set, where groups have their ctid.
+const FILES: u64 = u64::MAX;
 
 impl Alarms {
     /// Listens to nothing yet.
     pub fn new() -> SysResult<Self> {
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
         let inotify = inotify::init(flags).at("open", INOTIFY)?;
-        Ok(Self { inotify, changed: new_eventfd()?, known: Mutex::default() })
+        let heard = epoll::create(epoll::CreateFlags::CLOEXEC).at("make", "an epoll set")?;
+        add(&heard, &inotify, FILES)?;
+        let known = Known {
+            files: BTreeMap::new(),
+            out_of_memory: BTreeMap::new(),
+            quiet: BTreeMap::new(),
+            look_at: Instant::now() + LOOK,
+        };
+        Ok(Self { heard, inotify, known: Mutex::new(known) })
     }
 
     /// Listens to the groups of a VE, until they are removed. What they refuse from now on is heard.
@@ -76,8 +91,9 @@ impl Alarms {
                 watch(&dir, "memory.swap.events")?;
             }
             Ok((Hierarchy::V1(_), dir)) => {
-                known.out_of_memory.insert(group.ctid(), register(&dir)?);
-                raise(&self.changed);
+                let raised = register(&dir)?;
+                add(&self.heard, &raised, group.ctid().into())?;
+                known.out_of_memory.insert(group.ctid(), raised);
             }
             Err(_) => {}
         }
@@ -87,47 +103,36 @@ impl Alarms {
                 .at("open", path.display())?;
             let said = content(&file);
             known.quiet.insert(group.ctid(), (file, said));
-            raise(&self.changed);
         }
         Ok(())
     }
 
     /// Waits for refusals, or for so long, and tells by ctid whose groups may have refused something.
     pub fn wait(&self, most: Option<Duration>) -> SysResult<Vec<u32>> {
-        let raised: Vec<(u32, OwnedFd)> = {
-            let known = self.known();
-            let clone = |(ctid, fd): (&u32, &OwnedFd)| Some((*ctid, fd.try_clone().ok()?));
-            known.out_of_memory.iter().filter_map(clone).collect()
-        };
-        let mut fds =
-            vec![PollFd::new(&self.inotify, PollFlags::IN), PollFd::new(&self.changed, PollFlags::IN)];
-        fds.extend(raised.iter().map(|(_, fd)| PollFd::new(fd, PollFlags::IN)));
-        let look = (!self.known().quiet.is_empty()).then_some(LOOK);
-        let most = most.into_iter().chain(look).min().map(|most| Timespec {
+        let look = self.known().look_at.saturating_duration_since(Instant::now());
+        let most = most.map_or(look, |most| most.min(look));
+        let most = Timespec {
             tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: most.subsec_nanos().into(),
-        });
-        match poll(&mut fds, most.as_ref()) {
+        };
+        let mut events = Vec::with_capacity(EVENTS);
+        match epoll::wait(&self.heard, rustix::buffer::spare_capacity(&mut events), Some(&most)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(SysError::new("poll", "control groups", e)),
+            Err(e) => return Err(SysError::new("wait for", "control groups", e)),
         }
-        let is_raised = |fd: &PollFd<'_>| fd.revents().intersects(PollFlags::IN);
-        let out_of_memory: Vec<bool> = fds[2..].iter().map(is_raised).collect();
-        if is_raised(&fds[1]) {
-            lower(&self.changed);
-        }
-        let mut heard = self.files_that_changed()?;
-        for ((ctid, fd), _) in raised.iter().zip(out_of_memory).filter(|(_, raised)| *raised) {
-            lower(fd);
-            heard.push(*ctid);
-        }
-        for (ctid, (file, said)) in &mut self.known().quiet {
-            let now = content(&*file);
-            if now != *said {
-                *said = now;
-                heard.push(*ctid);
+        let mut heard = Vec::new();
+        for event in events {
+            match u32::try_from(event.data.u64()) {
+                Ok(ctid) => {
+                    if let Some(raised) = self.known().out_of_memory.get(&ctid) {
+                        lower(raised);
+                    }
+                    heard.push(ctid);
+                }
+                Err(_) => heard.extend(self.files_that_changed()?),
             }
         }
+        heard.extend(self.quiet_files_that_changed());
         heard.sort_unstable();
         heard.dedup();
         Ok(heard)
@@ -150,13 +155,27 @@ impl Alarms {
         }
     }
 
+    fn quiet_files_that_changed(&self) -> Vec<u32> {
+        let mut known = self.known();
+        if Instant::now() < known.look_at {
+            return Vec::new();
+        }
+        known.look_at = Instant::now() + LOOK;
+        let changed = |(ctid, (file, said)): (&u32, &mut (OwnedFd, Vec<u8>))| {
+            let now = content(&*file);
+            (now != *said).then(|| {
+                *said = now;
+                *ctid
+            })
+        };
+        known.quiet.iter_mut().filter_map(changed).collect()
+    }
+
     /// Lets go of a VE whose groups are gone.
     pub fn forget(&self, ctid: u32) {
         let mut known = self.known();
         known.quiet.remove(&ctid);
-        if known.out_of_memory.remove(&ctid).is_some() {
-            raise(&self.changed);
-        }
+        known.out_of_memory.remove(&ctid);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -164,13 +183,9 @@ impl Alarms {
     }
 }
 
-fn new_eventfd() -> SysResult<OwnedFd> {
-    eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).at("make", "an eventfd")
-}
-
-fn raise(fd: impl AsFd) {
-    // It is full only if nobody listens.
-    let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+fn add(set: &OwnedFd, fd: &OwnedFd, mark: u64) -> SysResult<()> {
+    let mark = epoll::EventData::new_u64(mark);
+    epoll::add(set, fd, mark, epoll::EventFlags::IN).at("listen to", "a control group")
 }
 
 fn lower(fd: impl AsFd) {
@@ -186,7 +201,7 @@ fn content(file: impl AsFd) -> Vec<u8> {
 
 /// Has a version 1 group raise a new eventfd when it is out of memory.
 fn register(dir: &Path) -> SysResult<OwnedFd> {
-    let raised = new_eventfd()?;
+    let raised = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).at("make", "an eventfd")?;
     let path = dir.join("memory.oom_control");
     let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .at("open", path.display())?;
