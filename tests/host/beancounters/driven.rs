@@ -16,10 +16,12 @@ enum Past {
     Refused(&'static str),
     /// Likewise, where programs at the kernel's security hooks run; elsewhere they are counted.
     RefusedByHooks(&'static str),
+    /// The kernel takes memory back, and kills them when that is not enough.
+    Killed,
     /// Nothing: they are counted.
     Counted,
 }
-use Past::{Counted, Refused, RefusedByHooks};
+use Past::{Counted, Killed, Refused, RefusedByHooks};
 
 struct Row {
     counter: &'static str,
@@ -56,6 +58,7 @@ const ROWS: &[Row] = &[
     row("shmpages", "sysv-pages", 100, 1, Refused("ENOSPC"), (100, 0)),
     row("shmpages", "tmpfs-pages", 1000, 1, Counted, (5, 130)),
     row("numproc", "processes", 40, 1, Refused("EAGAIN"), (0, 1)),
+    row("physpages", "touched-pages", 8192, 1, Killed, (5, 300)),
     row("oomguarpages", "touched-pages", 4000, 1, Counted, (5, 300)),
     row("numtcpsock", "tcp-sockets", 20, 1, Refused("ENOBUFS"), EXACT),
     row("numtcpsock", "accepted-sockets", 20, 2, Refused("ENOBUFS"), (0, 1)),
@@ -82,7 +85,9 @@ const NOT_IN_V1: [&str; 1] = ["dcachesize"];
 /// What counting a counter costs a VE that is bounded, and whoever asks.
 fn cost(counter: &str) -> &'static str {
     match counter {
-        "numproc" | "kmemsize" | "shmpages" | "oomguarpages" | "dcachesize" => "none: the kernel counts",
+        "numproc" | "kmemsize" | "shmpages" | "physpages" | "oomguarpages" | "dcachesize" => {
+            "none: the kernel counts"
+        }
         "privvmpages" | "lockedpages" | "numsiginfo" => "a look reads `status` of each process",
         "numtcpsock" | "numothersock" => "two programs a socket",
         "numfile" => "two programs a file; elsewhere a look at each process",
@@ -118,7 +123,17 @@ fn check(sandbox: &Sandbox, ve: &str, row: &Row) -> Result<(), String> {
         let known = !is_met(Need::CgroupV2) && NOT_IN_V1.contains(&name);
         return if known { Ok(()) } else { Err("is not counted".to_owned()) };
     };
-    let wanted = count + count / 5 + 1;
+    if past == Killed {
+        // The number is looked at further down, with what fits.
+        let ended = sandbox.exec(ve, &["/bin/guest", "drive", drive, &(2 * count).to_string()]);
+        if ended.code != 137 {
+            return Err(format!("twice as many were had: {ended:?}"));
+        }
+        within(vzd_tests::LONG, "the kill is counted", || {
+            counter(&counters(sandbox, ve), name)["failcnt"].as_u64().filter(|times| *times > 0)
+        });
+    }
+    let wanted = if past == Killed { count / 2 } else { count + count / 5 + 1 };
     let Driven { made, errno } = sandbox.drive(ve, drive, wanted);
     let refusal = || counter(&counters(sandbox, ve), name)["failcnt"].as_u64();
     let past = match past {
@@ -137,7 +152,7 @@ fn check(sandbox: &Sandbox, ve: &str, row: &Row) -> Result<(), String> {
         }
         Counted if made != wanted => return Err(format!("{made} of {wanted} were had, then {errno:?}")),
         Counted if refusal() != Some(0) => return Err(format!("failcnt is {:?}", refusal())),
-        Counted | RefusedByHooks(_) => {}
+        Counted | Killed | RefusedByHooks(_) => {}
     }
     let taken = made * each;
     let may_be_off = taken * off.0 / 100 + off.1;
@@ -158,7 +173,9 @@ fn every_counter_is_driven_to_its_barrier_and_past() {
     let sandbox = Sandbox::new();
     let names: Vec<_> = (0..ROWS.len()).map(|at| format!("c{at}")).collect();
     for (ve, row) in names.iter().zip(ROWS) {
-        sandbox.ve(ve, json!({ "beancounters": { row.counter: bound(row) } }));
+        // Where the host swaps, memory would go there first.
+        let swap = (row.past == Killed).then_some("0:0");
+        sandbox.ve(ve, json!({ "beancounters": { row.counter: bound(row), "swappages": swap } }));
     }
     sandbox.apply();
     let wrong: Vec<_> = names
@@ -176,6 +193,7 @@ fn every_counter_is_driven_to_its_barrier_and_past() {
 
 fn bound(row: &Row) -> String {
     match row.counter {
+        "physpages" => format!("0:{}", row.count),
         "oomguarpages" => format!("{}:unlimited", row.count),
         // Accepted sockets are not counted against the barrier; those made to connect are.
         _ if row.drive == "accepted-sockets" => row.count.to_string(),
@@ -195,6 +213,7 @@ fn the_documented_table_is_what_is_tested() {
         let (here, debian) = match row.past {
             Refused(errno) => (format!("refused, {errno}"), format!("refused, {errno}")),
             RefusedByHooks(errno) => (counted.to_owned(), format!("refused, {errno}")),
+            Killed => ("killed".to_owned(), "killed".to_owned()),
             Counted => (counted.to_owned(), "counted".to_owned()),
         };
         let off = match row.off {
