@@ -9,6 +9,7 @@ use crate::drivers::disk::{ext4, project};
 use crate::error::SysResult;
 use crate::kernel::bpf::{self, DeviceKind, DeviceRule};
 use crate::kernel::cgroup::{Hierarchy, Layout};
+use crate::kernel::net;
 
 /// Probes the kernel and host. `state_dir` is where the VEs' files are, or will be.
 pub fn probe(layout: &Layout, state_dir: &Path) -> Capabilities {
@@ -69,6 +70,7 @@ fn settled(layout: &Layout, io_disk: Option<String>, state_dir: &Path) -> Capabi
         pidfd_exit_info: since(version, (6, 15), "PIDFD_INFO_EXIT"),
         tun: exists("/dev/net/tun", "there is no /dev/net/tun on the host (modprobe tun)"),
         venet: tried(bpf::try_load_sources()),
+        shaping: tried(net::try_shaping()),
         fuse: exists("/dev/fuse", "there is no /dev/fuse on the host (modprobe fuse)"),
         kernel,
     }

@@ -141,6 +141,8 @@ pub struct Capabilities {
     pub fuse: Feature,
     /// Routed links whose packets are filtered by source: veth, and BPF programs on interfaces.
     pub venet: Feature,
+    /// Limits of bandwidth: token buckets (TBF) on intermediate devices (IFB).
+    pub shaping: Feature,
 }
 
 impl Capabilities {
@@ -192,6 +194,7 @@ impl Capabilities {
             tun: Feature::Yes,
             fuse: Feature::Yes,
             venet: Feature::Yes,
+            shaping: Feature::Yes,
         }
     }
 }

@@ -262,6 +262,7 @@ fn lower_network(given: &v1::Network) -> network::Desired {
         };
         (is.name.to_string(), one)
     };
+    let linked = !given.addresses.is_empty() || !given.interfaces.is_empty();
     network::Desired {
         addresses: given.addresses.iter().copied().collect(),
         interfaces: given.interfaces.iter().map(interface).collect(),
@@ -270,6 +271,10 @@ fn lower_network(given: &v1::Network) -> network::Desired {
             .iter()
             .map(|(name, value)| (name.to_string(), network::canonical(value)))
             .collect(),
+        // Nothing goes in or out without a link.
+        rates: if linked { network::rate::lower(&given.rate) } else { network::Rates::new() },
+        routes: given.routes.iter().map(network::Route::lower).collect(),
+        files: network::files::lower(given),
     }
 }
 

@@ -91,6 +91,12 @@ pub struct SimRun {
     pub interfaces: BTreeMap<String, network::Interface>,
     /// Settings of its network namespace that are not 0, as in a new one.
     pub sysctls: BTreeMap<String, String>,
+    /// Limits of its bandwidth.
+    pub rates: network::Rates,
+    /// vzd's routes.
+    pub routes: BTreeSet<network::Route>,
+    /// vzd's lines in its files.
+    pub files: network::Files,
 }
 
 /// A step that a real host must never see.
@@ -200,6 +206,9 @@ impl Sim {
             venet,
             interfaces,
             sysctls,
+            rates,
+            routes,
+            files,
         } = run;
         let running = Run::Running { init_pid: *init_pid, started_at: *started_at };
         Observed {
@@ -237,6 +246,12 @@ impl Sim {
                     let value = |name: &String| sysctls.get(name).map_or("0", String::as_str).to_owned();
                     Reading::Is(known.map(|name| (name.clone(), value(name))).collect())
                 },
+                rates: {
+                    let shaped = |rate: u64| network::Shaped { rate, past: BTreeSet::new() };
+                    Reading::Is(rates.iter().map(|(way, rate)| (*way, shaped(*rate))).collect())
+                },
+                routes: Reading::Is(routes.clone()),
+                files: Reading::Is(network::FilesSeen { lines: files.clone(), ..Default::default() }),
             },
         }
     }
@@ -452,6 +467,13 @@ impl Sim {
             venet: Some(want.network.addresses.clone()).filter(|_| want.network.has_venet()),
             interfaces: want.network.interfaces.clone(),
             sysctls: want.network.sysctls.clone(),
+            rates: want.network.rates.clone(),
+            routes: want.network.routes.clone(),
+            files: {
+                let files = want.network.files.iter();
+                let lines = files.map(|(file, wish)| (*file, network::Resolvers::default().expand(wish)));
+                lines.filter(|(_, lines)| !lines.is_empty()).collect()
+            },
         });
         ve.run.iter_mut().for_each(|run| run.knobs.retain(|knob, value| *value != knob.default(&caps)));
         self.next_pid += 1;

@@ -75,6 +75,13 @@ fn network_inverse(step: &network::Live) -> Option<network::Live> {
         Live::SetSysctl { from: None, .. } => return None,
         Live::SetSysctl { name, from: Some(from), to } => Live::SetSysctl { name, from: Some(to), to: from },
         Live::ResetSysctl { name, from } => Live::SetSysctl { name, from: None, to: from },
+        Live::SetRate { direction, from, to } => Live::SetRate { direction, from: to, to: from },
+        Live::RemoveRoute { route } => Live::SetRoute { from: None, to: route },
+        Live::SetRoute { from: None, to } => Live::RemoveRoute { route: to },
+        Live::SetRoute { from: Some(from), to } => Live::SetRoute { from: Some(to), to: from },
+        Live::SetFile { file, from, had, to, wish } => {
+            Live::SetFile { file, from: to, had: wish, to: from, wish: had }
+        }
         Live::RemoveAddress { address } => Live::AddAddress { address, mend: false },
         Live::RemoveInterface { name, had } => Live::SetInterface { name, from: None, to: had },
         Live::SetInterface { name, from: None, to } => Live::RemoveInterface { name, had: to },

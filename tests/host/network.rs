@@ -2,6 +2,9 @@
 
 mod bridged;
 mod connections;
+mod names;
+mod rate;
+mod routes;
 mod spoofing;
 
 use serde_json::{Value, json};

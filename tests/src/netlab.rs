@@ -75,7 +75,10 @@ impl NetLab {
         lab.host(&["addr", "add", &format!("{}/24", HOST[0]), "dev", "eth0"]);
         lab.host(&["addr", "add", &format!("{}/64", HOST[1]), "dev", "eth0", "nodad"]);
         lab.host(&["link", "set", "eth0", "up"]);
-        eventually("the wire is up", || lab.host(&["link", "show", "eth0"]).contains("state UP"));
+        let is_up = |shown: String| shown.contains("state UP");
+        eventually("the wire is up", || {
+            is_up(lab.host(&["link", "show", "eth0"])) && is_up(lab.client_ip(&["link", "show", "eth0"]))
+        });
         lab
     }
 

@@ -4,6 +4,8 @@
 //! nothing about the host follows from it.
 
 mod bridged;
+mod files;
+mod rate;
 mod uplinks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,12 +15,16 @@ use vzd_schema::v1::Cidr;
 use vzd_state::reading::Reading;
 use vzd_state::subsystem::network::{self, Live, Observed};
 
+use crate::drivers::namespaces::root_of;
 use crate::drivers::{Effect, Running, Ve};
 use crate::error::SysResult;
 use crate::kernel::net::{self, Ends, Netlink, Request, Venet};
 use crate::kernel::ns::{self, Kind, Namespace};
+use crate::runtime::etc;
 
 pub use bridged::specs as bridged_specs;
+pub use files::lines as files;
+pub use rate::shapes;
 pub use uplinks::Uplinks;
 
 /// What the interfaces of this vzd are marked with, followed by the VE's uid.
@@ -84,6 +90,7 @@ fn remove_link(ve: Ve<'_>, host: &mut Netlink) -> SysResult<bool> {
 
 /// Takes away all that is left of a VE's links on the host, and the bridges that only they used.
 fn remove_links(ve: Ve<'_>, host: &mut Netlink, had: &network::Desired) -> SysResult<()> {
+    rate::remove(ve, host)?;
     remove_link(ve, host)?;
     for bridged in bridged_specs(ve, had) {
         bridged::remove(ve, host, &bridged)?;
@@ -99,11 +106,7 @@ fn netns(running: &Running) -> SysResult<Namespace> {
 pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
     let wanted = ve.want.is_some_and(|want| want.network.is_any());
     if !wanted && ve.entry.applied.network.is_none() {
-        return Observed {
-            venet: Reading::Is(network::Venet::default()),
-            interfaces: Reading::Is(BTreeMap::new()),
-            sysctls: Reading::Is(BTreeMap::new()),
-        };
+        return Observed::nothing();
     }
     let ways =
         Netlink::open().and_then(|host| Ok((host, ns::on_thread_in(&netns(running)?, Netlink::open)?)));
@@ -112,13 +115,26 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
             venet: read(look(ve, &mut host, &mut inside)),
             interfaces: read(bridged::look(ve, &mut host, &mut inside)),
             sysctls: read(sysctls(ve, running)),
+            routes: read(routes(ve, &mut inside)),
+            rates: read(rate::look(ve, &mut host)),
+            files: read(files::look(ve, running)),
         },
         Err(e) => Observed {
             venet: Reading::Unreadable(e.to_string()),
             interfaces: Reading::Unreadable(e.to_string()),
             sysctls: Reading::Unreadable(e.to_string()),
+            routes: Reading::Unreadable(e.to_string()),
+            rates: Reading::Unreadable(e.to_string()),
+            files: Reading::Unreadable(e.to_string()),
         },
     }
+}
+
+/// vzd's routes in the VE, if any are wanted or were made.
+fn routes(ve: Ve<'_>, inside: &mut Netlink) -> SysResult<BTreeSet<network::Route>> {
+    let known = ve.want.is_some_and(|want| !want.network.routes.is_empty())
+        || ve.entry.applied.network.as_ref().is_some_and(|is| !is.routes.is_empty());
+    if known { inside.own_routes() } else { Ok(BTreeSet::new()) }
 }
 
 /// Settings that are wanted or were set; those that the kernel does not have are left out.
@@ -193,6 +209,23 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
             let changed = ns::on_thread_in(&netns, || net::write_sysctl(name, &value))?;
             return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
         }
+        Live::SetRate { direction, to, .. } => {
+            let changed = rate::set(ve, &mut host, *direction, *to)?;
+            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
+        }
+        Live::SetRoute { from, to } => {
+            let changed = inside.set_route(from.as_ref(), to)?;
+            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
+        }
+        Live::RemoveRoute { route } => {
+            let changed = inside.remove_route(route)?;
+            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
+        }
+        Live::SetFile { file, to, .. } => {
+            let root = root_of(running.pid)?;
+            let changed = etc::write(&root, ve.entry.ids.start, *file, to)?;
+            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
+        }
         Live::Attach { .. } | Live::Detach | Live::AddAddress { .. } | Live::RemoveAddress { .. } => {}
     }
     let ends = venet.find(&mut host, &mut inside)?;
@@ -200,7 +233,11 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
         Live::SetInterface { .. }
         | Live::RemoveInterface { .. }
         | Live::SetSysctl { .. }
-        | Live::ResetSysctl { .. } => false,
+        | Live::ResetSysctl { .. }
+        | Live::SetRate { .. }
+        | Live::SetRoute { .. }
+        | Live::RemoveRoute { .. }
+        | Live::SetFile { .. } => false,
         Live::Attach { .. } => attach(ve, &venet, (&mut host, &mut inside), &netns, ends)?,
         Live::Detach => {
             let removed = remove_link(ve, &mut host)?;
@@ -244,6 +281,8 @@ fn attach(
         let faulty = !venet.faults(host, inside, ends)?.is_empty();
         if faulty {
             venet.mend(host, inside, ends)?;
+            host.await_carrier(ends.host)?;
+            inside.await_carrier(ends.inside)?;
         }
         return Ok(faulty);
     }
@@ -251,6 +290,8 @@ fn attach(
     remove_link(ve, host)?;
     let bare = Venet { addresses: Vec::new(), ..venet.clone() };
     let ends = bare.make(host, netns.as_fd())?;
+    rate::join(ve, host)?;
     net::set_up_inside(inside, &bare, ends)?;
+    host.await_carrier(ends.host)?;
     Ok(true)
 }

@@ -8,9 +8,11 @@
 //! - [`tree`] builds the mount tree in a namespace that belongs to the host,
 //! - [`init`] is what the VE's first process does before it becomes its init,
 //! - [`enter`] joins a running VE and executes a program there,
+//! - [`etc`] keeps vzd's lines in files of a VE's own,
 //! - [`inject`] adds and removes mounts of a running VE.
 
 pub mod enter;
+pub mod etc;
 pub mod init;
 pub mod inject;
 pub mod spec;

@@ -6,8 +6,9 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use vzd_state::subsystem::network::{Files, Route};
 
-use crate::kernel::net::{Bridged, Venet};
+use crate::kernel::net::{Bridged, Shape, Venet};
 
 /// A VE that is to be started. All host paths are absolute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,15 @@ pub struct StartSpec {
     /// Settings of its network namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sysctls: Vec<(String, String)>,
+    /// Limits of its bandwidth.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shapes: Vec<Shape>,
+    /// Its routes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// Lines of its files that are vzd's.
+    #[serde(default, skip_serializing_if = "Files::is_empty")]
+    pub files: Files,
     /// Capabilities it keeps, as a bit mask in the kernel's numbering.
     pub capabilities: u64,
     /// Text of a seccomp profile; the default filter alone when absent.

@@ -106,7 +106,7 @@ fn raise(
 
 /// Makes the VE's links to the host, whose other ends wait for [`net::set_up`].
 fn make_links<'s>(spec: &'s StartSpec, netns: &Namespace) -> SysResult<Links<'s>> {
-    let mut links = Links { sysctls: &spec.sysctls, ..Links::default() };
+    let mut links = Links { sysctls: &spec.sysctls, routes: &spec.routes, ..Links::default() };
     if spec.venet.is_none() && spec.bridged.is_empty() {
         return Ok(links);
     }
@@ -117,15 +117,26 @@ fn make_links<'s>(spec: &'s StartSpec, netns: &Namespace) -> SysResult<Links<'s>
     for bridged in &spec.bridged {
         links.bridged.push((bridged, bridged.make(&mut host, netns.as_fd())?));
     }
+    if !spec.shapes.is_empty() {
+        let ends = links.venet.iter().map(|(_, ends)| ends).chain(links.bridged.iter().map(|(_, ends)| ends));
+        let ends: Vec<u32> = ends.map(|ends| ends.host).collect();
+        let ends: Vec<_> = host.links()?.into_iter().filter(|link| ends.contains(&link.index)).collect();
+        for shape in &spec.shapes {
+            shape.set(&mut host, &ends)?;
+        }
+    }
     Ok(links)
 }
 
-/// Has bridges let the VE's packets through, now that its ends are up.
+/// Has the host and its bridges let the VE's packets through, now that its ends are up.
 fn connect_links(links: &Links<'_>) -> SysResult<()> {
-    if links.bridged.is_empty() {
+    if links.venet.is_none() && links.bridged.is_empty() {
         return Ok(());
     }
     let mut host = Netlink::open()?;
+    if let Some((_, ends)) = links.venet {
+        host.await_carrier(ends.host)?;
+    }
     links.bridged.iter().try_for_each(|(bridged, ends)| bridged.connect(&mut host, *ends))
 }
 

@@ -11,11 +11,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use vzd_state::subsystem::network::File;
 
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::mount::{self, Attr, FsOption};
 use crate::kernel::ns::Namespace;
 use crate::kernel::process;
+use crate::runtime::etc;
 use crate::runtime::spec::{NodeSpec, RootSpec, StartSpec, VolumeSpec};
 
 /// Kernel files that say too much about the host, or take orders for it: nothing is found there. (Locks of
@@ -99,6 +101,11 @@ pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<
         tree.restrict()?;
     }
     tree.write_hostname(&spec.hostname)?;
+    for file in File::ALL {
+        // Also without any: an earlier run may have left some. What is in the way is told once the VE runs.
+        let lines = spec.files.get(&file).map_or(&[][..], Vec::as_slice);
+        let _ = etc::write(&tree.root, spec.id_base, file, lines);
+    }
     mount::pivot_into(&tree.open(Path::new("/"))?)
 }
 

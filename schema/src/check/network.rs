@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::code::Code;
-use crate::v1::Network;
+use crate::v1::{Network, RouteTarget};
 use std::collections::BTreeMap;
 
 /// 0 and 4095 are reserved.
@@ -46,6 +46,7 @@ impl Checker<'_> {
                 format!("two interfaces are called `{name}`")
             });
         }
+        self.routes(network);
         if let Some(firewall) = &network.firewall
             && firewall.nftables.is_some()
             && !firewall.rules.is_empty()
@@ -56,6 +57,34 @@ impl Checker<'_> {
                 "spec.network.firewall.rules",
                 "",
             );
+        }
+    }
+    fn routes(&mut self, network: &Network) {
+        /// `RT_TABLE_UNSPEC`, and `RT_TABLE_LOCAL`, which is the kernel's own.
+        const NO_TABLES: [u32; 2] = [0, 255];
+        let mut places = BTreeMap::new();
+        for (index, route) in network.routes.iter().enumerate() {
+            let item = format!("spec.network.routes[{index}]");
+            if route.via.is_none() && route.dev.is_none() {
+                let why = format!("the route to `{}` leads nowhere: give `via` or `dev`", route.to);
+                self.bad(Code::BadValue, why, &item);
+            }
+            if let (RouteTarget::Network(to), Some(via)) = (route.to, route.via)
+                && to.address().is_ipv4() != via.0.is_ipv4()
+            {
+                let why = format!("`{via}` is not of the family of `{to}`");
+                self.bad(Code::BadValue, why, &format!("{item}.via"));
+            }
+            if let Some(table) = route.table.filter(|table| NO_TABLES.contains(table)) {
+                let why =
+                    format!("`{table}` is no table for routes of one's own: give 1 to 254, or more than 255");
+                self.bad(Code::BadValue, why, &format!("{item}.table"));
+            }
+            let v6 = route.via.is_some_and(|via| via.0.is_ipv6());
+            let place = (route.to, v6, route.table.unwrap_or(254), route.metric.unwrap_or(0));
+            self.once(&mut places, place, format!("{item}.to"), |(to, ..)| {
+                format!("two routes to `{to}` have one metric and table")
+            });
         }
     }
 }

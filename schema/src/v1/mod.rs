@@ -41,7 +41,7 @@ pub use lifecycle::{DeletionPolicy, RestartPolicy, State, SuspendReconcile, Upda
 pub use memory::Memory;
 pub use metadata::{ApiVersion, Kind, Metadata};
 pub use namespaces::{Features, Seccomp, Security, UserNamespace};
-pub use net::{Interface, Network};
+pub use net::{HostsEntry, Interface, Network, OrInherit, Rate, Route};
 pub use packages::Packages;
 pub use profile::Profile;
 pub use scalars::*;

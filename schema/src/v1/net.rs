@@ -22,11 +22,11 @@ group! {
         live devices: Vec<HostInterface>,
         /// Routes beyond those that follow from addresses and gateways.
         live routes: Vec<Route>,
-        /// Name servers, or `inherit` for the host's.
-        live nameservers: Option<OrInherit<Address>> = "inherit",
-        /// Domains in which names are looked up, or `inherit` for the host's.
-        live search_domains: Option<OrInherit<HostName>> = "inherit",
-        /// Further lines of /etc/hosts.
+        /// Name servers in /etc/resolv.conf, or `inherit` for the host's. Default: what the VE itself has there.
+        live nameservers: Option<OrInherit<Address>>,
+        /// Domains in which names are looked up, or `inherit` for the host's. Default: what the VE itself has.
+        live search_domains: Option<OrInherit<HostName>>,
+        /// Lines of /etc/hosts besides the VE's own.
         live hosts: Vec<HostsEntry>,
         /// Bandwidth of the VE as a whole.
         live rate: Rate,

@@ -111,6 +111,38 @@ impl Entry {
                 }
                 self.applied.network.take_if(|applied| !applied.is_any());
             }
+            (Phase::Before, Live::SetRate { direction, to: Some(to), .. }) => {
+                self.applied.network.get_or_insert_default().rates.insert(*direction, *to);
+            }
+            (Phase::After, Live::SetRate { direction, to: None, .. }) => {
+                if let Some(applied) = &mut self.applied.network {
+                    applied.rates.remove(direction);
+                }
+                self.applied.network.take_if(|applied| !applied.is_any());
+            }
+            (_, Live::SetRate { .. }) => {}
+            (Phase::Before, Live::SetRoute { to, .. }) => {
+                let routes = &mut self.applied.network.get_or_insert_default().routes;
+                routes.retain(|route| !route.same_place(to));
+                routes.insert(to.clone());
+            }
+            (Phase::After, Live::RemoveRoute { route }) => {
+                if let Some(applied) = &mut self.applied.network {
+                    applied.routes.retain(|is| !is.same_place(route));
+                }
+                self.applied.network.take_if(|applied| !applied.is_any());
+            }
+            // Nothing wished for may still be something written, of an `inherit` that is gone.
+            (Phase::Before, Live::SetFile { file, wish, .. }) if !wish.is_empty() => {
+                self.applied.network.get_or_insert_default().files.insert(*file, wish.clone());
+            }
+            (Phase::After, Live::SetFile { file, wish, .. }) if wish.is_empty() => {
+                if let Some(applied) = &mut self.applied.network {
+                    applied.files.remove(file);
+                }
+                self.applied.network.take_if(|applied| !applied.is_any());
+            }
+            (_, Live::SetFile { .. }) => {}
             (Phase::After, Live::Detach) => {
                 self.applied.network.take_if(|applied| !applied.is_any());
             }
@@ -118,10 +150,17 @@ impl Entry {
                 Phase::Before,
                 Live::RemoveAddress { .. }
                 | Live::ResetSysctl { .. }
+                | Live::RemoveRoute { .. }
                 | Live::RemoveInterface { .. }
                 | Live::Detach,
             )
-            | (Phase::After, Live::Attach { .. } | Live::AddAddress { .. } | Live::SetSysctl { .. }) => {}
+            | (
+                Phase::After,
+                Live::Attach { .. }
+                | Live::AddAddress { .. }
+                | Live::SetSysctl { .. }
+                | Live::SetRoute { .. },
+            ) => {}
         }
     }
 }
@@ -157,10 +196,15 @@ impl Entry {
                 network::Live::Attach { .. }
                 | network::Live::AddAddress { .. }
                 | network::Live::SetInterface { .. }
-                | network::Live::SetSysctl { .. } => false,
+                | network::Live::SetSysctl { .. }
+                | network::Live::SetRoute { .. } => false,
+                // Nor does a device that it doesn't know of go with the VE.
+                network::Live::SetRate { to, .. } => to.is_none(),
+                network::Live::SetFile { had, wish, .. } => !had.is_empty() || wish.is_empty(),
                 network::Live::RemoveAddress { .. }
                 | network::Live::RemoveInterface { .. }
                 | network::Live::ResetSysctl { .. }
+                | network::Live::RemoveRoute { .. }
                 | network::Live::Detach => true,
             },
             Step::Beancounters(beancounters::Live::Reset { .. }) => true,

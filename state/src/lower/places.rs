@@ -6,9 +6,10 @@ use vzd_schema::VeSpec;
 
 use super::Given;
 use crate::desired::FieldSource;
+use crate::subsystem::network::Route;
 
 /// The fields whose places are kept: those that changes name.
-const LOCATED: [&str; 65] = [
+const LOCATED: [&str; 72] = [
     "metadata.labels",
     "metadata.annotations",
     "spec.ctid",
@@ -66,6 +67,13 @@ const LOCATED: [&str; 65] = [
     "spec.network.addresses",
     "spec.network.interfaces",
     "spec.network.sysctls",
+    "spec.network.rate",
+    "spec.network.rate.in",
+    "spec.network.rate.out",
+    "spec.network.routes",
+    "spec.network.nameservers",
+    "spec.network.searchDomains",
+    "spec.network.hosts",
     "spec.mounts",
     "spec.security.capabilities",
     "spec.security.features",
@@ -99,11 +107,14 @@ pub(super) fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, Field
             (format!("spec.network.interfaces[{i}]"), format!("spec.network.interfaces[{}]", interface.name));
         FIELDS.map(|field| (format!("{written}{field}"), format!("{known}{field}")))
     });
+    let routes = spec.network.routes.iter().enumerate();
+    let routes = routes.map(|(i, route)| (format!("spec.network.routes[{i}]"), Route::lower(route).path()));
     let mut places: BTreeMap<_, _> = named
         .chain(mounts)
         .chain(devices)
         .chain(addresses)
         .chain(interfaces)
+        .chain(routes)
         .filter_map(|(written, known)| Some((known, given.place(&written)?)))
         .collect();
     // The page counters say the same as memory.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use vzd_schema::v1::BitRate;
+
 use super::{Action, Held, HostPlan, Step, Summary, VePlan};
 use crate::digest::canonical;
 use crate::disruption::{Cause, Change, Disruption, Feasible};
@@ -190,6 +192,19 @@ impl fmt::Display for Step {
                 network::Live::SetInterface { name, .. } => write!(f, "change interface {name}"),
                 network::Live::ResetSysctl { name, .. } => write!(f, "set {name} back"),
                 network::Live::SetSysctl { name, to, .. } => write!(f, "set {name} to {to}"),
+                network::Live::SetRate { direction, to: None, .. } => {
+                    write!(f, "take the limit of {} away", direction.name())
+                }
+                network::Live::SetRate { direction, to: Some(to), .. } => {
+                    write!(f, "limit {} to {}bit/s", direction.name(), BitRate::from_bits(*to))
+                }
+                network::Live::RemoveRoute { route } => write!(f, "remove route {route}"),
+                network::Live::SetRoute { from: None, to } => write!(f, "add route {to}"),
+                network::Live::SetRoute { to, .. } => write!(f, "change route {to}"),
+                network::Live::SetFile { file, to, .. } if to.is_empty() => {
+                    write!(f, "take vzd's lines out of {}", file.path())
+                }
+                network::Live::SetFile { file, .. } => write!(f, "set vzd's lines in {}", file.path()),
                 network::Live::Detach => f.write_str("remove venet0"),
                 network::Live::Attach { mend: false } => f.write_str("make venet0"),
                 network::Live::Attach { mend: true } => f.write_str("mend venet0"),

@@ -133,6 +133,7 @@ fn rank(step: &Step) -> u8 {
         | Step::Network(
             network::Live::RemoveAddress { .. }
             | network::Live::RemoveInterface { .. }
+            | network::Live::RemoveRoute { .. }
             | network::Live::Detach,
         ) => 1,
         Step::Devices(devices::Live::SetRules { .. }) => 2,

@@ -115,6 +115,21 @@ pub(super) fn apply_network(run: &mut SimRun, step: &network::Live) -> Option<Ef
         Live::ResetSysctl { name, .. } => run.sysctls.remove(name).is_some(),
         Live::SetSysctl { name, to, .. } if to == "0" => run.sysctls.remove(name).is_some(),
         Live::SetSysctl { name, to, .. } => run.sysctls.insert(name.clone(), to.clone()).as_ref() != Some(to),
+        Live::SetRate { direction, to: None, .. } => run.rates.remove(direction).is_some(),
+        Live::SetRate { direction, to: Some(to), .. } => run.rates.insert(*direction, *to) != Some(*to),
+        Live::RemoveRoute { route } => {
+            let before = run.routes.len();
+            run.routes.retain(|is| !is.same_place(route));
+            run.routes.len() < before
+        }
+        Live::SetRoute { to, .. } => {
+            let there = run.routes.contains(to);
+            run.routes.retain(|is| !is.same_place(to));
+            run.routes.insert(to.clone());
+            !there
+        }
+        Live::SetFile { file, to, .. } if to.is_empty() => run.files.remove(file).is_some(),
+        Live::SetFile { file, to, .. } => run.files.insert(*file, to.clone()).as_ref() != Some(to),
         Live::RemoveAddress { address } => run.venet.as_mut().is_some_and(|venet| venet.remove(address)),
     };
     Some(if changed { Effect::Changed } else { Effect::AlreadySo })

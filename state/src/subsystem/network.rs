@@ -1,9 +1,13 @@
-//! The network of a VE: the addresses of its routed link, `venet0`, and its interfaces on bridges.
+//! The network of a VE: the addresses of its routed link, `venet0`, its interfaces on bridges, settings, and the
+//! names that it knows.
 //!
 //! A VE without an address has no such link, and costs nothing for it. What the VE's owner adds by itself
 //! inside is left alone: it leads nowhere, since packets from it are dropped.
 
+pub(crate) mod files;
 mod interfaces;
+pub(crate) mod rate;
+mod routes;
 mod sysctls;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +17,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vzd_schema::v1::Cidr;
 
+pub use files::{File, Files, FilesSeen, Resolvers, join, split};
 pub use interfaces::{Interface, MTU, Seen};
+pub use rate::{Direction, Rates, Shaped};
+pub use routes::Route;
 pub use sysctls::canonical;
 
 use super::{Changes, Cx, Mismatch, Subsystem, json};
@@ -33,6 +40,15 @@ pub struct Desired {
     /// Settings of the network namespace.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctls: BTreeMap<String, String>,
+    /// Limits of bandwidth.
+    #[serde(default, skip_serializing_if = "Rates::is_empty")]
+    pub rates: Rates,
+    /// Routes beyond those that follow from the rest.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub routes: BTreeSet<Route>,
+    /// Lines of its files that are vzd's.
+    #[serde(default, skip_serializing_if = "Files::is_empty")]
+    pub files: Files,
 }
 
 impl Desired {
@@ -48,8 +64,12 @@ impl Desired {
 
     /// Whether there is anything at all.
     pub fn is_any(&self) -> bool {
-        let Self { addresses: _, interfaces: _, sysctls } = self;
-        self.has_links() || !sysctls.is_empty()
+        let Self { addresses: _, interfaces: _, sysctls, rates, routes, files } = self;
+        self.has_links()
+            || !rates.is_empty()
+            || !sysctls.is_empty()
+            || !routes.is_empty()
+            || !files.is_empty()
     }
 }
 
@@ -66,6 +86,15 @@ pub struct Observed {
     /// Settings that are wanted or were set.
     #[serde(default)]
     pub sysctls: Reading<BTreeMap<String, String>>,
+    /// Limits of bandwidth that are wanted or were set.
+    #[serde(default)]
+    pub rates: Reading<BTreeMap<Direction, Shaped>>,
+    /// vzd's routes.
+    #[serde(default)]
+    pub routes: Reading<BTreeSet<Route>>,
+    /// Files of which lines are wanted or were written.
+    #[serde(default)]
+    pub files: Reading<FilesSeen>,
 }
 
 /// The routed link as it is.
@@ -82,11 +111,14 @@ pub struct Venet {
 
 impl Observed {
     /// What would be seen of a VE that runs and has no network.
-    pub(crate) fn nothing() -> Self {
+    pub fn nothing() -> Self {
         Self {
             venet: Reading::Is(Venet::default()),
             interfaces: Reading::Is(BTreeMap::new()),
             sysctls: Reading::Is(BTreeMap::new()),
+            rates: Reading::Is(BTreeMap::new()),
+            routes: Reading::Is(BTreeSet::new()),
+            files: Reading::Is(FilesSeen::default()),
         }
     }
 }
@@ -146,6 +178,40 @@ pub enum Live {
         /// The value to set.
         to: String,
     },
+    /// Set a limit of bandwidth, or take it away.
+    SetRate {
+        /// Which way.
+        direction: Direction,
+        /// Bits a second that it is.
+        from: Option<u64>,
+        /// Bits a second that it is to be.
+        to: Option<u64>,
+    },
+    /// Take a route away.
+    RemoveRoute {
+        /// The route.
+        route: Route,
+    },
+    /// Add a route, or put it in the place of vzd's own.
+    SetRoute {
+        /// The one that is in its place.
+        from: Option<Route>,
+        /// The route.
+        to: Route,
+    },
+    /// Put lines into a file of the VE's, in the place of those of before.
+    SetFile {
+        /// The file.
+        file: File,
+        /// The lines that are there.
+        from: Vec<String>,
+        /// What was wished for before.
+        had: Vec<String>,
+        /// The lines to put there; none to have vzd's part gone.
+        to: Vec<String>,
+        /// What is wished for.
+        wish: Vec<String>,
+    },
 }
 
 /// The subsystem.
@@ -165,8 +231,15 @@ impl Subsystem for Network {
     type Cold = Infallible;
 
     fn diff(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Changes<Live, Infallible> {
-        let Desired { addresses: _, interfaces, sysctls } = want;
-        let Observed { venet, interfaces: interfaces_are, sysctls: sysctls_are } = have;
+        let Desired { addresses: _, interfaces, sysctls, rates, routes, files } = want;
+        let Observed {
+            venet,
+            interfaces: interfaces_are,
+            sysctls: sysctls_are,
+            rates: rates_are,
+            routes: routes_are,
+            files: files_are,
+        } = have;
         let mut changes = Changes::default();
         match venet {
             Reading::Unreadable(why) => changes.cannot_read(ADDRESSES, why),
@@ -175,12 +248,22 @@ impl Subsystem for Network {
         }
         interfaces::diff(&mut changes, interfaces, interfaces_are, cx);
         sysctls::diff(&mut changes, sysctls, sysctls_are, cx);
+        rate::diff(&mut changes, rates, rates_are, cx);
+        routes::diff(&mut changes, routes, routes_are, cx);
+        files::diff(&mut changes, files, files_are, cx);
         changes
     }
 
     fn satisfied(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
-        let Desired { addresses, interfaces, sysctls } = want;
-        let Observed { venet, interfaces: interfaces_are, sysctls: sysctls_are } = have;
+        let Desired { addresses, interfaces, sysctls, rates, routes, files } = want;
+        let Observed {
+            venet,
+            interfaces: interfaces_are,
+            sysctls: sysctls_are,
+            rates: rates_are,
+            routes: routes_are,
+            files: files_are,
+        } = have;
         let mut wrong = Vec::new();
         let seen = venet.is();
         if want.has_venet() && !seen.is_some_and(|venet| venet.there && venet.faults.is_empty()) {
@@ -194,6 +277,9 @@ impl Subsystem for Network {
         }
         wrong.extend(interfaces::satisfied(interfaces, interfaces_are, cx));
         wrong.extend(sysctls::satisfied(sysctls, sysctls_are));
+        wrong.extend(rate::satisfied(rates, rates_are));
+        wrong.extend(routes::satisfied(routes, routes_are));
+        wrong.extend(files::satisfied(files, files_are));
         wrong
     }
 }

@@ -106,13 +106,40 @@ fn wanted_devices() -> impl Strategy<Value = devices::Desired> {
     })
 }
 
+fn routes() -> impl Strategy<Value = BTreeSet<network::Route>> {
+    let to = subsequence(vec!["10.7.0.0/16", "fd00:7::/64", "0.0.0.0/0"], 0..=3);
+    (to, 0u32..2, any::<bool>()).prop_map(|(to, metric, dev)| {
+        let route = |to: &str| network::Route {
+            to: to.parse().unwrap(),
+            table: 254,
+            metric,
+            via: None,
+            dev: Some(if dev { "eth0" } else { "venet0" }.to_owned()),
+        };
+        to.into_iter().map(route).collect()
+    })
+}
+
+fn files() -> impl Strategy<Value = network::Files> {
+    let lines = proptest::collection::vec(select(vec!["nameserver 10.1.0.1", "search a b"]), 1..=2);
+    let lines = lines.prop_map(|lines| lines.into_iter().map(str::to_owned).collect());
+    let files = select(vec![network::File::ResolvConf, network::File::Hosts]);
+    proptest::collection::btree_map(files, lines, 0..=2)
+}
+
 fn network() -> impl Strategy<Value = network::Desired> {
     let addresses = subsequence(vec!["10.1.0.5", "10.1.0.6/24", "fd00:1::5"], 0..=3);
     let interface = (any::<bool>(), select(vec![None, Some(1400), Some(9000)]), any::<bool>(), 0u8..3);
     let interfaces = proptest::collection::btree_map(select(vec!["eth0", "eth1"]), interface, 0..=2);
     let sysctls =
         proptest::collection::btree_map(select(vec!["net.a", "net.b"]), select(vec!["1", "2"]), 0..=2);
-    (addresses, interfaces, sysctls).prop_map(|(addresses, interfaces, sysctls)| network::Desired {
+    let ways = select(vec![network::Direction::In, network::Direction::Out]);
+    let rates = proptest::collection::btree_map(ways, select(vec![8_000u64, 16_000]), 0..=2);
+    let all = (addresses, interfaces, sysctls, rates, routes(), files());
+    all.prop_map(|(addresses, interfaces, sysctls, rates, routes, files)| network::Desired {
+        rates: if addresses.is_empty() && interfaces.is_empty() { network::Rates::new() } else { rates },
+        routes,
+        files,
         sysctls: sysctls.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         addresses: addresses.into_iter().map(|address| address.parse().unwrap()).collect(),
         interfaces: interfaces

@@ -42,6 +42,10 @@ fn cases() -> Vec<(&'static str, String, String)> {
     let added = |field, more: &str| {
         interface(field, "name: eth0, bridge: br0", &format!("name: eth0, bridge: br0, {more}"))
     };
+    let route = |field, is: &str| {
+        let of = |one: &str| format!("network: {{routes: [{{{one}}}]}}");
+        swap(field, &of("to: 10.7.0.0/16, via: 10.1.0.1"), &of(is))
+    };
     let security = |field, more: &str| (field, plain.clone(), with(&format!("security: {{{more}}}")));
     vec![
         swap("spec.ctid", "ctid: 200", "ctid: 201"),
@@ -131,6 +135,33 @@ fn cases() -> Vec<(&'static str, String, String)> {
         mount("spec.mounts[].nodev", "nodev: false"),
         mount("spec.mounts[].idmap", "idmap: true"),
         set("spec.network.addresses", "[10.1.0.5]"),
+        set("spec.network.nameservers", "[10.1.0.1]"),
+        set("spec.network.searchDomains", "[example.net]"),
+        swap(
+            "spec.network.hosts[].address",
+            "network: {hosts: [{address: 10.1.0.1, names: [a]}]}",
+            "network: {hosts: [{address: 10.1.0.2, names: [a]}]}",
+        ),
+        swap(
+            "spec.network.hosts[].names",
+            "network: {hosts: [{address: 10.1.0.1, names: [a]}]}",
+            "network: {hosts: [{address: 10.1.0.1, names: [a, b]}]}",
+        ),
+        swap(
+            "spec.network.rate.in",
+            "network: {addresses: [10.1.0.5]}",
+            "network: {addresses: [10.1.0.5], rate: {in: 10M}}",
+        ),
+        swap(
+            "spec.network.rate.out",
+            "network: {addresses: [10.1.0.5]}",
+            "network: {addresses: [10.1.0.5], rate: {out: 10M}}",
+        ),
+        route("spec.network.routes[].to", "to: 10.8.0.0/16, via: 10.1.0.1"),
+        route("spec.network.routes[].via", "to: 10.7.0.0/16, via: 10.1.0.2"),
+        route("spec.network.routes[].dev", "to: 10.7.0.0/16, via: 10.1.0.1, dev: venet0"),
+        route("spec.network.routes[].metric", "to: 10.7.0.0/16, via: 10.1.0.1, metric: 7"),
+        route("spec.network.routes[].table", "to: 10.7.0.0/16, via: 10.1.0.1, table: 7"),
         set("spec.network.sysctls", "{net.ipv4.ip_forward: 1}"),
         interface("spec.network.interfaces[].name", "name: eth0, bridge: br0", "name: eth1, bridge: br0"),
         interface("spec.network.interfaces[].bridge", "name: eth0, bridge: br0", "name: eth0, bridge: br1"),

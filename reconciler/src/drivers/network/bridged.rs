@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use vzd_schema::v1::{Address, Cidr, Mac};
 use vzd_state::subsystem::network::{self, Interface, MTU, Seen};
 
-use super::{mark, pair};
+use super::{mark, pair, rate};
 use crate::drivers::{Effect, Ve};
 use crate::error::SysResult;
 use crate::kernel::net::{self, Bridged, Netlink, Request, remove_empty_bridges};
@@ -93,9 +93,11 @@ pub(super) fn set(
     let Some(ends) = ends else {
         remove(ve, host, &wanted)?;
         let ends = wanted.make(host, netns.as_fd())?;
+        rate::join(ve, host)?;
         ns::on_thread_in(netns, || net::keep_others(name))?;
         net::set_up_bridged(inside, &wanted, ends)?;
         wanted.connect(host, ends)?;
+        inside.await_carrier(ends.inside)?;
         return Ok(Effect::Changed);
     };
     let had = from.map(|from| spec(ve, name, from));
@@ -107,8 +109,9 @@ pub(super) fn set(
 
 /// Takes an interface away, and the bridge that only it used.
 pub(super) fn remove(ve: Ve<'_>, host: &mut Netlink, bridged: &Bridged) -> SysResult<bool> {
-    let Some(link) = bridged.host_end(host)? else { return Ok(false) };
-    let removed = host.run(vec![Request::remove_link(link.index, &link.name)])?;
+    // It may have gone with the VE's namespace; its bridge has not.
+    let link = bridged.host_end(host)?;
+    let removed = host.run(link.iter().map(|link| Request::remove_link(link.index, &link.name)).collect())?;
     remove_empty_bridges(host, &bridge_mark(ve))?;
     Ok(removed > 0)
 }

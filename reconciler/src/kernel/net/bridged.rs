@@ -89,11 +89,10 @@ impl Bridged {
     /// opened when the kernel comes to it, and the first packets be lost.
     pub fn connect(&self, net: &mut Netlink, ends: Ends) -> SysResult<()> {
         let bridge = self.bridge(net)?;
-        net.run(vec![
-            Request::link_flags(ends.host, &self.host_name, LinkFlags::Up, LinkFlags::empty()),
-            Request::join_bridge(ends.host, &self.host_name, bridge),
-        ])
-        .map(drop)
+        let up = Request::link_flags(ends.host, &self.host_name, LinkFlags::Up, LinkFlags::empty());
+        net.run(vec![up])?;
+        net.await_carrier(ends.host)?;
+        net.run(vec![Request::join_bridge(ends.host, &self.host_name, bridge)]).map(drop)
     }
 
     fn missing(&self) -> SysError {

@@ -36,6 +36,8 @@ pub struct Request {
 const THERE: &[i32] = &[libc::EEXIST];
 const GONE: &[i32] = &[libc::ENOENT, libc::ESRCH, libc::ENODEV, libc::EADDRNOTAVAIL];
 
+const NONE: &[i32] = &[libc::ENOENT, libc::ENODEV, libc::EINVAL];
+
 impl Request {
     pub(super) fn new(op: &'static str, object: impl Into<String>, message: Message) -> Self {
         Request { message, flags: 0, fine: &[], op, object: object.into() }
@@ -56,6 +58,11 @@ impl Request {
 
     pub(super) fn unless_gone(self) -> Self {
         Request { fine: GONE, ..self }
+    }
+
+    /// Where no filter was ever put the kernel says that the request is wrong.
+    pub(super) fn unless_none(self) -> Self {
+        Request { fine: NONE, ..self }
     }
 
     pub(super) fn error(&self, errno: i32) -> SysError {

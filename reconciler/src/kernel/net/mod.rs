@@ -7,6 +7,8 @@
 mod bridged;
 mod message;
 mod read;
+mod routes;
+mod shape;
 mod sysctl;
 mod tc;
 mod venet;
@@ -24,6 +26,7 @@ use crate::error::{At, SysError, SysResult};
 pub use bridged::{Bridged, BridgedSeen, remove_empty_bridges};
 pub use message::Request;
 pub use read::{Link, Route};
+pub use shape::{Counts, Shape, try_shaping};
 pub use sysctl::{default_sysctl, read_sysctl, write_sysctl};
 pub use venet::{Ends, INSIDE, Venet, uplinks};
 
@@ -190,6 +193,19 @@ pub fn set_up_bridged(inside: &mut Netlink, bridged: &Bridged, ends: Ends) -> Sy
     inside.run(bridged.inside(ends)).map(drop)
 }
 
+/// Runs `body` in a thread in a network namespace of its own, which goes with it.
+pub(super) fn in_new_namespace<T: Send>(body: impl FnOnce() -> SysResult<T> + Send) -> SysResult<T> {
+    std::thread::scope(|scope| {
+        let fresh = scope.spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).at("make", "a network namespace")?;
+            body()
+        });
+        fresh.join().unwrap_or_else(|_| {
+            Err(SysError::refused("work in", "a network namespace", "the thread panicked"))
+        })
+    })
+}
+
 /// Links of a VE that is being started, whose other ends are there.
 #[derive(Debug, Default)]
 pub struct Links<'a> {
@@ -199,6 +215,8 @@ pub struct Links<'a> {
     pub bridged: Vec<(&'a Bridged, Ends)>,
     /// Settings of its namespace.
     pub sysctls: &'a [(String, String)],
+    /// Its routes.
+    pub routes: &'a [vzd_state::subsystem::network::Route],
 }
 
 /// Sets up the loopback device of this namespace, the VE's links, and its settings.
@@ -215,5 +233,9 @@ pub fn set_up(links: &Links<'_>) -> SysResult<()> {
     links.bridged.iter().try_for_each(|(bridged, _)| keep_others(&bridged.name))?;
     requests.extend(links.bridged.iter().flat_map(|(bridged, ends)| bridged.inside(*ends)));
     net.run(requests)?;
+    for route in links.routes {
+        // One over an interface that the VE makes itself comes when that is there.
+        let _ = net.set_route(None, route);
+    }
     links.sysctls.iter().try_for_each(|(name, value)| write_sysctl(name, value).map(drop))
 }

@@ -1,10 +1,11 @@
 //! What is read of the network: interfaces, addresses, routes, neighbours, as far as it matters here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
 
 use rtnetlink::LinkUnspec;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, State};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -26,6 +27,8 @@ pub struct Link {
     pub name: String,
     /// Whether it is set up.
     pub up: bool,
+    /// Whether packets get through it: it is up, and so is the other end.
+    pub carrier: bool,
     /// Whether neighbours are asked for on it.
     pub arp: bool,
     /// The number of the interface it belongs to: of a pair the other end's, in that one's namespace.
@@ -48,6 +51,7 @@ impl Link {
             up: header.flags.contains(LinkFlags::Up),
             arp: !header.flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback),
             name: String::new(),
+            carrier: false,
             peer: 0,
             bridge: 0,
             mtu: 0,
@@ -57,6 +61,7 @@ impl Link {
         for attribute in attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::OperState(state) => link.carrier = state == State::Up,
                 LinkAttribute::Link(peer) => link.peer = peer,
                 LinkAttribute::Controller(bridge) => link.bridge = bridge,
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
@@ -110,15 +115,10 @@ impl Route {
         };
         let ours = header.protocol == RouteProtocol::Other(PROTOCOL);
         let mut route = Route { to: (any, header.destination_prefix_length), link: 0, gateway: None, ours };
-        let address = |address: &RouteAddress| match address {
-            RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
-            RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
-            _ => None,
-        };
         for attribute in &message.attributes {
             match attribute {
-                RouteAttribute::Destination(to) => route.to.0 = address(to)?,
-                RouteAttribute::Gateway(gateway) => route.gateway = address(gateway),
+                RouteAttribute::Destination(to) => route.to.0 = ip(to)?,
+                RouteAttribute::Gateway(gateway) => route.gateway = ip(gateway),
                 RouteAttribute::Oif(link) => route.link = *link,
                 _ => {}
             }
@@ -146,6 +146,20 @@ impl Netlink {
             Err(e) if e.is_absent() => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// Waits until a link that was set up carries packets. The kernel's own work for that is put off (linkwatch),
+    /// and until it is done the link drops what it is to send. Since Linux 6.8 a look at the link has it done.
+    pub fn await_carrier(&mut self, index: u32) -> SysResult<()> {
+        /// Whose other end is down never carries anything: that is for others to find.
+        const LONGEST: Duration = Duration::from_secs(2);
+        let since = Instant::now();
+        while self.link_numbered(index)?.is_some_and(|link| link.up && !link.carrier)
+            && since.elapsed() < LONGEST
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Every interface.
@@ -234,6 +248,14 @@ impl Netlink {
             }));
         }
         Ok(found)
+    }
+}
+
+pub(super) fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
     }
 }
 

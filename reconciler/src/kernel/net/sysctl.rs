@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use nix::sched::{CloneFlags, unshare};
 use vzd_state::subsystem::network::canonical;
 
 use crate::error::{At, SysError, SysResult};
@@ -40,11 +39,5 @@ pub fn default_sysctl(name: &str) -> SysResult<String> {
         *interface = "default";
     }
     let name = parts.join(".");
-    std::thread::scope(|scope| {
-        let fresh = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).at("make", "a network namespace")?;
-            read_sysctl(&name)
-        });
-        fresh.join().unwrap_or_else(|_| Err(SysError::refused("read", &name, "the thread panicked")))
-    })
+    super::in_new_namespace(|| read_sysctl(&name))
 }

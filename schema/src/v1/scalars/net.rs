@@ -43,6 +43,11 @@ impl Cidr {
         (prefix <= full_prefix(address)).then_some(Self { address, prefix })
     }
 
+    /// An address that is its own network.
+    pub fn alone(address: IpAddr) -> Self {
+        Self { address, prefix: full_prefix(address) }
+    }
+
     /// The address.
     pub fn address(self) -> IpAddr {
         self.address

@@ -1,0 +1,58 @@
+//! vzd's lines in files of a VE's own, IO half; and where the host itself looks names up.
+
+use vzd_state::subsystem::network::{self, File, Files, FilesSeen, Resolvers};
+
+use crate::drivers::namespaces::root_of;
+use crate::drivers::{Running, Ve};
+use crate::error::SysResult;
+use crate::runtime::etc::{self, Seen};
+
+/// Where the host looks names up: with systemd-resolved, /etc/resolv.conf names its own stub only, and the servers
+/// behind it are in the second.
+fn host() -> Resolvers {
+    let read = |path| std::fs::read_to_string(path).map(|text| Resolvers::read(&text)).unwrap_or_default();
+    let first = read("/etc/resolv.conf");
+    if !first.nameservers.is_empty() {
+        return first;
+    }
+    let second = read("/run/systemd/resolve/resolv.conf");
+    if second.nameservers.is_empty() { first } else { second }
+}
+
+/// The lines that a VE is started with.
+pub fn lines(want: &network::Desired) -> Files {
+    if want.files.is_empty() {
+        return Files::new();
+    }
+    let host = host();
+    want.files.iter().map(|(file, wish)| (*file, host.expand(wish))).collect()
+}
+
+/// Files of which lines are wanted or were written.
+pub(super) fn look(ve: Ve<'_>, running: &Running) -> SysResult<FilesSeen> {
+    let mut seen = FilesSeen::default();
+    let wanted = ve.want.map(|want| &want.network.files);
+    let applied = ve.entry.applied.network.as_ref().map(|is| &is.files);
+    let known = |file: &File| {
+        wanted.is_some_and(|is| is.contains_key(file)) || applied.is_some_and(|is| is.contains_key(file))
+    };
+    let known: Vec<File> = File::ALL.into_iter().filter(known).collect();
+    if known.is_empty() {
+        return Ok(seen);
+    }
+    seen.host = host();
+    let root = root_of(running.pid)?;
+    for file in known {
+        match etc::look(&root, file) {
+            Ok(is) => {
+                seen.lines.extend(is.lines().map(|lines| (file, lines)));
+                if let Seen::Link(target) = is {
+                    seen.instead.insert(file, format!("a link to {target}"));
+                }
+            }
+            // Whatever the VE's owner has put there is no reason to leave the rest of its network alone.
+            Err(e) => drop(seen.instead.insert(file, e.to_string())),
+        }
+    }
+    Ok(seen)
+}

@@ -1,0 +1,136 @@
+//! Bandwidth of a VE: a real stream runs as fast as the manifest says, each way, and the host is left as it was.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use vzd_tests::{Guarded, LONG, NetLab, Sandbox, assert_same, eventually, needs, within};
+
+use super::{ONE, change};
+
+fn with(rate: Value) -> Value {
+    json!({ "ctid": 101, "network": { "addresses": ONE, "rate": rate } })
+}
+
+/// Of each frame of a stream: what goes over the wire, and what of that are headers.
+const FRAME: f64 = 1514.0;
+const HEADERS: f64 = 66.0;
+
+/// Bits a second on the wire, by what interfaces count behind the limit: there, packets that travel as one count as
+/// one, with one header.
+fn measured(lab: &NetLab, way: &str) -> f64 {
+    let read = || {
+        let shown = match way {
+            "in" => lab.on_host("ip", &["-s", "-j", "link", "show", "venet101"]),
+            _ => lab.client("ip", &["-s", "-j", "link", "show", "eth0"]),
+        };
+        let counts = &shown.ok().json()[0]["stats64"][if way == "in" { "tx" } else { "rx" }];
+        let count = |name: &str| counts[name].as_f64().unwrap();
+        (count("bytes") - HEADERS * count("packets"), Instant::now())
+    };
+    let start = read().0;
+    eventually("the first burst is through", || read().0 > start + 300_000.0);
+    let (before, since) = read();
+    std::thread::sleep(Duration::from_secs(3));
+    let (after, until) = read();
+    (after - before) * 8.0 / (until - since).as_secs_f64() * FRAME / (FRAME - HEADERS)
+}
+
+/// What a stream that never ends gets, to the VE or from it.
+fn stream(lab: &NetLab, way: &str, address: &str) -> f64 {
+    let port = if way == "in" { 8 } else { 9 };
+    let connect = || TcpStream::connect((address, port)).ok();
+    let mut stream = lab.in_client(|| within(LONG, "the VE answers", connect));
+    let ender = stream.try_clone().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut some = vec![0; 64 * 1024];
+            loop {
+                let done = if way == "in" { stream.write(&some) } else { stream.read(&mut some) };
+                if done.is_err() || done.is_ok_and(|n| n == 0) {
+                    break;
+                }
+            }
+        });
+        let rate = measured(lab, way);
+        let _ = ender.shutdown(Shutdown::Both);
+        rate
+    })
+}
+
+#[track_caller]
+fn is_about(measured: f64, wanted: f64, what: &str) {
+    let off = (measured / wanted - 1.0) * 100.0;
+    assert!(off.abs() < 5.0, "{what}: {measured:.0} bit/s instead of {wanted:.0}: {off:.1} % off");
+}
+
+#[test]
+fn a_stream_is_as_fast_as_the_manifest_says() {
+    needs!(Root, Cgroups, Busybox, Ip);
+    let lab = NetLab::new();
+    let before = lab.everything();
+    let sandbox = Sandbox::new();
+    sandbox.ve("one", with(json!({ "in": "20M", "out": "10M" })));
+    sandbox.apply();
+    let pid = sandbox.init_pid("one");
+    sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
+    let serve = |port: &str, words: &[&str]| {
+        let mut command = vec!["exec", "one", "--", "/bin/busybox", "nc", "-ll", "-p", port, "-e"];
+        command.extend(words);
+        Guarded::spawn(sandbox.command(&command).stdin(Stdio::null()).stdout(Stdio::null()))
+    };
+    let servers =
+        [serve("8", &["/bin/busybox", "wc", "-c"]), serve("9", &["/bin/busybox", "cat", "/dev/zero"])];
+    is_about(stream(&lab, "in", ONE[0]), 20e6, "in");
+    is_about(stream(&lab, "out", ONE[1]), 10e6, "out");
+    // Live, while the other way stays as it is.
+    change(&sandbox, pid, with(json!({ "in": "40M", "out": "10M" })));
+    is_about(stream(&lab, "in", ONE[1]), 40e6, "in, changed");
+    is_about(stream(&lab, "out", ONE[0]), 10e6, "out, as before");
+    change(&sandbox, pid, with(json!({ "out": "10M" })));
+    assert!(stream(&lab, "in", ONE[0]) > 100e6, "it is still limited");
+    drop(servers);
+    change(&sandbox, pid, json!({ "ctid": 101 }));
+    assert_same(&before, &lab.everything(), "after all");
+}
+
+#[test]
+fn limits_stay_whatever_is_done_to_links() {
+    needs!(Root, Cgroups, Busybox, Ip);
+    let lab = NetLab::new();
+    let before = lab.everything();
+    let sandbox = Sandbox::new();
+    let both = json!({ "ctid": 101, "network": { "addresses": ONE, "rate": { "in": "10M", "out": "10M" },
+                       "interfaces": [{ "name": "eth0", "bridge": "vmlan", "macFilter": true }] } });
+    sandbox.ve("one", with(json!({ "in": "10M", "out": "10M" })));
+    sandbox.apply();
+    let pid = sandbox.init_pid("one");
+    // A link that comes later is limited with the rest, and so is one that was made anew.
+    change(&sandbox, pid, both.clone());
+    let led = |link: &str| {
+        ["ingress", "egress"].map(|way| {
+            let shown = lab.on_host("tc", &["filter", "show", "dev", link, way]).ok().stdout;
+            shown.lines().filter(|line| line.contains("Redirect to device vz")).count()
+        })
+    };
+    assert_eq!((led("venet101"), led("veth101.0")), ([1, 1], [1, 1]));
+    let on_host: [(&str, &[&str]); 5] = [
+        ("tc", &["qdisc", "del", "dev", "vzo101", "root"]),
+        ("tc", &["filter", "del", "dev", "venet101", "ingress", "pref", "2"]),
+        ("ip", &["link", "del", "vzi101"]),
+        ("ip", &["link", "set", "vzo101", "down"]),
+        ("ip", &["link", "del", "venet101"]),
+    ];
+    for (program, words) in on_host {
+        lab.on_host(program, words).ok();
+        sandbox.vzd(&["drift", "--detailed-exitcode"]).ends(2);
+        sandbox.apply();
+        sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
+        assert_eq!((led("venet101"), led("veth101.0")), ([1, 1], [1, 1]), "after {words:?}");
+        assert!(lab.client_reaches(ONE[0]), "after {words:?}");
+    }
+    sandbox.vzd(&["stop", "one"]).ok();
+    assert_same(&before, &lab.everything(), "stopped");
+}
