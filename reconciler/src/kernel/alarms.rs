@@ -2,20 +2,20 @@
 //! processes that were killed for it.
 //!
 //! The kernel says only that something may have been refused; how often is read from the group. Files of
-//! version 2 groups change (inotify), and running out of memory in version 1 raises an eventfd. The version
-//! 1 `pids.events` makes no noise: it is looked at every few seconds. A group that is removed takes its
-//! watches with it.
+//! version 2 groups change (inotify), and running out of memory in version 1 raises an eventfd. Refused tasks
+//! make no noise in version 1, and before Linux 6.12 only in the group that asked: they are looked at every
+//! few seconds. A group that is removed takes its watches with it.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::fs::{Mode, OFlags, inotify};
 
-use super::cgroup::{Hierarchy, VeCgroup};
+use super::cgroup::{Hierarchy, VeCgroup, refused_tasks};
 use crate::error::{At, SysError, SysResult};
 
 /// Groups that are listened to.
@@ -33,13 +33,13 @@ struct Known {
     files: BTreeMap<i32, u32>,
     /// By ctid: raised when the group is out of memory.
     out_of_memory: BTreeMap<u32, OwnedFd>,
-    /// By ctid: a file that has to be looked at, and what it said last.
-    quiet: BTreeMap<u32, (OwnedFd, Vec<u8>)>,
-    /// When quiet files are looked at next.
+    /// By ctid: a group that has to be looked at, and how often it was refused a task.
+    quiet: BTreeMap<u32, (PathBuf, u64)>,
+    /// When they are looked at next.
     look_at: Instant,
 }
 
-/// Quiet files are looked at so often.
+/// Quiet groups are looked at so often.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// So many events are fetched at once.
@@ -81,9 +81,13 @@ impl Alarms {
                 Ok(())
             }
         };
-        let pids = group.dir_of("pids");
-        if let Ok((Hierarchy::V2(_), dir)) = &pids {
-            watch(dir, "pids.events")?;
+        let tasks = group.dir_of("pids").ok();
+        let (loud, quiet) = match tasks {
+            Some((Hierarchy::V2(_), dir)) if dir.join("pids.events.local").exists() => (Some(dir), None),
+            other => (None, other.map(|(_, dir)| dir)),
+        };
+        if let Some(dir) = loud {
+            watch(&dir, "pids.events")?;
         }
         match group.dir_of("memory") {
             Ok((Hierarchy::V2(_), dir)) => {
@@ -97,12 +101,9 @@ impl Alarms {
             }
             Err(_) => {}
         }
-        if let Ok((Hierarchy::V1(_), dir)) = pids {
-            let path = dir.join("pids.events");
-            let file = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                .at("open", path.display())?;
-            let said = content(&file);
-            known.quiet.insert(group.ctid(), (file, said));
+        if let Some(dir) = quiet {
+            let said = refused_tasks(&dir);
+            known.quiet.insert(group.ctid(), (dir, said));
         }
         Ok(())
     }
@@ -132,7 +133,7 @@ impl Alarms {
                 Err(_) => heard.extend(self.files_that_changed()?),
             }
         }
-        heard.extend(self.quiet_files_that_changed());
+        heard.extend(self.quiet_groups_that_changed());
         heard.sort_unstable();
         heard.dedup();
         Ok(heard)
@@ -155,18 +156,15 @@ impl Alarms {
         }
     }
 
-    fn quiet_files_that_changed(&self) -> Vec<u32> {
+    fn quiet_groups_that_changed(&self) -> Vec<u32> {
         let mut known = self.known();
         if Instant::now() < known.look_at {
             return Vec::new();
         }
         known.look_at = Instant::now() + LOOK;
-        let changed = |(ctid, (file, said)): (&u32, &mut (OwnedFd, Vec<u8>))| {
-            let now = content(&*file);
-            (now != *said).then(|| {
-                *said = now;
-                *ctid
-            })
+        let changed = |(ctid, (dir, said)): (&u32, &mut (PathBuf, u64))| {
+            let now = refused_tasks(dir);
+            (std::mem::replace(said, now) != now).then_some(*ctid)
         };
         known.quiet.iter_mut().filter_map(changed).collect()
     }
@@ -190,13 +188,6 @@ fn add(set: &OwnedFd, fd: &OwnedFd, mark: u64) -> SysResult<()> {
 
 fn lower(fd: impl AsFd) {
     let _ = rustix::io::read(fd, &mut [0_u8; 8]);
-}
-
-/// What a small file says; nothing if its group is gone.
-fn content(file: impl AsFd) -> Vec<u8> {
-    let mut buffer = [0_u8; 256];
-    let length = rustix::io::pread(file, &mut buffer, 0).unwrap_or(0);
-    buffer[..length].to_vec()
 }
 
 /// Has a version 1 group raise a new eventfd when it is out of memory.

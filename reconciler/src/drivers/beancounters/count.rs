@@ -13,7 +13,7 @@ use vzd_state::subsystem::beancounters::Counter;
 use crate::drivers::{Running, Ve, namespaces};
 use crate::error::{At, SysResult};
 use crate::kernel::bpf::{self, SocketKind};
-use crate::kernel::cgroup::{Hierarchy, VeCgroup};
+use crate::kernel::cgroup::{Hierarchy, VeCgroup, refused_tasks};
 use crate::kernel::{netfilter, sockdiag};
 
 /// What was counted.
@@ -86,7 +86,7 @@ fn tasks(group: &VeCgroup<'_>) -> Option<Counted> {
     Some(Counted {
         held: number(&dir, "pids.current")?,
         maxheld: number(&dir, "pids.peak"),
-        failcnt: keyed(&text(&dir, "pids.events"), "max").unwrap_or(0),
+        failcnt: refused_tasks(&dir),
     })
 }
 

@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 pub use usage::{Io, Usage};
-pub use ve::VeCgroup;
+pub use ve::{VeCgroup, refused_tasks};
 
 use crate::error::{At, SysError, SysResult};
 

@@ -247,6 +247,18 @@ fn remove_tree(dir: &Path) -> SysResult<()> {
     remove_dir(dir)
 }
 
+/// How often a group and those below it were refused a task. Version 2 adds that up since Linux 6.12; before that,
+/// and in version 1, it is counted where the process was that asked, and goes with that group.
+pub fn refused_tasks(dir: &Path) -> u64 {
+    let events = read(&dir.join("pids.events")).unwrap_or_default();
+    let times = events.lines().find_map(|line| line.strip_prefix("max ")?.trim().parse().ok());
+    let own: u64 = times.unwrap_or(0);
+    if dir.join("pids.events.local").exists() {
+        return own;
+    }
+    own + children(dir).unwrap_or_default().iter().map(|child| refused_tasks(child)).sum::<u64>()
+}
+
 fn children(dir: &Path) -> SysResult<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
