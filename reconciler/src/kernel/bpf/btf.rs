@@ -1,11 +1,20 @@
 //! What the kernel tells of its own types: the number of a function, the place of a member. Programs at the kernel's
-//! functions are loaded by that number, and read its structures at these places. It must not know what for.
+//! functions are loaded by that number, and read its structures at these places. And the one type that the kernel is told
+//! of. It must not know what for.
 
+use std::os::fd::OwnedFd;
+
+use super::{bpf, own};
 use crate::error::{At, SysError, SysResult};
 
 const PATH: &str = "/sys/kernel/btf/vmlinux";
 
-/// Kinds of type that are looked at.
+const CMD_BTF_LOAD: libc::c_long = 18;
+/// What each such description begins with.
+const MAGIC: u16 = 0xeb9f;
+
+/// Kinds of type that are looked at, or told of.
+const INT: u32 = 1;
 const STRUCT: u32 = 4;
 const FUNC: u32 = 12;
 
@@ -34,6 +43,36 @@ pub(super) fn ask<const N: usize>(asked: [Ask; N]) -> SysResult<[u32; N]> {
     Ok(answers)
 }
 
+/// Tells the kernel of a signed integer of 32 bits, as the first type.
+pub(super) fn load_int() -> SysResult<OwnedFd> {
+    /// `union bpf_attr` for BPF_BTF_LOAD.
+    #[repr(C)]
+    struct Load {
+        btf: u64,
+        log_buf: u64,
+        size: u32,
+        log_size: u32,
+        log_level: u32,
+    }
+    let names = b"\0int\0";
+    let int: [u32; 4] = [1, INT << 24, 4, 1 << 24 | 32];
+    let bytes = description(&int, names);
+    let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let mut attr = Load { btf: bytes.as_ptr() as u64, log_buf: 0, size, log_size: 0, log_level: 0 };
+    bpf("describe types of", CMD_BTF_LOAD, &mut attr).map(own)
+}
+
+/// Types and names with their header.
+fn description(types: &[u32], names: &[u8]) -> Vec<u8> {
+    let lengths = [24, 0, types.len() * 4, types.len() * 4, names.len()];
+    let mut bytes = MAGIC.to_ne_bytes().to_vec();
+    bytes.extend([1, 0]);
+    bytes.extend(lengths.iter().flat_map(|len| u32::try_from(*len).unwrap_or(u32::MAX).to_ne_bytes()));
+    bytes.extend(types.iter().flat_map(|word| word.to_ne_bytes()));
+    bytes.extend(names);
+    bytes
+}
+
 /// Types and their names, in the machine's byte order.
 struct Types<'a> {
     types: &'a [u8],
@@ -43,7 +82,7 @@ struct Types<'a> {
 impl<'a> Types<'a> {
     /// None if it is not this format.
     fn new(bytes: &'a [u8]) -> Option<Self> {
-        if bytes.get(..2)? != 0xeb9f_u16.to_ne_bytes() {
+        if bytes.get(..2)? != MAGIC.to_ne_bytes() {
             return None;
         }
         let header = word(bytes, 4)? as usize;
@@ -142,14 +181,7 @@ mod tests {
             0,
             0,
         ];
-        let types = &types[..19];
-        let lengths = [24, 0, types.len() * 4, types.len() * 4, names.len()];
-        let mut bytes = 0xeb9f_u16.to_ne_bytes().to_vec();
-        bytes.extend([1, 0]);
-        bytes.extend(lengths.iter().flat_map(|len| u32::try_from(*len).unwrap().to_ne_bytes()));
-        bytes.extend(types.iter().flat_map(|word| word.to_ne_bytes()));
-        bytes.extend(names);
-        bytes
+        description(&types[..19], names)
     }
 
     #[test]

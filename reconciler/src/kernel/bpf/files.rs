@@ -180,11 +180,11 @@ fn free_program(Shared { places, others, owners }: &Shared) -> Vec<Insn> {
 
 const PLACES_SIZE: usize = PLACE as usize + PLACES as usize * 16;
 
-fn new_shared(counts: &OwnedFd) -> SysResult<Shared> {
+fn new_shared(counts: &OwnedFd, others: u32) -> SysResult<Shared> {
     let size = u32::try_from(PLACES_SIZE).unwrap_or(u32::MAX);
     Ok(Shared {
         places: maps::new_map(maps::ARRAY, (4, size), 1, 0, "vzd_files")?,
-        others: maps::new_map(maps::HASH, (8, 8), MOST_OTHERS, maps::NO_PREALLOC, "vzd_files_more")?,
+        others: maps::new_map(maps::HASH, (8, 8), others, maps::NO_PREALLOC, "vzd_files_more")?,
         owners: maps::new_map_of(counts, 8, MOST_OWNERS, "vzd_file_owners")?,
     })
 }
@@ -225,7 +225,8 @@ pub fn try_load_files(top: &Path) -> SysResult<()> {
     }
     let kernel = Kernel::ask()?;
     let own = new_own(0)?;
-    let shared = new_shared(&own.counts)?;
+    // Room for all others is 16 MB.
+    let shared = new_shared(&own.counts, 1)?;
     load_free(&kernel, &shared)?;
     load_alloc(&kernel, &own, &shared).map(drop)
 }
@@ -256,7 +257,7 @@ pub fn count_files(top: &Path, cgroup: impl AsFd) -> SysResult<()> {
     let shared = match find(top.as_fd(), ATTACH_LSM_CGROUP, |name| name == FREE)? {
         Some(free) => shared_of(free)?,
         None => {
-            let shared = new_shared(&own.counts)?;
+            let shared = new_shared(&own.counts, MOST_OTHERS)?;
             attach(top.as_fd(), &load_free(&kernel, &shared)?, ATTACH_LSM_CGROUP, None)?;
             shared
         }

@@ -2,12 +2,13 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::{Found, bpf, by_id, describe, own};
+use super::{Found, bpf, btf, by_id, describe, own};
 use crate::error::SysResult;
 
 pub(super) const HASH: u32 = 1;
 pub(super) const ARRAY: u32 = 2;
 const HASH_OF_MAPS: u32 = 13;
+const SOCKET_STORAGE: u32 = 24;
 pub(super) const NO_PREALLOC: u32 = 1;
 
 pub(super) const CMD_MAP_LOOKUP: libc::c_long = 1;
@@ -25,12 +26,27 @@ pub(super) fn new_map(
     flags: u32,
     name: &str,
 ) -> SysResult<OwnedFd> {
-    make(kind, sizes, entries, flags, 0, name)
+    make(kind, sizes, entries, flags, Like::Nothing, name)
 }
 
 /// Makes a map of maps that are like another.
 pub(super) fn new_map_of(inner: &OwnedFd, key_size: u32, entries: u32, name: &str) -> SysResult<OwnedFd> {
-    make(HASH_OF_MAPS, (key_size, 4), entries, NO_PREALLOC, inner.as_raw_fd().cast_unsigned(), name)
+    make(HASH_OF_MAPS, (key_size, 4), entries, NO_PREALLOC, Like::Map(inner), name)
+}
+
+/// Makes a map of a word for each socket that one is kept for; it goes with the socket.
+pub(super) fn new_socket_storage(name: &str) -> SysResult<OwnedFd> {
+    let types = btf::load_int()?;
+    make(SOCKET_STORAGE, (4, 4), 0, NO_PREALLOC, Like::Int(&types), name)
+}
+
+/// What else the kernel has to know of a map's values.
+enum Like<'a> {
+    Nothing,
+    /// They are maps like this one.
+    Map(&'a OwnedFd),
+    /// They and the keys are of the first of these types.
+    Int(&'a OwnedFd),
 }
 
 fn make(
@@ -38,7 +54,7 @@ fn make(
     sizes: (u32, u32),
     entries: u32,
     flags: u32,
-    inner_map_fd: u32,
+    like: Like<'_>,
     name: &str,
 ) -> SysResult<OwnedFd> {
     #[repr(C)]
@@ -51,7 +67,17 @@ fn make(
         inner_map_fd: u32,
         numa_node: u32,
         map_name: [u8; 16],
+        map_ifindex: u32,
+        btf_fd: u32,
+        btf_key_type_id: u32,
+        btf_value_type_id: u32,
     }
+    let fd = |fd: &OwnedFd| fd.as_raw_fd().cast_unsigned();
+    let (inner_map_fd, btf_fd, of_type) = match like {
+        Like::Nothing => (0, 0, 0),
+        Like::Map(inner) => (fd(inner), 0, 0),
+        Like::Int(types) => (0, fd(types), 1),
+    };
     let mut map_name = [0; 16];
     map_name.iter_mut().zip(name.bytes().take(15)).for_each(|(slot, byte)| *slot = byte);
     let mut attr = Create {
@@ -63,6 +89,10 @@ fn make(
         inner_map_fd,
         numa_node: 0,
         map_name,
+        map_ifindex: 0,
+        btf_fd,
+        btf_key_type_id: of_type,
+        btf_value_type_id: of_type,
     };
     bpf("make map of", CMD_MAP_CREATE, &mut attr).map(own)
 }

@@ -6,15 +6,15 @@
 //! runs. Only sockets that the first program has seen are counted down by the second: accepted ones are made
 //! without the first, and a socket that was refused is taken back at once, since no release follows.
 //!
-//! Which those are is remembered by their cookies: in a place that follows from the cookie, where that is free, which
-//! costs one atomic instruction; otherwise in a hash table, whose elements have to be allocated.
+//! Which those are is remembered by their cookies, in a place that follows from the cookie, where that is free, which
+//! costs one atomic instruction; otherwise with the socket itself, for which memory has to be had.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::charge::{Count, charge, release};
 use super::insn::{
-    ALWAYS, Assembly, CALL_DELETE, CALL_LOOKUP, CALL_UPDATE, IF_ZERO, Insn, add, call, compare_exchange,
-    frame, if_equal, load_double, map, map_value, shift_left, store, store_word,
+    Assembly, CALL_LOOKUP, IF_NOT_ZERO, IF_ZERO, Insn, add, call, compare_exchange, frame, if_equal,
+    load_double, map, map_value, shift_left, store_word,
 };
 use super::{attach, find, load_program, maps};
 use crate::error::{SysError, SysResult};
@@ -38,8 +38,6 @@ impl SocketKind {
 const PROG_TYPE_CGROUP_SOCK: u32 = 9;
 const ATTACH_SOCK_CREATE: u32 = 2;
 const ATTACH_SOCK_RELEASE: u32 = 34;
-/// Sockets that are told apart at a time; those beyond are made, and not counted.
-const MOST_SOCKETS: u32 = 1 << 20;
 
 const CREATE: &str = "vzd_sock_open";
 const RELEASE: &str = "vzd_sock_close";
@@ -49,14 +47,16 @@ const COUNTS: &str = "vzd_sockets";
 const PLACES: i32 = 4096;
 
 const CALL_COOKIE: i32 = 46;
+const CALL_STORAGE: i32 = 107;
+/// Makes it where there is none.
+const CREATE_STORAGE: i32 = 1;
 
 /// Offset of `protocol` in `struct bpf_sock`, and what it is for TCP.
 const PROTOCOL: i16 = 12;
 const TCP: i32 = 6;
 
-/// Places below the frame pointer.
+/// Its place below the frame pointer.
 const KIND: i16 = -4;
-const COOKIE: i16 = -16;
 
 /// The maps of one VE.
 struct Maps {
@@ -66,8 +66,8 @@ struct Maps {
     barriers: OwnedFd,
     /// The cookie of a socket that was counted, in its place.
     places: OwnedFd,
-    /// The kind of each other socket that was counted, by its cookie.
-    cookies: OwnedFd,
+    /// Something for each other socket that was counted.
+    others: OwnedFd,
 }
 
 /// r8: the kind of the socket in r6.
@@ -80,13 +80,19 @@ fn kind(code: &mut Assembly) {
 
 /// r1: the cookie of the socket in r6, r3: its place.
 fn place(code: &mut Assembly, places: &OwnedFd) {
-    code.add([Insn::mov(1, 6), call(CALL_COOKIE), store(10, COOKIE, 0)]);
+    code.add([Insn::mov(1, 6), call(CALL_COOKIE)]);
     code.add(map_value(3, places));
     code.add([Insn::mov(1, 0), Insn::mov(2, 0), Insn::and_imm(2, PLACES - 1), shift_left(2, 3), add(3, 2)]);
 }
 
+/// r0: what is kept with the socket in r6, or nothing.
+fn storage(code: &mut Assembly, others: &OwnedFd, flags: i32) {
+    code.add(map(1, others));
+    code.add([Insn::mov(2, 6), Insn::mov_imm(3, 0), Insn::mov_imm(4, flags), call(CALL_STORAGE)]);
+}
+
 /// r6: the socket, r7: the barrier, r8: the counts of its kind, r9: how many there are with it.
-fn create_program(Maps { counts, barriers, places, cookies }: &Maps) -> Vec<Insn> {
+fn create_program(Maps { counts, barriers, places, others }: &Maps) -> Vec<Insn> {
     let mut code = Assembly::default();
     code.add([Insn::mov(6, 1)]);
     kind(&mut code);
@@ -106,11 +112,8 @@ fn create_program(Maps { counts, barriers, places, cookies }: &Maps) -> Vec<Insn
     code.add([Insn::mov_imm(0, 0), compare_exchange(3, 1)]);
     code.jump(IF_ZERO, "allow");
     // Another has it.
-    code.add(map(1, cookies));
-    code.add(frame(2, COOKIE));
-    code.add(frame(3, KIND));
-    code.add([Insn::mov_imm(4, 0), call(CALL_UPDATE)]);
-    code.jump(IF_ZERO, "allow");
+    storage(&mut code, others, CREATE_STORAGE);
+    code.jump(IF_NOT_ZERO, "allow");
     // What cannot be told apart later is not counted.
     code.add(release(8));
     code.label("allow");
@@ -118,24 +121,16 @@ fn create_program(Maps { counts, barriers, places, cookies }: &Maps) -> Vec<Insn
     code.finish()
 }
 
-fn release_program(Maps { counts, barriers: _, places, cookies }: &Maps) -> Vec<Insn> {
+fn release_program(Maps { counts, barriers: _, places, others }: &Maps) -> Vec<Insn> {
     let mut code = Assembly::default();
     code.add([Insn::mov(6, 1)]);
     place(&mut code, places);
     code.add([Insn::mov(7, 1), Insn::mov_imm(2, 0), compare_exchange(3, 2)]);
     code.jump(if_equal(0, 7), "it was in its place");
-    code.add(map(1, cookies));
-    code.add(frame(2, COOKIE));
-    code.add([call(CALL_LOOKUP)]);
+    storage(&mut code, others, 0);
     code.jump(IF_ZERO, "done");
-    code.add([Insn::load(8, 0, 0)]);
-    code.add(map(1, cookies));
-    code.add(frame(2, COOKIE));
-    code.add([call(CALL_DELETE)]);
-    code.jump(ALWAYS, "count down");
     code.label("it was in its place");
     kind(&mut code);
-    code.label("count down");
     code.add([store_word(10, KIND, 8)]);
     code.add(map(1, counts));
     code.add(frame(2, KIND));
@@ -154,7 +149,7 @@ fn load() -> SysResult<(OwnedFd, OwnedFd, Maps)> {
         counts: maps::new_map(maps::ARRAY, (4, size(size_of::<Count>())), 2, 0, COUNTS)?,
         barriers: maps::new_map(maps::ARRAY, (4, 8), 2, 0, "vzd_barriers")?,
         places: maps::new_map(maps::ARRAY, (4, PLACES.unsigned_abs() * 8), 1, 0, "vzd_places")?,
-        cookies: maps::new_map(maps::HASH, (8, 4), MOST_SOCKETS, maps::NO_PREALLOC, "vzd_cookies")?,
+        others: maps::new_socket_storage("vzd_sock_more")?,
     };
     for kind in [SocketKind::Tcp, SocketKind::Other] {
         maps::write(&maps.barriers, kind.key(), u64::MAX)?;
