@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use vzd_state::reading::Reading;
+use vzd_state::subsystem::disk::Backend;
 use vzd_state::subsystem::lifecycle::{Exit, Observed, Run, Seccomp, Step};
 use vzd_state::subsystem::namespaces::wanted_mounts;
 use vzd_state::units::{Millis, Timestamp};
@@ -289,6 +290,7 @@ fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired, root: RootSpec) ->
         files: network::files(&want.network),
         capabilities: cold.capabilities.bits(),
         seccomp_profile: keep_profile(ve, &cold.seccomp)?,
+        own_attributes: has_own_attributes(ve),
         nesting: cold.nesting,
     })
 }
@@ -326,7 +328,14 @@ pub fn door(ve: Ve<'_>) -> SysResult<Door> {
         cgroup_v1: group.v1_dirs().collect(),
         capabilities: cold.capabilities.bits(),
         seccomp_profile: kept_profile(ve, &cold.seccomp)?,
+        own_attributes: has_own_attributes(ve),
     })
+}
+
+/// Whether attributes of the VE's files mean something on a file system of its own only: elsewhere they tell whose
+/// limits a file counts against.
+fn has_own_attributes(ve: Ve<'_>) -> bool {
+    ve.entry.disk.as_ref().is_some_and(|disk| disk.backend == Backend::Image)
 }
 
 /// Asks init to stop, and kills every process when it has not within `timeout`.

@@ -57,8 +57,6 @@ const DENIED: &[Denied] = &[
     ("stime", NONE, 25, libc::EPERM),
     // A handle names a file by inode, past every mount and chroot.
     ("open_by_handle_at", 304, 342, libc::EPERM),
-    // As the attributes below, by path. ENOSYS makes programs use those.
-    ("file_setattr", 469, 469, libc::ENOSYS),
     // Long gone, never needed.
     ("uselib", 134, 86, libc::ENOSYS),
     ("_sysctl", 156, 149, libc::ENOSYS),
@@ -66,13 +64,16 @@ const DENIED: &[Denied] = &[
     ("vm86old", NONE, 113, libc::ENOSYS),
 ];
 
+/// Refused beside [`ATTRIBUTES`], which it sets by path. ENOSYS makes programs use those.
+const FILE_SETATTR: Denied = ("file_setattr", 469, 469, libc::ENOSYS);
+
 /// Socket families that reach past the VE: the hypervisor's, and the kernel's crypto.
 const DENIED_FAMILIES: [u32; 2] = [libc::AF_VSOCK as u32, libc::AF_ALG as u32];
 
 /// Setting attributes of files. A file of the template has no project; overlayfs checks such a call against that file,
 /// copies it up, and then gives the copy what was asked for with the host's rights: out of the VE's project, and so
 /// out of its limits.
-const DENIED_IOCTLS: [u32; 3] = [
+const ATTRIBUTES: [u32; 3] = [
     // FS_IOC_SETFLAGS, the same for 32-bit programs, FS_IOC_FSSETXATTR.
     0x4008_6602,
     0x4004_6602,
@@ -133,26 +134,39 @@ fn by_argument(call: u32, argument: u32, values: &[u32], errno: i32) -> Vec<Op> 
     ops
 }
 
+/// What a VE is refused.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rules<'a> {
+    /// Names of more system calls: one a line, `#` starts a comment. A name that this version does not know is refused,
+    /// never skipped. With such a profile no 32-bit call is allowed at all, so that what it refuses cannot be had
+    /// through them.
+    pub profile: Option<&'a str>,
+    /// Attributes of files may be set: its root is a file system of its own, on which they mean nothing to others.
+    pub own_attributes: bool,
+}
+
 /// The part for one architecture; the call number is in the accumulator when it starts.
-fn section(socket: u32, ioctl: u32, number: impl Fn(&Denied) -> u32) -> Vec<Op> {
+fn section(rules: Rules<'_>, socket: u32, ioctl: u32, number: impl Fn(&Denied) -> u32) -> Vec<Op> {
     let mut ops = Vec::new();
-    for denied in DENIED {
+    for denied in DENIED.iter().chain((!rules.own_attributes).then_some(&FILE_SETATTR)) {
         if number(denied) != NONE {
             ops.extend([if_equal(number(denied)), ret_errno(denied.3)]);
         }
     }
     ops.extend(by_argument(socket, OFFSET_ARG0, &DENIED_FAMILIES, libc::EAFNOSUPPORT));
-    ops.extend(by_argument(ioctl, OFFSET_ARG1, &DENIED_IOCTLS, libc::EOPNOTSUPP));
+    if !rules.own_attributes {
+        ops.extend(by_argument(ioctl, OFFSET_ARG1, &ATTRIBUTES, libc::EOPNOTSUPP));
+    }
     ops.push(ret(RET_ALLOW));
     ops
 }
 
-/// The default filter.
-pub fn default_filter() -> Vec<Op> {
+/// The filter without a profile.
+fn default_filter(rules: Rules<'_>) -> Vec<Op> {
     let mut native = vec![load(OFFSET_NR), if_at_least(X32_BIT), ret_errno(libc::ENOSYS)];
-    native.extend(section(SOCKET_X86_64, IOCTL_X86_64, |denied| denied.1));
+    native.extend(section(rules, SOCKET_X86_64, IOCTL_X86_64, |denied| denied.1));
     let mut compat = vec![load(OFFSET_NR), if_equal(SOCKETCALL_I386), ret_errno(libc::ENOSYS)];
-    compat.extend(section(SOCKET_I386, IOCTL_I386, |denied| denied.2));
+    compat.extend(section(rules, SOCKET_I386, IOCTL_I386, |denied| denied.2));
 
     let mut filter = vec![load(OFFSET_ARCH)];
     filter.push(Op { code: 0x15, jt: 1, jf: 0, k: ARCH_X86_64 });
@@ -165,10 +179,17 @@ pub fn default_filter() -> Vec<Op> {
     filter
 }
 
-/// The default filter, and on top of it the system calls named in a profile: one name a line, `#` starts
-/// a comment. A name this version does not know is refused, never skipped. With a profile in force no
-/// 32-bit call is allowed at all, so that what it refuses cannot be had through them.
-pub fn filter_with(profile: &str) -> Result<Vec<Op>, String> {
+/// The filter that carries out some rules.
+pub fn filter(rules: Rules<'_>) -> SysResult<Vec<Op>> {
+    match rules.profile {
+        None => Ok(default_filter(rules)),
+        Some(profile) => {
+            filter_with(profile, rules).map_err(|why| SysError::refused("use", "seccomp profile", why))
+        }
+    }
+}
+
+fn filter_with(profile: &str, rules: Rules<'_>) -> Result<Vec<Op>, String> {
     let mut native = vec![load(OFFSET_NR)];
     for (at, line) in profile.lines().enumerate() {
         let name = line.split('#').next().unwrap_or_default().trim();
@@ -183,7 +204,7 @@ pub fn filter_with(profile: &str) -> Result<Vec<Op>, String> {
     }
     let mut filter = vec![load(OFFSET_ARCH), if_equal(ARCH_I386), ret_errno(libc::ENOSYS)];
     filter.extend(native);
-    filter.extend(default_filter());
+    filter.extend(default_filter(rules));
     Ok(filter)
 }
 

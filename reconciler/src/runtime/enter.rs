@@ -33,6 +33,9 @@ pub struct Door {
     pub capabilities: u64,
     /// Text of its seccomp profile.
     pub seccomp_profile: Option<String>,
+    /// It may set attributes of its files.
+    #[serde(default)]
+    pub own_attributes: bool,
 }
 
 /// What to execute.
@@ -141,12 +144,10 @@ impl Plan {
         if !expected.is_alive()? {
             return Err(SysError::refused("enter", "VE", "it has just ended"));
         }
-        let filter = match &door.seccomp_profile {
-            None => seccomp::default_filter(),
-            Some(text) => {
-                seccomp::filter_with(text).map_err(|why| SysError::refused("use", "seccomp profile", why))?
-            }
-        };
+        let filter = seccomp::filter(seccomp::Rules {
+            profile: door.seccomp_profile.as_deref(),
+            own_attributes: door.own_attributes,
+        })?;
         let cgroup_exec = open_group(&door.cgroup_exec)?;
         c_strings(&command.argv)?;
         Ok(Plan {

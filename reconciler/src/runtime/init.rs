@@ -32,11 +32,10 @@ pub struct Prepared {
 impl Prepared {
     /// Refuses what could not be executed.
     pub fn new(spec: &StartSpec) -> SysResult<Self> {
-        let filter = match &spec.seccomp_profile {
-            None => seccomp::default_filter(),
-            Some(profile) => seccomp::filter_with(profile)
-                .map_err(|why| SysError::refused("use", "seccomp profile", why))?,
-        };
+        let filter = seccomp::filter(seccomp::Rules {
+            profile: spec.seccomp_profile.as_deref(),
+            own_attributes: spec.own_attributes,
+        })?;
         Ok(Prepared {
             argv: c_strings(&spec.init)?,
             env: c_strings(&spec.env)?,

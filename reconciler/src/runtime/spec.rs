@@ -62,6 +62,9 @@ pub struct StartSpec {
     pub capabilities: u64,
     /// Text of a seccomp profile; the default filter alone when absent.
     pub seccomp_profile: Option<String>,
+    /// It may set attributes of its files.
+    #[serde(default)]
+    pub own_attributes: bool,
     /// Leave /proc and /sys without masks, so that container engines inside can mount their own.
     pub nesting: bool,
 }

@@ -46,6 +46,24 @@ fn data_outlives_the_controller_the_ve_and_the_host() {
 }
 
 #[test]
+fn attributes_of_files_are_its_own() {
+    needs!(Root, Cgroups, Busybox, DiskImage);
+    let sandbox = World::new(On::Image);
+    limited(&sandbox, "web", json!({ "diskspace": "64M" }));
+    sandbox.ve("other", json!({}));
+    sandbox.apply();
+    let outcome = |ve: &str, probe: &str| sandbox.guest(ve, &["probe", probe])[0]["outcome"].clone();
+    for probe in ["project-by-copy-up", "project-by-copy-up-dir"] {
+        assert_eq!(outcome("web", probe), "allowed", "{probe}");
+        assert_ne!(outcome("other", probe), "allowed", "{probe}");
+    }
+    // What the kernel itself keeps for the host.
+    for probe in ["project-id", "immutable"] {
+        assert_eq!(outcome("web", probe), "refused", "{probe}");
+    }
+}
+
+#[test]
 fn another_backend_is_refused_and_nothing_is_lost() {
     needs!(Root, Cgroups, Busybox, DiskImage);
     let sandbox = World::new(On::Image);
