@@ -9,6 +9,7 @@ use vzd_state::ids::VeUid;
 use vzd_state::ledger::Entry;
 
 use crate::drivers::network::Uplinks;
+use crate::drivers::packages::Jobs;
 use crate::error::{SysError, SysResult};
 use crate::keeper::Keeper;
 use crate::kernel::bpf::Programs;
@@ -33,6 +34,8 @@ pub struct Host {
     pub device_programs: Programs,
     /// What the host does on its own interfaces for the VEs' addresses.
     pub uplinks: Uplinks,
+    /// What VEs' package managers do.
+    pub packages: Jobs,
     templates: OnceLock<template::Store>,
     caps: RwLock<Arc<Capabilities>>,
 }
@@ -48,6 +51,7 @@ impl Host {
             writes: Writes::default(),
             device_programs: Programs::default(),
             uplinks: Uplinks::new(&settings.run_dir),
+            packages: Jobs::default(),
             templates: OnceLock::new(),
             layout,
         })

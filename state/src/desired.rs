@@ -11,7 +11,9 @@ use serde_json::Value;
 
 use crate::digest::SpecDigest;
 use crate::ids::{Ctid, VeName};
-use crate::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespaces, network};
+use crate::subsystem::{
+    beancounters, cgroup, devices, disk, lifecycle, namespaces, network, packages, users,
+};
 
 /// A place in a manifest file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -101,6 +103,10 @@ pub struct Desired {
     pub devices: devices::Desired,
     /// Its network.
     pub network: network::Desired,
+    /// Users inside it.
+    pub users: users::Desired,
+    /// Software inside it.
+    pub packages: packages::Desired,
 }
 
 impl Desired {

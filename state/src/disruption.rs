@@ -58,6 +58,10 @@ pub enum Feasible {
     Yes,
     /// Later, for this reason.
     Deferred(String),
+    /// It is being done, as this says.
+    UnderWay(String),
+    /// After a while, since it went wrong for this reason.
+    BackOff(String),
     /// Not on this host, or not without an allowance, for this reason.
     Infeasible(String),
 }

@@ -23,7 +23,7 @@ use crate::subsystem::lifecycle::{
     ColdSpec, DeletionPolicy, ExecProbe, RestartPolicy, Seccomp, State, Suspend, UpdatePolicy,
 };
 use crate::subsystem::namespaces::{Mount, MountFlags};
-use crate::subsystem::{beancounters, cgroup, disk, json, lifecycle, namespaces, network};
+use crate::subsystem::{beancounters, cgroup, disk, json, lifecycle, namespaces, network, packages, users};
 use crate::units::{Millis, Timestamp};
 
 /// What a device node of the host is.
@@ -154,6 +154,8 @@ fn lower_spec(
             namespaces,
             devices,
             network: lower_network(&spec.network),
+            packages: lower_packages(&spec.packages),
+            users: users::Desired { users: spec.users.iter().map(lower_user).collect() },
         }),
         _ => Err(wrong.0),
     }
@@ -346,6 +348,31 @@ fn lower_health(health: &v1::Health) -> Option<ExecProbe> {
         failure_threshold: health.failure_threshold.map_or(defaults::HEALTH_FAILURE_THRESHOLD, u32::from),
         success_threshold: health.success_threshold.map_or(defaults::HEALTH_SUCCESS_THRESHOLD, u32::from),
     })
+}
+
+fn lower_packages(given: &v1::Packages) -> packages::Desired {
+    let v1::Packages { present, absent, upgrade } = given;
+    let names = |names: &[v1::PackageName]| names.iter().map(ToString::to_string).collect();
+    packages::Desired {
+        present: names(present),
+        absent: names(absent),
+        upgrade: match upgrade {
+            None | Some(v1::Upgrade::None) => None,
+            Some(v1::Upgrade::Security) => Some(packages::Upgrade::Security),
+            Some(v1::Upgrade::All) => Some(packages::Upgrade::All),
+        },
+    }
+}
+
+fn lower_user(user: &v1::User) -> (String, users::User) {
+    let v1::User { name, password_hash, ssh_keys, uid, groups } = user;
+    let user = users::User {
+        password: password_hash.as_ref().map(ToString::to_string),
+        keys: ssh_keys.iter().map(ToString::to_string).collect(),
+        uid: *uid,
+        groups: groups.iter().map(ToString::to_string).collect(),
+    };
+    (name.to_string(), user)
 }
 
 fn lower_mount(mount: &v1::Mount) -> (String, Mount) {

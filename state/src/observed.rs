@@ -6,7 +6,9 @@ use crate::digest::{canonical, sha256_hex};
 use crate::ids::VeName;
 use crate::reading::Reading;
 use crate::subsystem::lifecycle::Run;
-use crate::subsystem::{beancounters, cgroup, devices, disk, json, lifecycle, namespaces, network};
+use crate::subsystem::{
+    beancounters, cgroup, devices, disk, json, lifecycle, namespaces, network, packages, users,
+};
 
 /// Everything that is seen of one VE. For one that doesn't run all but `lifecycle` and `disk` is absent.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -26,6 +28,10 @@ pub struct Observed {
     pub devices: devices::Observed,
     /// Its network.
     pub network: network::Observed,
+    /// Users inside it.
+    pub users: users::Observed,
+    /// Software inside it.
+    pub packages: packages::Observed,
 }
 
 impl Observed {

@@ -27,7 +27,9 @@ use crate::ids::{VeName, VeUid};
 use crate::ledger::LedgerError;
 use crate::observed::Observed;
 use crate::subsystem::lifecycle::{Step as LifecycleStep, UpdatePolicy};
-use crate::subsystem::{Cx, Unreadable, beancounters, cgroup, devices, disk, lifecycle, namespaces, network};
+use crate::subsystem::{
+    Cx, Unreadable, beancounters, cgroup, devices, disk, lifecycle, namespaces, network, packages, users,
+};
 use crate::units::Timestamp;
 
 /// What is wanted of a VE.
@@ -65,6 +67,10 @@ pub enum Step {
     Devices(devices::Live),
     /// Links and addresses.
     Network(network::Live),
+    /// Users inside.
+    Users(users::Live),
+    /// Software inside.
+    Packages(packages::Live),
 }
 
 impl Step {
@@ -89,7 +95,9 @@ impl Step {
             | Self::Disk(_)
             | Self::Namespaces(_)
             | Self::Devices(_)
-            | Self::Network(_) => false,
+            | Self::Network(_)
+            | Self::Users(_)
+            | Self::Packages(_) => false,
         }
     }
 }
@@ -126,6 +134,8 @@ pub enum HeldFor {
     InUse,
     /// Earlier tries failed.
     BackOff,
+    /// It is being done.
+    UnderWay,
     /// Too many VEs would go at once.
     PruneGuard,
     /// The operator or the host forbids it.
@@ -141,6 +151,7 @@ impl HeldFor {
             | Self::DependencyNotReady
             | Self::InUse
             | Self::BackOff
+            | Self::UnderWay
             | Self::PruneGuard
             | Self::Policy => false,
         }
@@ -154,7 +165,7 @@ impl HeldFor {
             Self::Infeasible => Some(Code::KernelLacks),
             Self::NoIds => Some(Code::NoIds),
             Self::PruneGuard => Some(Code::PruneGuard),
-            Self::DependencyNotReady | Self::InUse | Self::BackOff | Self::Policy => None,
+            Self::DependencyNotReady | Self::InUse | Self::BackOff | Self::UnderWay | Self::Policy => None,
         }
     }
 }

@@ -8,7 +8,9 @@ mod live;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::live::{apply_cgroup, apply_devices, apply_namespaces, apply_network, set};
+use self::live::{
+    apply_cgroup, apply_devices, apply_namespaces, apply_network, apply_packages, apply_users, set,
+};
 use crate::backoff::Jitter;
 use crate::capability::Capabilities;
 use crate::desired::Desired;
@@ -23,8 +25,8 @@ use crate::subsystem::devices::{self, Node, Rule, rules_digest};
 use crate::subsystem::disk::{self, Root};
 use crate::subsystem::lifecycle::{self, Exit, Run};
 use crate::subsystem::namespaces::{self, Mount, MountSeen, SourceSeen};
-use crate::subsystem::network;
 use crate::subsystem::{Cx, Effect};
+use crate::subsystem::{network, packages, users};
 use crate::units::{Millis, Timestamp};
 use vzd_schema::v1::Cidr;
 
@@ -52,6 +54,10 @@ pub struct SimVe {
     pub last_exit: Option<Exit>,
     /// The template of its root, if it has one, and what keeps it.
     pub root: Option<(String, disk::Backend)>,
+    /// Users in its root.
+    pub accounts: BTreeMap<String, users::Account>,
+    /// Software in its root.
+    pub software: packages::Seen,
 }
 
 /// A run in the model kernel.
@@ -175,7 +181,9 @@ impl Sim {
 
     /// What is seen of a VE. Sources of mounts are compared with what is wanted or was last applied.
     pub fn observe(&self, uid: &VeUid, want: Option<&Desired>) -> Observed {
-        let Some(SimVe { run, last_exit, root }) = self.ves.get(uid) else { return Observed::default() };
+        let Some(SimVe { run, last_exit, root, accounts, software }) = self.ves.get(uid) else {
+            return Observed::default();
+        };
         let root =
             root.as_ref().map_or(Reading::Absent, |_| Reading::Is(Root { path: format!("/ve/{uid}") }));
         let meter = |run: &SimRun, at: usize| {
@@ -252,6 +260,10 @@ impl Sim {
                 },
                 routes: Reading::Is(routes.clone()),
                 files: Reading::Is(network::FilesSeen { lines: files.clone(), ..Default::default() }),
+            },
+            users: users::Observed { accounts: Reading::Is(accounts.clone()) },
+            packages: packages::Observed {
+                seen: if *frozen { Reading::Absent } else { Reading::Is(software.clone()) },
             },
         }
     }
@@ -387,7 +399,11 @@ impl Sim {
                     disk::Cold::CreateRoot { template, backend } => {
                         set(&mut ve.root, Some((template.clone(), *backend)))
                     }
-                    disk::Cold::DestroyRoot => set(&mut ve.root, None),
+                    disk::Cold::DestroyRoot => {
+                        ve.accounts.clear();
+                        ve.software = packages::Seen::default();
+                        set(&mut ve.root, None)
+                    }
                 })
             }
             Step::DiskLive(disk::Live::SetLimit { resource, to, .. }) => {
@@ -400,6 +416,15 @@ impl Sim {
             }
             Step::Namespaces(own) => Ok(apply_namespaces(self.running(uid, step)?, own)),
             Step::Devices(own) => Ok(apply_devices(self.running(uid, step)?, own)),
+            Step::Packages(packages::Live::Begin(work)) => {
+                let now = self.now;
+                self.running(uid, step)?;
+                Ok(apply_packages(self.ve(uid), work, now))
+            }
+            Step::Users(own) => {
+                self.running(uid, step)?;
+                Ok(apply_users(self.ve(uid), own))
+            }
             Step::Network(own) => {
                 apply_network(self.running(uid, step)?, own).ok_or_else(|| Broken::NoLink(step.to_string()))
             }

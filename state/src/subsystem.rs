@@ -11,6 +11,8 @@ pub mod disk;
 pub mod lifecycle;
 pub mod namespaces;
 pub mod network;
+pub mod packages;
+pub mod users;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -9,7 +9,8 @@ use crate::subsystem::{beancounters, cgroup, devices, disk, namespaces, network}
 /// The step that takes another back; none if nothing can, or nothing is known of what was before.
 pub fn inverse(step: &Step) -> Option<Step> {
     match step {
-        Step::Lifecycle(_) | Step::Disk(_) => None,
+        // Users stand each for itself, and software was only begun with.
+        Step::Lifecycle(_) | Step::Disk(_) | Step::Users(_) | Step::Packages(_) => None,
         Step::Cgroup(cgroup::Live::Freeze) => Some(Step::Cgroup(cgroup::Live::Thaw)),
         Step::Cgroup(cgroup::Live::Thaw) => Some(Step::Cgroup(cgroup::Live::Freeze)),
         Step::Cgroup(cgroup::Live::Set { knob, from, to } | cgroup::Live::Reset { knob, from, to }) => {

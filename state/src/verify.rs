@@ -7,7 +7,9 @@ use crate::desired::Desired;
 use crate::observed::Observed;
 use crate::plan::{Power, target};
 use crate::subsystem::{Cx, Mismatch, Subsystem};
-use crate::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespaces, network};
+use crate::subsystem::{
+    beancounters, cgroup, devices, disk, lifecycle, namespaces, network, packages, users,
+};
 
 /// What of the VE is not as wanted, whatever the reason. Fields that wait for a restart are among it,
 /// with their disruption; a VE that is rightly stopped is not looked into.
@@ -29,8 +31,20 @@ pub fn verify(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
         namespaces: namespaces_want,
         devices: devices_want,
         network: network_want,
+        users: users_want,
+        packages: packages_want,
     } = want;
-    let Observed { lifecycle, cgroup, beancounters: counters, disk, namespaces, devices, network } = have;
+    let Observed {
+        lifecycle,
+        cgroup,
+        beancounters: counters,
+        disk,
+        namespaces,
+        devices,
+        network,
+        users,
+        packages,
+    } = have;
     let power = target(want, cx.entry).power;
     let mut wrong = Vec::new();
     match power {
@@ -51,6 +65,11 @@ pub fn verify(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
             wrong.extend(namespaces::Namespaces::satisfied(namespaces_want, namespaces, cx));
             wrong.extend(devices::Devices::satisfied(devices_want, devices, cx));
             wrong.extend(network::Network::satisfied(network_want, network, cx));
+            wrong.extend(users::Users::satisfied(users_want, users, cx));
+            // One that is held still is not asked.
+            if !frozen {
+                wrong.extend(packages::Packages::satisfied(packages_want, packages, cx));
+            }
         }
     }
     wrong.extend(disk::Disk::satisfied(disk_want, disk, cx));

@@ -12,6 +12,7 @@ use vzd_state::plan::{Approved, Power, Step, VePlan, Wish, target};
 use vzd_state::policy::{Policy, authorize};
 use vzd_state::sim::{Cut, Sim};
 use vzd_state::subsystem::cgroup::{Knob, Live, Value};
+use vzd_state::subsystem::users::Account;
 use vzd_state::subsystem::{Cx, Effect};
 use vzd_state::undo::undo;
 use vzd_state::units::Millis;
@@ -151,15 +152,18 @@ proptest! {
         let Some(run) = sim.ve(&uid()).run.as_mut() else { return Ok(()) };
         let own = common::mount("/owner", false);
         let node = common::node(99);
+        let theirs = Account { uid: 1500, ..Account::default() };
         run.mounts.insert("/own/mount".to_owned(), own.clone());
         run.nodes.insert("/dev/own".to_owned(), node);
         run.knobs.insert(Knob::IoOps, Value::Number(7));
         let pid = run.init_pid;
+        sim.ve(&uid()).accounts.insert("own".to_owned(), theirs.clone());
         settle(&mut sim, &want)?;
         if let Some(run) = sim.ve(&uid()).run.as_ref().filter(|run| run.init_pid == pid) {
             prop_assert_eq!(run.mounts.get("/own/mount"), Some(&own));
             prop_assert_eq!(run.nodes.get("/dev/own"), Some(&node));
             prop_assert_eq!(run.knobs.get(&Knob::IoOps), Some(&Value::Number(7)));
+            prop_assert_eq!(sim.ve(&uid()).accounts.get("own"), Some(&theirs));
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::harness::{Place, same};
 
 /// Every command that is shown, in the order of the help.
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 28] = [
     "run",
     "validate",
     "plan",
@@ -25,6 +25,7 @@ const COMMANDS: [&str; 27] = [
     "undelete",
     "snapshot",
     "template",
+    "packages",
     "wait",
     "status",
     "explain",

@@ -16,6 +16,8 @@ mod lifecycle;
 mod namespaces;
 mod network;
 mod order;
+mod packages;
 mod removal;
 mod templates;
+mod users;
 mod views;

@@ -94,9 +94,10 @@ fn debian_with_systemd_boots_and_ends() {
 }
 
 #[test]
-fn debian_with_sysvinit_boots_and_ends() {
+fn debian_with_sysvinit_boots_installs_and_ends() {
     needs!(Root, Cgroups, Mmdebstrap);
     let sandbox = boot("debian-12-sysvinit", "runlevel; pidof sshd >/dev/null && echo sshd", "N 2\nsshd");
     assert_eq!(sandbox.sh("web", "hostname; ls /etc/ssh/ssh_host_*_key | wc -l"), "web\n3");
+    crate::packages::of_debian(&sandbox, "debian-12-sysvinit");
     ends_as_it_likes(&sandbox);
 }

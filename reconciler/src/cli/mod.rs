@@ -19,6 +19,7 @@ mod get;
 mod keeper;
 mod man;
 mod output;
+mod packages;
 mod plan;
 mod power;
 mod progress;
@@ -109,6 +110,8 @@ enum Command {
     Snapshot(snapshot::Args),
     /// List, build, add, update, verify or remove templates
     Template(template::Args),
+    /// Bring VEs' packages up to date
+    Packages(packages::Args),
     /// Wait until VEs have a condition
     Wait(wait::Args),
     /// Show the state of the controller
@@ -188,6 +191,7 @@ fn carry_out(command: Command, cx: &mut Context) -> Outcome {
         Command::Undelete(args) => undelete::run(&args, cx),
         Command::Snapshot(args) => snapshot::run(&args, cx),
         Command::Template(args) => template::run(&args, cx),
+        Command::Packages(args) => packages::run(args, cx),
         Command::Wait(args) => wait::run(args, cx),
         Command::Status(args) => status::run(&args, cx),
         Command::Explain(args) => explain::run(&args, cx),

@@ -12,6 +12,8 @@ mod knobs;
 pub mod lifecycle;
 pub mod namespaces;
 pub mod network;
+pub mod packages;
+pub mod users;
 
 use std::sync::Arc;
 
@@ -106,6 +108,8 @@ pub fn observe(ve: Ve<'_>, census: Option<&Census>) -> (Observed, Option<Arc<Run
     observed.namespaces = namespaces::observe(ve, &running);
     observed.devices = devices::observe(ve, &running);
     observed.network = network::observe(ve, &running);
+    observed.users = users::observe(ve, &running);
+    observed.packages = packages::observe(ve, &running, observed.frozen());
     observed.disk.usage = disk::usage(ve, &running);
     // What was read by pid is worth nothing if the pid has changed hands meanwhile.
     if running.is_alive() {
@@ -138,6 +142,8 @@ pub fn apply(ve: Ve<'_>, step: &Step, known: Option<&Arc<Running>>) -> Result<(E
         Step::Namespaces(step) => namespaces::apply_live(ve, step, &*running(ve, known)?),
         Step::Devices(step) => devices::apply_live(ve, step, &*running(ve, known)?),
         Step::Network(step) => network::apply_live(ve, step, &*running(ve, known)?),
+        Step::Packages(step) => packages::apply_live(ve, step, &*running(ve, known)?),
+        Step::Users(step) => users::apply_live(ve, step, &*running(ve, known)?),
     };
     Ok((effect?, Made::default()))
 }

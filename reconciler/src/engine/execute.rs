@@ -100,6 +100,9 @@ impl Engine {
                     if !is_live(&planned.step) {
                         break;
                     }
+                    if stands_alone(&planned.step) {
+                        continue;
+                    }
                     execution.take_back(&done, &planned.step);
                     skipped.push(discriminant(&planned.step));
                 }
@@ -148,8 +151,15 @@ fn is_live(step: &Step) -> bool {
             | Step::Namespaces(_)
             | Step::Devices(_)
             | Step::Network(_)
+            | Step::Users(_)
+            | Step::Packages(_)
             | Step::DiskLive(_)
     )
+}
+
+/// A step whose failure says nothing about others of its subsystem.
+fn stands_alone(step: &Step) -> bool {
+    matches!(step, Step::Users(_) | Step::Packages(_))
 }
 
 impl Execution<'_> {
@@ -184,6 +194,7 @@ impl Execution<'_> {
             self.unsaved = false;
             self.engine.records.remove(&self.uid)?;
             self.engine.forget_peaks(&self.uid);
+            self.engine.host.packages.forget(&self.uid);
         }
         Ok(effect)
     }
@@ -307,6 +318,8 @@ fn reason(step: &Step) -> Option<&'static str> {
         | Step::Beancounters(_)
         | Step::Namespaces(_)
         | Step::Devices(_)
-        | Step::Network(_) => "ChangedLive",
+        | Step::Network(_)
+        | Step::Users(_)
+        | Step::Packages(_) => "ChangedLive",
     })
 }

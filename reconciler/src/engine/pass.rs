@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use vzd_state::disruption::{Cause, Disruption};
+use vzd_state::ids::VeUid;
 use vzd_state::lower::lower_entry;
 use vzd_state::observed::check_index;
 use vzd_state::plan::{Action, Approved, HostPlan, VePlan, Wish};
 
 use crate::control::{ControlError, PlanView};
 use crate::drivers::Census;
+use crate::engine::execute::StepFailure;
 use crate::engine::reconcile::{Leave, Outcome, View};
 use crate::engine::wishes::{Wanted, host_device};
 use crate::engine::{Engine, Subject};
@@ -99,21 +101,38 @@ impl Engine {
     }
 
     /// Works on these subjects until none of them has anything to do that could be done now: a VE
-    /// that waits for another is started once that one is Ready.
+    /// that waits for another is started once that one is Ready, and package managers are waited for.
     pub(super) fn settle(&self, subjects: &[Subject], leave: Leave) -> BTreeMap<Subject, Outcome> {
         let mut all = self.work_on(subjects, leave);
         loop {
             let nudged = std::mem::take(&mut self.shared().nudged);
-            let again: Vec<_> = nudged.into_iter().filter(|subject| subjects.contains(subject)).collect();
+            let mut again: Vec<_> = nudged.into_iter().filter(|subject| subjects.contains(subject)).collect();
+            if again.is_empty() {
+                again = self.named_by(&self.host.packages.wait());
+            }
             if again.is_empty() {
                 return all;
             }
             for (subject, outcome) in self.work_on(&again, leave) {
+                let failed = self.package_failure(&subject);
                 let sum = all.entry(subject).or_default();
                 sum.changed += outcome.changed;
-                sum.failure = outcome.failure;
+                sum.failure = outcome.failure.or(failed);
             }
         }
+    }
+
+    fn named_by(&self, uids: &[VeUid]) -> Vec<Subject> {
+        let shared = self.shared();
+        let names = uids.iter().filter_map(|uid| shared.ledger.get(uid)).map(|entry| entry.name.clone());
+        names.map(Subject::Name).collect()
+    }
+
+    /// What is told of a package manager that failed: nobody will try again for a command that ends now.
+    fn package_failure(&self, subject: &Subject) -> Option<StepFailure> {
+        let uid = self.shared().entry(subject)?.uid.clone();
+        let message = self.host.packages.failure(&uid)?;
+        Some(StepFailure { code: "VZ0302", message, help: None })
     }
 }
 

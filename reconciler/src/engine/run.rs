@@ -34,6 +34,8 @@ enum Hint {
     Files,
     /// A VE's init ended.
     Exit(VeUid),
+    /// Something in a VE ended that it was waited for.
+    Look(VeUid),
     /// The keeper is gone.
     KeeperLost,
     /// A worker is done.
@@ -74,6 +76,11 @@ pub fn run(settings: &Settings, metrics: Option<&MetricsAt>) -> ControlResult<()
     let engine = Arc::new(Engine::open(settings, Access::Write)?);
     let (hint, hints) = channel();
     let (work, jobs) = channel();
+    let ended = Mutex::new(hint.clone());
+    engine.host.packages.hear(move |uid| {
+        let ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = ended.send(Hint::Look(uid.clone()));
+    });
     take_signals(mask, hint.clone());
     watch_keeper(engine.clone(), hint.clone());
     let files = hint.clone();
@@ -149,7 +156,7 @@ impl Loop {
         let now = Instant::now();
         match hint {
             Hint::Files => self.settle.hint(now),
-            Hint::Exit(uid) => {
+            Hint::Exit(uid) | Hint::Look(uid) => {
                 let subject = self.engine.shared().ledger.get(&uid).map(|e| Subject::Name(e.name.clone()));
                 self.look_at(subject, now);
             }

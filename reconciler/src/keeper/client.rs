@@ -14,6 +14,7 @@ use crate::keeper::protocol::{ConsoleInput, Exited, Held, Reply, Request};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::WaitStatus;
 use crate::kernel::seqpacket;
+use crate::runtime::accounts;
 use crate::runtime::enter::{self, Door};
 use crate::runtime::spec::{MountSpec, StartSpec, Started};
 
@@ -227,6 +228,28 @@ impl Keeper {
     /// Takes a mount out of a running VE.
     pub fn remove_mount(&self, pid: i32, target: PathBuf) -> SysResult<()> {
         done(&self.ask(&Request::RemoveMount { pid, target }, None)?.0)
+    }
+
+    /// Runs a program in a VE: how it ended, `None` when it did not in time, and the first of what it printed.
+    pub fn capture(
+        &self,
+        door: Door,
+        command: enter::Command,
+        timeout: Duration,
+    ) -> SysResult<(Option<WaitStatus>, String)> {
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        match self.ask(&Request::Capture { door: Box::new(door), command, timeout_ms }, None)? {
+            (Reply::Captured(status, printed), ..) => Ok((status, printed)),
+            (other, ..) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks about users of a running VE. What has not answered within `timeout` is ended.
+    pub fn accounts(&self, pid: i32, ask: accounts::Ask, timeout: Duration) -> SysResult<accounts::Answer> {
+        match self.ask_within(&Request::Accounts { pid, ask }, None, Some(timeout))? {
+            (Reply::Accounts(answer), ..) => Ok(answer),
+            (other, ..) => Err(unexpected(&other)),
+        }
     }
 
     /// Runs a program in a VE; `None` when it did not end in time.

@@ -9,8 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::SysError;
 use crate::kernel::process::WaitStatus;
+use crate::runtime::accounts;
 use crate::runtime::enter::{Command, Door};
 use crate::runtime::spec::{MountSpec, StartSpec, Started};
+
+/// So much of what a program prints is kept; the rest is read and forgotten.
+pub const CAPTURED: usize = 64 * 1024;
 
 /// What can be asked of the keeper.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,6 +53,23 @@ pub enum Request {
         /// Path inside the VE.
         target: PathBuf,
     },
+    /// Execute a program in a VE, wait for it and keep what it prints, up to [`CAPTURED`] bytes. Answered by `Captured` or
+    /// `Failed`.
+    Capture {
+        /// The VE.
+        door: Box<Door>,
+        /// The program.
+        command: Command,
+        /// It is killed after this many milliseconds.
+        timeout_ms: u64,
+    },
+    /// Look at users of a running VE, or change one. Answered by `Accounts` or `Failed`.
+    Accounts {
+        /// The host's pid of its init.
+        pid: i32,
+        /// What is asked.
+        ask: accounts::Ask,
+    },
     /// Execute a program in a VE and wait for it. Answered by `Ran` or `Failed`.
     Run {
         /// The VE.
@@ -72,6 +93,10 @@ pub enum Reply {
     Done,
     /// How the program ended; `None` when it was killed at its timeout.
     Ran(Option<WaitStatus>),
+    /// How the program ended, `None` when it was killed at its timeout, and what it printed.
+    Captured(Option<WaitStatus>, String),
+    /// What was asked about users.
+    Accounts(accounts::Answer),
     /// It could not be done.
     Failed(SysError),
 }

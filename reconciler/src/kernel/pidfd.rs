@@ -97,6 +97,11 @@ impl Pidfd {
 
     /// Waits until the process has ended, at most `timeout`; tells whether it has.
     pub fn wait(&self, timeout: Duration) -> SysResult<bool> {
+        self.wait_or_readable(None, timeout)
+    }
+
+    /// Like [`Pidfd::wait`], and returns as soon as `other` can be read.
+    pub fn wait_or_readable(&self, other: Option<BorrowedFd<'_>>, timeout: Duration) -> SysResult<bool> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let deadline = Instant::now() + timeout;
         loop {
@@ -105,8 +110,12 @@ impl Pidfd {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: left.subsec_nanos().into(),
             };
-            match poll(&mut [PollFd::new(&self.fd, PollFlags::IN)], Some(&left)) {
-                Ok(n) => return Ok(n > 0),
+            let own = PollFd::new(&self.fd, PollFlags::IN);
+            let mut fds: Vec<_> = std::iter::once(own)
+                .chain(other.map(|other| PollFd::from_borrowed_fd(other, PollFlags::IN)))
+                .collect();
+            match poll(&mut fds, Some(&left)) {
+                Ok(_) => return Ok(!fds[0].revents().is_empty()),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(SysError::new("poll", "pidfd", e)),
             }

@@ -9,8 +9,10 @@
 //! - [`init`] is what the VE's first process does before it becomes its init,
 //! - [`enter`] joins a running VE and executes a program there,
 //! - [`etc`] keeps vzd's lines in files of a VE's own,
-//! - [`inject`] adds and removes mounts of a running VE.
+//! - [`inject`] adds and removes mounts of a running VE,
+//! - [`accounts`] reads and changes its users.
 
+pub mod accounts;
 pub mod enter;
 pub mod etc;
 pub mod init;

@@ -5,6 +5,7 @@
 
 mod access;
 mod counters;
+mod inside;
 mod limits;
 mod network;
 
@@ -82,6 +83,7 @@ impl Checker<'_> {
         self.devices(&spec.devices);
         self.security(&spec.security);
         self.network(&spec.network);
+        self.inside(spec);
         let mut seen = BTreeMap::new();
         for (index, other) in spec.depends_on.iter().enumerate() {
             let path = format!("spec.dependsOn[{index}]");

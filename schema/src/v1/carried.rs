@@ -28,8 +28,6 @@ const REFUSED: &[&str] = &[
     "spec.security.features.nfsd",
     "spec.security.features.ppp",
     "spec.security.features.sit",
-    "spec.users",
-    "spec.packages.*",
     "spec.checkpoint.*",
     "spec.health.tcp",
     "spec.health.http",

@@ -42,7 +42,7 @@ pub use memory::Memory;
 pub use metadata::{ApiVersion, Kind, Metadata};
 pub use namespaces::{Features, Seccomp, Security, UserNamespace};
 pub use net::{HostsEntry, Interface, Network, OrInherit, Rate, Route};
-pub use packages::Packages;
+pub use packages::{Packages, Upgrade};
 pub use profile::Profile;
 pub use scalars::*;
 pub use template::TemplateSource;

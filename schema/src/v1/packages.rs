@@ -1,15 +1,16 @@
 //! Software inside a VE.
 
 use super::macros::{group, words};
+use super::scalars::PackageName;
 
 group! {
     /// Packages of the VE's distribution.
     pub struct Packages {
-        /// Installed.
-        live present: Vec<String>,
+        /// Installed. What is taken out of the list stays, and is not managed any more.
+        live present: Vec<PackageName>,
         /// Not installed.
-        live absent: Vec<String>,
-        /// Which are brought up to date.
+        live absent: Vec<PackageName>,
+        /// Which are brought up to date, once a day.
         live upgrade: Option<Upgrade> = Upgrade::None,
     }
 }

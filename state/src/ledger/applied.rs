@@ -2,7 +2,7 @@
 
 use super::Entry;
 use crate::plan::Step;
-use crate::subsystem::{beancounters, cgroup, devices, namespaces, network};
+use crate::subsystem::{beancounters, cgroup, devices, namespaces, network, users};
 use crate::units::Timestamp;
 
 /// When a step is noted.
@@ -163,6 +163,23 @@ impl Entry {
             ) => {}
         }
     }
+
+    /// What is set of a user is noted before, what is no longer set of it after.
+    pub(super) fn apply_users(&mut self, step: &users::Live, phase: Phase) {
+        use users::Live;
+        let applied = &mut self.applied.users;
+        match (phase, step) {
+            (Phase::Before, Live::SetUser { name, from, made, to }) => {
+                let user = from.as_ref().map_or_else(|| to.clone(), |from| to.with(from));
+                applied.insert(name.clone(), users::Applied { made: *made, user });
+            }
+            (Phase::After, Live::SetUser { name, made, to, .. }) => {
+                applied.insert(name.clone(), users::Applied { made: *made, user: to.clone() });
+            }
+            (Phase::After, Live::RemoveUser { name, .. }) => drop(applied.remove(name)),
+            (Phase::Before, Live::RemoveUser { .. }) => {}
+        }
+    }
 }
 
 impl Entry {
@@ -208,6 +225,9 @@ impl Entry {
                 | network::Live::Detach => true,
             },
             Step::Beancounters(beancounters::Live::Reset { .. }) => true,
+            Step::Users(users::Live::SetUser { .. }) => false,
+            Step::Users(users::Live::RemoveUser { .. }) => true,
+            Step::Packages(_) => true,
             Step::Lifecycle(_) | Step::Disk(_) | Step::DiskLive(_) => false,
         }
     }

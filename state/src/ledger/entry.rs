@@ -12,7 +12,7 @@ use crate::ids::{Ctid, IdRange, VeName, VeUid};
 use crate::subsystem::beancounters::Setting;
 use crate::subsystem::lifecycle::{ColdSpec, End, Exit, StartReason, State, StopReason};
 use crate::subsystem::namespaces::Mount;
-use crate::subsystem::{cgroup, devices, disk, lifecycle, network};
+use crate::subsystem::{cgroup, devices, disk, lifecycle, network, users};
 use crate::units::Timestamp;
 
 /// One VE.
@@ -103,6 +103,9 @@ pub struct Applied {
     /// The network of the present run, if it has any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<network::Desired>,
+    /// Users inside, by name, for as long as the root is.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub users: BTreeMap<String, users::Applied>,
 }
 
 /// Names and mounts that were last set.

@@ -115,6 +115,9 @@ impl Entry {
             Step::Namespaces(step) => self.apply_namespaces(step, Phase::Before),
             Step::Devices(step) => self.apply_devices(step, Phase::Before),
             Step::Network(step) => self.apply_network(step, Phase::Before),
+            Step::Users(step) => self.apply_users(step, Phase::Before),
+            // Nothing is vzd's by that: what is installed is the VE's.
+            Step::Packages(_) => {}
         }
     }
 
@@ -130,7 +133,10 @@ impl Entry {
                     (disk.ready, disk.root, disk.digest) = (true, path, digest);
                 }
             }
-            Step::Disk(disk::Cold::DestroyRoot) => self.disk = None,
+            Step::Disk(disk::Cold::DestroyRoot) => {
+                self.disk = None;
+                self.applied.users.clear();
+            }
             Step::DiskLive(step) => {
                 let (resource, since) = match step {
                     disk::Live::StartGrace { resource, since } => (*resource, Some(*since)),
@@ -144,6 +150,8 @@ impl Entry {
             Step::Namespaces(step) => self.apply_namespaces(step, Phase::After),
             Step::Devices(step) => self.apply_devices(step, Phase::After),
             Step::Network(step) => self.apply_network(step, Phase::After),
+            Step::Users(step) => self.apply_users(step, Phase::After),
+            Step::Packages(_) => {}
         }
     }
 

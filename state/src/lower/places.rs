@@ -9,7 +9,7 @@ use crate::desired::FieldSource;
 use crate::subsystem::network::Route;
 
 /// The fields whose places are kept: those that changes name.
-const LOCATED: [&str; 72] = [
+const LOCATED: [&str; 76] = [
     "metadata.labels",
     "metadata.annotations",
     "spec.ctid",
@@ -75,6 +75,10 @@ const LOCATED: [&str; 72] = [
     "spec.network.searchDomains",
     "spec.network.hosts",
     "spec.mounts",
+    "spec.users",
+    "spec.packages.present",
+    "spec.packages.absent",
+    "spec.packages.upgrade",
     "spec.security.capabilities",
     "spec.security.features",
     "spec.security.seccomp",
@@ -109,8 +113,11 @@ pub(super) fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, Field
     });
     let routes = spec.network.routes.iter().enumerate();
     let routes = routes.map(|(i, route)| (format!("spec.network.routes[{i}]"), Route::lower(route).path()));
+    let users = spec.users.iter().enumerate();
+    let users = users.map(|(i, user)| (format!("spec.users[{i}]"), format!("spec.users[{}]", user.name)));
     let mut places: BTreeMap<_, _> = named
         .chain(mounts)
+        .chain(users)
         .chain(devices)
         .chain(addresses)
         .chain(interfaces)

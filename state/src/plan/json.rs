@@ -91,12 +91,14 @@ fn field(change: &Change) -> Value {
 fn worst<'a>(all: impl Iterator<Item = &'a Feasible>) -> (&'static str, Option<&'a str>) {
     let rank = |is: &Feasible| match is {
         Feasible::Yes => 0,
-        Feasible::Deferred(_) => 1,
+        Feasible::Deferred(_) | Feasible::UnderWay(_) | Feasible::BackOff(_) => 1,
         Feasible::Infeasible(_) => 2,
     };
     match all.max_by_key(|is| rank(is)) {
         None | Some(Feasible::Yes) => ("yes", None),
-        Some(Feasible::Deferred(why)) => ("deferred", Some(why)),
+        Some(Feasible::Deferred(why) | Feasible::UnderWay(why) | Feasible::BackOff(why)) => {
+            ("deferred", Some(why))
+        }
         Some(Feasible::Infeasible(why)) => ("infeasible", Some(why)),
     }
 }

@@ -10,7 +10,7 @@ use super::{Action, Held, HostPlan, Step, Summary, VePlan};
 use crate::digest::canonical;
 use crate::disruption::{Cause, Change, Disruption, Feasible};
 use crate::subsystem::lifecycle::{self, End};
-use crate::subsystem::{beancounters, cgroup, devices, disk, namespaces, network};
+use crate::subsystem::{beancounters, cgroup, devices, disk, namespaces, network, packages, users};
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -112,7 +112,13 @@ fn field(f: &mut fmt::Formatter<'_>, change: &Change, held: Option<&Held>, width
     }
     match (held, feasible) {
         (Some(held), _) => write!(f, "  # held: {}{}", held.why, Coded(held))?,
-        (None, Feasible::Deferred(why) | Feasible::Infeasible(why)) => write!(f, "  # held: {why}")?,
+        (
+            None,
+            Feasible::Deferred(why)
+            | Feasible::UnderWay(why)
+            | Feasible::BackOff(why)
+            | Feasible::Infeasible(why),
+        ) => write!(f, "  # held: {why}")?,
         (None, Feasible::Yes) => return writeln!(f),
     }
     if let Some(source) = source {
@@ -210,6 +216,13 @@ impl fmt::Display for Step {
                 network::Live::Attach { mend: true } => f.write_str("mend venet0"),
                 network::Live::AddAddress { address, mend: false } => write!(f, "add address {address}"),
                 network::Live::AddAddress { address, mend: true } => write!(f, "mend address {address}"),
+            },
+            Self::Packages(packages::Live::Begin(work)) => write!(f, "begin to {work}"),
+            Self::Users(step) => match step {
+                users::Live::SetUser { name, from: None, made: true, .. } => write!(f, "make user {name}"),
+                users::Live::SetUser { name, .. } => write!(f, "change user {name}"),
+                users::Live::RemoveUser { name, had } if had.made => write!(f, "remove user {name}"),
+                users::Live::RemoveUser { name, .. } => write!(f, "take back what user {name} was given"),
             },
         }
     }

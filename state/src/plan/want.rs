@@ -14,7 +14,9 @@ use crate::ledger::Standing;
 use crate::observed::Observed;
 use crate::reading::Reading;
 use crate::subsystem::lifecycle::{self, Run, StartReason, StopReason};
-use crate::subsystem::{Cx, Subsystem, beancounters, cgroup, devices, disk, json, namespaces, network};
+use crate::subsystem::{
+    Cx, Subsystem, beancounters, cgroup, devices, disk, json, namespaces, network, packages, users,
+};
 
 pub(super) fn plan(want: &Desired, source: Source, have: &Observed, cx: &Cx<'_>) -> VePlan<Proposed> {
     let mut draft = Draft::new(&want.name, have, cx);
@@ -88,8 +90,18 @@ fn diff_live(draft: &mut Draft<'_>, want: &Desired) -> Vec<PlannedStep> {
     let devices = devices.into_iter().map(|(step, changes)| (Step::Devices(step), changes));
     let (network, _) = draft.merge(network::Network::diff(&want.network, &have.network, cx));
     let network = network.into_iter().map(|(step, changes)| (Step::Network(step), changes));
-    let steps =
-        cgroup.chain(counters).chain(namespaces).chain(devices).chain(network).map(|(step, changes)| {
+    let (users, _) = draft.merge(users::Users::diff(&want.users, &have.users, cx));
+    let users = users.into_iter().map(|(step, changes)| (Step::Users(step), changes));
+    let (packages, _) = draft.merge(packages::Packages::diff(&want.packages, &have.packages, cx));
+    let packages = packages.into_iter().map(|(step, changes)| (Step::Packages(step), changes));
+    let steps = cgroup
+        .chain(counters)
+        .chain(namespaces)
+        .chain(devices)
+        .chain(network)
+        .chain(users)
+        .chain(packages)
+        .map(|(step, changes)| {
             let cause = draft.cause_of(&changes);
             PlannedStep { step, changes, disruption: Disruption::Live, cause }
         });
@@ -121,6 +133,12 @@ fn describe_new(draft: &mut Draft<'_>, want: &Desired) -> Vec<usize> {
     let mut changes = network::Network::diff(&want.network, &network::Observed::nothing(), cx);
     (changes.live, changes.cold) = (Vec::new(), Vec::new());
     draft.merge(changes);
+    let mut changes = users::Users::diff(&want.users, &users::Observed::nothing(), cx);
+    (changes.live, changes.cold) = (Vec::new(), Vec::new());
+    draft.merge(changes);
+    let mut changes = packages::Packages::diff(&want.packages, &packages::Observed::nothing(), cx);
+    (changes.live, changes.cold) = (Vec::new(), Vec::new());
+    draft.merge(changes);
     (known..draft.plan.changes.len()).collect()
 }
 
@@ -144,6 +162,8 @@ fn rank(step: &Step) -> u8 {
         | Step::Namespaces(_)
         | Step::Devices(_)
         | Step::Network(_)
+        | Step::Users(_)
+        | Step::Packages(_)
         | Step::Disk(_)
         | Step::DiskLive(_)
         | Step::Lifecycle(_) => 3,
@@ -214,7 +234,7 @@ fn diff_the_rest(draft: &mut Draft<'_>, want: &Desired) {
 }
 
 /// Groups whose fields are told one by one: not all of them are seen in the kernel.
-const BY_FIELD: [&str; 2] = ["beancounters", "disk"];
+const BY_FIELD: [&str; 3] = ["beancounters", "disk", "packages"];
 
 /// The keys whose values differ.
 fn differing<'a>(
@@ -354,6 +374,12 @@ fn cold_changes(draft: &mut Draft<'_>) -> Vec<usize> {
             }
             Feasible::Deferred(why) => {
                 draft.hold(&change.field, change.disruption, HeldFor::InUse, why.clone());
+            }
+            Feasible::UnderWay(why) => {
+                draft.hold(&change.field, change.disruption, HeldFor::UnderWay, why.clone());
+            }
+            Feasible::BackOff(why) => {
+                draft.hold(&change.field, change.disruption, HeldFor::BackOff, why.clone());
             }
             Feasible::Yes => {}
         }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::SimRun;
+use super::{SimRun, SimVe};
 use crate::capability::Capabilities;
 use crate::subsystem::cgroup::{self, Knob};
-use crate::subsystem::{Effect, devices, namespaces, network};
+use crate::subsystem::{Effect, devices, namespaces, network, packages, users};
+use crate::units::Timestamp;
 
 pub(super) fn set<T: PartialEq>(place: &mut T, value: T) -> Effect {
     if *place == value {
@@ -133,4 +134,40 @@ pub(super) fn apply_network(run: &mut SimRun, step: &network::Live) -> Option<Ef
         Live::RemoveAddress { address } => run.venet.as_mut().is_some_and(|venet| venet.remove(address)),
     };
     Some(if changed { Effect::Changed } else { Effect::AlreadySo })
+}
+
+/// Users are in the root: they outlast the run.
+pub(super) fn apply_users(ve: &mut SimVe, step: &users::Live) -> Effect {
+    use users::{Live, User, digest};
+    let (name, from, to) = match step {
+        Live::RemoveUser { name, had } if had.made => {
+            return if ve.accounts.remove(name).is_some() { Effect::Changed } else { Effect::AlreadySo };
+        }
+        Live::RemoveUser { name, had } => (name, Some(&had.user), &User::default()),
+        Live::SetUser { name, from, to, .. } => (name, from.as_ref(), to),
+    };
+    let mut account = ve.accounts.get(name).cloned().unwrap_or_default();
+    let none = User::default();
+    let from = from.unwrap_or(&none);
+    match (&to.password, &from.password) {
+        (Some(hash), _) => account.password = digest(hash),
+        (None, Some(hash)) if account.password == digest(hash) => account.password = digest("*"),
+        (None, _) => {}
+    }
+    account.keys.retain(|is| !from.keys.iter().any(|key| digest(key) == *is));
+    account.keys.extend(to.keys.iter().map(|key| digest(key)));
+    account.groups.retain(|group| !from.groups.contains(group));
+    account.groups.extend(to.groups.iter().cloned());
+    put(&mut ve.accounts, name, Some(account))
+}
+
+/// The model's package managers are done at once.
+pub(super) fn apply_packages(ve: &mut SimVe, work: &packages::Work, now: Timestamp) -> Effect {
+    let mut software = ve.software.clone();
+    software.installed.extend(work.install.iter().cloned());
+    software.installed.retain(|name| !work.remove.contains(name));
+    if work.upgrade.is_some() {
+        software.upgraded = Some(now);
+    }
+    set(&mut ve.software, software)
 }

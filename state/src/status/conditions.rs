@@ -133,7 +133,7 @@ fn ready<'a>(inputs: &Inputs<'a>) -> Found<'a> {
         let message = format!("{}: {}", unreadable.what, unreadable.why);
         return Found::unknown(Ready, "Unreadable", message);
     }
-    let stopped_by = |held: &&Held| held.field == "spec.state";
+    let stopped_by = |held: &&Held| held.field == "spec.state" || waits_for(held).is_some();
     if let Some(held) = plan.held.iter().find(stopped_by) {
         return Found::no(Ready, waits_for(held).unwrap_or("HeldByPolicy"), &held.why);
     }
@@ -177,6 +177,7 @@ fn waits_for(held: &Held) -> Option<&'static str> {
     match held.held_for {
         HeldFor::DependencyNotReady => Some("DependencyNotReady"),
         HeldFor::BackOff => Some("BackOff"),
+        HeldFor::UnderWay => Some("UnderWay"),
         HeldFor::Policy
         | HeldFor::PruneGuard
         | HeldFor::RestartRequired
@@ -217,6 +218,7 @@ fn stalled<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {
         | HeldFor::DependencyNotReady
         | HeldFor::InUse
         | HeldFor::BackOff
+        | HeldFor::UnderWay
         | HeldFor::PruneGuard
         | HeldFor::Policy => None,
     });

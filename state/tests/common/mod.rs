@@ -19,7 +19,9 @@ use vzd_state::subsystem::cgroup::Knob;
 use vzd_state::subsystem::devices::{Access, DeviceKind, Node, Rule};
 use vzd_state::subsystem::lifecycle::{ColdSpec, DeletionPolicy, Exit, RestartPolicy, State, UpdatePolicy};
 use vzd_state::subsystem::namespaces::{Mount, MountFlags};
-use vzd_state::subsystem::{beancounters, cgroup, devices, disk, lifecycle, namespaces, network};
+use vzd_state::subsystem::{
+    beancounters, cgroup, devices, disk, lifecycle, namespaces, network, packages, users,
+};
 use vzd_state::units::{Millis, Timestamp};
 
 /// What is wanted of a VE, short when a test fails.
@@ -52,9 +54,17 @@ pub fn at(want: &Wishful, number: usize) -> (Desired, VeUid) {
 }
 
 fn finish(mut want: Desired) -> Wishful {
-    let Desired { lifecycle, cgroup, beancounters, disk, namespaces, devices, .. } = &want;
-    want.spec =
-        std::sync::Arc::new(serde_json::json!([lifecycle, cgroup, beancounters, disk, namespaces, devices]));
+    let Desired { lifecycle, cgroup, beancounters, disk, namespaces, devices, users, packages, .. } = &want;
+    want.spec = std::sync::Arc::new(serde_json::json!([
+        lifecycle,
+        cgroup,
+        beancounters,
+        disk,
+        namespaces,
+        devices,
+        users,
+        packages
+    ]));
     want.digest = SpecDigest::of(&want.spec);
     Wishful(want)
 }
@@ -160,6 +170,35 @@ fn network() -> impl Strategy<Value = network::Desired> {
     })
 }
 
+fn some_packages() -> impl Strategy<Value = packages::Desired> {
+    (subsequence(vec!["p1", "p2", "p3"], 0..=3), 0usize..4).prop_map(|(names, at)| {
+        let (present, absent) = names.split_at(at.min(names.len()));
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        packages::Desired { present: set(present), absent: set(absent), upgrade: None }
+    })
+}
+
+fn some_users() -> impl Strategy<Value = users::Desired> {
+    let words = |of: Vec<&'static str>| {
+        subsequence(of.clone(), 0..=of.len()).prop_map(|some| some.into_iter().map(str::to_owned).collect())
+    };
+    let user = (
+        select(vec![None, Some("$y$1$a"), Some("$y$1$b")]),
+        words(vec!["k1", "k2"]),
+        words(vec!["adm", "ops"]),
+    );
+    let user = user.prop_map(|(password, keys, groups)| users::User {
+        password: password.map(str::to_owned),
+        keys,
+        uid: None,
+        groups,
+    });
+    let named = proptest::collection::btree_map(select(vec!["root", "alice"]), user, 0..=2);
+    named.prop_map(|users| users::Desired {
+        users: users.into_iter().map(|(name, user)| (name.to_owned(), user)).collect(),
+    })
+}
+
 /// Limits, often none, that meet each other in every order.
 fn limits() -> impl Strategy<Value = cgroup::Limits> {
     let size = || select(vec![None, None, Some("unlimited"), Some("64M"), Some("128M"), Some("1G")]);
@@ -212,46 +251,48 @@ fn counters() -> impl Strategy<Value = beancounters::Desired> {
 pub fn wishful() -> impl Strategy<Value = Wishful> {
     let names = (select(vec!["one", "two"]), select(vec!["", "lan"]));
     let template = select(vec!["debian-12", "debian-13"]);
-    (lifecycle(), (limits(), counters(), quotas()), names, mounts(), (wanted_devices(), network()), template)
-        .prop_map(
-            |(
+    let inside = (wanted_devices(), network(), some_users(), some_packages());
+    (lifecycle(), (limits(), counters(), quotas()), names, mounts(), inside, template).prop_map(
+        |(
+            lifecycle,
+            (limits, beancounters, quotas),
+            (hostname, domainname),
+            mounts,
+            (devices, network, users, packages),
+            template,
+        )| {
+            finish(Desired {
+                name: "ve".parse().unwrap(),
+                ctid: None,
+                source: SourceRef::default(),
+                labels: BTreeMap::new(),
+                annotations: BTreeMap::new(),
+                description: None,
+                spec: std::sync::Arc::default(),
+                digest: SpecDigest::default(),
+                fields: Places::default(),
+                cgroup: cgroup::Desired { frozen: lifecycle.state == State::Paused, limits },
+                beancounters,
+                disk: disk::Desired {
+                    template: template.to_owned(),
+                    inherited: false,
+                    may_destroy: lifecycle.deletion_policy == DeletionPolicy::Destroy,
+                    ..quotas
+                },
                 lifecycle,
-                (limits, beancounters, quotas),
-                (hostname, domainname),
-                mounts,
-                (devices, network),
-                template,
-            )| {
-                finish(Desired {
-                    name: "ve".parse().unwrap(),
-                    ctid: None,
-                    source: SourceRef::default(),
-                    labels: BTreeMap::new(),
-                    annotations: BTreeMap::new(),
-                    description: None,
-                    spec: std::sync::Arc::default(),
-                    digest: SpecDigest::default(),
-                    fields: Places::default(),
-                    cgroup: cgroup::Desired { frozen: lifecycle.state == State::Paused, limits },
-                    beancounters,
-                    disk: disk::Desired {
-                        template: template.to_owned(),
-                        inherited: false,
-                        may_destroy: lifecycle.deletion_policy == DeletionPolicy::Destroy,
-                        ..quotas
-                    },
-                    lifecycle,
-                    namespaces: namespaces::Desired {
-                        hostname: hostname.to_owned(),
-                        domainname: domainname.to_owned(),
-                        mounts,
-                        id_range: None,
-                    },
-                    devices,
-                    network,
-                })
-            },
-        )
+                namespaces: namespaces::Desired {
+                    hostname: hostname.to_owned(),
+                    domainname: domainname.to_owned(),
+                    mounts,
+                    id_range: None,
+                },
+                devices,
+                network,
+                users,
+                packages,
+            })
+        },
+    )
 }
 
 /// Something that happens to the VE or its host.
@@ -271,6 +312,9 @@ enum Happening {
     LinkGone,
     AddressGone,
     InterfaceGone,
+    UserGone,
+    PasswordChanged,
+    PackageGone,
     Frozen,
     MemoryTaken(u64),
     DiskUsed(u64, u64),
@@ -294,6 +338,9 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::LinkGone),
         1 => Just(Happening::AddressGone),
         1 => Just(Happening::InterfaceGone),
+        1 => Just(Happening::UserGone),
+        1 => Just(Happening::PasswordChanged),
+        1 => Just(Happening::PackageGone),
         1 => Just(Happening::Frozen),
         2 => (0u64..200).prop_map(Happening::MemoryTaken),
         2 => (0u64..90_000, 0u64..90_000).prop_map(|(space, inodes)| Happening::DiskUsed(space, inodes)),
@@ -341,6 +388,13 @@ fn happen(sim: &mut Sim, last: &mut Wishful, happening: Happening, number: usize
             let now = sim.now;
             if let Some(entry) = sim.ledger.get_mut(&uid) {
                 entry.override_state(state, By::Operator, now);
+            }
+        }
+        Happening::PackageGone => drop(sim.ve(&uid).software.installed.pop_first()),
+        Happening::UserGone => drop(sim.ve(&uid).accounts.pop_first()),
+        Happening::PasswordChanged => {
+            if let Some(mut first) = sim.ve(&uid).accounts.first_entry() {
+                first.get_mut().password = users::digest("$y$by$hand");
             }
         }
         Happening::TimePasses(seconds) => sim.wait(Millis::from_secs(seconds)),

@@ -33,6 +33,7 @@ fn cases() -> Vec<(&'static str, String, String)> {
         let item = "path: /dev/x, type: char, device: '10:1'";
         swap(field, &format!("devices: [{{{item}}}]"), &format!("devices: [{{{item}, {more}}}]"))
     };
+    let user = |field, more: &str| swap(field, "memory: {}", &format!("users: [{{name: a, {more}}}]"));
     let health =
         |field, more: &str| swap(field, "health: {exec: [/a]}", &format!("health: {{exec: [/a], {more}}}"));
     let interface = |field, was: &str, is: &str| {
@@ -187,6 +188,14 @@ fn cases() -> Vec<(&'static str, String, String)> {
             "security: {userNamespace: {start: 2000000000}}",
             "security: {userNamespace: {start: 2000000000, size: 131072}}",
         ),
+        set("spec.packages.present", "[nginx]"),
+        swap("spec.packages.absent", "memory: {}", "packages: {absent: [telnetd]}"),
+        set("spec.packages.upgrade", "all"),
+        user("spec.users[].passwordHash", "passwordHash: '*'"),
+        user("spec.users[].sshKeys", "sshKeys: [ssh-rsa AAAA]"),
+        user("spec.users[].uid", "uid: 2000"),
+        user("spec.users[].groups", "groups: [adm]"),
+        swap("spec.users[].name", "users: [{name: a}]", "users: [{name: b}]"),
         swap("spec.health.exec", "health: {exec: [/a]}", "health: {exec: [/b]}"),
         health("spec.health.interval", "interval: 7s"),
         health("spec.health.timeout", "timeout: 7s"),

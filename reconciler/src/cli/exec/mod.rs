@@ -77,13 +77,34 @@ pub fn run(args: Args, cx: &mut Context) -> Outcome {
     if args.tty {
         return Err(Failure::usage("a terminal can only be that of one VE"));
     }
-    let entrances = entrances(&cx.settings, &selector)?;
+    let several = Several { jobs: args.jobs, group: args.group, stdin: args.stdin };
+    in_several(&selector, &command, &several, cx)
+}
+
+/// How something is run in several VEs.
+pub struct Several {
+    /// In so many at a time.
+    pub jobs: u16,
+    /// The output of each VE when it has ended, not line by line.
+    pub group: bool,
+    /// Each gets standard input.
+    pub stdin: bool,
+}
+
+/// Runs a command in all VEs that are meant, with their output told apart; the highest status is the exit code.
+pub fn in_several(
+    selector: &Selector,
+    command: &enter::Command,
+    several: &Several,
+    cx: &mut Context,
+) -> Outcome {
+    let entrances = entrances(&cx.settings, selector)?;
     let orders = entrances
         .into_iter()
         .map(|entrance| Order { supervised: true, ..order(&cx.settings, entrance, command.clone(), false) })
         .collect();
-    let manner = Manner { jobs: usize::from(args.jobs), group: args.group, stdin: args.stdin };
-    many::run(orders, &manner, &mut cx.out)
+    let Several { jobs, group, stdin } = *several;
+    many::run(orders, &Manner { jobs: usize::from(jobs), group, stdin }, &mut cx.out)
 }
 
 /// Whether exactly one VE is meant, whatever there is.

@@ -243,7 +243,11 @@ impl Server {
                 Ok(Reply::Done)
             }
             Request::Console(uid) => return self.attach_console(token, uid),
-            Request::AddMounts { .. } | Request::RemoveMount { .. } | Request::Run { .. } => return,
+            Request::AddMounts { .. }
+            | Request::RemoveMount { .. }
+            | Request::Run { .. }
+            | Request::Capture { .. }
+            | Request::Accounts { .. } => return,
         };
         self.reply(token, &done.unwrap_or_else(Reply::Failed), None);
     }

@@ -5,6 +5,7 @@
 //! JSON and YAML carry that text; a bare number is read by its text too, so `0644` stays octal.
 //! A type here knows nothing of the field it stands in, of the host or of other values.
 
+mod account;
 mod cpu;
 mod file;
 mod limit;
@@ -15,10 +16,11 @@ mod rate;
 mod size;
 mod time;
 
+pub use account::{PasswordHash, SshKey};
 pub use cpu::{CpuList, CpuUnits, Percent};
 pub use file::{AbsPath, Access, DeviceNumber, FileMode};
 pub use limit::{Amount, Limit, Pair};
-pub use name::{CtId, HostName, LabelKey, LabelValue, Name, UserName};
+pub use name::{CtId, HostName, LabelKey, LabelValue, Name, PackageName, UserName};
 pub use net::{Address, Cidr, IfName, Mac, Ports, RouteTarget};
 pub use process::{Capability, Command};
 pub use rate::{BitRate, ByteRate, OpRate};

@@ -117,6 +117,19 @@ text_name!(
     { "type": "string", "pattern": "^[a-z_][-a-z0-9_]*$", "maxLength": 32 }
 );
 
+text_name!(
+    /// The name of a package of a distribution, without a version.
+    PackageName,
+    "the name of a package",
+    "give letters, digits, +, -, _ and ., beginning with a letter or digit, and no version",
+    |text| {
+        text.len() <= 128
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-_.".contains(&b))
+    },
+    { "type": "string", "pattern": "^[A-Za-z0-9][-+_.A-Za-z0-9]*$", "maxLength": 128 }
+);
+
 /// The number by which OpenVZ's tools know a VE: 101 to 2147483644.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CtId(u32);

@@ -1,0 +1,139 @@
+# Has a system's own package manager do what vzd was told to have done. Runs inside a VE, by the VE's /bin/sh and with
+# its rights; POSIX shell, busybox's too.
+#
+#   query NAME...                       prints `installed NAME` for each that is, and `upgraded SECONDS` since the epoch
+#   apply UPGRADE NAME... -- NAME...    installs the first names, removes the others; UPGRADE: none, security, all
+#   update UPGRADE                      only that, and tells about it on standard output
+
+LOG=/var/log/vzd-packages.log
+STAMP=/var/lib/vzd-upgraded
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=a APT_LISTCHANGES_FRONTEND=none
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+if has apt-get && has dpkg-query; then family=apt
+elif has dnf; then family=dnf
+elif has zypper; then family=zypper
+elif has apk; then family=apk
+else
+  echo "it has no package manager that vzd knows: apt, dnf, zypper, apk"
+  exit 1
+fi
+
+apt() {
+  apt-get -y -q -o DPkg::Lock::Timeout=600 -o Acquire::Retries=2 \
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@" </dev/null
+}
+
+installed() {
+  [ $# -gt 0 ] || return 0
+  case $family in
+    apt) dpkg-query -W -f '${db:Status-Status} ${Package}\n' -- "$@" 2>/dev/null | grep '^installed ' | sort -u ;;
+    dnf | zypper) /usr/bin/rpm -q --qf 'installed %{NAME}\n' -- "$@" 2>/dev/null | grep '^installed ' | sort -u ;;
+    apk) apk info -e "$@" 2>/dev/null | sed 's/^/installed /' ;;
+  esac
+  return 0
+}
+
+refresh() {
+  case $family in
+    # What was cut short is gone through with first.
+    apt) dpkg --configure -a </dev/null && apt update ;;
+    dnf) : ;;
+    zypper) zypper --non-interactive refresh ;;
+    apk) apk update ;;
+  esac
+}
+
+add() {
+  case $family in
+    apt) apt install "$@" ;;
+    dnf) dnf -y install "$@" ;;
+    zypper) zypper --non-interactive install "$@" ;;
+    apk) apk add "$@" ;;
+  esac
+}
+
+drop() {
+  case $family in
+    apt) apt remove "$@" ;;
+    dnf) dnf -y remove "$@" ;;
+    zypper) zypper --non-interactive remove "$@" ;;
+    apk) apk del "$@" ;;
+  esac
+}
+
+fixed_by_security() {
+  apt-get -s upgrade | sed -n '/^Inst .*[Ss]ecurity/s/^Inst \([^ ]*\).*/\1/p'
+}
+
+upgrade() {
+  case $family-$1 in
+    *-none) return 0 ;;
+    apt-security)
+      names=$(fixed_by_security)
+      # shellcheck disable=SC2086
+      [ -z "$names" ] || apt install --only-upgrade $names
+      ;;
+    apt-all) apt --with-new-pkgs upgrade ;;
+    dnf-security) dnf -y upgrade --security ;;
+    dnf-all) dnf -y upgrade ;;
+    zypper-security) zypper --non-interactive patch --category security ;;
+    zypper-all) zypper --non-interactive update ;;
+    # Alpine marks no fixes: a release gets nothing else.
+    apk-*) apk upgrade ;;
+    *) return 2 ;;
+  esac || return
+  date +%s >$STAMP
+}
+
+# Names hold nothing that a shell splits or reads.
+change() {
+  if [ -n "$remove" ]; then drop $remove || return; fi
+  if [ -n "$install" ] || [ "$mode" != none ]; then refresh || return; fi
+  if [ -n "$install" ]; then add $install || return; fi
+}
+
+fail() {
+  echo "$1"
+  # The end of what the package manager said.
+  tail -n 3 $LOG 2>/dev/null
+  exit 1
+}
+
+case ${1-} in
+  query)
+    shift
+    installed "$@"
+    [ ! -f $STAMP ] || echo "upgraded $(head -n 1 $STAMP)"
+    ;;
+  update)
+    refresh && upgrade "$2"
+    ;;
+  apply)
+    mode=$2
+    shift 2
+    install= remove= which=install
+    for name; do
+      case $which-$name in
+        install---) which=remove ;;
+        install-*) install="$install $name" ;;
+        *) remove="$remove $name" ;;
+      esac
+    done
+    mkdir -p /var/log /var/lib
+    # One earlier log is kept.
+    [ ! -f $LOG ] || [ "$(wc -c <$LOG)" -lt 1000000 ] || mv $LOG $LOG.1
+    echo "--- $(date) install:$install remove:$remove upgrade: $mode" >>$LOG
+    change >>$LOG 2>&1 || fail "$family failed"
+    upgrade "$mode" >>$LOG 2>&1 || fail "$family failed to upgrade"
+    is=" $(installed $install $remove | sed 's/^installed //' | tr '\n' ' ')"
+    for name in $install; do
+      case $is in *" $name "*) ;; *) fail "$family knows no installed package $name: name what it is called itself" ;; esac
+    done
+    for name in $remove; do
+      case $is in *" $name "*) fail "$family left $name installed" ;; esac
+    done
+    ;;
+  *) exit 2 ;;
+esac

@@ -1,0 +1,41 @@
+//! What is inside a VE: no two users of one name or id, no package both installed and not.
+
+use super::Checker;
+use crate::code::Code;
+use crate::v1::{VeSpec, defaults};
+use std::collections::BTreeMap;
+
+impl Checker<'_> {
+    fn packages(&mut self, spec: &VeSpec) {
+        let mut seen = BTreeMap::new();
+        for (list, names) in [("present", &spec.packages.present), ("absent", &spec.packages.absent)] {
+            for (index, name) in names.iter().enumerate() {
+                let path = format!("spec.packages.{list}[{index}]");
+                self.once(&mut seen, name, path, |name| format!("the package `{name}` is named twice"));
+            }
+        }
+    }
+
+    pub(super) fn inside(&mut self, spec: &VeSpec) {
+        self.packages(spec);
+        let range = spec.security.user_namespace.as_ref().and_then(|range| range.size);
+        let ids = range.unwrap_or(defaults::USER_NAMESPACE_SIZE);
+        let (mut names, mut uids) = (BTreeMap::new(), BTreeMap::new());
+        for (index, user) in spec.users.iter().enumerate() {
+            let item = format!("spec.users[{index}]");
+            let root = user.name.as_str() == "root";
+            if let Some(uid) = user.uid {
+                let path = format!("{item}.uid");
+                if uid >= ids {
+                    self.bad(Code::BadValue, format!("uid {uid} is not in the VE: it has {ids} ids"), &path);
+                } else if (uid == 0) != root {
+                    self.bad(Code::BadValue, "uid 0 is root's, and root's uid is 0", &path);
+                }
+                self.once(&mut uids, uid, path, |uid| format!("two users have the uid {uid}"));
+            }
+            self.once(&mut names, &user.name, format!("{item}.name"), |name| {
+                format!("two users have the name `{name}`")
+            });
+        }
+    }
+}
