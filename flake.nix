@@ -58,6 +58,7 @@
             cargo-nextest
             glibc.static
             iproute2
+            nftables
             pkgsStatic.busybox
             lxcfs
             crun
@@ -153,7 +154,7 @@
               restartIfChanged = true;
               stopIfChanged = false;
               # Found once at start, by absolute path.
-              path = [ pkgs.pkgsStatic.busybox pkgs.iproute2 pkgs.util-linux pkgs.kmod ];
+              path = [ pkgs.pkgsStatic.busybox pkgs.iproute2 pkgs.nftables pkgs.util-linux pkgs.kmod ];
               serviceConfig.ExecStart = [
                 ""
                 (lib.escapeShellArgs (

@@ -8,7 +8,7 @@ use vzd_state::capability::Capabilities;
 use vzd_state::ids::VeUid;
 use vzd_state::ledger::Entry;
 
-use crate::drivers::network::Uplinks;
+use crate::drivers::network::{Tables, Uplinks};
 use crate::drivers::packages::Jobs;
 use crate::error::{SysError, SysResult};
 use crate::keeper::Keeper;
@@ -36,6 +36,8 @@ pub struct Host {
     pub uplinks: Uplinks,
     /// What VEs' package managers do.
     pub packages: Jobs,
+    /// What texts of packet filters come to.
+    pub tables: Tables,
     templates: OnceLock<template::Store>,
     caps: RwLock<Arc<Capabilities>>,
 }
@@ -52,6 +54,7 @@ impl Host {
             device_programs: Programs::default(),
             uplinks: Uplinks::new(&settings.run_dir),
             packages: Jobs::default(),
+            tables: Tables::default(),
             templates: OnceLock::new(),
             layout,
         })

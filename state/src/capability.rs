@@ -143,6 +143,8 @@ pub struct Capabilities {
     pub venet: Feature,
     /// Limits of bandwidth: token buckets (TBF) on intermediate devices (IFB).
     pub shaping: Feature,
+    /// Packet filters of VEs: nftables, and its program on the host.
+    pub firewall: Feature,
 }
 
 impl Capabilities {
@@ -195,6 +197,7 @@ impl Capabilities {
             fuse: Feature::Yes,
             venet: Feature::Yes,
             shaping: Feature::Yes,
+            firewall: Feature::Yes,
         }
     }
 }

@@ -275,6 +275,7 @@ fn lower_network(given: &v1::Network) -> network::Desired {
             .collect(),
         // Nothing goes in or out without a link.
         rates: if linked { network::rate::lower(&given.rate) } else { network::Rates::new() },
+        firewall: given.firewall.as_ref().map(network::firewall::lower),
         routes: given.routes.iter().map(network::Route::lower).collect(),
         files: network::files::lower(given),
     }

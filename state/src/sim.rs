@@ -99,6 +99,8 @@ pub struct SimRun {
     pub sysctls: BTreeMap<String, String>,
     /// Limits of its bandwidth.
     pub rates: network::Rates,
+    /// Its packet filter.
+    pub firewall: Option<String>,
     /// vzd's routes.
     pub routes: BTreeSet<network::Route>,
     /// vzd's lines in its files.
@@ -215,6 +217,7 @@ impl Sim {
             interfaces,
             sysctls,
             rates,
+            firewall,
             routes,
             files,
         } = run;
@@ -258,6 +261,10 @@ impl Sim {
                     let shaped = |rate: u64| network::Shaped { rate, past: BTreeSet::new() };
                     Reading::Is(rates.iter().map(|(way, rate)| (*way, shaped(*rate))).collect())
                 },
+                firewall: Reading::Is(network::FirewallSeen {
+                    table: self.observe_table(uid, want, firewall.as_ref()),
+                    problem: None,
+                }),
                 routes: Reading::Is(routes.clone()),
                 files: Reading::Is(network::FilesSeen { lines: files.clone(), ..Default::default() }),
             },
@@ -273,6 +280,16 @@ impl Sim {
         let used = run.memory.0 + run.memory.1;
         let used = [Knob::MemoryMax, Knob::MemoryTotal].map(|knob| (knob, used)).into();
         cgroup::Observed { group: Reading::Is(Group { frozen, populated: true, knobs, used }) }
+    }
+
+    fn observe_table(&self, uid: &VeUid, want: Option<&Desired>, is: Option<&String>) -> network::Table {
+        let applied = self.ledger.get(uid).and_then(|entry| entry.applied.network.as_ref());
+        let wanted = want.and_then(|want| want.network.firewall.as_ref());
+        match (is, wanted.or(applied.and_then(|is| is.firewall.as_ref()))) {
+            (None, _) => network::Table::None,
+            (is, expected) if is == expected => network::Table::Same,
+            _ => network::Table::Other,
+        }
     }
 
     fn observe_interfaces(
@@ -493,6 +510,7 @@ impl Sim {
             interfaces: want.network.interfaces.clone(),
             sysctls: want.network.sysctls.clone(),
             rates: want.network.rates.clone(),
+            firewall: want.network.firewall.clone(),
             routes: want.network.routes.clone(),
             files: {
                 let files = want.network.files.iter();

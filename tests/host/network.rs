@@ -2,6 +2,7 @@
 
 mod bridged;
 mod connections;
+mod firewall;
 mod names;
 mod rate;
 mod routes;

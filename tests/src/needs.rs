@@ -37,6 +37,8 @@ pub enum Need {
     Fuse,
     /// `ip` of iproute2, which makes a test's network.
     Ip,
+    /// `nft` of nftables, which loads packet filters.
+    Nft,
     /// A vzd with fault points: a debug build.
     FaultPoints,
     /// mmdebstrap, and the archive that it makes roots from.
@@ -85,6 +87,7 @@ impl Need {
                 exists("/usr/sbin/ip") || exists("/usr/bin/ip") || exists("/sbin/ip"),
                 "iproute2 is not installed",
             ),
+            Need::Nft => absent("/usr/sbin/nft"),
             Need::Mmdebstrap => absent("/usr/bin/mmdebstrap"),
             Need::Script => absent("/usr/bin/script"),
             Need::FaultPoints => without(
@@ -127,6 +130,7 @@ impl Need {
                 | Need::Busybox
                 | Need::FaultPoints
                 | Need::Ip
+                | Need::Nft
                 | Need::Mmdebstrap
                 | Need::Script
                 | Need::DiskImage

@@ -286,6 +286,7 @@ fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired, root: RootSpec) ->
         bridged: network::bridged_specs(ve, &want.network),
         sysctls: want.network.sysctls.clone().into_iter().collect(),
         shapes: network::shapes(ve, &want.network),
+        firewall: want.network.firewall.clone(),
         routes: want.network.routes.iter().cloned().collect(),
         files: network::files(&want.network),
         capabilities: cold.capabilities.bits(),

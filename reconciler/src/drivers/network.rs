@@ -5,6 +5,7 @@
 
 mod bridged;
 mod files;
+mod firewall;
 mod rate;
 mod uplinks;
 
@@ -24,6 +25,7 @@ use crate::runtime::etc;
 
 pub use bridged::specs as bridged_specs;
 pub use files::lines as files;
+pub use firewall::Tables;
 pub use rate::shapes;
 pub use uplinks::Uplinks;
 
@@ -116,6 +118,7 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
             interfaces: read(bridged::look(ve, &mut host, &mut inside)),
             sysctls: read(sysctls(ve, running)),
             routes: read(routes(ve, &mut inside)),
+            firewall: read(firewall::look(ve, running)),
             rates: read(rate::look(ve, &mut host)),
             files: read(files::look(ve, running)),
         },
@@ -124,6 +127,7 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
             interfaces: Reading::Unreadable(e.to_string()),
             sysctls: Reading::Unreadable(e.to_string()),
             routes: Reading::Unreadable(e.to_string()),
+            firewall: Reading::Unreadable(e.to_string()),
             rates: Reading::Unreadable(e.to_string()),
             files: Reading::Unreadable(e.to_string()),
         },
@@ -213,6 +217,10 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
             let changed = rate::set(ve, &mut host, *direction, *to)?;
             return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
         }
+        Live::SetFirewall { to, .. } => {
+            let changed = firewall::set(ve, running, to.as_deref())?;
+            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
+        }
         Live::SetRoute { from, to } => {
             let changed = inside.set_route(from.as_ref(), to)?;
             return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
@@ -235,6 +243,7 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
         | Live::SetSysctl { .. }
         | Live::ResetSysctl { .. }
         | Live::SetRate { .. }
+        | Live::SetFirewall { .. }
         | Live::SetRoute { .. }
         | Live::RemoveRoute { .. }
         | Live::SetFile { .. } => false,

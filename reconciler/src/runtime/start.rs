@@ -106,7 +106,12 @@ fn raise(
 
 /// Makes the VE's links to the host, whose other ends wait for [`net::set_up`].
 fn make_links<'s>(spec: &'s StartSpec, netns: &Namespace) -> SysResult<Links<'s>> {
-    let mut links = Links { sysctls: &spec.sysctls, routes: &spec.routes, ..Links::default() };
+    let mut links = Links {
+        sysctls: &spec.sysctls,
+        routes: &spec.routes,
+        firewall: spec.firewall.as_deref(),
+        ..Links::default()
+    };
     if spec.venet.is_none() && spec.bridged.is_empty() {
         return Ok(links);
     }

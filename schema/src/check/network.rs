@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::code::Code;
-use crate::v1::{Network, RouteTarget};
+use crate::v1::{Cidr, Network, Protocol, RouteTarget};
 use std::collections::BTreeMap;
 
 /// 0 and 4095 are reserved.
@@ -57,6 +57,32 @@ impl Checker<'_> {
                 "spec.network.firewall.rules",
                 "",
             );
+        }
+        let rules = network.firewall.iter().flat_map(|firewall| &firewall.rules);
+        for (index, rule) in rules.enumerate() {
+            let item = format!("spec.network.firewall.rules[{index}]");
+            if rule.protocol == Some(Protocol::Icmp) && !rule.ports.is_empty() {
+                self.conflict("ICMP has no ports", &format!("{item}.ports"), &format!("{item}.protocol"), "");
+            }
+            let all = [("from", &rule.from), ("to", &rule.to)];
+            for (field, list) in all {
+                for (i, one) in list.iter().enumerate().filter(|(_, one)| !one.is_network()) {
+                    let why = format!("`{one}` is no network: its address has bits set beyond the prefix");
+                    self.bad(Code::BadValue, why, &format!("{item}.{field}[{i}]"));
+                }
+            }
+            let has = |list: &[Cidr], v4: bool| list.iter().any(|one| one.address().is_ipv4() == v4);
+            let both = |v4: bool| {
+                (rule.from.is_empty() || has(&rule.from, v4)) && (rule.to.is_empty() || has(&rule.to, v4))
+            };
+            if !both(true) && !both(false) {
+                self.conflict(
+                    "no packet has a source of one family and a target of the other",
+                    &format!("{item}.to"),
+                    &format!("{item}.from"),
+                    "",
+                );
+            }
         }
     }
     fn routes(&mut self, network: &Network) {

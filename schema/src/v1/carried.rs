@@ -20,7 +20,6 @@ const REFUSED: &[&str] = &[
     "spec.network.interfaces[].vlan",
     "spec.network.interfaces[].rate",
     "spec.network.devices",
-    "spec.network.firewall",
     "spec.security.features.bridge",
     "spec.security.features.ipgre",
     "spec.security.features.ipip",

@@ -41,7 +41,10 @@ pub use lifecycle::{DeletionPolicy, RestartPolicy, State, SuspendReconcile, Upda
 pub use memory::Memory;
 pub use metadata::{ApiVersion, Kind, Metadata};
 pub use namespaces::{Features, Seccomp, Security, UserNamespace};
-pub use net::{HostsEntry, Interface, Network, OrInherit, Rate, Route};
+pub use net::{
+    Direction, Firewall, FirewallRule, HostsEntry, Interface, Network, OrInherit, Protocol, Rate, Route,
+    Verdict,
+};
 pub use packages::{Packages, Upgrade};
 pub use profile::Profile;
 pub use scalars::*;

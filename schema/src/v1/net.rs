@@ -114,11 +114,12 @@ group! {
 group! {
     /// The packet filter of a VE: rules, or a text for nft(8).
     pub struct Firewall {
-        /// What becomes of a packet to the VE that no rule matches.
+        /// What becomes of a packet to the VE that no rule matches. What belongs to a connection that was let through,
+        /// loopback, and the neighbours of IPv6 pass in any case.
         live policy: Option<Verdict> = Verdict::Accept,
         /// Rules, in order; the first that matches decides.
         live rules: Vec<FirewallRule>,
-        /// A text in the language of nft(8), instead of rules.
+        /// What stands between the braces of a table, in the language of nft(8), instead of rules.
         live nftables: Option<String>,
     }
 }
@@ -132,7 +133,7 @@ item! {
         live direction: Option<Direction> = Direction::In,
         /// Which protocol. Default: any.
         live protocol: Option<Protocol>,
-        /// To which ports. Default: any.
+        /// To which ports, of TCP and UDP. Default: any.
         live ports: Vec<Ports>,
         /// From which addresses. Default: any.
         live from: Vec<Cidr>,

@@ -120,7 +120,16 @@ impl Entry {
                 }
                 self.applied.network.take_if(|applied| !applied.is_any());
             }
-            (_, Live::SetRate { .. }) => {}
+            (Phase::Before, Live::SetFirewall { to: Some(to), .. }) => {
+                self.applied.network.get_or_insert_default().firewall = Some(to.clone());
+            }
+            (Phase::After, Live::SetFirewall { to: None, .. }) => {
+                if let Some(applied) = &mut self.applied.network {
+                    applied.firewall = None;
+                }
+                self.applied.network.take_if(|applied| !applied.is_any());
+            }
+            (_, Live::SetRate { .. } | Live::SetFirewall { .. }) => {}
             (Phase::Before, Live::SetRoute { to, .. }) => {
                 let routes = &mut self.applied.network.get_or_insert_default().routes;
                 routes.retain(|route| !route.same_place(to));
@@ -217,6 +226,7 @@ impl Entry {
                 | network::Live::SetRoute { .. } => false,
                 // Nor does a device that it doesn't know of go with the VE.
                 network::Live::SetRate { to, .. } => to.is_none(),
+                network::Live::SetFirewall { from, to } => from.is_some() || to.is_none(),
                 network::Live::SetFile { had, wish, .. } => !had.is_empty() || wish.is_empty(),
                 network::Live::RemoveAddress { .. }
                 | network::Live::RemoveInterface { .. }

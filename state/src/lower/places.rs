@@ -9,7 +9,7 @@ use crate::desired::FieldSource;
 use crate::subsystem::network::Route;
 
 /// The fields whose places are kept: those that changes name.
-const LOCATED: [&str; 76] = [
+const LOCATED: &[&str] = &[
     "metadata.labels",
     "metadata.annotations",
     "spec.ctid",
@@ -70,6 +70,7 @@ const LOCATED: [&str; 76] = [
     "spec.network.rate",
     "spec.network.rate.in",
     "spec.network.rate.out",
+    "spec.network.firewall",
     "spec.network.routes",
     "spec.network.nameservers",
     "spec.network.searchDomains",

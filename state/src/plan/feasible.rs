@@ -19,7 +19,7 @@ pub struct Infeasible {
 pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
     let nodes = want.devices.nodes.keys().map(String::as_str);
     let has_node = |path: &str| nodes.clone().any(|is| is == path);
-    let needs: [(bool, &str, &Feature); 9] = [
+    let needs: [(bool, &str, &Feature); 10] = [
         (true, "spec.security.userNamespace", &caps.user_namespaces),
         (true, "spec.template", &caps.overlay_idmap),
         (want.lifecycle.cold.seccomp == Seccomp::Default, "spec.security.seccomp", &caps.seccomp),
@@ -28,6 +28,7 @@ pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
         (has_node("/dev/net/tun"), "spec.security.features.tun", &caps.tun),
         (has_node("/dev/fuse"), "spec.security.features.fuse", &caps.fuse),
         (want.network.has_links(), "spec.network", &caps.venet),
+        (want.network.firewall.is_some(), "spec.network.firewall", &caps.firewall),
         (!want.network.rates.is_empty(), "spec.network.rate", &caps.shaping),
     ];
     let mounts = want

@@ -204,6 +204,8 @@ impl fmt::Display for Step {
                 network::Live::SetRate { direction, to: Some(to), .. } => {
                     write!(f, "limit {} to {}bit/s", direction.name(), BitRate::from_bits(*to))
                 }
+                network::Live::SetFirewall { to: None, .. } => f.write_str("take the firewall away"),
+                network::Live::SetFirewall { .. } => f.write_str("load the firewall"),
                 network::Live::RemoveRoute { route } => write!(f, "remove route {route}"),
                 network::Live::SetRoute { from: None, to } => write!(f, "add route {to}"),
                 network::Live::SetRoute { to, .. } => write!(f, "change route {to}"),

@@ -5,6 +5,7 @@
 //! inside is left alone: it leads nowhere, since packets from it are dropped.
 
 pub(crate) mod files;
+pub(crate) mod firewall;
 mod interfaces;
 pub(crate) mod rate;
 mod routes;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use vzd_schema::v1::Cidr;
 
 pub use files::{File, Files, FilesSeen, Resolvers, join, split};
+pub use firewall::{FirewallSeen, Table};
 pub use interfaces::{Interface, MTU, Seen};
 pub use rate::{Direction, Rates, Shaped};
 pub use routes::Route;
@@ -43,6 +45,9 @@ pub struct Desired {
     /// Limits of bandwidth.
     #[serde(default, skip_serializing_if = "Rates::is_empty")]
     pub rates: Rates,
+    /// What is in vzd's table of the packet filter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<String>,
     /// Routes beyond those that follow from the rest.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub routes: BTreeSet<Route>,
@@ -64,9 +69,10 @@ impl Desired {
 
     /// Whether there is anything at all.
     pub fn is_any(&self) -> bool {
-        let Self { addresses: _, interfaces: _, sysctls, rates, routes, files } = self;
+        let Self { addresses: _, interfaces: _, sysctls, rates, firewall, routes, files } = self;
         self.has_links()
             || !rates.is_empty()
+            || firewall.is_some()
             || !sysctls.is_empty()
             || !routes.is_empty()
             || !files.is_empty()
@@ -89,6 +95,9 @@ pub struct Observed {
     /// Limits of bandwidth that are wanted or were set.
     #[serde(default)]
     pub rates: Reading<BTreeMap<Direction, Shaped>>,
+    /// vzd's table of the packet filter, if one is wanted or was loaded.
+    #[serde(default)]
+    pub firewall: Reading<FirewallSeen>,
     /// vzd's routes.
     #[serde(default)]
     pub routes: Reading<BTreeSet<Route>>,
@@ -117,6 +126,7 @@ impl Observed {
             interfaces: Reading::Is(BTreeMap::new()),
             sysctls: Reading::Is(BTreeMap::new()),
             rates: Reading::Is(BTreeMap::new()),
+            firewall: Reading::Is(FirewallSeen::default()),
             routes: Reading::Is(BTreeSet::new()),
             files: Reading::Is(FilesSeen::default()),
         }
@@ -187,6 +197,13 @@ pub enum Live {
         /// Bits a second that it is to be.
         to: Option<u64>,
     },
+    /// Load the packet filter, in the place of the one that is there, or take it away.
+    SetFirewall {
+        /// The text that was loaded before.
+        from: Option<String>,
+        /// The text to load.
+        to: Option<String>,
+    },
     /// Take a route away.
     RemoveRoute {
         /// The route.
@@ -231,12 +248,13 @@ impl Subsystem for Network {
     type Cold = Infallible;
 
     fn diff(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Changes<Live, Infallible> {
-        let Desired { addresses: _, interfaces, sysctls, rates, routes, files } = want;
+        let Desired { addresses: _, interfaces, sysctls, rates, firewall, routes, files } = want;
         let Observed {
             venet,
             interfaces: interfaces_are,
             sysctls: sysctls_are,
             rates: rates_are,
+            firewall: firewall_is,
             routes: routes_are,
             files: files_are,
         } = have;
@@ -249,18 +267,20 @@ impl Subsystem for Network {
         interfaces::diff(&mut changes, interfaces, interfaces_are, cx);
         sysctls::diff(&mut changes, sysctls, sysctls_are, cx);
         rate::diff(&mut changes, rates, rates_are, cx);
+        firewall::diff(&mut changes, firewall.as_ref(), firewall_is, cx);
         routes::diff(&mut changes, routes, routes_are, cx);
         files::diff(&mut changes, files, files_are, cx);
         changes
     }
 
     fn satisfied(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
-        let Desired { addresses, interfaces, sysctls, rates, routes, files } = want;
+        let Desired { addresses, interfaces, sysctls, rates, firewall, routes, files } = want;
         let Observed {
             venet,
             interfaces: interfaces_are,
             sysctls: sysctls_are,
             rates: rates_are,
+            firewall: firewall_is,
             routes: routes_are,
             files: files_are,
         } = have;
@@ -278,6 +298,7 @@ impl Subsystem for Network {
         wrong.extend(interfaces::satisfied(interfaces, interfaces_are, cx));
         wrong.extend(sysctls::satisfied(sysctls, sysctls_are));
         wrong.extend(rate::satisfied(rates, rates_are));
+        wrong.extend(firewall::satisfied(firewall.as_ref(), firewall_is));
         wrong.extend(routes::satisfied(routes, routes_are));
         wrong.extend(files::satisfied(files, files_are));
         wrong

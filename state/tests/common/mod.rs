@@ -145,9 +145,11 @@ fn network() -> impl Strategy<Value = network::Desired> {
         proptest::collection::btree_map(select(vec!["net.a", "net.b"]), select(vec!["1", "2"]), 0..=2);
     let ways = select(vec![network::Direction::In, network::Direction::Out]);
     let rates = proptest::collection::btree_map(ways, select(vec![8_000u64, 16_000]), 0..=2);
-    let all = (addresses, interfaces, sysctls, rates, routes(), files());
-    all.prop_map(|(addresses, interfaces, sysctls, rates, routes, files)| network::Desired {
+    let firewall = select(vec![None, Some("a".to_owned()), Some("b".to_owned())]);
+    let all = (addresses, interfaces, sysctls, rates, firewall, routes(), files());
+    all.prop_map(|(addresses, interfaces, sysctls, rates, firewall, routes, files)| network::Desired {
         rates: if addresses.is_empty() && interfaces.is_empty() { network::Rates::new() } else { rates },
+        firewall,
         routes,
         files,
         sysctls: sysctls.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),

@@ -43,6 +43,10 @@ fn cases() -> Vec<(&'static str, String, String)> {
     let added = |field, more: &str| {
         interface(field, "name: eth0, bridge: br0", &format!("name: eth0, bridge: br0, {more}"))
     };
+    let rule = |field, is: &str| {
+        let of = |one: &str| format!("network: {{firewall: {{rules: [{{{one}}}]}}}}");
+        swap(field, &of("action: drop, protocol: tcp"), &of(is))
+    };
     let route = |field, is: &str| {
         let of = |one: &str| format!("network: {{routes: [{{{one}}}]}}");
         swap(field, &of("to: 10.7.0.0/16, via: 10.1.0.1"), &of(is))
@@ -158,6 +162,22 @@ fn cases() -> Vec<(&'static str, String, String)> {
             "network: {addresses: [10.1.0.5]}",
             "network: {addresses: [10.1.0.5], rate: {out: 10M}}",
         ),
+        swap(
+            "spec.network.firewall.policy",
+            "network: {firewall: {policy: accept}}",
+            "network: {firewall: {policy: drop}}",
+        ),
+        swap(
+            "spec.network.firewall.nftables",
+            "network: {firewall: {nftables: 'set a { type mark; }'}}",
+            "network: {firewall: {nftables: 'set b { type mark; }'}}",
+        ),
+        rule("spec.network.firewall.rules[].action", "action: accept, protocol: tcp"),
+        rule("spec.network.firewall.rules[].direction", "action: drop, protocol: tcp, direction: out"),
+        rule("spec.network.firewall.rules[].protocol", "action: drop, protocol: udp"),
+        rule("spec.network.firewall.rules[].ports", "action: drop, protocol: tcp, ports: [7]"),
+        rule("spec.network.firewall.rules[].from", "action: drop, protocol: tcp, from: [10.0.0.0/8]"),
+        rule("spec.network.firewall.rules[].to", "action: drop, protocol: tcp, to: [10.0.0.0/8]"),
         route("spec.network.routes[].to", "to: 10.8.0.0/16, via: 10.1.0.1"),
         route("spec.network.routes[].via", "to: 10.7.0.0/16, via: 10.1.0.2"),
         route("spec.network.routes[].dev", "to: 10.7.0.0/16, via: 10.1.0.1, dev: venet0"),

@@ -33,6 +33,8 @@ const PACKAGES: &[Package] = &[
     Package { name: "busybox-static", program: "busybox", wanted_for: For::Quickstart },
     // Tests look at interfaces and routes with `ip`.
     Package { name: "iproute2", program: "ip", wanted_for: For::Tests },
+    // Packet filters of VEs, and what tests look at them with.
+    Package { name: "nftables", program: "nft", wanted_for: For::Tests },
     // Views of /proc for VEs, when it is there.
     Package { name: "lxcfs", program: "lxcfs", wanted_for: For::Tests },
     // The lab: a root file system for its guests, disks made of it, and modules unpacked for the first one.

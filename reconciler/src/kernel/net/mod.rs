@@ -6,6 +6,7 @@
 
 mod bridged;
 mod message;
+mod nft;
 mod read;
 mod routes;
 mod shape;
@@ -25,6 +26,7 @@ use crate::error::{At, SysError, SysResult};
 
 pub use bridged::{Bridged, BridgedSeen, remove_empty_bridges};
 pub use message::Request;
+pub use nft::{load_table, read_table, try_table};
 pub use read::{Link, Route};
 pub use shape::{Counts, Shape, try_shaping};
 pub use sysctl::{default_sysctl, read_sysctl, write_sysctl};
@@ -215,6 +217,8 @@ pub struct Links<'a> {
     pub bridged: Vec<(&'a Bridged, Ends)>,
     /// Settings of its namespace.
     pub sysctls: &'a [(String, String)],
+    /// Its packet filter.
+    pub firewall: Option<&'a str>,
     /// Its routes.
     pub routes: &'a [vzd_state::subsystem::network::Route],
 }
@@ -232,6 +236,10 @@ pub fn set_up(links: &Links<'_>) -> SysResult<()> {
     }
     links.bridged.iter().try_for_each(|(bridged, _)| keep_others(&bridged.name))?;
     requests.extend(links.bridged.iter().flat_map(|(bridged, ends)| bridged.inside(*ends)));
+    if links.firewall.is_some() {
+        // Before its interfaces are up.
+        load_table(links.firewall)?;
+    }
     net.run(requests)?;
     for route in links.routes {
         // One over an interface that the VE makes itself comes when that is there.
