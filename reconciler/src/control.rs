@@ -14,6 +14,7 @@ use vzd_state::status::Document as VeDocument;
 use vzd_state::subsystem::beancounters::{Counter, Enforcement, Unit};
 use vzd_state::units::Timestamp;
 
+use crate::drivers::network::Sight;
 use crate::kernel::cgroup::Usage;
 use crate::runtime::enter::Door;
 
@@ -222,6 +223,19 @@ pub struct VeCounters {
     pub counters: Vec<CounterView>,
 }
 
+/// The network of one VE.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VeNetwork {
+    /// Its name.
+    pub name: String,
+    /// The number that OpenVZ's tools know it by.
+    pub ctid: u32,
+    /// What it has.
+    #[serde(flatten)]
+    pub network: Sight,
+}
+
 /// One counter of one VE.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -363,6 +377,8 @@ pub trait Control: Send + Sync {
     fn counters(&self, select: &Selector) -> ControlResult<Vec<VeCounters>>;
     /// What VEs use and how they fare, those that do not run too.
     fn usage(&self, select: &Selector) -> ControlResult<Vec<VeUsage>>;
+    /// The networks of running VEs. A VE that is selected by name and does not run is an error.
+    fn networks(&self, select: &Selector) -> ControlResult<Vec<VeNetwork>>;
     /// How to enter running VEs. A VE that is selected by name and does not run is an error.
     fn entrances(&self, select: &Selector) -> ControlResult<Vec<Entrance>>;
     /// The controller itself.

@@ -3,7 +3,7 @@
 use crate::harness::{Place, same};
 
 /// Every command that is shown, in the order of the help.
-const COMMANDS: [&str; 28] = [
+const COMMANDS: [&str; 29] = [
     "run",
     "validate",
     "plan",
@@ -12,6 +12,7 @@ const COMMANDS: [&str; 28] = [
     "get",
     "describe",
     "ubc",
+    "net",
     "top",
     "events",
     "exec",

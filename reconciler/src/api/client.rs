@@ -20,7 +20,8 @@ use crate::api::routes::{NameRequest, WaitRequest};
 use crate::api::{LONGEST_WAIT, MOST_ANSWER};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerRequest, Selector, Snapshot, SnapshotRequest, VeCounters, VeUsage, Why,
+    PlanRequest, PlanView, PowerRequest, Selector, Snapshot, SnapshotRequest, VeCounters, VeNetwork, VeUsage,
+    Why,
 };
 
 /// More names than that are asked for in several questions: an address has limits.
@@ -175,6 +176,10 @@ impl Control for Client {
 
     fn counters(&self, select: &Selector) -> ControlResult<Vec<VeCounters>> {
         self.in_parts(select, |select| self.get(&address("/v1/counters", &of_selector(select))))
+    }
+
+    fn networks(&self, select: &Selector) -> ControlResult<Vec<VeNetwork>> {
+        self.in_parts(select, |select| self.get(&address("/v1/networks", &of_selector(select))))
     }
 
     fn usage(&self, select: &Selector) -> ControlResult<Vec<VeUsage>> {

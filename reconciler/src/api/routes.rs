@@ -22,7 +22,7 @@ use crate::api::refusal::Refusal;
 use crate::api::{LONGEST_WAIT, MOST_BODY, metrics};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, Info, LoggedEvent, Outcomes, PlanRequest,
-    PlanView, PowerRequest, Selector, Snapshot, SnapshotRequest, VeCounters, VeUsage, Why,
+    PlanView, PowerRequest, Selector, Snapshot, SnapshotRequest, VeCounters, VeNetwork, VeUsage, Why,
 };
 
 /// Questions of one kind that are answered at the same time.
@@ -121,6 +121,7 @@ pub fn router(answering: Answering) -> Router {
         .route("/v1/why", get(why))
         .route("/v1/entrances", get(entrances))
         .route("/v1/counters", get(counters))
+        .route("/v1/networks", get(networks))
         .route("/v1/usage", get(usage))
         .route("/v1/info", get(info))
         .route("/v1/wait", post(wait))
@@ -226,6 +227,12 @@ async fn counters(State(ask): Ask, mut query: Parameters) -> Answer<Vec<VeCounte
     let select = query.selector()?;
     query.end()?;
     ask.with(&ask.short, move |control| control.counters(&select)).await
+}
+
+async fn networks(State(ask): Ask, mut query: Parameters) -> Answer<Vec<VeNetwork>> {
+    let select = query.selector()?;
+    query.end()?;
+    ask.with(&ask.short, move |control| control.networks(&select)).await
 }
 
 async fn usage(State(ask): Ask, mut query: Parameters) -> Answer<Vec<VeUsage>> {

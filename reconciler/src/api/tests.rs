@@ -11,7 +11,7 @@ use crate::api::server::{Serving, serve};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
     PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Snapshot, SnapshotAction, SnapshotRequest,
-    VeCounters, VeUsage, Why,
+    VeCounters, VeNetwork, VeUsage, Why,
 };
 
 struct Rote;
@@ -77,6 +77,9 @@ impl Control for Rote {
         Ok(Vec::new())
     }
     fn counters(&self, _: &Selector) -> ControlResult<Vec<VeCounters>> {
+        Ok(Vec::new())
+    }
+    fn networks(&self, _: &Selector) -> ControlResult<Vec<VeNetwork>> {
         Ok(Vec::new())
     }
     fn usage(&self, _: &Selector) -> ControlResult<Vec<VeUsage>> {

@@ -5,10 +5,11 @@ use serde_json::Value;
 use crate::cli::Context;
 use crate::cli::connect::look;
 use crate::cli::failure::{Failure, OK, Outcome};
+use crate::cli::net;
 use crate::cli::output::{Paint, harmless};
 use crate::cli::shown;
 use crate::cli::table::{Cell, Table};
-use crate::control::{EventQuery, LoggedEvent, Selector};
+use crate::control::{EventQuery, LoggedEvent, Selector, VeNetwork};
 use vzd_state::status::Document;
 
 /// The latest events that are shown.
@@ -30,11 +31,18 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
         let query = EventQuery { ve: Some(ve.metadata.name.to_string()), ..EventQuery::default() };
         let events = control.events(&query)?;
         let latest = &events[events.len().saturating_sub(EVENTS)..];
+        let named = Selector { names: vec![ve.metadata.name.to_string()], ..Selector::default() };
+        // One that does not run has none.
+        let network = control.networks(&named).ok().and_then(|mut all| all.pop());
         if cx.out.is_data() {
             let mut described =
                 serde_json::to_value(ve).map_err(|error| Failure::new("cannot write JSON").because(error))?;
             described["events"] = serde_json::to_value(latest)
                 .map_err(|error| Failure::new("cannot write JSON").because(error))?;
+            if let Some(of) = &network {
+                described["network"] = serde_json::to_value(&of.network)
+                    .map_err(|error| Failure::new("cannot write JSON").because(error))?;
+            }
             if args.names.len() == 1 {
                 cx.out.data(&described)?
             } else {
@@ -45,13 +53,13 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
         if at > 0 {
             cx.out.line("")?;
         }
-        let text = described(ve, latest, cx.out.colour);
+        let text = described(ve, network.as_ref(), latest, cx.out.colour);
         cx.out.text(&text)?;
     }
     Ok(OK)
 }
 
-fn described(ve: &Document, events: &[LoggedEvent], colour: bool) -> String {
+fn described(ve: &Document, network: Option<&VeNetwork>, events: &[LoggedEvent], colour: bool) -> String {
     let (state, paint) = shown::state(ve);
     let status = &ve.status;
     let mut about = Table::bare();
@@ -82,6 +90,9 @@ fn described(ve: &Document, events: &[LoggedEvent], colour: bool) -> String {
     section(&mut text, "Spec", &spec(&ve.spec), colour);
     section(&mut text, "Conditions", &conditions(ve, colour), colour);
     section(&mut text, "Use", &resources(ve, colour), colour);
+    let network = network.filter(|ve| !ve.network.links.is_empty());
+    let network = network.map(|ve| net::network(ve, colour)).unwrap_or_default();
+    section(&mut text, "Network", &network, colour);
     let events: String = events.iter().map(|event| format!("  {}\n", shown::event(event, colour))).collect();
     section(&mut text, "Latest events", &events, colour);
     text

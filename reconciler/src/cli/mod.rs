@@ -18,6 +18,7 @@ mod failure;
 mod get;
 mod keeper;
 mod man;
+mod net;
 mod output;
 mod packages;
 mod plan;
@@ -84,6 +85,8 @@ enum Command {
     Describe(describe::Args),
     /// Show what VEs hold of each user beancounter
     Ubc(ubc::Args),
+    /// Show VEs' links, addresses, routes, limits of bandwidth, and what went over them
+    Net(net::Args),
     /// Show what VEs use right now, again and again
     Top(top::Args),
     /// Show what happened
@@ -178,6 +181,7 @@ fn carry_out(command: Command, cx: &mut Context) -> Outcome {
         Command::Get(args) => get::run(args, cx),
         Command::Describe(args) => describe::run(&args, cx),
         Command::Ubc(args) => ubc::run(args, cx),
+        Command::Net(args) => net::run(args, cx),
         Command::Top(args) => top::run(args, cx),
         Command::Events(args) => events::run(&args, cx),
         Command::Exec(args) => exec::run(args, cx),

@@ -104,7 +104,7 @@ fn amount(number: u64, unit: Unit) -> String {
 }
 
 /// At most four digits before the unit.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let shift = [40, 30, 20, 10].into_iter().find(|shift| bytes >> shift >= 10).unwrap_or(0);
     Size::from_bytes(bytes >> shift << shift).to_string()
 }

@@ -7,6 +7,7 @@ mod bridged;
 mod files;
 mod firewall;
 mod rate;
+mod sight;
 mod uplinks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ pub use bridged::specs as bridged_specs;
 pub use files::lines as files;
 pub use firewall::Tables;
 pub use rate::shapes;
+pub use sight::{Sight, sight};
 pub use uplinks::Uplinks;
 
 /// What the interfaces of this vzd are marked with, followed by the VE's uid.

@@ -18,7 +18,7 @@ use vzd_state::subsystem::{cgroup, disk};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
     PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Snapshot, SnapshotRequest, VeCounters,
-    VeUsage, Why,
+    VeNetwork, VeUsage, Why,
 };
 use crate::drivers::{Ve, lifecycle};
 use crate::engine::pass::{Look, failure_of, plan_view, refusal_of};
@@ -349,6 +349,19 @@ impl Control for Engine {
             let Some(view) = self.view(&subject, Leave::default()) else { continue };
             match self.count(&view) {
                 Some(counted) => all.push(counted),
+                None if select.names.is_empty() => {}
+                None => return Err(error("VZ0307", format!("VE {} does not run", view.name))),
+            }
+        }
+        Ok(all)
+    }
+
+    fn networks(&self, select: &Selector) -> ControlResult<Vec<VeNetwork>> {
+        let mut all = Vec::new();
+        for subject in self.select(select)? {
+            let Some(view) = self.view(&subject, Leave::default()) else { continue };
+            match self.network_of(&view) {
+                Some(network) => all.push(network?),
                 None if select.names.is_empty() => {}
                 None => return Err(error("VZ0307", format!("VE {} does not run", view.name))),
             }

@@ -25,6 +25,7 @@ pub(crate) mod fault;
 mod health;
 mod host_stop;
 mod inside;
+mod networks;
 mod pass;
 mod queue;
 mod reconcile;

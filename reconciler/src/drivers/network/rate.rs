@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use vzd_state::subsystem::network::{self, Direction, Shaped};
 
 use super::mark;
+use super::sight::RateSight;
 use crate::drivers::Ve;
 use crate::error::SysResult;
 use crate::kernel::net::{Link, Netlink, Shape};
@@ -47,6 +48,17 @@ pub(super) fn look(ve: Ve<'_>, host: &mut Netlink) -> SysResult<BTreeMap<Directi
         }
     }
     Ok(seen)
+}
+
+/// The limits that there are, and what they have done.
+pub(super) fn counts(ve: Ve<'_>, host: &mut Netlink) -> SysResult<Vec<RateSight>> {
+    let mut found = Vec::new();
+    for direction in Direction::ALL {
+        let Some(device) = shape(ve, direction, 0).device(host)? else { continue };
+        let bucket = host.bucket(device.index)?;
+        found.extend(bucket.map(|(rate, counts)| RateSight { direction, rate, counts }));
+    }
+    Ok(found)
 }
 
 /// Sets a limit, or takes it away.

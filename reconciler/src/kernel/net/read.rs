@@ -14,9 +14,23 @@ use rtnetlink::packet_route::route::{
 };
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 
+use serde::{Deserialize, Serialize};
+
 use super::Netlink;
 use super::message::{family, whole};
 use crate::error::SysResult;
+
+/// What went over an interface one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Traffic {
+    /// Bytes.
+    pub bytes: u64,
+    /// Packets; several that travel as one count as one.
+    pub packets: u64,
+    /// Packets that were dropped.
+    pub dropped: u64,
+}
 
 /// An interface as the kernel shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +55,10 @@ pub struct Link {
     pub mac: Vec<u8>,
     /// What it is marked with.
     pub alias: String,
+    /// What it has received.
+    pub received: Traffic,
+    /// What it has sent.
+    pub sent: Traffic,
 }
 
 impl Link {
@@ -57,6 +75,8 @@ impl Link {
             mtu: 0,
             mac: Vec::new(),
             alias: String::new(),
+            received: Traffic::default(),
+            sent: Traffic::default(),
         };
         for attribute in attributes {
             match attribute {
@@ -67,6 +87,11 @@ impl Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Address(mac) => link.mac = mac,
                 LinkAttribute::IfAlias(alias) => link.alias = alias,
+                LinkAttribute::Stats64(is) => {
+                    let traffic = |bytes, packets, dropped| Traffic { bytes, packets, dropped };
+                    link.received = traffic(is.rx_bytes, is.rx_packets, is.rx_dropped);
+                    link.sent = traffic(is.tx_bytes, is.tx_packets, is.tx_dropped);
+                }
                 _ => {}
             }
         }

@@ -1,0 +1,90 @@
+//! The network of a running VE as it is, for people and programs that ask. Read only, and only when asked.
+
+use serde::{Deserialize, Serialize};
+use vzd_schema::v1::{Cidr, Mac};
+use vzd_state::subsystem::network::{Direction, Route};
+
+use super::{netns, rate};
+use crate::drivers::{Running, Ve};
+use crate::error::SysResult;
+use crate::kernel::net::{Counts, Netlink, Traffic};
+use crate::kernel::ns;
+
+/// The network of a VE.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sight {
+    /// Its links to the host.
+    pub links: Vec<LinkSight>,
+    /// Routes in it that are vzd's.
+    pub routes: Vec<Route>,
+    /// Limits of its bandwidth.
+    pub rates: Vec<RateSight>,
+}
+
+/// A link between a VE and its host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkSight {
+    /// What it is called in the VE; absent where the VE's end is gone.
+    pub name: Option<String>,
+    /// What it is called on the host.
+    pub host_name: String,
+    /// The bridge that it is a port of; absent for a routed link.
+    pub bridge: Option<String>,
+    /// Its hardware address in the VE.
+    pub mac: Option<Mac>,
+    /// Its largest packet.
+    pub mtu: u32,
+    /// Both ends are up.
+    pub up: bool,
+    /// Its addresses in the VE, those that the VE's root gave it too.
+    pub addresses: Vec<Cidr>,
+    /// What the VE has received over it.
+    pub received: Traffic,
+    /// What the VE has sent over it.
+    pub sent: Traffic,
+}
+
+/// A limit of bandwidth and what it has done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RateSight {
+    /// Which way.
+    pub direction: Direction,
+    /// Bits a second.
+    pub rate: u64,
+    /// What went through.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// Looks at all of it.
+pub fn sight(ve: Ve<'_>, running: &Running) -> SysResult<Sight> {
+    let mut host = Netlink::open()?;
+    let mut inside = ns::on_thread_in(&netns(running)?, Netlink::open)?;
+    let mut links = Vec::new();
+    for here in rate::ends(ve, &mut host)? {
+        let there = inside.link_numbered(here.peer)?.filter(|there| there.peer == here.index);
+        let bridge = if here.bridge == 0 { None } else { host.link_numbered(here.bridge)? };
+        let addresses = match &there {
+            Some(there) => inside.addresses(Some(there.index))?,
+            None => Vec::new(),
+        };
+        links.push(LinkSight {
+            bridge: bridge.map(|bridge| bridge.name),
+            mac: there.as_ref().and_then(|there| Some(Mac::new(there.mac.as_slice().try_into().ok()?))),
+            mtu: here.mtu,
+            up: here.carrier && there.as_ref().is_some_and(|there| there.up),
+            addresses: addresses.into_iter().filter_map(|(ip, prefix)| Cidr::new(ip, prefix)).collect(),
+            // The host's end sends what the VE receives.
+            received: here.sent,
+            sent: here.received,
+            name: there.map(|there| there.name),
+            host_name: here.name,
+        });
+    }
+    links.sort_by(|a, b| (&a.bridge, &a.name).cmp(&(&b.bridge, &b.name)));
+    let routes = inside.own_routes()?.into_iter().collect();
+    Ok(Sight { links, routes, rates: rate::counts(ve, &mut host)? })
+}
