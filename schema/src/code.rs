@@ -80,6 +80,7 @@ codes! {
     "VZ0403" DaemonUnreachable "daemon not reachable",
     "VZ0404" RecordUnreadable "record unreadable",
     "VZ0405" Usage "command used wrongly",
+    "VZ0406" NotEditable "a manifest cannot be edited in place",
 }
 
 impl fmt::Display for Code {

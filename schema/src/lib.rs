@@ -16,6 +16,7 @@
 //! | `document` | bytes to documents |
 //! | `check` | what types cannot say about one document |
 //! | [`set`] | documents together |
+//! | [`edit`] | changing a manifest in place, its comments and style kept |
 //! | [`diag`], [`code`], [`render`] | what is wrong, and how that is shown |
 //! | `json_schema`, `fields`, `suggest`, `explain` | the format described to editors and people |
 
@@ -24,6 +25,7 @@ pub mod code;
 mod decode;
 pub mod diag;
 mod document;
+pub mod edit;
 mod explain;
 mod fields;
 mod json_schema;

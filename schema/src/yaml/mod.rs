@@ -10,10 +10,13 @@ mod merge;
 mod node;
 mod stream;
 mod text;
+mod written;
 
 pub(crate) use build::{Tree, TreeState};
+pub(crate) use granit_parser::ScalarStyle;
 pub use merge::merge;
 pub(crate) use node::path_steps;
 pub use node::{Entry, Key, Node, NodeKind};
 pub(crate) use stream::build;
 pub(crate) use text::decode;
+pub(crate) use written::{Written, WrittenEntry, WrittenKind, written};
