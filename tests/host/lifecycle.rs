@@ -376,3 +376,22 @@ fn a_change_that_is_refused_is_an_error_and_the_rest_is_done() {
     sandbox.vzd(&["drift", "--detailed-exitcode"]).ends(0);
     assert_eq!(sandbox.status("web").unwrap().reason(), "RecreateRefused");
 }
+
+#[test]
+fn an_order_holds_for_the_manifest_as_it_is_even_if_nobody_has_read_that_yet() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({}));
+    sandbox.apply();
+    sandbox.ve("web", json!({ "description": "changed" }));
+    sandbox.vzd(&["stop", "web"]).ok();
+    assert!(sandbox.status("web").unwrap().init_pid().is_none());
+    sandbox.apply();
+    assert!(
+        sandbox.status("web").unwrap().init_pid().is_none(),
+        "the order outlasts the pass that takes the manifest over"
+    );
+    sandbox.ve("web", json!({ "description": "changed again" }));
+    sandbox.apply();
+    sandbox.until_ready("web");
+}

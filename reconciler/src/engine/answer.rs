@@ -134,7 +134,9 @@ impl Engine {
 
     /// Overrides the state of a VE, as an operator, and makes it so.
     fn order(&self, subject: &Subject, state: State, by: By, force: bool) -> ControlResult<()> {
-        let said = self.view(subject, Leave::default()).and_then(|view| Some(view.want()?.lifecycle.state));
+        let view = self.view(subject, Leave::default());
+        let want = view.as_ref().and_then(View::want);
+        let said = want.map(|want| want.lifecycle.state);
         let entry = {
             let mut shared = self.shared();
             let uid = shared.entry(subject).map(|entry| entry.uid.clone());
@@ -148,7 +150,7 @@ impl Engine {
                 entry.run_override = None;
                 entry.backoff = None;
             } else {
-                entry.override_state(state, by, clock::now());
+                entry.order_state(state, by, clock::now(), want);
             }
             if let Some(run) = entry.run.as_mut().filter(|_| force) {
                 run.stopping = Some(StopReason::Operator);

@@ -76,9 +76,9 @@ impl Entry {
         matches!(self.standing, Standing::Quarantined { .. })
     }
 
-    /// The override that is in force: one that was made for the present generation.
+    /// The override that is in force: one that was made for the present generation, or for one that is to be taken over.
     pub fn override_in_force(&self) -> Option<&Override> {
-        self.run_override.as_ref().filter(|is| is.generation == self.generation)
+        self.run_override.as_ref().filter(|is| is.generation >= self.generation)
     }
 }
 

@@ -163,11 +163,21 @@ impl Entry {
         }
     }
 
-    /// Notes that someone wants the VE in another state than its manifest says, for this generation.
+    /// Notes that the VE is to be in another state than its manifest says, for this generation.
     pub fn override_state(&mut self, state: State, by: By, at: Timestamp) {
         self.run_override = Some(Override { state, by, generation: self.generation, at });
         if by == By::Operator {
             self.backoff = None;
+        }
+    }
+
+    /// The same as an order about the manifest as it is now, which may not have been taken over yet.
+    pub fn order_state(&mut self, state: State, by: By, at: Timestamp, want: Option<&Desired>) {
+        self.override_state(state, by, at);
+        if let (Some(order), true) =
+            (&mut self.run_override, want.is_some_and(|want| want.digest != self.digest))
+        {
+            order.generation += 1;
         }
     }
 
@@ -177,7 +187,8 @@ impl Entry {
             self.generation += 1;
             self.digest = want.digest.clone();
             self.spec = want.spec.clone();
-            self.run_override = None;
+            let generation = self.generation;
+            self.run_override.take_if(|order| order.generation != generation);
             self.backoff = None;
         }
         self.labels.clone_from(&want.labels);
