@@ -2,10 +2,11 @@
 //!
 //! Read ARCHITECTURE.md first. `engine` is the loop; `drivers` are the IO halves of the subsystems;
 //! `runtime` brings VEs into being; `kernel` is the only place with `unsafe`; `keeper` holds what must
-//! outlive the controller.
+//! outlive the controller; `compat` is OpenVZ's command line over it all.
 
 pub mod api;
 pub mod cli;
+pub mod compat;
 pub mod control;
 pub mod drivers;
 pub mod engine;

@@ -59,3 +59,9 @@ fn there_is_a_man_page_for_every_command() {
     assert!(!place.path().join("man/vzd-keeper.1").exists());
     assert!(place.vzd(&["man"]).stdout.contains(".TH vzd 1"));
 }
+
+#[test]
+fn the_table_of_openvzs_commands_is_the_one_that_is_checked_in() {
+    let said = Place::new().vzd_alone(&["compat", "conformance"]);
+    assert_eq!(said.stdout, include_str!("../../docs/vzctl-conformance.md"), "run `cargo xtask gen`");
+}

@@ -3,7 +3,7 @@
 use crate::harness::{Place, same};
 
 /// Every command that is shown, in the order of the help.
-const COMMANDS: [&str; 29] = [
+const COMMANDS: [&str; 31] = [
     "run",
     "validate",
     "plan",
@@ -32,6 +32,8 @@ const COMMANDS: [&str; 29] = [
     "explain",
     "why",
     "schema",
+    "import",
+    "compat",
     "completions",
 ];
 

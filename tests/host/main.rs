@@ -3,6 +3,7 @@
 
 mod beancounters;
 mod cgroup;
+mod compat;
 mod controller;
 mod crash;
 mod devices;

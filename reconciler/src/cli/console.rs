@@ -36,6 +36,13 @@ pub struct Args {
     log: bool,
 }
 
+impl Args {
+    /// To that VE's.
+    pub fn of(ve: String) -> Self {
+        Self { ve, log: false }
+    }
+}
+
 /// Attaches until it is detached, or until the VE's console is gone.
 pub fn run(args: &Args, cx: &mut Context) -> Outcome {
     let select = Selector { names: vec![args.ve.clone()], ..Selector::default() };

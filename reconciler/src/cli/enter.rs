@@ -31,7 +31,11 @@ pub struct Args {
 /// Becomes the shell.
 pub fn run(args: Args, cx: &mut Context) -> Outcome {
     let entrance = one(&cx.settings, &Selector { names: vec![args.ve], ..Selector::default() })?;
-    let argv = ["/bin/sh", "-c", LOGIN, "sh"].map(str::to_owned).to_vec();
-    let command = enter::Command { argv, env: environment(Vec::new()), cwd: "/".into() };
+    let command = enter::Command { argv: login(), env: environment(Vec::new()), cwd: "/".into() };
     Err(become_inside(order(&cx.settings, entrance, command, inside::on_terminal())))
+}
+
+/// The command that becomes root's shell.
+pub fn login() -> Vec<String> {
+    ["/bin/sh", "-c", LOGIN, "sh"].map(str::to_owned).to_vec()
 }

@@ -6,20 +6,20 @@
 
 mod apply;
 mod completions;
-mod connect;
-mod console;
+pub(crate) mod connect;
+pub(crate) mod console;
 mod describe;
 mod drift;
-mod enter;
+pub(crate) mod enter;
 mod events;
-mod exec;
+pub(crate) mod exec;
 mod explain;
-mod failure;
+pub(crate) mod failure;
 mod get;
 mod keeper;
 mod man;
 mod net;
-mod output;
+pub(crate) mod output;
 mod packages;
 mod plan;
 mod power;
@@ -47,6 +47,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::cli::failure::{FAILED, OK, Outcome, USAGE};
 use crate::cli::output::{Format, Out, When};
+use crate::compat::{self, import, install};
 use crate::settings::Settings;
 
 /// Declarative system containers, as OpenVZ had them, on a stock Linux kernel
@@ -125,6 +126,10 @@ enum Command {
     Why(why::Args),
     /// Print the JSON Schema of manifests
     Schema(schema::Args),
+    /// Make manifests of what other systems have
+    Import(import::Args),
+    /// Call vzd by the names of OpenVZ's tools
+    Compat(install::Args),
     /// Print a script that completes vzd's commands in a shell
     Completions(completions::Args),
     /// Write man pages
@@ -140,13 +145,16 @@ enum Command {
 
 /// What every command gets.
 #[derive(Debug)]
-struct Context {
-    settings: Settings,
-    out: Out,
+pub struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) out: Out,
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    if let Some(code) = compat::called(std::env::args_os()) {
+        return ExitCode::from(code);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // What is set in the environment counts as said, so that clap does not see that nothing is.
@@ -201,6 +209,8 @@ fn carry_out(command: Command, cx: &mut Context) -> Outcome {
         Command::Explain(args) => explain::run(&args, cx),
         Command::Why(args) => why::run(&args, cx),
         Command::Schema(args) => schema::run(&args, cx),
+        Command::Import(args) => import::run(&args, cx),
+        Command::Compat(args) => install::run(&args, cx),
         Command::Completions(args) => completions::run(&args, cx),
         Command::Man(args) => man::run(&args, cx),
         Command::Keeper => keeper::run(),

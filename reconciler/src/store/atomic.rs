@@ -7,7 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -43,6 +43,24 @@ pub fn write(path: &Path, bytes: &[u8], writes: &Writes) -> SysResult<Written> {
         sync(dir)?;
     }
     Ok(Written::Changed)
+}
+
+/// Exchanges what a file holds; its owner and mode stay.
+pub fn replace(path: &Path, bytes: &[u8], writes: &Writes) -> SysResult<()> {
+    let was = std::fs::metadata(path).at("look at", path.display())?;
+    let temporary = temporary(path)?;
+    writes.disk();
+    let moved = fill(&temporary, bytes)
+        .and_then(|()| chown(&temporary, Some(was.uid()), Some(was.gid())).at("chown", temporary.display()))
+        .and_then(|()| {
+            std::fs::set_permissions(&temporary, was.permissions()).at("chmod", temporary.display())
+        })
+        .and_then(|()| std::fs::rename(&temporary, path).at("rename", temporary.display()));
+    if moved.is_err() {
+        // The first error counts.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    moved.and_then(|()| sync(parent(path)?))
 }
 
 /// Makes a file not be there.
@@ -102,7 +120,7 @@ fn temporary(path: &Path) -> SysResult<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_file_is_exchanged_whole_and_only_if_it_differs() {

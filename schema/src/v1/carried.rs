@@ -43,7 +43,6 @@ const REFUSED_OF_HOST: &[&str] = &[
     "spec.network.*",
     "spec.pool.*",
     "spec.listen",
-    "spec.manifestPolicy",
     "spec.user",
     "spec.group",
 ];

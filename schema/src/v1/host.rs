@@ -58,7 +58,7 @@ group! {
         /// Addresses on which the controller answers, besides its socket.
         none listen: Vec<SocketAddr>,
         /// What becomes of a change made by a command, such as `vzctl set --save`.
-        none manifest_policy: Option<ManifestPolicy>,
+        none manifest_policy: Option<ManifestPolicy> = ManifestPolicy::Edit,
         /// Who may own manifests, besides root.
         none user: Option<UserName>,
         /// Who may talk to the controller, besides root.
@@ -115,9 +115,9 @@ words! {
     pub enum ManifestPolicy as "camelCase" {
         /// The manifest is edited.
         Edit,
-        /// The command is refused.
+        /// The command is refused; it prints the change as a patch.
         Refuse,
-        /// The change is kept apart, on top of the manifest.
+        /// The change is written as a patch to the `patches` of the state directory, for somebody to commit.
         Patch,
     }
 }

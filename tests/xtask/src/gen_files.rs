@@ -22,7 +22,7 @@ struct Generated {
 /// Makes all of them and writes or compares.
 pub(crate) fn run(mode: Mode) -> Result<()> {
     let mut stale = Vec::new();
-    for file in [json_schema()?, error_index()?].into_iter().flatten() {
+    for file in [json_schema()?, error_index()?, conformance()?].into_iter().flatten() {
         let current = std::fs::read_to_string(&file.path).is_ok_and(|text| text == file.text);
         if current {
             continue;
@@ -51,6 +51,16 @@ fn json_schema() -> Result<Option<Generated>> {
         capture(&mut cargo(&["run", "--quiet", "--package", "vzd-schema", "--example", "gen_schema"]))?;
     Ok(Some(Generated {
         path: root().join("schema/ve.v1.schema.json"),
+        text: format!("{}\n", text.trim_end()),
+    }))
+}
+
+/// docs/vzctl-conformance.md, as the tools themselves tell it.
+fn conformance() -> Result<Option<Generated>> {
+    let words = ["run", "--quiet", "--package", "vzd", "--", "compat", "conformance"];
+    let text = capture(&mut cargo(&words))?;
+    Ok(Some(Generated {
+        path: root().join("docs/vzctl-conformance.md"),
         text: format!("{}\n", text.trim_end()),
     }))
 }

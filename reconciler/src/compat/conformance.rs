@@ -1,0 +1,398 @@
+//! What vzd makes of each command, parameter, column and exit code of OpenVZ, as docs/vzctl-conformance.md: made
+//! from the tables that the tools themselves run on, so that no row is left out and none can lie. Pure.
+
+use std::fmt::Write as _;
+
+use vzd_schema::edit::{Change, Value, to_yaml};
+use vzd_schema::{Code, parse};
+
+use super::draft::Draft;
+use super::params::{Home, PARAMS, Param, Written};
+use super::vzlist::columns;
+
+const HEAD: &str = "\
+<!-- Written by `cargo xtask gen` from reconciler/src/compat/conformance.rs and the tables of the tools. -->
+# OpenVZ and vzd, row by row
+
+What OpenVZ's command line has (vzctl 4.11, with what vz7 added to it), and what vzd makes of it: **same**; **better**, and how;
+**differs**, and how; **not yet**: refused with an error until vzd carries it out; **no**: not possible, or of no use, on a stock
+kernel, and refused with an error that says why. Nothing is accepted and ignored.
+";
+
+/// Commands of vzctl.
+const COMMANDS: &[(&str, &str)] = &[
+    (
+        "create",
+        "same; the configuration is a manifest, `--config` a profile; a template that is missing is 91, none is downloaded; \
+      `--layout`, `--root`, `--private`, `--local_uid`, `--local_gid` change nothing, and say so; ids up to 100 are refused",
+    ),
+    ("destroy, delete", "same; the manifest is renamed `*.destroyed`"),
+    ("mount", "differs: a VE is mounted while it runs, for itself alone; 0 then, else 50"),
+    ("umount", "same codes (40, 32); nothing is ever mounted of a VE that is down"),
+    (
+        "start",
+        "same; `--force`, `--skip-fsck`, `--skip-remount` have nothing to skip; no checkpoint is tried first",
+    ),
+    ("stop", "same; the order is kept in the manifest"),
+    ("restart", "same"),
+    ("status", "same, to the letter; never `suspended`, since there are no checkpoints yet"),
+    (
+        "set",
+        "better: checked as a whole before anything is changed, undone as a whole if a part fails; refused without `--save`",
+    ),
+    ("enter", "same"),
+    ("exec", "same; a shell that is missing is 8"),
+    ("exec2", "same; a shell that is missing is 127, not 47"),
+    ("exec3", "same"),
+    ("runscript", "differs: of a running VE only (31)"),
+    ("console", "differs: there is one console; control-] detaches"),
+    ("quotaon, quotainit", "differ: a quota is always on and exact; 60 and 61 where there is none"),
+    ("quotaoff", "no: 66; take the limit out of the manifest"),
+    (
+        "suspend, chkpnt",
+        "`--suspend` and `--resume` are the same (frozen in memory); not yet: 16 for the rest",
+    ),
+    ("resume, restore", "`--resume` is the same; not yet: 17 for the rest"),
+    ("convert", "no: 155; there is no ploop"),
+    ("compact", "same: a note and 0"),
+    (
+        "snapshot",
+        "better: on every backend; of the disk alone: `--skip-suspend` is needed while the VE runs; `--name` and \
+      `--description` are refused",
+    ),
+    ("snapshot-switch", "same; `--must-resume` is 159"),
+    ("snapshot-delete", "same"),
+    ("snapshot-list", "same; a snapshot has no parent and no name"),
+    ("snapshot-mount, snapshot-umount", "not yet: 160"),
+    ("register", "not yet: 140; `vzd import openvz`"),
+    ("unregister", "better: the VE goes into quarantine, from which it can be brought back"),
+    ("pause", "same"),
+    ("reinstall", "not yet: 128"),
+    ("execaction, monitor", "no: 20"),
+    ("--quiet", "same"),
+    (
+        "--verbose, --skiplock",
+        "accepted; there is nothing to be told or skipped: two commands never work on one VE at a time",
+    ),
+    ("--version, --help", "same"),
+];
+
+/// What steers `set`.
+const FLAGS: &[(&str, &str)] = &[
+    (
+        "--save",
+        "better: edits the manifest in place; `Host.manifestPolicy` may refuse it (139) or make a patch of it",
+    ),
+    ("no --save", "no: 20; vzd takes back what no manifest says"),
+    ("--force", "accepted with `--save`, as there; it forces nothing: what the kernel cannot do is an error"),
+    ("--reset_ub", "same: all limits are put right"),
+    ("--setmode restart", "same"),
+    ("--setmode ignore", "same: 32, and nothing is saved"),
+    ("--applyconfig NAME", "differs: the VE gets that profile; what its manifest says itself stays"),
+    ("--applyconfig_map", "no: names are in manifests"),
+    ("--offline-resize", "accepted; disks are resized while they are in use"),
+];
+
+/// A value of each parameter that has a rule of its own.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("ram", "512M"),
+    ("swap", "1G"),
+    ("cpulimit", "150"),
+    ("cpus", "2"),
+    ("cpumask", "0-1"),
+    ("nodemask", "0"),
+    ("diskinodes", "1000:2000"),
+    ("quotaugidlimit", "100"),
+    ("diskquota", "yes"),
+    ("mount_opts", "noatime"),
+    ("iolimit", "10"),
+    ("iopslimit", "500"),
+    ("ipadd", "10.0.0.5"),
+    ("ip", "10.0.0.5"),
+    ("ipdel", "all"),
+    ("nameserver", "10.0.0.1"),
+    ("searchdomain", "example.net"),
+    ("netif_add", "eth0,,,,br0"),
+    ("netif_del", "all"),
+    ("netdev_add", "eth1"),
+    ("netdev_del", "eth1"),
+    ("netfilter", "full"),
+    ("features", "tun:on"),
+    ("devices", "c:10:229:rw"),
+    ("devnodes", "fuse:rw"),
+    ("capability", "sys_time:on"),
+    ("bindmount_add", "/srv:/srv"),
+    ("bindmount_del", "/srv"),
+    ("disabled", "no"),
+    ("layout", "simfs"),
+    ("onboot", "yes"),
+    ("hostname", "web.example.net"),
+    ("description", "a note"),
+    ("ostemplate", "debian-12"),
+];
+
+/// Words about parameters that are not wholly the same.
+const NOTES: &[(&str, &str)] = &[
+    ("netfilter", "`full` alone: less has no counterpart"),
+    ("disabled", "`no` alone: `vzctl stop` keeps a VE stopped"),
+    ("diskquota", "`yes` alone"),
+    ("cpumask", "`auto` has no counterpart"),
+    ("nodemask", "`auto` has no counterpart"),
+    ("ipdel", "takes addresses out"),
+    ("netif_del", "takes interfaces out"),
+    ("netdev_del", "takes devices out"),
+    ("bindmount_del", "takes mounts out"),
+    ("layout", "said at creation, and of no consequence"),
+    ("capability", "held until a restart, as there"),
+    ("ostemplate", "an error for a VE that has a disk"),
+];
+
+/// Exit codes of vzerror.h, and when vzctl of vzd ends with them.
+const CODES: &[(&str, &str)] = &[
+    ("0", "same"),
+    ("1", "same"),
+    ("2", "same"),
+    ("3", "same; also what has no other code"),
+    ("5", "no: the kernel is stock"),
+    ("6", "no: 7"),
+    ("7", "same"),
+    ("8", "same"),
+    ("9", "same"),
+    ("10", "no: no file is needed"),
+    ("11", "same"),
+    ("12", "no: 3"),
+    ("13", "no: 3"),
+    ("14", "same"),
+    ("15", "no: nothing runs for vzctl inside"),
+    ("16", "same"),
+    ("17", "same"),
+    ("18", "no"),
+    ("20", "same"),
+    ("21", "same"),
+    ("22, 23, 24, 27, 28, 29", "no: all have defaults"),
+    ("31", "same"),
+    ("32", "same"),
+    ("33", "same"),
+    ("34", "same"),
+    ("35, 36", "no: a manifest that does not fit is 21 (VZ0119)"),
+    ("40", "same"),
+    ("41", "no: 32"),
+    ("43", "no: a disk is made when it is missing"),
+    ("44", "same"),
+    ("46", "no: 7"),
+    ("47", "no: 127"),
+    ("48, 49", "no: 7"),
+    ("50", "of `mount`"),
+    ("51", "no: 40 or 32"),
+    ("52", "same"),
+    ("53, 54, 55", "no: 7 or 62"),
+    ("60, 61, 62", "same"),
+    ("63, 64", "no: no limit is a limit that is not written"),
+    ("65, 67, 68", "not yet"),
+    ("66", "same"),
+    ("70", "same, or 21"),
+    ("71", "no: 21"),
+    ("72, 73", "same, or 21"),
+    ("74", "of `--userpasswd`: always; `users` of the manifest is its place"),
+    ("77", "no: no setting is needed"),
+    ("78", "same"),
+    ("79", "not yet: action scripts"),
+    ("82", "same"),
+    ("85", "no: 21"),
+    ("86", "same"),
+    ("87", "not yet: vzpkg"),
+    ("89", "no: 34"),
+    ("91", "same"),
+    ("99", "no: there is no ploop"),
+    ("100", "no"),
+    ("104", "same"),
+    ("105", "no: nothing is disabled"),
+    ("106", "no: it can be"),
+    ("107, 108", "no: there are no distribution scripts"),
+    ("109", "same"),
+    ("128", "not yet: always"),
+    ("129", "no: meminfo is always the VE's own"),
+    ("130", "same"),
+    ("131", "same"),
+    ("133", "same"),
+    ("139", "same"),
+    ("140", "not yet: always"),
+    ("141", "no"),
+    ("142", "same"),
+    ("144", "no: the kernel's release is the host's"),
+    ("146, 149", "no: 2"),
+    ("147", "no: 21"),
+    ("148", "same"),
+    ("150, 151, 152, 153, 154", "no: there is no ploop"),
+    ("155", "`convert`: always"),
+    ("156, 158, 159", "same"),
+    ("157", "no: snapshots are copies, nothing is merged"),
+    ("160", "not yet: always"),
+    ("161", "no: 160"),
+    ("166", "no: `compact` has nothing to do"),
+    ("167", "same"),
+];
+
+/// Everything else.
+const TOOLS: &[(&str, &str)] = &[
+    (
+        "vzlist",
+        "same options (-a -S -H -t -n -N -d -h -o -s -j -l -1 -L), table and JSON; better: JSON is escaped, `.b` and `.l` sort by \
+      themselves, both directions are stable",
+    ),
+    ("vzubc", "same options; `-f FILE` is refused: the counters are asked of vzd"),
+    ("vzmemcheck, vzcalc, vzcpucheck", "same formulas, of running VEs; what has no limit is `unlimited`"),
+    ("vzpid", "same"),
+    ("vzcfgvalidate", "its rules are errors and warnings of manifests (VZ0119): `vzd validate`"),
+    ("vzcfgscale, vzsplit", "not yet"),
+    ("vzquota", "not yet; `vzlist -o diskspace,diskinodes`"),
+    (
+        "vzpkg",
+        "not yet by this name; `vzd packages` and `packages` of the manifest; `vzd template` builds and updates templates",
+    ),
+    ("vzmigrate", "not yet"),
+    ("vz.conf", "no: `kind: Host` is its place"),
+    ("CTID.conf, ve-NAME.conf-sample", "`vzd import openvz` makes manifests and profiles of them"),
+    ("action scripts", "not yet"),
+    ("vzeventd", "better: the controller is told by the kernel, and restarts what was rebooted"),
+];
+
+/// The page.
+pub fn page() -> String {
+    let mut page = HEAD.to_owned();
+    let mut table = |title: &str, head: [&str; 2], rows: &mut dyn Iterator<Item = (String, String)>| {
+        let _ = write!(page, "\n## {title}\n\n| {} | {} |\n|---|---|\n", head[0], head[1]);
+        rows.for_each(|(name, is)| {
+            let _ = writeln!(page, "| {name} | {is} |");
+        });
+    };
+    let said = |rows: &[(&str, &str)]| {
+        let rows: Vec<_> = rows.iter().map(|(name, is)| (format!("`{name}`"), (*is).to_owned())).collect();
+        rows.into_iter()
+    };
+    table("Commands of vzctl", ["command", "vzd"], &mut said(COMMANDS));
+    table("What steers `vzctl set`", ["option", "vzd"], &mut said(FLAGS));
+    let parameters = PARAMS.iter().map(|param| (names(param), verdict(param)));
+    table("Parameters", ["option, key", "vzd"], &mut parameters.chain(interface_parts()));
+    let columns = columns::all().iter().filter(|column| column.is_whole()).map(|column| {
+        let is = match column.name.as_str() {
+            "laverage" => "no: the host does not know the load of a part of it; `-` and null",
+            "private" => "differs: the identity of the VE; its disk is in `ves` of the state directory",
+            "root" => "differs: `/proc/PID/root` of a VE that runs",
+            "mount_opts" | "nameserver" | "searchdomain" => {
+                "same; `-` where the host's are inherited or none are given"
+            }
+            "disabled" => "same: always `no`",
+            "vm_overcommit" => "no: `-` and 0",
+            "netfilter" => "same: always `full`",
+            "layout" => "same: `ploop` is a disk in an image, `simfs` any other",
+            "status" => "same; never `mounted` or `suspended`",
+            _ => "same",
+        };
+        (format!("`{}`", column.name), is.to_owned())
+    });
+    table("Columns of vzlist", ["column, with all its suffixes", "vzd"], &mut columns.into_iter());
+    table("Exit codes of vzctl", ["code", "vzd"], &mut said(CODES));
+    table("Other tools and files", ["tool", "vzd"], &mut said(TOOLS));
+    page
+}
+
+fn names(param: &Param) -> String {
+    match (param.option, param.key) {
+        ("", key) => format!("`{key}`"),
+        (option, "") => format!("`--{option}`"),
+        (option, key) => format!("`--{option}`, `{key}`"),
+    }
+}
+
+/// Parts of one interface, which `--ifname` names.
+fn interface_parts() -> impl Iterator<Item = (String, String)> {
+    ["mac", "host_ifname", "bridge", "mac_filter"]
+        .into_iter()
+        .map(|part| (format!("`--ifname X --{part}`"), "same: `spec.network.interfaces`".to_owned()))
+        .chain([(
+            "`--ifname X --host_mac`".to_owned(),
+            "no: the host's end has an address that vzd makes".to_owned(),
+        )])
+}
+
+fn verdict(param: &Param) -> String {
+    match param.home {
+        Home::Nowhere(why) => return format!("no ({}): {why}", super::exit::BAD_VALUE.max(own_code(param))),
+        Home::Needless(why) => return format!("no counterpart is needed: {why}"),
+        _ => {}
+    }
+    let mut draft = Draft::default();
+    let example = example(param);
+    if let Err(why) = param.put(&mut draft, example, Written::Option) {
+        return format!("no: {why}");
+    }
+    let mut fields: Vec<String> = draft
+        .changes()
+        .iter()
+        .map(|change| match change {
+            Change::Set(path, _) | Change::Remove(path) => format!("`{}`", path.join(".")),
+        })
+        .collect();
+    fields.dedup();
+    let what = if is_carried_out(&draft) { "same" } else { "not yet (VZ0105)" };
+    let note = NOTES.iter().find(|(option, _)| *option == param.option).map(|(_, note)| format!("; {note}"));
+    match fields.as_slice() {
+        [] => format!("{what}{}", note.unwrap_or_default()),
+        fields => format!("{what}: {}{}", fields.join(", "), note.unwrap_or_default()),
+    }
+}
+
+fn own_code(param: &Param) -> u8 {
+    if matches!(param.option, "name" | "userpasswd") { param.exit } else { 0 }
+}
+
+/// A value that the parameter takes.
+fn example(param: &Param) -> &'static str {
+    if let Some((_, value)) = EXAMPLES.iter().find(|(option, _)| *option == param.option) {
+        return value;
+    }
+    match param.home {
+        Home::Memory(..) => "0:65536",
+        Home::KiB(_) => "1048576:1153434",
+        Home::Truth(_) => "yes",
+        _ => "7",
+    }
+}
+
+fn is_carried_out(draft: &Draft) -> bool {
+    let text = to_yaml(&Value::Map(vec![
+        ("apiVersion".to_owned(), Value::word("vzd/v1")),
+        ("kind".to_owned(), Value::word("VE")),
+        ("metadata".to_owned(), Value::Map(vec![("name".to_owned(), Value::word("web"))])),
+        ("spec".to_owned(), Value::Map(draft.spec())),
+    ]));
+    !parse("page", text.as_bytes()).diagnostics.iter().any(|is| is.code == Code::NotCarriedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_parameter_takes_its_example() {
+        for param in PARAMS.iter().filter(|param| !matches!(param.home, Home::Nowhere(_) | Home::Needless(_)))
+        {
+            let put = param.put(&mut Draft::default(), example(param), Written::Option);
+            // What takes something away says that it is not there.
+            assert!(put.is_ok() || param.option.ends_with("_del"), "{}: {put:?}", param.option);
+        }
+    }
+
+    #[test]
+    fn no_code_is_left_out() {
+        let known: Vec<u8> =
+            CODES.iter().flat_map(|(codes, _)| codes.split(", ")).map(|code| code.parse().unwrap()).collect();
+        let header = "0 1 2 3 5 6 7 8 9 10 11 12 13 14 15 16 17 18 20 21 22 23 24 27 28 29 31 32 33 34 35 36 40 41 43 44 46 47 48 49 50 51 \
+            52 53 54 55 60 61 62 63 64 65 66 67 68 70 71 72 73 74 77 78 79 82 85 86 87 89 91 99 100 104 105 106 107 108 109 128 129 \
+            130 131 133 139 140 141 142 144 146 147 148 149 150 151 152 153 154 155 156 157 158 159 160 161 166 167";
+        for code in header.split_whitespace().map(|code| code.parse::<u8>().unwrap()) {
+            assert_eq!(known.iter().filter(|is| **is == code).count(), 1, "{code}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! A configuration to a manifest, key by key: what has a home is written there, and of everything else it is said
+//! why not. Pure.
+
+use vzd_schema::edit::{Value, to_yaml};
+use vzd_schema::v1::Name;
+use vzd_schema::{Diagnostic, Kind, parse};
+
+use crate::compat::conf::{self, Conf};
+use crate::compat::draft::Draft;
+use crate::compat::params::{Home, Written, by_key};
+
+/// What a configuration came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// The name of the VE or profile.
+    pub name: String,
+    /// The manifest: always one without errors.
+    pub text: String,
+    /// What is in the manifest: keys.
+    pub kept: Vec<String>,
+    /// What is not, or not as it was: the line, and what about it.
+    pub residue: Vec<(usize, String)>,
+}
+
+/// Of a container with that number.
+pub fn container(ctid: u32, text: &str) -> Imported {
+    let conf = conf::parse(text);
+    let mut residue = Vec::new();
+    let said = conf.settings.iter().find(|is| is.key == "NAME");
+    let name = said.map_or_else(
+        || ctid.to_string(),
+        |said| {
+            let lower = said.value.to_lowercase();
+            if lower.parse::<Name>().is_err() {
+                let message =
+                    format!("NAME=\"{}\" is no name here (a-z, 0-9 and -): it is {ctid} now", said.value);
+                residue.push((said.line, message));
+                return ctid.to_string();
+            }
+            if lower != said.value {
+                residue.push((
+                    said.line,
+                    format!("NAME=\"{}\" is {lower} now: names are in small letters", said.value),
+                ));
+            }
+            lower
+        },
+    );
+    let mut draft = Draft::default();
+    draft.set("spec.ctid", Value::word(ctid));
+    draft.set("spec.state", Value::word("stopped"));
+    convert(Kind::Ve, &name, draft, &conf, residue)
+}
+
+/// Of a sample with that name.
+pub fn profile(name: &str, text: &str) -> Imported {
+    let mut residue = Vec::new();
+    let lower = name.to_lowercase().replace(['.', '_'], "-");
+    if lower != name {
+        residue.push((
+            1,
+            format!("the sample {name} is the profile {lower}: names are small letters, digits and -"),
+        ));
+    }
+    convert(Kind::Profile, &lower, Draft::default(), &conf::parse(text), residue)
+}
+
+fn convert(kind: Kind, name: &str, start: Draft, conf: &Conf, mut residue: Vec<(usize, String)>) -> Imported {
+    residue.extend(conf.problems.iter().cloned());
+    let (mut draft, mut kept) = (start, Vec::new());
+    if kind == Kind::Ve && conf.settings.iter().any(|is| is.key == "NAME" && is.value == name) {
+        kept.push("NAME".to_owned());
+    }
+    for setting in conf.settings.iter().filter(|is| is.key != "NAME" || kind == Kind::Profile) {
+        let shown = format!("{}=\"{}\"", setting.key, setting.value);
+        let mut tell = |why: &str| residue.push((setting.line, format!("{shown}: {why}")));
+        let Some(param) = by_key(&setting.key) else {
+            tell("the key is not known");
+            continue;
+        };
+        match param.home {
+            // They do not apply, and nothing is lost.
+            Home::Needless(why) | Home::Nowhere(why) => {
+                tell(&format!("it has no counterpart: {why}"));
+                continue;
+            }
+            _ if setting.value.is_empty() => continue,
+            _ => {}
+        }
+        let value = clipped(&setting.value);
+        if value != setting.value {
+            tell("a number is too large, and taken as unlimited");
+        }
+        // What the manifest does not take is told and left out, so that all else is kept.
+        let mut with = draft.clone();
+        if let Err(why) = param.put(&mut with, &value, Written::File) {
+            tell(&why);
+            continue;
+        }
+        match errors(&document(kind, name, &with)).first() {
+            Some(problem) => tell(&problem.message),
+            None => {
+                draft = with;
+                kept.push(setting.key.clone());
+            }
+        }
+    }
+    residue.sort();
+    Imported { name: name.to_owned(), text: document(kind, name, &draft), kept, residue }
+}
+
+fn document(kind: Kind, name: &str, draft: &Draft) -> String {
+    to_yaml(&Value::Map(vec![
+        ("apiVersion".to_owned(), Value::word("vzd/v1")),
+        ("kind".to_owned(), Value::word(kind)),
+        ("metadata".to_owned(), Value::Map(vec![("name".to_owned(), Value::Text(name.to_owned()))])),
+        ("spec".to_owned(), Value::Map(draft.spec())),
+    ]))
+}
+
+fn errors(text: &str) -> Vec<Diagnostic> {
+    parse("import", text.as_bytes()).diagnostics.into_iter().filter(Diagnostic::is_error).collect()
+}
+
+/// Numbers beyond what the kernel knew are "unlimited", as vzctl clips them.
+fn clipped(value: &str) -> String {
+    let part = |part: &str| match part.bytes().all(|byte| byte.is_ascii_digit()) && part.len() > 18 {
+        true if part.parse::<i64>().is_err() => "unlimited".to_owned(),
+        _ => part.to_owned(),
+    };
+    value.split(':').map(part).collect::<Vec<_>>().join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_is_kept_or_told() {
+        let text = "ONBOOT=\"yes\"\nPHYSPAGES=\"0:512M\"\nSWAPPAGES=\"0:1G\"\nDISKSPACE=\"2097152:2306867\"\nCPUUNITS=\"1000\"\n\
+            HOSTNAME=\"web.example.net\"\nIP_ADDRESS=\"10.0.0.1 fd00::1\"\nNETFILTER=\"stateless\"\nIOLIMIT=\"10485760\"\n\
+            VE_ROOT=\"/vz/root/$VEID\"\nNONSENSE=\"1\"\nNUMPROC=\"many\"\nCPULIMIT=\"50\"\nNAME=\"Web 01\"\n";
+        let is = container(101, text);
+        assert_eq!(
+            is.text,
+            "apiVersion: vzd/v1\nkind: VE\nmetadata:\n  name: \"101\"\nspec:\n  ctid: 101\n  state: stopped\n  onBoot: true\n  \
+             beancounters:\n    physpages: \"0:131072\"\n    swappages: \"0:262144\"\n  disk:\n    diskspace: 2G:2306867K\n  cpu:\n    \
+             cpuunits: 1000\n    cpulimit: 50%\n  hostname: web.example.net\n  network:\n    addresses: [\"10.0.0.1\", \"fd00::1\"]\n  \
+             io:\n    iolimit: 10M\n"
+        );
+        let lines: Vec<_> = is.residue.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [8, 10, 11, 12, 14], "{:?}", is.residue);
+    }
+
+    #[test]
+    fn openvzs_samples_are_profiles() {
+        let sample = "PHYSPAGES=\"0:256M\"\nSWAPPAGES=\"0:512M\"\nDISKSPACE=\"2G:2.2G\"\nDISKINODES=\"131072:144179\"\nQUOTATIME=\"0\"\nCPUUNITS=\"1000\"\nNETFILTER=\"stateless\"\n";
+        let is = profile("vswap-256m", sample);
+        assert_eq!((is.kept.len(), is.residue.len()), (6, 1), "{is:?}");
+        assert!(is.text.contains("kind: Profile") && errors(&is.text).is_empty());
+    }
+
+    /// A generator that needs no crate: the same three hundred files each time.
+    fn generated(seed: u64) -> String {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut next = |n: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state % n as u64).unwrap()
+        };
+        let keys: Vec<&str> = crate::compat::params::PARAMS
+            .iter()
+            .map(|param| param.key)
+            .filter(|key| !key.is_empty())
+            .collect();
+        let values = [
+            "1",
+            "0",
+            "yes",
+            "no",
+            "100:200",
+            "200:100",
+            "unlimited",
+            "0:unlimited",
+            "9223372036854775807",
+            "99999999999999999999",
+            "2.2G",
+            "2G:2.2G",
+            "-1",
+            "",
+            "a b c",
+            "10.0.0.1",
+            "10.0.0.1/255.255.255.0 fd00::1",
+            "0.0.0.0",
+            "nfs:on tun:on",
+            "ifname=eth0,bridge=br0,mac=02:00:00:00:00:01;",
+            "c:10:229:rw",
+            "net/tun:rw",
+            "net_admin:on",
+            "inherit",
+            "\\",
+            "\u{0}",
+            "\u{1b}[31m",
+            "äöü",
+            "$VEID",
+            "/vz/root/$VEID",
+            "50%",
+            "0-3",
+            "all",
+            "full",
+            "x:y:z",
+            "1:2:3",
+            ":",
+            ",",
+            ";",
+            "=",
+            "debian-12",
+            "web.example.net",
+            "12m",
+            "7",
+            "ploop",
+            "{a: b}",
+            "[1, 2]",
+            "*x",
+            "&x",
+            "- a",
+            "# b",
+            "'",
+            "18446744073709551616:1",
+        ];
+        let mut text = String::new();
+        for _ in 0..next(40) {
+            let (key, value) = (keys[next(keys.len())], values[next(values.len())]);
+            text += &match next(12) {
+                0 => format!("# {key}\n"),
+                1 => format!("{key}={value}\n"),
+                2 => format!("{key}=\"{value}\n"),
+                3 => format!("{key} {value}\n"),
+                4 => format!("X{key}=\"{value}\"\n"),
+                _ => format!("{key}=\"{value}\"\n"),
+            };
+        }
+        text
+    }
+
+    #[test]
+    fn three_hundred_files_lose_nothing_silently() {
+        for seed in 1..=300 {
+            let text = generated(seed);
+            let is = container(101, &text);
+            assert!(errors(&is.text).is_empty(), "{text}\n{}\n{:?}", is.text, errors(&is.text));
+            let told: Vec<usize> = is.residue.iter().map(|(line, _)| *line).collect();
+            for (at, line) in text.lines().enumerate() {
+                let line = line.trim();
+                let empty = |value: &str| value.trim_matches('"').is_empty();
+                let Some((key, value)) = line.split_once('=').filter(|_| !line.starts_with('#')) else {
+                    assert!(
+                        line.is_empty() || line.starts_with('#') || told.contains(&(at + 1)),
+                        "{text}\n{is:#?}"
+                    );
+                    continue;
+                };
+                // Said before in the same words.
+                let again = text.lines().take(at).any(|earlier| {
+                    let before = earlier.trim().split_once('=');
+                    before.is_some_and(|(k, v)| k == key && v.trim_matches('"') == value.trim_matches('"'))
+                });
+                let kept = again || is.kept.iter().any(|known| known == key);
+                assert!(kept || told.contains(&(at + 1)) || empty(value), "line {}: {text}\n{is:#?}", at + 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! `vzd import openvz`: configurations of containers and samples to manifests, with a report of everything that has
+//! no home there. Nothing that is there is overwritten, and no disk is touched.
+
+pub mod convert;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use vzd_schema::render::{Style, render};
+use vzd_schema::{Document, Set, parse};
+
+use crate::cli::Context;
+use crate::cli::failure::{BAD_MANIFEST, FAILED, Failure, OK, Outcome};
+use convert::{Imported, container, profile};
+
+/// Options of `vzd import`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make manifests of OpenVZ's CTID.conf and ve-NAME.conf-sample
+    Openvz(Openvz),
+}
+
+/// Options of `vzd import openvz`.
+#[derive(Debug, clap::Args)]
+pub struct Openvz {
+    /// Files; all of the directory if left out
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Directory of configurations
+    #[arg(long, default_value = "/etc/vz/conf", value_name = "DIR")]
+    conf: PathBuf,
+    /// Write manifests there instead of to the manifest directory
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+    /// Print manifests instead of writing them
+    #[arg(long)]
+    dry_run: bool,
+    /// Read again what was written, and check it together with all other manifests
+    #[arg(long)]
+    verify: bool,
+}
+
+/// What a file is.
+enum Origin {
+    Container(u32),
+    Sample(String),
+}
+
+/// Carries it out.
+pub fn run(args: &Args, cx: &mut Context) -> Outcome {
+    let Command::Openvz(args) = &args.command;
+    let files = if args.files.is_empty() { listed(&args.conf)? } else { args.files.clone() };
+    let to = args.to.as_ref().unwrap_or(&cx.settings.manifests).clone();
+    let (mut reports, mut failed) = (Vec::new(), false);
+    for file in files {
+        let Some(origin) = origin(&file) else {
+            return Err(Failure::usage(format!(
+                "{} is neither CTID.conf nor ve-NAME.conf-sample",
+                file.display()
+            )));
+        };
+        let bytes = fs::read(&file).map_err(|error| cannot("read", &file, error))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let (imported, stem) = match &origin {
+            Origin::Container(ctid) => (container(*ctid, &text), ctid.to_string()),
+            Origin::Sample(name) => (profile(name, &text), format!("profile-{name}")),
+        };
+        let target = to.join(format!("{stem}.yaml"));
+        let written = if args.dry_run { Ok(()) } else { write(&target, &imported.text) };
+        if let Err(failure) = &written {
+            failed = true;
+            failure.print(cx.out.colour_notes);
+        }
+        reports.push(json!({
+            "file": file, "name": imported.name, "manifest": (!args.dry_run && written.is_ok()).then_some(&target),
+            "kept": imported.kept, "residue": residue(&imported),
+        }));
+        if !cx.out.is_data() {
+            show(&file, &target, &imported, args.dry_run, cx)?;
+        }
+    }
+    if cx.out.is_data() {
+        cx.out.data(&reports)?;
+    }
+    if args.verify && !args.dry_run && !verify(&to, cx)? {
+        return Ok(BAD_MANIFEST);
+    }
+    Ok(if failed { FAILED } else { OK })
+}
+
+fn residue(imported: &Imported) -> Vec<serde_json::Value> {
+    imported.residue.iter().map(|(line, message)| json!({ "line": line, "message": message })).collect()
+}
+
+fn show(
+    file: &Path,
+    target: &Path,
+    imported: &Imported,
+    dry_run: bool,
+    cx: &mut Context,
+) -> Result<(), Failure> {
+    if dry_run {
+        cx.out.text(&format!("---\n# {}\n{}", file.display(), imported.text))?;
+    } else {
+        let (kept, told) = (imported.kept.len(), imported.residue.len());
+        cx.out.line(&format!(
+            "{} -> {}: {kept} keys kept, {told} told below",
+            file.display(),
+            target.display()
+        ))?;
+    }
+    for (line, message) in &imported.residue {
+        cx.out.note(&crate::cli::output::harmless(&format!("{}:{line}: {message}", file.display())));
+    }
+    Ok(())
+}
+
+/// The files of a directory, containers by number, then samples. CT 0 is the host.
+fn listed(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let entries = fs::read_dir(dir).map_err(|error| cannot("list", dir, error))?;
+    let mut files: Vec<_> = entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let order = match origin(&path)? {
+                Origin::Container(ctid) => (ctid, String::new()),
+                Origin::Sample(name) => (u32::MAX, name),
+            };
+            Some((order, path))
+        })
+        .collect();
+    files.sort();
+    Ok(files.into_iter().map(|(_, path)| path).collect())
+}
+
+fn origin(path: &Path) -> Option<Origin> {
+    let name = path.file_name()?.to_str()?;
+    if let Some(sample) = name.strip_prefix("ve-").and_then(|name| name.strip_suffix(".conf-sample")) {
+        return Some(Origin::Sample(sample.to_owned()));
+    }
+    let ctid = name.strip_suffix(".conf")?.parse().ok()?;
+    (ctid > 0).then_some(Origin::Container(ctid))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)
+        .map_err(|error| cannot("make", path, error))?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(|error| cannot("write", path, error))
+}
+
+fn cannot(operation: &str, path: &Path, error: std::io::Error) -> Failure {
+    Failure::new(format!("cannot {operation} {}", path.display())).because(error)
+}
+
+/// Whether all manifests of the directory are good, alone and together.
+fn verify(dir: &Path, cx: &mut Context) -> Result<bool, Failure> {
+    let mut documents: Vec<Document> = Vec::new();
+    let mut problems = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|error| cannot("list", dir, error))? {
+        let path = entry.map_err(|error| cannot("list", dir, error))?.path();
+        if path.extension().is_some_and(|is| is == "yaml") {
+            let bytes = fs::read(&path).map_err(|error| cannot("read", &path, error))?;
+            let parsed = parse(&path.display().to_string(), &bytes);
+            problems.extend(parsed.diagnostics);
+            documents.extend(parsed.documents);
+        }
+    }
+    problems.extend(Set::new(&documents).check());
+    problems.retain(vzd_schema::Diagnostic::is_error);
+    for problem in &problems {
+        cx.out.note(&render(problem, Style::Plain, |_| None));
+    }
+    cx.out.note(&format!("{} documents, {} errors", documents.len(), problems.len()));
+    Ok(problems.is_empty())
+}

@@ -1,0 +1,132 @@
+//! Programs in containers: `exec` and its kin, `enter`, `console`. This process becomes the one that enters.
+
+use super::super::args::{self, flag};
+use super::super::exit::{self, OK, Refusal, Tool};
+use super::{Container, Vzctl};
+use crate::cli::exec::{become_inside, environment, inside, order};
+use crate::cli::failure::NOT_ENTERED;
+use crate::cli::output::{Format, Out, When};
+use crate::cli::{Context, console, enter};
+use crate::control::Entrance;
+use crate::engine::Access;
+use crate::runtime::enter as runtime;
+
+/// As OpenVZ does it: by bash if there is one, else by the shell that there is.
+const SHELL: &str = r#"if [ -x /bin/bash ]; then exec /bin/bash "$@"; else exec /bin/sh "$@"; fi"#;
+/// Whatever is wrong is 8.
+const COLLAPSED: &str = r#"if [ -x /bin/bash ]; then /bin/bash "$@"; else /bin/sh "$@"; fi || exit 8"#;
+/// The largest script that is passed on as one word (the kernel takes 128 KiB).
+const MOST_SCRIPT: usize = 120 << 10;
+
+/// A command line for the shell; any failure is 8.
+pub fn exec(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    shell(vzctl, id, COLLAPSED, words)
+}
+
+/// The same; the status is the command's.
+pub fn exec2(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    shell(vzctl, id, SHELL, words)
+}
+
+/// A program with its arguments, without a shell.
+pub fn exec3(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    let entrance = entrance(vzctl, id)?;
+    enough(words)?;
+    run(vzctl, entrance, words.to_vec(), false)
+}
+
+fn enough(words: &[String]) -> Tool<()> {
+    match words {
+        [] => Err(Refusal::new(exit::SYNTAX, "Invalid syntax: a command is missing")),
+        _ => Ok(()),
+    }
+}
+
+fn shell(vzctl: &Vzctl, id: &str, starter: &str, words: &[String]) -> Tool {
+    let entrance = entrance(vzctl, id)?;
+    enough(words)?;
+    let own: Vec<String> = match words {
+        [dash] if dash == "-" => vec!["-s".to_owned()],
+        _ => vec!["-c".to_owned(), words.join(" ")],
+    };
+    run(vzctl, entrance, started(starter, own), false)
+}
+
+fn started(starter: &str, own: Vec<String>) -> Vec<String> {
+    ["/bin/sh", "-c", starter, "vzctl"].map(str::to_owned).into_iter().chain(own).collect()
+}
+
+/// A script of the host.
+pub fn runscript(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    let [path, rest @ ..] = words else {
+        return Err(Refusal::new(exit::SYNTAX, "Invalid syntax: a script is missing"));
+    };
+    let script = std::fs::read_to_string(path)
+        .map_err(|error| Refusal::new(exit::NO_SCRIPT, format!("cannot read {path}: {error}")))?;
+    if script.len() > MOST_SCRIPT {
+        return Err(Refusal::new(exit::NO_SCRIPT, format!("{path} is larger than {MOST_SCRIPT} bytes")));
+    }
+    let entrance = entrance(vzctl, id)?;
+    let own = ["-c".to_owned(), script, path.clone()].into_iter().chain(rest.iter().cloned());
+    run(vzctl, entrance, started(SHELL, own.collect()), false)
+}
+
+/// A shell, or a command of it.
+pub fn enter(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    let entrance = entrance(vzctl, id)?;
+    let command = match words {
+        [] => enter::login(),
+        [option, command @ ..] if option == "--exec" => {
+            enough(command)?;
+            started(SHELL, vec!["-c".to_owned(), command.join(" ")])
+        }
+        [word, ..] => return Err(Refusal::new(exit::BAD_VALUE, format!("Unrecognized option {word}"))),
+    };
+    run(vzctl, entrance, command, inside::on_terminal())
+}
+
+/// The console.
+pub fn console(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    let said =
+        args::parse(&[flag("start").short('s')], words).map_err(|why| Refusal::new(exit::BAD_VALUE, why))?;
+    match said.words.as_slice() {
+        [] => {}
+        [tty] if matches!(tty.trim_start_matches("tty"), "1" | "2") => {}
+        [tty] => return Err(Refusal::new(exit::BAD_VALUE, format!("{tty}: a container has one console"))),
+        _ => return Err(Refusal::new(exit::SYNTAX, "Invalid syntax")),
+    }
+    if said.has("start") && vzctl.find(&*vzctl.control(Access::Read)?, id)?.document.status.init_pid.is_none()
+    {
+        super::power::start(vzctl, id, &[])?;
+    }
+    let name = running(vzctl, id)?.name;
+    let mut cx = Context { settings: vzctl.settings.clone(), out: Out::new(Format::Table, When::Auto) };
+    match console::run(&console::Args::of(name), &mut cx) {
+        Ok(_) => Ok(OK),
+        Err(failure) => Err(Refusal::new(exit::SYSTEM, failure.message)),
+    }
+}
+
+fn running(vzctl: &Vzctl, id: &str) -> Tool<Container> {
+    let control = vzctl.control(Access::Read)?;
+    let container = vzctl.find(&*control, id)?;
+    if container.runs() {
+        return Ok(container);
+    }
+    Err(Refusal::new(exit::NOT_RUNNING, "Container is not running"))
+}
+
+fn entrance(vzctl: &Vzctl, id: &str) -> Tool<Entrance> {
+    let container = running(vzctl, id)?;
+    let entrances = vzctl.control(Access::Read)?.entrances(&container.selector());
+    let gone = || Refusal::new(exit::NOT_RUNNING, "Container is not running");
+    entrances.map_err(|error| Refusal::of(exit::NOT_RUNNING, &error))?.into_iter().next().ok_or_else(gone)
+}
+
+/// Becomes the program; comes back only if that fails.
+fn run(vzctl: &Vzctl, entrance: Entrance, argv: Vec<String>, terminal: bool) -> Tool {
+    let command = runtime::Command { argv, env: environment(Vec::new()), cwd: "/".into() };
+    let failure = become_inside(order(&vzctl.settings, entrance, command, terminal));
+    let code = if failure.exit == NOT_ENTERED { exit::SYSTEM } else { failure.exit };
+    Err(Refusal::new(code, failure.message))
+}

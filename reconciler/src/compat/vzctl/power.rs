@@ -1,0 +1,206 @@
+//! Starting and stopping. The order is given first, then the manifest is made to say the same, so that no later
+//! change of it starts or stops anything.
+
+use vzd_schema::edit::{Change, Value};
+use vzd_schema::v1::ManifestPolicy;
+
+use super::super::args::{self, Opt, Said, flag};
+use super::super::exit::{self, OK, Refusal, Tool};
+use super::super::manifests::Manifests;
+use super::{Container, Vzctl};
+use crate::control::{Control, PowerAction, PowerRequest};
+use crate::engine::Access;
+
+const START: &[Opt] =
+    &[flag("wait"), flag("force"), flag("skip-fsck"), flag("skip-remount"), flag("skip_ve_setup")];
+const STOP: &[Opt] = &[flag("fast"), flag("skip-umount")];
+
+fn options(known: &[&[Opt]], words: &[String]) -> Tool<Said> {
+    let known = known.concat();
+    let said = args::parse(&known, words).map_err(|why| Refusal::new(exit::BAD_VALUE, why))?;
+    match said.words.first() {
+        Some(word) => Err(Refusal::new(exit::SYNTAX, format!("Invalid syntax: `{word}` is not expected"))),
+        None => Ok(said),
+    }
+}
+
+/// Starts one that is down.
+pub fn start(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    let said = options(&[START], words)?;
+    let control = vzctl.control(Access::Write)?;
+    let container = vzctl.find(&*control, id)?;
+    if container.runs() {
+        return Err(Refusal::new(exit::RUNNING, "Container is already running"));
+    }
+    vzctl.say("Starting container...");
+    up(vzctl, &*control, &container, said.has("wait"))
+}
+
+fn up(vzctl: &Vzctl, control: &dyn Control, container: &Container, wait: bool) -> Tool {
+    order(control, container, PowerAction::Start, false, exit::CREATE)?;
+    say_state(vzctl, container, "running")?;
+    vzctl.say("Container start in progress...");
+    if wait {
+        const LONG: u64 = 300_000;
+        let ready = control.wait(&container.selector(), "Ready", "True", LONG);
+        if !ready.map_err(|error| Refusal::of(exit::WAIT, &error))? {
+            return Err(Refusal::new(exit::WAIT, "the container does not become ready"));
+        }
+    }
+    Ok(OK)
+}
+
+/// Stops one that runs; one that is down is as it is to be.
+pub fn stop(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    let said = options(&[STOP], words)?;
+    let control = vzctl.control(Access::Write)?;
+    let container = vzctl.find(&*control, id)?;
+    if !container.runs() {
+        vzctl.say("Container is not running");
+        // It may be about to be started.
+        say_state(vzctl, &container, "stopped")?;
+        return Ok(OK);
+    }
+    down(vzctl, &*control, &container, said.has("fast"))
+}
+
+fn down(vzctl: &Vzctl, control: &dyn Control, container: &Container, fast: bool) -> Tool {
+    vzctl.say("Stopping container ...");
+    order(control, container, PowerAction::Stop, fast, exit::STOP)?;
+    vzctl.say("Container was stopped");
+    vzctl.say("Container is unmounted");
+    say_state(vzctl, container, "stopped")?;
+    Ok(OK)
+}
+
+/// Stops it, if it runs, and starts it.
+pub fn restart(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    let said = options(&[START, STOP], words)?;
+    let control = vzctl.control(Access::Write)?;
+    let container = vzctl.find(&*control, id)?;
+    vzctl.say("Restarting container");
+    if container.runs() {
+        order(&*control, &container, PowerAction::Stop, said.has("fast"), exit::STOP)?;
+        vzctl.say("Container was stopped");
+    }
+    vzctl.say("Starting container...");
+    up(vzctl, &*control, &container, said.has("wait"))
+}
+
+/// Freezes it in memory.
+pub fn pause(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    options(&[], words)?;
+    let control = vzctl.control(Access::Write)?;
+    let container = vzctl.find(&*control, id)?;
+    if !container.runs() {
+        return Err(Refusal::new(exit::NOT_RUNNING, "Container is not running"));
+    }
+    order(&*control, &container, PowerAction::Pause, false, exit::SUSPEND)?;
+    Ok(OK)
+}
+
+/// Freezing is all there is of a checkpoint: `--suspend` is that, and nothing is written to disk.
+pub fn suspend(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    const KNOWN: &[Opt] = &[
+        flag("suspend"),
+        flag("dump"),
+        flag("resume"),
+        flag("kill"),
+        args::value("dumpfile"),
+        args::value("flags"),
+        args::value("context"),
+        flag("skip_arpdetect"),
+    ];
+    let said = options(&[KNOWN], words)?;
+    let stages =
+        ["suspend", "dump", "resume", "kill"].into_iter().filter(|stage| said.has(stage)).collect::<Vec<_>>();
+    match stages[..] {
+        ["suspend"] => pause(vzctl, id, &[]),
+        ["resume"] => resume(vzctl, id, &["--resume".to_owned()]),
+        [] | ["dump" | "kill"] => {
+            let control = vzctl.control(Access::Read)?;
+            if !vzctl.find(&*control, id)?.runs() {
+                return Err(Refusal::new(exit::NOT_RUNNING, "Container is not running"));
+            }
+            Err(Refusal::new(
+                exit::SUSPEND,
+                "checkpoints are not carried out yet: `--suspend` freezes a container in memory",
+            ))
+        }
+        _ => Err(Refusal::new(exit::SYNTAX, "only one of --suspend, --dump, --resume, --kill can be given")),
+    }
+}
+
+/// Thaws what `suspend --suspend` has frozen.
+pub fn resume(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    const KNOWN: &[Opt] = &[
+        flag("undump"),
+        flag("resume"),
+        flag("kill"),
+        args::value("dumpfile"),
+        args::value("flags"),
+        args::value("context"),
+        flag("skip_arpdetect"),
+        flag("skip-remount"),
+        flag("skip-fsck"),
+    ];
+    let said = options(&[KNOWN], words)?;
+    let control = vzctl.control(Access::Write)?;
+    let container = vzctl.find(&*control, id)?;
+    if container.runs() && container.document.status.frozen && !said.has("undump") && !said.has("kill") {
+        order(&*control, &container, PowerAction::Resume, false, exit::RESUME)?;
+        return Ok(OK);
+    }
+    Err(Refusal::new(exit::RESUME, "there is nothing to resume: checkpoints are not carried out yet"))
+}
+
+/// A VE's root is mounted when it starts, in its own mount namespace.
+pub fn mount(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    options(&[START], words)?;
+    let container = vzctl.find(&*vzctl.control(Access::Read)?, id)?;
+    if container.runs() {
+        return Ok(OK);
+    }
+    Err(Refusal::new(50, "a container is mounted only while it runs, and only for itself: start it"))
+}
+
+/// Only by stopping it.
+pub fn umount(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    options(&[], words)?;
+    let container = vzctl.find(&*vzctl.control(Access::Read)?, id)?;
+    if container.runs() {
+        return Err(Refusal::new(exit::RUNNING, "Container is running: stop it first"));
+    }
+    Err(Refusal::new(exit::NOT_MOUNTED, "Container is not mounted"))
+}
+
+/// Gives an order and waits for it.
+pub fn order(
+    control: &dyn Control,
+    container: &Container,
+    action: PowerAction,
+    force: bool,
+    code: u8,
+) -> Tool<()> {
+    let request = PowerRequest { select: container.selector(), action, force };
+    let outcomes = control.power(&request).map_err(|error| Refusal::of(code, &error))?;
+    match outcomes.into_values().flatten().next() {
+        Some(error) => Err(Refusal::of(code, &error)),
+        None => Ok(()),
+    }
+}
+
+/// Makes the manifest say what was ordered; where commands may not edit manifests, the order stands above it.
+fn say_state(vzctl: &Vzctl, container: &Container, state: &str) -> Tool<()> {
+    let (name, said) = (&container.name, container.document.spec["state"].as_str());
+    let manifests = Manifests::read(&vzctl.settings);
+    if said.unwrap_or("running") == state
+        || manifests.policy() != ManifestPolicy::Edit
+        || !manifests.has(name)
+    {
+        return Ok(());
+    }
+    let change = Change::set("spec.state", Value::word(state));
+    let saved = manifests.edit(name, &[change]).and_then(|edited| edited.write());
+    saved.map_err(|wrong| Refusal::new(exit::SAVE, wrong.message))
+}

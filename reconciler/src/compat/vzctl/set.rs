@@ -1,0 +1,261 @@
+//! `vzctl set`: every parameter of OpenVZ, as a change of the manifest.
+//!
+//! It is saved only if all of it was applied: the manifest is edited and applied, and put back when anything of it
+//! could not be done. No container is started or stopped by it, but for `--setmode restart`.
+
+use vzd_schema::edit::{Change, Value};
+use vzd_schema::v1::ManifestPolicy;
+use vzd_schema::{UpdateClass, update_class};
+
+use super::super::args::{self, Opt, flag, value};
+use super::super::draft::Draft;
+use super::super::exit::{self, OK, Refusal, Tool};
+use super::super::manifests::{Edited, Manifests};
+use super::super::params::{self, PARAMS, Written};
+use super::create::unfit;
+use super::{Container, Vzctl, power};
+use crate::control::{Control, PlanRequest, PowerAction};
+use crate::engine::Access;
+
+/// What steers the command, or belongs to another option.
+const CONTROL: &[Opt] = &[
+    flag("save"),
+    flag("force"),
+    value("setmode"),
+    flag("reset_ub"),
+    value("applyconfig"),
+    value("applyconfig_map"),
+    flag("offline-resize"),
+    value("ifname"),
+    value("mac"),
+    value("host_ifname"),
+    value("host_mac"),
+    value("bridge"),
+    value("mac_filter"),
+    flag("crypted"),
+];
+/// What belongs to `--ifname`.
+const OF_INTERFACE: &[&str] = &["mac", "host_ifname", "host_mac", "bridge", "mac_filter"];
+
+/// What becomes of parameters that a running container cannot take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SetMode {
+    Warn,
+    Restart,
+    Ignore,
+}
+
+/// Sets parameters.
+pub fn set(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    let known: Vec<Opt> = CONTROL
+        .iter()
+        .copied()
+        .chain(PARAMS.iter().filter(|param| !param.option.is_empty()).map(|param| value(param.option)))
+        .collect();
+    let said = args::parse(&known, words).map_err(|why| Refusal::new(exit::BAD_VALUE, why))?;
+    if let Some(word) = said.words.first() {
+        return Err(Refusal::new(exit::SYNTAX, format!("Invalid syntax: `{word}` is not expected")));
+    }
+    let control = vzctl.control(Access::Write)?;
+    let container = vzctl.find(&*control, id)?;
+    if said.has("reset_ub") {
+        return reset(&*control, &container, said.options.len());
+    }
+    let save = said.has("save");
+    if said.has("force") && !save {
+        return Err(Refusal::new(exit::BAD_VALUE, "--force must be used with --save"));
+    }
+    let mode = match said.last("setmode") {
+        None => SetMode::Warn,
+        Some("restart") if save => SetMode::Restart,
+        Some("restart") => {
+            return Err(Refusal::new(exit::BAD_VALUE, "--setmode restart must be used with --save"));
+        }
+        Some("ignore") => SetMode::Ignore,
+        Some(other) => {
+            return Err(Refusal::new(exit::BAD_VALUE, format!("--setmode {other}: it is restart or ignore")));
+        }
+    };
+    let manifests = Manifests::read(&vzctl.settings);
+    let mut draft = Draft::new(&container.document.spec, manifests.written(&container.name));
+    let codes = fill(&mut draft, &said, &manifests)?;
+    if draft.changes().is_empty() {
+        return Ok(OK);
+    }
+    if !save {
+        let message = "without --save a change would be lost at the next start, and vzd undoes what no manifest says: add --save";
+        return Err(Refusal::new(exit::SYNTAX, message));
+    }
+    let waits = draft.changes().iter().filter(|change| container.runs() && needs_restart(change)).count() > 0;
+    if waits && mode == SetMode::Ignore {
+        return Err(Refusal::new(exit::RUNNING, "a restart is needed for some of it: nothing is saved"));
+    }
+    let mut changes = draft.changes().to_vec();
+    changes.extend(keep_state(&container));
+    let edited = manifests.edit(&container.name, &changes).map_err(|wrong| {
+        let refusal = unfit(&wrong);
+        // What the format refuses is a bad value, or a parameter that cannot be set yet.
+        if wrong.code == Some(vzd_schema::Code::NotCarriedOut) { codes.of(refusal) } else { refusal }
+    })?;
+    if !edited.is_changed() {
+        return Ok(OK);
+    }
+    match manifests.policy() {
+        ManifestPolicy::Edit => apply(&*control, &container, &edited, &codes)?,
+        ManifestPolicy::Refuse => {
+            let message = format!(
+                "the host's manifestPolicy refuses edits by commands; change {} so:\n{}",
+                edited.file(),
+                edited.diff()
+            );
+            return Err(Refusal::new(exit::SAVE, message));
+        }
+        ManifestPolicy::Patch => {
+            let path = manifests.spool(&container.name, &edited);
+            let path = path.map_err(|error| Refusal::new(exit::SAVE, error.to_string()))?;
+            vzctl.say(&format!("Nothing was changed: the patch is {}", path.display()));
+            return Ok(OK);
+        }
+    }
+    vzctl.say(&format!("CT configuration saved to {}", edited.file()));
+    match mode {
+        SetMode::Restart if waits => {
+            power::order(&*control, &container, PowerAction::Restart, false, exit::STOP)?;
+            vzctl.say("Container was restarted");
+        }
+        _ if waits => crate::cli::output::note(
+            "WARNING: Some parameters will take effect only after the container is restarted",
+        ),
+        _ => {}
+    }
+    Ok(OK)
+}
+
+/// With which code the command ends when a field cannot be set.
+#[derive(Debug, Default)]
+struct Codes(Vec<(String, u8)>);
+
+impl Codes {
+    /// The same refusal with the code of the field that it is about; of the first, if that cannot be told.
+    fn of(&self, refusal: Refusal) -> Refusal {
+        let about = self.0.iter().find(|(field, _)| refusal.message.contains(field)).or(self.0.first());
+        Refusal { exit: about.map_or(exit::SYSTEM, |(_, code)| *code), ..refusal }
+    }
+
+    /// Notes the code for what the draft has had changed since.
+    fn note(&mut self, draft: &Draft, code: u8) {
+        for change in draft.changes().iter().skip(self.0.len()) {
+            let (Change::Set(path, _) | Change::Remove(path)) = change;
+            self.0.push((path.join("."), code));
+        }
+    }
+}
+
+/// Says in the draft what the options say.
+fn fill(draft: &mut Draft, said: &args::Said, manifests: &Manifests) -> Tool<Codes> {
+    let bad = |option: &str, why: String| {
+        Refusal::new(exit::BAD_VALUE, format!("Bad parameter for --{option}: {why}"))
+    };
+    let mut codes = Codes::default();
+    let mut interface: Option<&str> = None;
+    for (option, value) in &said.options {
+        match option.as_str() {
+            "save" | "force" | "setmode" | "crypted" | "offline-resize" => continue,
+            "applyconfig" if !manifests.has_profile(value) => {
+                return Err(Refusal::new(
+                    exit::APPLYCONFIG,
+                    format!("no profile `{value}` in the manifests"),
+                ));
+            }
+            "applyconfig" => {
+                draft.set("spec.profile", Value::Text(value.clone()));
+                codes.note(draft, exit::APPLYCONFIG);
+                continue;
+            }
+            "applyconfig_map" => {
+                return Err(bad(
+                    option,
+                    "names are in manifests: there is nothing to be restored".to_owned(),
+                ));
+            }
+            "ifname" => {
+                interface = Some(value);
+                continue;
+            }
+            part if OF_INTERFACE.contains(&part) => {
+                let name = interface.ok_or_else(|| bad(part, "it must be used with --ifname".to_owned()))?;
+                params::netif_change(draft, name, part, value).map_err(|why| bad(part, why))?;
+                codes.note(draft, exit::VETH);
+                continue;
+            }
+            _ => {}
+        }
+        let param = params::by_option(option).ok_or_else(|| bad(option, "it is not known".to_owned()))?;
+        let put = param.put(draft, value, Written::Option);
+        put.map_err(|why| {
+            let refusal = bad(option, why);
+            if matches!(option.as_str(), "name" | "userpasswd") {
+                Refusal { exit: param.exit, ..refusal }
+            } else {
+                refusal
+            }
+        })?;
+        codes.note(draft, param.exit);
+    }
+    Ok(codes)
+}
+
+fn needs_restart(change: &Change) -> bool {
+    let (Change::Set(path, _) | Change::Remove(path)) = change;
+    update_class(&path.join(".")).is_some_and(|class| class == UpdateClass::Restart)
+}
+
+/// A change of the manifest ends orders that stand above it: so it says what is.
+fn keep_state(container: &Container) -> Option<Change> {
+    let said = container.document.spec["state"].as_str().unwrap_or("running");
+    let is = match container.document.status.init_pid {
+        Some(_) if container.document.status.frozen => "paused",
+        Some(_) => "running",
+        None => "stopped",
+    };
+    (said != is).then(|| Change::set("spec.state", Value::word(is)))
+}
+
+/// Saves and applies; what was not all applied is not saved.
+fn apply(control: &dyn Control, container: &Container, edited: &Edited, codes: &Codes) -> Tool<()> {
+    edited.write().map_err(|wrong| unfit(&wrong))?;
+    let request = PlanRequest { only: container.selector(), ..PlanRequest::default() };
+    let failed = match control.apply(&request) {
+        Ok(outcome) => outcome.failed.into_values().next(),
+        Err(error) => Some(error),
+    };
+    let Some(error) = failed else { return Ok(()) };
+    let mut refusal = Refusal::of(exit::SYSTEM, &error);
+    if refusal.exit != exit::LOCKED {
+        refusal = codes.of(refusal);
+    }
+    match edited.revert() {
+        // The error counts that led here; what this one leaves is in the conditions.
+        Ok(()) => drop(control.apply(&request)),
+        Err(wrong) => {
+            refusal.message += &format!("\nand {} could not be put back: {}", edited.file(), wrong.message)
+        }
+    }
+    Err(refusal)
+}
+
+/// All limits once more: what someone has changed by hand is put right.
+fn reset(control: &dyn Control, container: &Container, options: usize) -> Tool {
+    if options > 1 {
+        return Err(Refusal::new(exit::BAD_VALUE, "--reset_ub must be the only option"));
+    }
+    if !container.runs() {
+        return Err(Refusal::new(exit::NOT_RUNNING, "Container is not running"));
+    }
+    let request = PlanRequest { only: container.selector(), ..PlanRequest::default() };
+    let outcome = control.apply(&request).map_err(|error| Refusal::of(exit::SET_UBC, &error))?;
+    match outcome.failed.values().next() {
+        Some(error) => Err(Refusal::of(exit::SET_UBC, error)),
+        None => Ok(OK),
+    }
+}

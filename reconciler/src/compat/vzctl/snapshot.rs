@@ -1,0 +1,188 @@
+//! `vzctl snapshot` and its kin: of disks. A snapshot is known by its uuid; what a container has in memory is not kept.
+
+use super::super::args::{self, Opt, Said, flag, value};
+use super::super::exit::{self, OK, Refusal, Tool};
+use super::{Vzctl, power, print};
+use crate::control::{Control, PowerAction, Snapshot, SnapshotAction, SnapshotRequest};
+use crate::engine::Access;
+
+const KNOWN: &[Opt] = &[
+    value("id"),
+    value("uuid"),
+    value("name"),
+    value("description"),
+    flag("skip-suspend"),
+    flag("skip-config"),
+    flag("skip-resume"),
+    flag("must-resume"),
+    flag("skip_arpdetect"),
+];
+
+fn options(words: &[String]) -> Tool<Said> {
+    let said = args::parse(KNOWN, words).map_err(|why| Refusal::new(exit::BAD_VALUE, why))?;
+    match said.words.first() {
+        Some(word) => Err(Refusal::new(exit::SYNTAX, format!("Invalid syntax: `{word}` is not expected"))),
+        None => Ok(said),
+    }
+}
+
+/// The id, without the braces that ploop writes it in.
+fn id_of(said: &Said) -> Option<String> {
+    let id = said.last("id").or(said.last("uuid"))?;
+    Some(id.trim_matches(['{', '}']).to_ascii_lowercase())
+}
+
+fn needed(said: &Said) -> Tool<String> {
+    id_of(said).ok_or_else(|| Refusal::new(exit::SYNTAX, "Invalid syntax: --id is missing"))
+}
+
+/// Takes one.
+pub fn create(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    let said = options(words)?;
+    for option in ["name", "description"] {
+        if said.has(option) {
+            let message = format!("--{option} has no counterpart: a snapshot is known by its --id");
+            return Err(Refusal::new(exit::BAD_VALUE, message));
+        }
+    }
+    let control = vzctl.control(Access::Write)?;
+    let container = vzctl.find(&*control, id)?;
+    if container.runs() && !said.has("skip-suspend") {
+        let message = "the memory of a running container cannot be kept yet: add --skip-suspend for a snapshot of its disk alone";
+        return Err(Refusal::new(exit::SNAPSHOT, message));
+    }
+    let snapshot = match id_of(&said) {
+        Some(id) => id,
+        None => fresh_uuid().map_err(|why| Refusal::new(exit::SYSTEM, why))?,
+    };
+    vzctl.say("Creating snapshot");
+    order(&*control, &container.name, &snapshot, SnapshotAction::Create, exit::SNAPSHOT)?;
+    vzctl.say(&format!("Snapshot {{{snapshot}}} has been successfully created"));
+    Ok(OK)
+}
+
+fn fresh_uuid() -> Result<String, String> {
+    const RANDOM: &str = "/proc/sys/kernel/random/uuid";
+    let uuid = std::fs::read_to_string(RANDOM).map_err(|error| format!("cannot read {RANDOM}: {error}"))?;
+    Ok(uuid.trim().to_owned())
+}
+
+fn order(control: &dyn Control, ve: &str, snapshot: &str, action: SnapshotAction, code: u8) -> Tool<()> {
+    let request = SnapshotRequest { ve: ve.to_owned(), snapshot: snapshot.to_owned(), action };
+    control.snapshot(&request).map_err(|error| Refusal::of(code, &error))
+}
+
+/// Throws one away.
+pub fn delete(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    let snapshot = needed(&options(words)?)?;
+    let control = vzctl.control(Access::Write)?;
+    let container = vzctl.find(&*control, id)?;
+    vzctl.say(&format!("Deleting snapshot {{{snapshot}}}"));
+    order(&*control, &container.name, &snapshot, SnapshotAction::Delete, exit::SNAPSHOT_DELETE)?;
+    vzctl.say("Snapshot has been successfully deleted");
+    Ok(OK)
+}
+
+/// Goes back to one. What the container was doing is thrown away; one that ran starts anew.
+pub fn switch(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    let said = options(words)?;
+    let snapshot = needed(&said)?;
+    if said.has("skip-resume") && said.has("must-resume") {
+        return Err(Refusal::new(exit::SYNTAX, "--skip-resume and --must-resume exclude each other"));
+    }
+    if said.has("must-resume") {
+        return Err(Refusal::new(exit::SNAPSHOT_SWITCH, "a snapshot holds no memory that could be resumed"));
+    }
+    let control = vzctl.control(Access::Write)?;
+    let container = vzctl.find(&*control, id)?;
+    let known =
+        control.snapshots(&container.name).map_err(|error| Refusal::of(exit::SNAPSHOT_SWITCH, &error))?;
+    if !known.iter().any(|one| one.name == snapshot) {
+        return Err(Refusal::new(exit::SNAPSHOT_SWITCH, format!("there is no snapshot {{{snapshot}}}")));
+    }
+    vzctl.say(&format!("Switching to snapshot {{{snapshot}}}"));
+    let ran = container.runs();
+    if ran {
+        power::order(&*control, &container, PowerAction::Stop, true, exit::SNAPSHOT_SWITCH)?;
+    }
+    let switched =
+        order(&*control, &container.name, &snapshot, SnapshotAction::Revert, exit::SNAPSHOT_SWITCH);
+    if ran && (switched.is_err() || !said.has("skip-resume")) {
+        power::order(&*control, &container, PowerAction::Start, false, exit::SNAPSHOT_SWITCH)?;
+    }
+    switched?;
+    vzctl.say("Container has been successfully switched to another snapshot");
+    Ok(OK)
+}
+
+/// Disks are mounted in VEs only.
+pub fn mount(vzctl: &Vzctl, id: &str, _: &[String]) -> Tool {
+    vzctl.find(&*vzctl.control(Access::Read)?, id)?;
+    Err(Refusal::new(exit::SNAPSHOT_MOUNT, "snapshots cannot be mounted: switch a copy to it"))
+}
+
+const FIELDS: &[(&str, &str, usize)] = &[
+    ("parent_uuid", "PARENT_UUID", 38),
+    ("current", "C", 1),
+    ("uuid", "UUID", 38),
+    ("date", "DATE", 19),
+    ("name", "NAME", 32),
+    ("desc", "DESC", 32),
+    ("device", "DEVICE", 16),
+    ("target", "TARGET", 32),
+];
+
+/// Lists them, the oldest first.
+pub fn list(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    let known: &[Opt] =
+        &[flag("no-header").short('H'), value("output").short('o'), value("id"), flag("list").short('L')];
+    let said = args::parse(known, words).map_err(|why| Refusal::new(exit::BAD_VALUE, why))?;
+    if said.has("list") {
+        FIELDS.iter().for_each(|(name, header, _)| print(&format!("{name:<15} {header}\n")));
+        return Ok(OK);
+    }
+    let fields: Vec<_> = said
+        .last("output")
+        .unwrap_or("parent_uuid,current,uuid,date,name")
+        .split(',')
+        .map(|name| {
+            let name = match name {
+                "id" => "uuid",
+                "parent_id" => "parent_uuid",
+                name => name,
+            };
+            let field = FIELDS.iter().find(|(known, ..)| *known == name);
+            field.ok_or_else(|| Refusal::new(exit::BAD_VALUE, format!("Unknown field: {name}")))
+        })
+        .collect::<Tool<_>>()?;
+    let control = vzctl.control(Access::Read)?;
+    let container = vzctl.find(&*control, id)?;
+    let mut all =
+        control.snapshots(&container.name).map_err(|error| Refusal::of(exit::SNAPSHOT_LIST, &error))?;
+    if let Some(id) = id_of(&said) {
+        let at = all.iter().position(|one| one.name == id);
+        let at =
+            at.ok_or_else(|| Refusal::new(exit::SNAPSHOT_LIST, format!("there is no snapshot {{{id}}}")))?;
+        all.truncate(at + 1);
+    }
+    let line = |cell: &dyn Fn(&str, &'static str) -> String| {
+        let cells = fields.iter().map(|(name, header, width)| format!("{:<width$}", cell(name, header)));
+        format!("{}\n", cells.collect::<Vec<_>>().join(" ").trim_end())
+    };
+    if !said.has("no-header") {
+        print(&line(&|_, header| header.to_owned()));
+    }
+    for one in &all {
+        print(&line(&|name, _| cell(one, name)));
+    }
+    Ok(OK)
+}
+
+/// Snapshots are copies: none has a parent, and none is what the disk goes on from.
+fn cell(one: &Snapshot, field: &str) -> String {
+    match field {
+        "uuid" => format!("{{{}}}", one.name),
+        "date" => one.created_at.to_string().chars().take(19).collect::<String>().replace('T', " "),
+        _ => String::new(),
+    }
+}

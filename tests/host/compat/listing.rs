@@ -1,0 +1,172 @@
+//! `vzlist` and the tools about capacity, to the letter.
+
+use serde_json::{Value, json};
+use vzd_tests::{Sandbox, needs};
+
+use super::{openvz, tool};
+
+fn three() -> Sandbox {
+    let sandbox = openvz();
+    for (ctid, name, state, numproc) in
+        [(201, "web", "running", 300), (202, "db", "stopped", 50), (1203, "mail", "running", 9)]
+    {
+        let counters = json!({ "numproc": numproc });
+        sandbox.ve(name, json!({ "ctid": ctid, "state": state, "beancounters": counters, "hostname": format!("{name}.a-rather-long-name.example.net"), "description": "say \"hi\"" }));
+    }
+    sandbox.apply();
+    sandbox
+}
+
+#[test]
+fn tables_are_to_the_letter() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = three();
+    let default = tool(&sandbox, "vzlist").ends(0).stdout;
+    assert_eq!(
+        default,
+        "      CTID      NPROC STATUS    IP_ADDR         HOSTNAME\n       201          1 running   -               \
+         web.a-rather-long-name.example.net\n      1203          1 running   -               mail.a-rather-long-name.example.net\n"
+    );
+    assert_eq!(
+        tool(&sandbox, "vzlist -a -H -o ctid,numproc,status").ends(0).stdout,
+        "       201          1 running\n       202          - stopped\n      1203          1 running\n"
+    );
+    assert_eq!(tool(&sandbox, "vzlist -S -1").ends(0).stdout, "       202\n");
+    assert_eq!(
+        tool(&sandbox, "vzlist -n -a -H db").ends(0).stdout,
+        "        db          - stopped   -               db.a-rather-long-name.example.net\n"
+    );
+    // What is not last is cut, unless it is not to be.
+    assert_eq!(
+        tool(&sandbox, "vzlist -H -o hostname,ctid 201").ends(0).stdout,
+        "web.a-rather-long-name.example.n        201\n"
+    );
+    assert_eq!(
+        tool(&sandbox, "vzlist -t -H -o hostname,ctid 201").ends(0).stdout,
+        "web.a-rather-long-name.example.net        201\n"
+    );
+    for (sort, order) in [
+        ("numproc.l", ["1203", "202", "201"]),
+        ("-numproc.l", ["201", "202", "1203"]),
+        ("name", ["202", "1203", "201"]),
+        ("-name", ["201", "1203", "202"]),
+        ("ctid", ["201", "202", "1203"]),
+        ("numproc", ["202", "201", "1203"]),
+    ] {
+        let list = tool(&sandbox, &format!("vzlist -a -1 -s {sort}")).ends(0).stdout;
+        assert_eq!(list.split_whitespace().collect::<Vec<_>>(), order, "{sort}");
+    }
+    for (line, is) in
+        [("-N w*", "201"), ("-h db.*", "202"), ("-d say*", "201202 1203"), ("-N [^w]*", "202 1203")]
+    {
+        let list = tool(&sandbox, &format!("vzlist -a -1 {line}")).ends(0).stdout;
+        assert_eq!(list.split_whitespace().collect::<String>(), is.replace(' ', ""), "{line}");
+    }
+    tool(&sandbox, "vzlist -o nothing").ends(1).says("Unknown field");
+    tool(&sandbox, "vzlist 999").ends(1).says("not found");
+    let fields = tool(&sandbox, "vzlist -L").ends(0).stdout;
+    assert_eq!(fields.lines().count(), 16 + 21 * 5 + 6 + 17, "{fields}");
+}
+
+#[test]
+fn json_is_to_the_letter() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = three();
+    assert_eq!(
+        tool(&sandbox, "vzlist -a -j -o ctid,name,status,numproc,description,onboot 202").ends(0).stdout,
+        "[\n  {\n    \"ctid\": 202,\n    \"name\": \"db\",\n    \"status\": \"stopped\",\n    \"numproc\": {\n      \"held\": 0,\n      \
+         \"maxheld\": 0,\n      \"barrier\": 50,\n      \"limit\": 50,\n      \"failcnt\": 0\n    },\n    \"description\": \"say \
+         \\\"hi\\\"\",\n    \"onboot\": null\n  }\n]\n"
+    );
+    let all = tool(&sandbox, "vzlist -a -j").ends(0).json();
+    assert_eq!(all.as_array().unwrap().len(), 3);
+    let web = &all[0];
+    for (field, is) in [
+        ("ctid", json!(201)),
+        ("veid", json!(201)),
+        ("smart_name", json!("web")),
+        ("ip", json!([])),
+        ("vswap", json!(false)),
+        ("cpuunits", json!(1000)),
+        ("uptime", web["uptime"].clone()),
+    ] {
+        assert_eq!(web[field], is, "{field}");
+    }
+    assert!(web["numproc"]["held"].as_u64() >= Some(1) && web["uptime"].as_f64() > Some(0.0), "{web}");
+    assert_eq!(all[1]["uptime"], json!(0.0));
+    assert_eq!(tool(&sandbox, "vzlist -j 999").ends(1).stdout, "[]\n");
+    assert_eq!(tool(&sandbox, "vzlist -j -a -N nobody").ends(0).stdout, "[\n]\n");
+    let empty = openvz();
+    assert_eq!(tool(&empty, "vzlist -j").ends(0).stdout, "[]\n");
+    assert_eq!(tool(&empty, "vzlist -a").ends(1).stderr, "Container(s) not found\n");
+}
+
+#[test]
+fn capacity_is_counted_from_what_the_kernel_has() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = three();
+    let memory = tool(&sandbox, "vzmemcheck -v").ends(0).stdout;
+    assert!(
+        memory.starts_with("Output values in %\nveid")
+            && memory.contains("\n201 ")
+            && memory.contains("Summary:"),
+        "{memory}"
+    );
+    tool(&sandbox, "vzcalc -v web").ends(0).says("Alloc. Mem");
+    tool(&sandbox, "vzcalc 202").ends(1);
+    tool(&sandbox, "vzcalc").ends(1).says("Usage");
+    let cpu = tool(&sandbox, "vzcpucheck").ends(0).stdout;
+    assert!(cpu.starts_with("Current CPU utilization: 2000\nPower of the node: "), "{cpu}");
+    tool(&sandbox, "vzcpucheck now").ends(2);
+    let pid = sandbox.init_pid("web");
+    assert_eq!(
+        tool(&sandbox, &format!("vzpid -p {pid} 1"))
+            .ends(0)
+            .stdout
+            .lines()
+            .nth(1)
+            .unwrap()
+            .split('\t')
+            .take(3)
+            .collect::<Vec<_>>(),
+        [pid.to_string().as_str(), "1", "201"]
+    );
+    tool(&sandbox, "vzpid 4194304").ends(1).says("no such process");
+    let counters = tool(&sandbox, "vzubc web").ends(0).stdout;
+    assert!(counters.contains("CT 201 (web)") && counters.contains("numproc|"), "{counters}");
+    tool(&sandbox, "vzubc -r web").ends(0).says("FAIL+");
+    tool(&sandbox, "vzubc nobody").ends(1);
+}
+
+#[test]
+fn the_handbooks_loops_run_unchanged() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = openvz();
+    let bin = sandbox.host_dir("bin");
+    sandbox.vzd(&["compat", "install", bin.to_str().unwrap()]).ok();
+    let script = "set -e\n\
+        for i in $(seq 101 103); do vzctl --quiet create $i --config test --hostname ct$i.example.net; vzctl set $i --numproc 100:100 --onboot yes --save >/dev/null; vzctl --quiet start $i; done\n\
+        for i in $(vzlist -H -o ctid); do echo \"CT $i\"; vzctl exec $i 'hostname; exit 1' || echo \"ended with $?\"; done\n\
+        vzctl set 102 --numproc 200 --save >/dev/null\n\
+        vzlist -H -o ctid,numproc.l\n\
+        for i in $(vzlist -H -o ctid | sort -r); do vzctl --quiet stop $i; done\n\
+        vzlist -a -H -o ctid,status\n\
+        for i in $(vzlist -aH1); do vzctl --quiet destroy $i; done\n";
+    let command = sandbox.command(&[]);
+    let environment: Vec<_> =
+        command.get_envs().map(|(key, value)| (key.to_owned(), value.unwrap().to_owned())).collect();
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display());
+    let mut shell = std::process::Command::new("/bin/sh");
+    let output = shell.args(["-c", script]).env_clear().envs(environment).env("PATH", path).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    let each: String = (101..104).map(|i| format!("CT {i}\nct{i}.example.net\nended with 8\n")).collect();
+    assert_eq!(
+        said,
+        format!(
+            "{each}       101        100\n       102        200\n       103        100\n       101 stopped\n       102 stopped\n       103 stopped\n"
+        )
+    );
+    let left: Value = sandbox.vzd(&["get", "-o", "json"]).ok().json();
+    assert_eq!(left["items"], json!([]));
+}

@@ -1,0 +1,34 @@
+//! `vzctl snapshot` and its kin.
+
+use vzd_tests::needs;
+
+use super::{running, tool};
+
+#[test]
+fn a_disk_goes_back_to_what_it_was() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = running();
+    let uuid = "{6C3F1A2B-0000-4000-8000-0123456789AB}";
+    let lower = uuid.to_lowercase();
+    sandbox.sh("101", "echo one >/root-file");
+    tool(&sandbox, "vzctl snapshot 101").ends(156).says("--skip-suspend");
+    tool(&sandbox, "vzctl snapshot 101 --skip-suspend --name first").ends(21);
+    tool(&sandbox, &format!("vzctl snapshot 101 --id {uuid} --skip-suspend")).ends(0).says(&lower);
+    sandbox.sh("101", "echo two >/root-file");
+    let list = tool(&sandbox, "vzctl snapshot-list 101").ends(0).stdout;
+    let lines: Vec<&str> = list.lines().collect();
+    assert_eq!(
+        lines[0],
+        "PARENT_UUID                            C UUID                                   DATE                NAME"
+    );
+    assert!(lines.len() == 2 && lines[1].contains(&lower), "{list}");
+    assert_eq!(tool(&sandbox, "vzctl snapshot-list 101 -H -o uuid").ends(0).stdout, format!("{lower}\n"));
+    tool(&sandbox, "vzctl snapshot-list 101 -o nothing").ends(21);
+    tool(&sandbox, "vzctl snapshot-switch 101 --id none").ends(159);
+    tool(&sandbox, &format!("vzctl snapshot-switch 101 --id {uuid} --must-resume")).ends(159);
+    assert_eq!(sandbox.sh("101", "cat /root-file"), "two");
+    tool(&sandbox, &format!("vzctl snapshot-switch 101 --id {uuid}")).ends(0);
+    assert_eq!(sandbox.sh("101", "cat /root-file"), "one");
+    tool(&sandbox, &format!("vzctl snapshot-delete 101 --id {uuid}")).ends(0);
+    tool(&sandbox, &format!("vzctl snapshot-delete 101 --id {uuid}")).ends(158);
+}
