@@ -71,7 +71,7 @@ fn settled(layout: &Layout, io_disk: Option<String>, state_dir: &Path) -> Capabi
         tun: exists("/dev/net/tun", "there is no /dev/net/tun on the host (modprobe tun)"),
         venet: tried(bpf::try_load_sources()),
         shaping: tried(net::try_shaping()),
-        firewall: tried(net::try_table("").map(drop)),
+        firewall: tried(net::find_nft()),
         fuse: exists("/dev/fuse", "there is no /dev/fuse on the host (modprobe fuse)"),
         kernel,
     }

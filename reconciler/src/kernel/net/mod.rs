@@ -26,7 +26,7 @@ use crate::error::{At, SysError, SysResult};
 
 pub use bridged::{Bridged, BridgedSeen, remove_empty_bridges};
 pub use message::Request;
-pub use nft::{load_table, read_table, try_table};
+pub use nft::{find_nft, load_table, read_table, try_table};
 pub use read::{Link, Route, Traffic};
 pub use shape::{Counts, Shape, try_shaping};
 pub use sysctl::{default_sysctl, read_sysctl, write_sysctl};

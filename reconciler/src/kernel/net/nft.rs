@@ -17,14 +17,24 @@ const TABLE: &str = "inet vzd";
 const PLACES: [&str; 4] =
     ["/usr/sbin/nft", "/sbin/nft", "/usr/local/sbin/nft", "/run/current-system/sw/bin/nft"];
 
+/// Memory that nft may take. The VE's root may have put a table of any size where vzd's is looked for.
+const MEMORY: u64 = 256 << 20;
+
+fn program() -> SysResult<&'static str> {
+    PLACES.into_iter().find(|place| Path::new(place).exists()).ok_or_else(|| {
+        SysError::refused("run", "nft", "it is not installed on the host (Debian's package nftables)")
+    })
+}
+
+/// Whether the host has the program. What its kernel lacks is told when a text is tried.
+pub fn find_nft() -> SysResult<()> {
+    program().map(drop)
+}
+
 /// Runs nft and returns what it prints; its own words if it fails.
 fn nft(words: &[&str], input: &str) -> SysResult<String> {
     let object = || format!("nft {}", words.join(" "));
-    let program = PLACES.iter().find(|place| Path::new(place).exists());
-    let program = program.ok_or_else(|| {
-        SysError::refused("run", "nft", "it is not installed on the host (Debian's package nftables)")
-    })?;
-    let mut child = Command::new(program)
+    let mut child = Command::new(program()?)
         .args(words)
         .env_clear()
         .stdin(Stdio::piped())
@@ -32,6 +42,10 @@ fn nft(words: &[&str], input: &str) -> SysResult<String> {
         .stderr(Stdio::piped())
         .spawn()
         .at("run", object())?;
+    if let Some(pid) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
+        let limit = rustix::process::Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::As, limit).at("limit", object())?;
+    }
     // It reads all of its input before it says anything. One that ends early tells why on its own.
     let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
     let done = child.wait_with_output().at("run", object())?;
@@ -67,7 +81,11 @@ pub fn read_table() -> SysResult<Option<Value>> {
     if ours.is_none() {
         return Ok(None);
     }
-    let mut table = understand(&nft(&["-j", "list", "table", "inet", "vzd"], "")?)?;
+    let Ok(listed) = nft(&["-j", "list", "table", "inet", "vzd"], "") else {
+        // Too large to be vzd's, or gone meanwhile: not what anybody wants in any case.
+        return Ok(Some(Value::Null));
+    };
+    let mut table = understand(&listed)?;
     settle(&mut table);
     Ok(Some(table))
 }
