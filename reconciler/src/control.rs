@@ -337,6 +337,8 @@ pub enum SnapshotAction {
     Revert,
     /// Throw one away.
     Delete,
+    /// Pack it, below the state directory.
+    Export,
 }
 
 /// An order about a snapshot.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use vzd_state::ids::VeUid;
+use vzd_state::ids::{VeName, VeUid};
 
 /// Directories and names. Two controllers with different ones do not see each other.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -70,6 +70,16 @@ impl Settings {
     /// Templates.
     pub fn templates_dir(&self) -> PathBuf {
         self.state_dir.join("templates")
+    }
+
+    /// Archives of snapshots.
+    pub fn exports_dir(&self) -> PathBuf {
+        self.state_dir.join("exports")
+    }
+
+    /// The archive of a VE's snapshot.
+    pub fn export(&self, ve: &VeName, snapshot: &VeName) -> PathBuf {
+        self.exports_dir().join(format!("{ve}.{snapshot}.tar.zst"))
     }
 
     /// Files of VEs, by uid.

@@ -52,7 +52,7 @@ impl Control for Rote {
     }
     fn snapshot(&self, request: &SnapshotRequest) -> ControlResult<()> {
         match request.action {
-            SnapshotAction::Create => Ok(()),
+            SnapshotAction::Create | SnapshotAction::Export => Ok(()),
             SnapshotAction::Revert | SnapshotAction::Delete => Err(refused("VZ0310")),
         }
     }

@@ -110,7 +110,7 @@ enum Command {
     Resume(power::Args),
     /// Bring a VE back from quarantine
     Undelete(undelete::Args),
-    /// Take, list, revert to or delete snapshots of a VE's disk
+    /// Take, list, revert to, export or delete snapshots of a VE's disk
     Snapshot(snapshot::Args),
     /// List, build, add, update, verify or remove templates
     Template(template::Args),

@@ -7,7 +7,7 @@ use crate::cli::connect::{connect, look};
 use crate::cli::failure::{OK, Outcome};
 use crate::cli::progress::Progress;
 use crate::cli::table::Table;
-use crate::control::{SnapshotAction, SnapshotRequest};
+use crate::control::{Selector, SnapshotAction, SnapshotRequest};
 use crate::engine::Access;
 
 /// Options of `vzd snapshot`.
@@ -29,6 +29,8 @@ enum Command {
     },
     /// Make the disk of a stopped VE what it was; what it has become since is lost
     Revert(One),
+    /// Pack one, with the template below it, into an archive that `vzd template add` takes
+    Export(One),
     /// Throw one away
     #[command(visible_alias = "rm")]
     Delete(One),
@@ -50,6 +52,7 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
         Command::Create(one) => order(one, SnapshotAction::Create, ("copying", "taken"), cx),
         Command::Revert(one) => order(one, SnapshotAction::Revert, ("copying", "reverted to"), cx),
         Command::Delete(one) => order(one, SnapshotAction::Delete, ("removing", "deleted"), cx),
+        Command::Export(one) => export(one, cx),
         Command::List { ve } => list(ve, cx),
     }
 }
@@ -71,6 +74,16 @@ fn order(
         cx.out.line(&format!("{}: snapshot {} {done}", one.ve, one.name))?;
     }
     Ok(OK)
+}
+
+fn export(one: &One, cx: &mut Context) -> Outcome {
+    let code = order(one, SnapshotAction::Export, ("packing", "packed"), cx)?;
+    let select = Selector { names: vec![one.ve.clone()], ..Selector::default() };
+    let named = look(cx)?.list(&select, false)?.into_iter().next();
+    if let (false, Some(ve), Ok(name)) = (cx.out.is_data(), named, one.name.parse()) {
+        cx.out.line(&cx.settings.export(&ve.metadata.name, &name).display().to_string())?;
+    }
+    Ok(code)
 }
 
 fn list(ve: &str, cx: &mut Context) -> Outcome {

@@ -9,6 +9,7 @@
 //! of it.
 
 mod copy;
+pub mod export;
 pub mod ext4;
 mod image;
 mod pool;

@@ -9,6 +9,7 @@ on_each!(
     a_snapshot_is_what_was_and_comes_back,
     a_snapshot_under_a_writer_is_whole,
     a_kill_leaves_the_old_or_the_new,
+    an_archive_of_a_snapshot_is_a_template,
 );
 
 mod in_a_directory {
@@ -36,6 +37,12 @@ mod in_a_directory {
     fn a_snapshot_is_what_was_and_comes_back() {
         vzd_tests::needs!(Root, Cgroups, Busybox);
         super::a_snapshot_is_what_was_and_comes_back(On::Directory);
+    }
+
+    #[test]
+    fn an_archive_of_a_snapshot_is_a_template() {
+        vzd_tests::needs!(Root, Cgroups, Busybox);
+        super::an_archive_of_a_snapshot_is_a_template(On::Directory);
     }
 
     #[test]
@@ -124,6 +131,48 @@ fn a_snapshot_is_what_was_and_comes_back(on: On) {
     assert_eq!(std::fs::read_dir(sandbox.state_dir().join("ves")).unwrap().count(), 0);
     let gone = sandbox.vzd(&["snapshot", "list", "web"]);
     assert!(gone.code == 1 && gone.stderr.contains("VZ0307"), "{gone:?}");
+}
+
+fn an_archive_of_a_snapshot_is_a_template(on: On) {
+    let sandbox = World::new(on);
+    std::fs::write(sandbox.template_dir().join("srv/a"), "of the template\n").unwrap();
+    std::fs::hard_link(sandbox.template_dir().join("srv/a"), sandbox.template_dir().join("srv/b")).unwrap();
+    limited(&sandbox, "web", json!({ "diskspace": "64M", "diskinodes": "1000" }));
+    sandbox.apply();
+    // Of the template: changed under one of two names, removed, replaced. Of its own: everything there is.
+    let long = "l".repeat(200);
+    sandbox.sh(
+        "web",
+        &format!(
+            "echo changed > /srv/a; rm /etc/group; rm -r /mnt; mkdir /mnt; cd /root; echo own > data; ln data twin; \
+             touch suid; chown 1000:1001 suid; chmod 4711 suid; truncate -s 1M hole; ln -s /nowhere link; mkfifo fifo; \
+             mkdir -m 1770 dir; chown 7 dir; touch -d '2001-02-03 04:05:06' old; mkdir {long}; echo deep > {long}/{long}"
+        ),
+    );
+    let look = format!(
+        "cd /root; cat /srv/a /srv/b data twin; stat -c '%h' /srv/a data; ls -a /etc /mnt /root; \
+         stat -c '%u %g %a %s %Y %F' suid hole dir old fifo; readlink link; cat {long}/{long}; stat -c '%u %g' / /bin/guest"
+    );
+    let was = sandbox.sh("web", &look);
+    assert!(was.starts_with("changed\nchanged\nown\nown\n2\n2\n"), "{was}");
+    sandbox.vzd(&["snapshot", "create", "web", "first"]).ok();
+    sandbox.sh("web", "echo later > /root/data; rm /srv/a");
+    let archive = sandbox.state_dir().join("exports/web.first.tar.zst");
+    sandbox.vzd(&["snapshot", "export", "web", "first"]).ok().says(archive.to_str().unwrap());
+    sandbox.vzd(&["snapshot", "export", "web", "first"]).ends(1).says("it is there already");
+    sandbox.vzd(&["snapshot", "export", "web", "other"]).ends(1).says("there is none");
+    assert_eq!(sandbox.sh("web", "cat /root/data"), "later");
+    // On another host, so to say.
+    let other = World::new(On::Directory);
+    other.vzd(&["template", "add", "copy", archive.to_str().unwrap()]).ok();
+    other.ve("copy", json!({ "template": "copy" }));
+    other.apply();
+    assert_eq!(other.sh("copy", &look), was);
+    // The snapshot is what it was.
+    sandbox.vzd(&["stop", "web"]).ok();
+    sandbox.vzd(&["snapshot", "revert", "web", "first"]).ok();
+    sandbox.vzd(&["start", "web"]).ok();
+    assert_eq!(sandbox.sh("web", &look), was);
 }
 
 fn a_snapshot_under_a_writer_is_whole(on: On) {

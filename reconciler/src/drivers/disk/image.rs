@@ -205,7 +205,7 @@ fn canonical(dir: &Path) -> SysResult<PathBuf> {
     std::fs::canonicalize(file(dir)).at("find", file(dir).display())
 }
 
-fn volume(device: &LoopDevice, at: &Path) -> VolumeSpec {
+pub(super) fn volume(device: &LoopDevice, at: &Path) -> VolumeSpec {
     VolumeSpec {
         kind: "ext4".to_owned(),
         device: device.path(),

@@ -22,7 +22,7 @@ use crate::error::{At, SysError, SysResult};
 const SNAPSHOTS: &str = "snapshots";
 /// In a snapshot: what [`list`] tells of it.
 const ABOUT: &str = "snapshot.json";
-const IMAGE: &str = "disk.img";
+pub(super) const IMAGE: &str = "disk.img";
 /// One that is being made. No snapshot is called so.
 const NEW: &str = ".new";
 
@@ -142,7 +142,7 @@ pub fn delete(ve: Ve<'_>, name: &VeName) -> SysResult<()> {
     remove::snapshot(&dir_of(ve), name)
 }
 
-fn find(ve: Ve<'_>, name: &VeName) -> SysResult<PathBuf> {
+pub(super) fn find(ve: Ve<'_>, name: &VeName) -> SysResult<PathBuf> {
     let path = dir_of(ve).join(name.as_str());
     if path.exists() {
         return Ok(path);
