@@ -49,6 +49,7 @@ fn look(sandbox: &Sandbox, listed: Vec<VeStatus>) -> World {
         known["inodes"] = json!(ve.0["status"]["resources"]["disk"]["diskinodes"]["limit"]);
         if ve.init_pid().is_some() {
             let script = "hostname; ls /mnt/data 2>/dev/null; cat /root/data 2>/dev/null; ls /proc/1/task | wc -l; \
+                          sed 1,2d /etc/passwd; cat /home/*/.ssh/authorized_keys 2>/dev/null; \
                           ip -o -4 addr | cut -d ' ' -f 2-7; ip route; \
                           tr '\\0' ' ' < /proc/1/cmdline";
             known["inside"] = json!(sandbox.sh(&name, script));
@@ -163,6 +164,22 @@ fn while_changing_it_live() {
                     "mounts": [{ "source": data, "target": "/mnt/data", "readOnly": true }],
                 }),
             );
+        },
+        command: &["apply"],
+    });
+}
+
+#[test]
+fn while_making_and_removing_users() {
+    needs!(Root, Cgroups, Busybox, FaultPoints);
+    survives(&Case {
+        before: |sandbox| {
+            sandbox.ve("web", json!({ "users": [{ "name": "bob" }] }));
+            sandbox.apply();
+        },
+        change: |sandbox| {
+            let keys = ["ssh-ed25519 AAAA one"];
+            sandbox.ve("web", json!({ "users": [{ "name": "alice", "uid": 2000, "sshKeys": keys }] }));
         },
         command: &["apply"],
     });

@@ -151,7 +151,7 @@ fn an_archive_of_a_snapshot_is_a_template(on: On) {
     );
     let look = format!(
         "cd /root; cat /srv/a /srv/b data twin; stat -c '%h' /srv/a data; ls -a /etc /mnt /root; \
-         stat -c '%u %g %a %s %Y %F' suid hole dir old fifo; readlink link; cat {long}/{long}; stat -c '%u %g' / /bin/guest"
+         stat -c '%u %g %a %s %Y %F' suid hole old fifo; stat -c '%u %g %a %Y' dir; readlink link; cat {long}/{long}; stat -c '%u %g' / /bin/guest"
     );
     let was = sandbox.sh("web", &look);
     assert!(was.starts_with("changed\nchanged\nown\nown\n2\n2\n"), "{was}");
