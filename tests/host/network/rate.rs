@@ -72,7 +72,7 @@ fn a_stream_is_as_fast_as_the_manifest_says() {
     let lab = NetLab::new();
     let before = lab.everything();
     let sandbox = Sandbox::new();
-    sandbox.ve("one", with(json!({ "in": "20M", "out": "10M" })));
+    sandbox.ve("one", with(json!({ "in": "8M", "out": "4M" })));
     sandbox.apply();
     let pid = sandbox.init_pid("one");
     sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
@@ -83,28 +83,29 @@ fn a_stream_is_as_fast_as_the_manifest_says() {
     };
     let servers =
         [serve("8", &["/bin/busybox", "wc", "-c"]), serve("9", &["/bin/busybox", "cat", "/dev/zero"])];
-    is_about(stream(&lab, "in", ONE[0]), 20e6, "in");
-    is_about(stream(&lab, "out", ONE[1]), 10e6, "out");
+    is_about(stream(&lab, "in", ONE[0]), 8e6, "in");
+    is_about(stream(&lab, "out", ONE[1]), 4e6, "out");
     let shown = sandbox.vzd(&["net", "one", "-o", "json"]).ok().json();
     let shown = &shown[0];
     let link = &shown["links"][0];
     assert_eq!((&link["name"], &link["hostName"]), (&json!("venet0"), &json!("venet101")));
     let addresses = link["addresses"].as_array().unwrap();
     assert!(ONE.iter().all(|address| addresses.contains(&json!(address))), "{link}");
-    assert!(link["received"]["bytes"].as_u64() > Some(5_000_000), "{link}");
+    assert!(link["received"]["bytes"].as_u64() > Some(2_000_000), "{link}");
     assert_eq!(
         (&shown["rates"][0]["direction"], &shown["rates"][0]["rate"]),
-        (&json!("in"), &json!(20_000_000))
+        (&json!("in"), &json!(8_000_000))
     );
-    assert!(shown["rates"][0]["bytes"].as_u64() > Some(5_000_000), "{shown}");
-    sandbox.vzd(&["net"]).ok().says("in at most 20Mbit/s");
+    assert!(shown["rates"][0]["bytes"].as_u64() > Some(2_000_000), "{shown}");
+    sandbox.vzd(&["net"]).ok().says("in at most 8Mbit/s");
     sandbox.vzd(&["describe", "one"]).ok().says("venet101");
     // Live, while the other way stays as it is.
-    change(&sandbox, pid, with(json!({ "in": "40M", "out": "10M" })));
-    is_about(stream(&lab, "in", ONE[1]), 40e6, "in, changed");
-    is_about(stream(&lab, "out", ONE[0]), 10e6, "out, as before");
-    change(&sandbox, pid, with(json!({ "out": "10M" })));
-    assert!(stream(&lab, "in", ONE[0]) > 100e6, "it is still limited");
+    change(&sandbox, pid, with(json!({ "in": "16M", "out": "4M" })));
+    is_about(stream(&lab, "in", ONE[1]), 16e6, "in, changed");
+    is_about(stream(&lab, "out", ONE[0]), 4e6, "out, as before");
+    change(&sandbox, pid, with(json!({ "out": "4M" })));
+    // Not more, since the lab's processor is an emulated one.
+    assert!(stream(&lab, "in", ONE[0]) > 20e6, "it is still limited");
     drop(servers);
     change(&sandbox, pid, json!({ "ctid": 101 }));
     assert_same(&before, &lab.everything(), "after all");
