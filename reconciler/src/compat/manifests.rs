@@ -61,7 +61,7 @@ impl Unfit {
 impl Manifests {
     /// Reads the directory.
     pub fn read(settings: &Settings) -> Self {
-        let revision = Scanner::new(&settings.manifests, Trust::Anyone).scan();
+        let revision = Scanner::new(&settings.manifests, Trust::Owners { also: None }).scan();
         Self { dir: settings.manifests.clone(), patches: settings.state_dir.join("patches"), revision }
     }
 
