@@ -1,7 +1,7 @@
 //! The few system calls that std lacks. The only file of this crate with `unsafe`; must stay free of policy.
 #![expect(unsafe_code, reason = "pidfds, rusage, namespaces and subreapers have no safe form in std or libc")]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -113,21 +113,55 @@ pub(crate) fn children_cpu() -> Duration {
 /// Gives the calling thread a mount namespace of its own, and takes `target` away in it.
 pub(crate) fn without_mount(target: &str) -> io::Result<()> {
     let target = CString::new(target).map_err(io::Error::other)?;
-    let private = libc::MS_REC | libc::MS_PRIVATE;
-    // SAFETY: all strings are NUL-terminated and live through the calls; the others may be null.
-    unsafe {
-        checked(i64::from(libc::unshare(libc::CLONE_NEWNS)))?;
-        let null = std::ptr::null();
-        checked(i64::from(libc::mount(null, c"/".as_ptr(), null, private, std::ptr::null())))?;
-        checked(i64::from(libc::umount2(target.as_ptr(), libc::MNT_DETACH))).map(drop)
-    }
+    own_mounts(0)?;
+    // SAFETY: the string is NUL-terminated and lives through the call.
+    checked(i64::from(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) })).map(drop)
 }
 
 /// Moves the calling thread into the UTS namespace of a process.
 pub(crate) fn join_uts(pid: i32) -> io::Result<()> {
-    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/uts"))?;
+    join(pid, "uts", libc::CLONE_NEWUTS)
+}
+
+/// Moves the calling thread into the network of a process.
+pub(crate) fn join_network(pid: i32) -> io::Result<()> {
+    join(pid, "net", libc::CLONE_NEWNET)
+}
+
+fn join(pid: i32, name: &str, kind: i32) -> io::Result<()> {
+    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/{name}"))?;
     // SAFETY: takes numbers only; the file is open.
-    checked(i64::from(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWUTS) })).map(drop)
+    checked(i64::from(unsafe { libc::setns(namespace.as_raw_fd(), kind) })).map(drop)
+}
+
+/// Gives the calling thread a network of its own, and a /sys that tells of it.
+pub(crate) fn new_network() -> io::Result<()> {
+    const ASIDE: &CStr = c"/mnt";
+    const GROUPS: &CStr = c"/sys/fs/cgroup";
+    own_mounts(libc::CLONE_NEWNET)?;
+    let mount = |from: &CStr, to: &CStr, kind: &CStr, flags| {
+        // SAFETY: all strings are NUL-terminated and live through the call; options may be null.
+        let result =
+            unsafe { libc::mount(from.as_ptr(), to.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) };
+        checked(i64::from(result)).map(drop)
+    };
+    let bind = libc::MS_BIND | libc::MS_REC;
+    mount(GROUPS, ASIDE, c"", bind)?;
+    mount(c"sysfs", c"/sys", c"sysfs", 0)?;
+    mount(ASIDE, GROUPS, c"", bind)?;
+    // SAFETY: the string is NUL-terminated and lives through the call.
+    checked(i64::from(unsafe { libc::umount2(ASIDE.as_ptr(), libc::MNT_DETACH) })).map(drop)
+}
+
+/// Gives the calling thread a mount namespace of its own, from which nothing comes out, and other namespaces with it.
+fn own_mounts(others: i32) -> io::Result<()> {
+    let private = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: the string is NUL-terminated; the others may be null.
+    unsafe {
+        checked(i64::from(libc::unshare(libc::CLONE_NEWNS | others)))?;
+        let null = std::ptr::null();
+        checked(i64::from(libc::mount(null, c"/".as_ptr(), null, private, std::ptr::null()))).map(drop)
+    }
 }
 
 /// The host name as the calling thread sees it.

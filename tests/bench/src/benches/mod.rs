@@ -3,6 +3,7 @@
 mod counters;
 mod hundred;
 mod memory;
+mod network;
 mod pass;
 pub(crate) mod sockets;
 mod start;
@@ -20,7 +21,7 @@ pub(crate) struct Bench {
     pub(crate) run: fn(&Place, &Options) -> Result<Vec<Table>>,
 }
 
-pub(crate) const ALL: [Bench; 7] = [
+pub(crate) const ALL: [Bench; 8] = [
     Bench { name: "start", about: "start and stop of one container", run: start::run },
     Bench { name: "hundred", about: "start and stop of many containers", run: hundred::run },
     Bench {
@@ -31,6 +32,11 @@ pub(crate) const ALL: [Bench; 7] = [
     Bench { name: "update", about: "a limit of a running container changed", run: update::run },
     Bench { name: "counters", about: "CPU time of counting everything of many VEs", run: counters::run },
     Bench { name: "sockets", about: "socket() and close() with and without counting", run: sockets::run },
+    Bench {
+        name: "network",
+        about: "a network set up, an address changed, bytes through it",
+        run: network::run,
+    },
     Bench { name: "memory", about: "memory of the host for each idle container", run: memory::run },
 ];
 
@@ -38,4 +44,10 @@ pub(crate) const ALL: [Bench; 7] = [
 fn goal(what: &str, value: f64, most: f64) -> String {
     let word = if value <= most { "met" } else { "MISSED" };
     format!("goal: {what} at most {}: {word} ({})", number(most), number(value))
+}
+
+/// The same for what is to be large.
+fn at_least(what: &str, value: f64, least: f64) -> String {
+    let word = if value >= least { "met" } else { "MISSED" };
+    format!("goal: {what} at least {}: {word} ({})", number(least), number(value))
 }

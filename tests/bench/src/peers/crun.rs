@@ -1,6 +1,7 @@
 //! crun, with a bundle as like a VE as OCI allows: the same namespaces and ids, its own cgroups, no network device.
 //!
-//! Must not be given anything to do that a VE isn't given: no limits, no hooks, no copy of the root. Where it matters it
+//! Must not be given anything to do that a VE isn't given: no limits, no copy of the root, no hooks but the one that
+//! connects it to a bridge where VEs are connected. Where it matters it
 //! comes a second time with what a VE always has and a container need not have: a console and a /run of its own.
 
 use std::os::fd::OwnedFd;
@@ -12,7 +13,7 @@ use std::sync::mpsc::{Receiver, channel};
 use serde_json::{Value, json};
 
 use super::command::{Commands, Tool};
-use super::on_path;
+use super::{on_path, wire};
 use crate::benches::update::Limit;
 use crate::place::{FIRST_ID, IDS, PAYLOAD, Place};
 use crate::result::{Context, Result};
@@ -25,20 +26,33 @@ pub(super) struct Crun {
     root: PathBuf,
     cgroup: String,
     consoles: Option<Consoles>,
+    /// Connects a container.
+    hook: Option<PathBuf>,
 }
 
 impl Crun {
     pub(super) fn new(place: &Place, purpose: &str) -> Result<Commands<Crun>> {
-        Self::with(place, purpose, None)
+        Self::with(place, purpose, None, None)
+    }
+
+    /// With a network, by a hook.
+    pub(super) fn connected(place: &Place, purpose: &str) -> Result<Commands<Crun>> {
+        let hook = wire::write_hook(&place.subdirectory(&format!("hook-{purpose}"))?)?;
+        Self::with(place, purpose, None, Some(hook))
     }
 
     /// With a console and a /run for each container.
     pub(super) fn with_consoles(place: &Place, purpose: &str) -> Result<Commands<Crun>> {
         let socket = place.subdirectory(&format!("consoles-{purpose}"))?.join("socket");
-        Self::with(place, &format!("console-{purpose}"), Some(Consoles::listen(socket)?))
+        Self::with(place, &format!("console-{purpose}"), Some(Consoles::listen(socket)?), None)
     }
 
-    fn with(place: &Place, purpose: &str, consoles: Option<Consoles>) -> Result<Commands<Crun>> {
+    fn with(
+        place: &Place,
+        purpose: &str,
+        consoles: Option<Consoles>,
+        hook: Option<PathBuf>,
+    ) -> Result<Commands<Crun>> {
         on_path("crun")?;
         let crun = Crun {
             state: place.subdirectory(&format!("crun-{purpose}"))?,
@@ -46,6 +60,7 @@ impl Crun {
             root: place.shifted.clone(),
             cgroup: format!("{}/crun{}", place.cgroup, if consoles.is_some() { "-console" } else { "" }),
             consoles,
+            hook,
         };
         Commands::new(crun, unbearable())
     }
@@ -91,6 +106,10 @@ impl Tool for Crun {
             if let Some(mounts) = config["mounts"].as_array_mut() {
                 mounts.push(mount("/run", "tmpfs", &["nosuid", "nodev", "mode=755"]));
             }
+        }
+        if let Some(hook) = &self.hook {
+            config["hooks"] =
+                json!({"createRuntime": [{"path": hook, "args": ["connect", wire::address(id)]}]});
         }
         std::fs::write(bundle.join("config.json"), config.to_string()).context(bundle.display())
     }

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use super::command::{Commands, Tool};
 use super::on_path;
+use super::wire::{BRIDGE, GATEWAY, PREFIX, address};
 use crate::benches::update::{Limit, is_v1};
 use crate::place::{FIRST_ID, IDS, PAYLOAD, Place};
 use crate::result::{Context, Result};
@@ -16,16 +17,28 @@ pub(super) struct Lxc {
     directory: PathBuf,
     root: PathBuf,
     cgroup: String,
+    /// Whether containers are on the bridge.
+    is_connected: bool,
 }
 
 impl Lxc {
     pub(super) fn new(place: &Place, purpose: &str) -> Result<Commands<Lxc>> {
+        Self::with(place, purpose, false)
+    }
+
+    /// With a network.
+    pub(super) fn connected(place: &Place, purpose: &str) -> Result<Commands<Lxc>> {
+        Self::with(place, purpose, true)
+    }
+
+    fn with(place: &Place, purpose: &str, is_connected: bool) -> Result<Commands<Lxc>> {
         let program = on_path("lxc-start")?;
         let lxc = Lxc {
             programs: program.parent().ok_or("no directory").context("lxc-start")?.to_owned(),
             directory: place.subdirectory(&format!("lxc-{purpose}"))?,
             root: place.shifted.clone(),
             cgroup: place.cgroup.clone(),
+            is_connected,
         };
         Commands::new(lxc, None)
     }
@@ -53,8 +66,16 @@ impl Tool for Lxc {
         let directory = self.directory.join(&name);
         std::fs::create_dir_all(&directory).context(directory.display())?;
         let (root, cgroup) = (self.root.display(), &self.cgroup);
+        let network = match self.is_connected {
+            false => "lxc.net.0.type = empty\n".to_owned(),
+            true => format!(
+                "lxc.net.0.type = veth\nlxc.net.0.link = {BRIDGE}\nlxc.net.0.flags = up\nlxc.net.0.name = eth0\n\
+                 lxc.net.0.ipv4.address = {}/{PREFIX}\nlxc.net.0.ipv4.gateway = {GATEWAY}\n",
+                address(id)
+            ),
+        };
         let config = format!(
-            "lxc.rootfs.path = dir:{root}\nlxc.init.cmd = {PAYLOAD}\nlxc.uts.name = {name}\nlxc.net.0.type = empty\n\
+            "lxc.rootfs.path = dir:{root}\nlxc.init.cmd = {PAYLOAD}\nlxc.uts.name = {name}\n{network}\
              lxc.idmap = u 0 {FIRST_ID} {IDS}\nlxc.idmap = g 0 {FIRST_ID} {IDS}\n\
              lxc.mount.auto = proc:mixed sys:mixed\nlxc.signal.halt = SIGTERM\nlxc.apparmor.profile = unconfined\n\
              lxc.cgroup.dir.container = {cgroup}/lxc/{name}\nlxc.cgroup.dir.monitor = {cgroup}/lxc-monitor/{name}\n\

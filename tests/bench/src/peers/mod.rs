@@ -7,6 +7,7 @@ mod command;
 mod crun;
 mod lxc;
 mod vzd;
+pub(crate) mod wire;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use crate::options::Options;
 use crate::place::Place;
 use crate::result::{Context, Result, fail};
 use crate::sys::Pidfd;
+use wire::Wire;
 
 /// A container that runs.
 #[derive(Debug)]
@@ -76,6 +78,48 @@ pub(crate) fn all_with_consoles(
         peers.push(Box::new(crun::Crun::with_consoles(place, purpose)?));
     }
     Ok(peers)
+}
+
+/// Somebody's containers without and with a network.
+pub(crate) struct Pair {
+    pub(crate) name: &'static str,
+    pub(crate) bare: Box<dyn Peer>,
+    pub(crate) connected: Box<dyn Peer>,
+}
+
+/// Each peer twice, without a network and with one, on a bridge that is there; vzd with a routed address as well.
+pub(crate) fn pairs(place: &Place, options: &Options) -> Result<Vec<Pair>> {
+    let mut pairs = Vec::new();
+    for (name, wire) in [("vzd, venet", Wire::Routed), ("vzd, bridge", Wire::Bridged)] {
+        if options.wants_peer("vzd") {
+            let vzd = |wire, purpose: &str| Ok(Box::new(Controller::start(place, purpose)?.on(wire)));
+            let purpose = name.replace(", ", "-");
+            pairs.push(Pair {
+                name,
+                bare: vzd(Wire::None, &format!("{purpose}-bare"))?,
+                connected: vzd(wire, &purpose)?,
+            });
+        }
+    }
+    let mut add = |name: &'static str, made: Result<[Box<dyn Peer>; 2]>| match made {
+        Ok([bare, connected]) => pairs.push(Pair { name, bare, connected }),
+        Err(failure) => eprintln!("{name} is left out: {failure}"),
+    };
+    if options.wants_peer("crun") {
+        let made = crun::Crun::new(place, "network-bare").and_then(|bare| {
+            let connected = crun::Crun::connected(place, "network")?;
+            Ok([Box::new(bare) as Box<dyn Peer>, Box::new(connected)])
+        });
+        add("crun", made);
+    }
+    if options.wants_peer("lxc") {
+        let made = lxc::Lxc::new(place, "network-bare").and_then(|bare| {
+            let connected = lxc::Lxc::connected(place, "network")?;
+            Ok([Box::new(bare) as Box<dyn Peer>, Box::new(connected)])
+        });
+        add("lxc", made);
+    }
+    Ok(pairs)
 }
 
 /// Reads the CPU time once it has stopped rising, so that what is still going on is in it.

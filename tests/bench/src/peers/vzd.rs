@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::wire::Wire;
 use super::{Peer, Run, ended};
 use crate::benches::update::Limit;
 use crate::cpu::Meter;
@@ -27,6 +28,7 @@ pub(crate) struct Controller {
     log: PathBuf,
     cgroup: String,
     template: PathBuf,
+    wire: Wire,
     /// Limits of the VE whose limits are changed, by group.
     limits: BTreeMap<&'static str, String>,
     /// The controller with its keeper, and the VEs.
@@ -83,11 +85,18 @@ impl Controller {
             log,
             cgroup,
             template,
+            wire: Wire::None,
             limits: BTreeMap::new(),
             meters,
         };
         controller.until(Duration::from_secs(300), |controller| controller.last_pass().is_ok())?;
         Ok(controller)
+    }
+
+    /// The same, whose VEs are connected.
+    pub(crate) fn on(mut self, wire: Wire) -> Controller {
+        self.wire = wire;
+        self
     }
 
     /// Process id of the controller.
@@ -109,7 +118,7 @@ impl Controller {
     }
 
     /// The same with the text on disk before, as careful writers have it: the rename has not to wait for that.
-    fn put_synced(&self, id: usize, text: &str) -> Result<Duration> {
+    pub(crate) fn put_synced(&self, id: usize, text: &str) -> Result<Duration> {
         let name = file_name(id);
         let staged = self.manifests.join(format!(".{name}.tmp"));
         std::fs::write(&staged, text).context(&name)?;
@@ -252,7 +261,7 @@ impl Peer for Controller {
 
     fn start_many(&mut self, ids: std::ops::Range<usize>) -> Result<(Vec<Run>, Duration)> {
         let texts: Vec<(usize, String)> =
-            ids.clone().map(|id| (id, self.manifest(id, "running", ""))).collect();
+            ids.clone().map(|id| (id, self.manifest(id, "running", &self.wire.lines(id)))).collect();
         let known: HashSet<i32> = payload::known();
         let mut first = None;
         for (id, text) in &texts {
