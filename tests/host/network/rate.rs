@@ -131,10 +131,12 @@ fn limits_stay_whatever_is_done_to_links() {
         })
     };
     assert_eq!((led("venet101"), led("veth101.0")), ([1, 1], [1, 1]));
-    let on_host: [(&str, &[&str]); 5] = [
+    let on_host: [(&str, &[&str]); 6] = [
         ("tc", &["qdisc", "del", "dev", "vzo101", "root"]),
         ("tc", &["filter", "del", "dev", "venet101", "ingress", "pref", "2"]),
         ("ip", &["link", "del", "vzi101"]),
+        // As whoever was killed between two requests leaves it.
+        ("sh", &["-c", "ip link del vzi101 && ip link add vzi101 type ifb"]),
         ("ip", &["link", "set", "vzo101", "down"]),
         ("ip", &["link", "del", "venet101"]),
     ];

@@ -114,9 +114,10 @@ impl Shape {
         priority << 16 | u32::from(0x0003_u16.to_be())
     }
 
-    /// The device, if it is there.
+    /// The device, if it is there; also one that was made by a vzd that ended before it could be marked.
     pub fn device(&self, host: &mut Netlink) -> SysResult<Option<Link>> {
-        Ok(host.link_named(&self.name())?.filter(|link| link.alias == self.alias))
+        let is_ours = |link: &Link| link.alias == self.alias || link.alias.is_empty() && !link.up;
+        Ok(host.link_named(&self.name())?.filter(is_ours))
     }
 
     /// Makes the device, or gives it another rate, and has these interfaces' packets led through it. Tells how much was
@@ -124,18 +125,22 @@ impl Shape {
     pub fn set(&self, host: &mut Netlink, links: &[Link]) -> SysResult<usize> {
         let name = self.name();
         let mut changed = 0;
-        if self.device(host)?.is_none() {
-            let device = Message::NewLink(LinkIfb::new(&name).build());
-            changed += host.run(vec![Request::new("make", format!("device {name}"), device).make()])?;
-            let made = host.link_named(&name)?.map_or(0, |link| link.index);
-            let mut requests = vec![Request::alias(made, &name, &self.alias)];
+        let device = match self.device(host)? {
+            Some(device) => device,
+            None => {
+                let device = Message::NewLink(LinkIfb::new(&name).build());
+                changed += host.run(vec![Request::new("make", format!("device {name}"), device).make()])?;
+                let missing = || SysError::refused("make", format_args!("device {name}"), "it is not there");
+                host.link_named(&name)?.ok_or_else(missing)?
+            }
+        };
+        if device.alias != self.alias {
+            let mut requests = vec![Request::alias(device.index, &name, &self.alias)];
             if std::path::Path::new("/proc/sys/net/ipv6").exists() {
-                requests.push(Request::no_own_address(made, &name));
+                requests.push(Request::no_own_address(device.index, &name));
             }
             host.run(requests)?;
         }
-        let missing = || SysError::refused("make", format_args!("device {name}"), "it is not there");
-        let device = self.device(host)?.ok_or_else(missing)?;
         if host.bucket(device.index)?.map(|(rate, _)| rate) != Some(self.rate) {
             let mut bucket = message(device.index);
             (bucket.header.parent, bucket.header.handle) = (TcHandle::ROOT, BUCKET);
