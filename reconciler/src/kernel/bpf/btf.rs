@@ -53,12 +53,15 @@ pub(super) fn load_int() -> SysResult<OwnedFd> {
         size: u32,
         log_size: u32,
         log_level: u32,
+        /// Kernels before 6.4 want nothing here.
+        true_size: u32,
     }
     let names = b"\0int\0";
     let int: [u32; 4] = [1, INT << 24, 4, 1 << 24 | 32];
     let bytes = description(&int, names);
     let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    let mut attr = Load { btf: bytes.as_ptr() as u64, log_buf: 0, size, log_size: 0, log_level: 0 };
+    let mut attr =
+        Load { btf: bytes.as_ptr() as u64, log_buf: 0, size, log_size: 0, log_level: 0, true_size: 0 };
     bpf("describe types of", CMD_BTF_LOAD, &mut attr).map(own)
 }
 
