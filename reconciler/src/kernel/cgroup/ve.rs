@@ -203,9 +203,7 @@ impl<'a> VeCgroup<'a> {
 
     /// Every process in the VE's groups, by host pid.
     pub fn pids(&self) -> SysResult<Vec<i32>> {
-        let mut pids = Vec::new();
-        collect_pids(&self.v2_dir(), &mut pids)?;
-        Ok(pids)
+        collect_pids(self.v2_dir())
     }
 
     /// Removes them, with what the VE made below its own. All errors are returned; what is gone
@@ -225,18 +223,20 @@ impl<'a> VeCgroup<'a> {
     }
 }
 
-fn collect_pids(dir: &Path, pids: &mut Vec<i32>) -> SysResult<()> {
-    let text = match read(&dir.join("cgroup.procs")) {
-        Err(e) if e.is_absent() => return Ok(()),
-        // A threaded group of the VE's own making; its threads' leaders are listed above it.
-        Err(e) if e.errno == libc::EOPNOTSUPP => String::new(),
-        other => other?,
-    };
-    pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 1));
-    for child in children(dir)? {
-        collect_pids(&child, pids)?;
+/// No recursion: a VE makes groups as deep as a path may be long, and threads have small stacks.
+fn collect_pids(top: PathBuf) -> SysResult<Vec<i32>> {
+    let (mut pids, mut dirs) = (Vec::new(), vec![top]);
+    while let Some(dir) = dirs.pop() {
+        let text = match read(&dir.join("cgroup.procs")) {
+            Err(e) if e.is_absent() => continue,
+            // A threaded group of the VE's own making; its threads' leaders are listed above it.
+            Err(e) if e.errno == libc::EOPNOTSUPP => String::new(),
+            other => other?,
+        };
+        pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 1));
+        dirs.extend(children(&dir)?);
     }
-    Ok(())
+    Ok(pids)
 }
 
 /// A control group can be removed once its children are gone; the kernel empties its files itself.
@@ -250,13 +250,16 @@ fn remove_tree(dir: &Path) -> SysResult<()> {
 /// How often a group and those below it were refused a task. Version 2 adds that up since Linux 6.12; before that,
 /// and in version 1, it is counted where the process was that asked, and goes with that group.
 pub fn refused_tasks(dir: &Path) -> u64 {
-    let events = read(&dir.join("pids.events")).unwrap_or_default();
-    let times = events.lines().find_map(|line| line.strip_prefix("max ")?.trim().parse().ok());
-    let own: u64 = times.unwrap_or(0);
-    if dir.join("pids.events.local").exists() {
-        return own;
+    let (mut refused, mut dirs) = (0_u64, vec![dir.to_owned()]);
+    while let Some(dir) = dirs.pop() {
+        let events = read(&dir.join("pids.events")).unwrap_or_default();
+        let times = events.lines().find_map(|line| line.strip_prefix("max ")?.trim().parse::<u64>().ok());
+        refused = refused.saturating_add(times.unwrap_or(0));
+        if !dir.join("pids.events.local").exists() {
+            dirs.extend(children(&dir).unwrap_or_default());
+        }
     }
-    own + children(dir).unwrap_or_default().iter().map(|child| refused_tasks(child)).sum::<u64>()
+    refused
 }
 
 fn children(dir: &Path) -> SysResult<Vec<PathBuf>> {
