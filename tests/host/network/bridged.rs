@@ -25,6 +25,30 @@ fn link(lab: &NetLab, name: &str) -> Value {
     lab.on_host("ip", &["-j", "-d", "link", "show", name]).ok().json()[0].clone()
 }
 
+/// What vzd gives the host's end and a bridge of its own is never what the VE's end has.
+#[test]
+fn any_hardware_address_is_reached() {
+    needs!(Root, Cgroups, Busybox, Ip);
+    let lab = bridged_lab();
+    let sandbox = Sandbox::new();
+    let macs = ["fe", "fa", "02", "06"].map(|first| format!("{first}:62:33:44:55:66"));
+    let at = |n: usize, mac: &str, bridge: &str, net: &str| json!({ "name": format!("eth{n}"), "bridge": bridge, "mac": mac, "addresses": [format!("{net}.1/24")] });
+    let interfaces: Vec<Value> = macs
+        .iter()
+        .enumerate()
+        .map(|(n, mac)| at(n, mac, &format!("lan{n}"), &format!("10.5.{n}")))
+        .collect();
+    sandbox.ve("one", with(json!(interfaces)));
+    sandbox.apply();
+    for (n, mac) in macs.iter().enumerate() {
+        let (port, bridge) = (link(&lab, &format!("veth101.{n}")), link(&lab, &format!("lan{n}")));
+        assert!(port["address"] != **mac && bridge["address"] != **mac, "{mac}: {port} {bridge}");
+        assert!(port["master"] == format!("lan{n}"), "{port}");
+        lab.host(&["addr", "add", &format!("10.5.{n}.2/24"), "dev", &format!("lan{n}")]);
+        reaches(&sandbox, "one", &format!("10.5.{n}.2"));
+    }
+}
+
 #[test]
 fn a_ve_on_a_bridge_is_a_host_on_its_wire() {
     needs!(Root, Cgroups, Busybox, Ip);

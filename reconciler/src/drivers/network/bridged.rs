@@ -97,7 +97,6 @@ pub(super) fn set(
         ns::on_thread_in(netns, || net::keep_others(name))?;
         net::set_up_bridged(inside, &wanted, ends)?;
         wanted.connect(host, ends)?;
-        inside.await_carrier(ends.inside)?;
         return Ok(Effect::Changed);
     };
     let had = from.map(|from| spec(ve, name, from));

@@ -65,11 +65,11 @@ pub struct BridgedSeen {
 const METRIC: u32 = 512;
 
 impl Bridged {
-    /// Makes the pair, from the host's namespace. The VE's end is in `netns`, and down; so is the host's.
+    /// Makes the pair, from the host's namespace. The VE's end is in `netns`, and down; the host's is up, so that
+    /// whoever sets up the VE's can wait for its carrier there.
     pub fn make(&self, net: &mut Netlink, netns: BorrowedFd<'_>) -> SysResult<Ends> {
         // A bridge has the lowest hardware address of its ports unless it was given one: never a VE's.
-        let mut host_mac = self.mac;
-        host_mac[0] = 0xfe;
+        let host_mac = self.mac_beside([0xfe, 0xfa]);
         net.run(vec![Request::make_pair((&self.host_name, host_mac), (&self.name, self.mac), netns)])?;
         let made = net.link_named(&self.host_name)?;
         let made = made.ok_or_else(|| self.missing())?;
@@ -81,6 +81,7 @@ impl Bridged {
         if std::path::Path::new("/proc/sys/net/ipv6").exists() {
             requests.push(Request::no_own_address(ends.host, &self.host_name));
         }
+        requests.push(Request::link_flags(ends.host, &self.host_name, LinkFlags::Up, LinkFlags::empty()));
         net.run(requests)?;
         Ok(ends)
     }
@@ -89,10 +90,16 @@ impl Bridged {
     /// opened when the kernel comes to it, and the first packets be lost.
     pub fn connect(&self, net: &mut Netlink, ends: Ends) -> SysResult<()> {
         let bridge = self.bridge(net)?;
-        let up = Request::link_flags(ends.host, &self.host_name, LinkFlags::Up, LinkFlags::empty());
-        net.run(vec![up])?;
         net.await_carrier(ends.host)?;
         net.run(vec![Request::join_bridge(ends.host, &self.host_name, bridge)]).map(drop)
+    }
+
+    /// A hardware address like the VE's, but never the same, which may itself have any first byte: what a bridge
+    /// sees as its own or a port's it does not deliver.
+    fn mac_beside(&self, firsts: [u8; 2]) -> [u8; 6] {
+        let mut mac = self.mac;
+        mac[0] = if mac[0] == firsts[0] { firsts[1] } else { firsts[0] };
+        mac
     }
 
     fn missing(&self) -> SysError {
@@ -101,7 +108,7 @@ impl Bridged {
 
     /// The number of the bridge, which is made if it is not there.
     fn bridge(&self, net: &mut Netlink) -> SysResult<u32> {
-        let mac = [0x02, b'b', self.mac[2], self.mac[3], self.mac[4], self.mac[5]];
+        let mac = self.mac_beside([0x02, 0x06]);
         let mut found = net.link_named(&self.bridge)?;
         if found.is_none() {
             net.run(vec![Request::make_bridge(&self.bridge, mac)])?;

@@ -175,9 +175,10 @@ fn pack(bytes: &mut Vec<u8>, message: Message, flags: u16, sequence: u32) {
     message.serialize(&mut bytes[at..]);
 }
 
-/// Sets up the VE's end of its link, without addresses; in the VE's namespace.
+/// Sets up the VE's end of its link, without addresses; in the VE's namespace. It can send when this is done.
 pub fn set_up_inside(inside: &mut Netlink, venet: &Venet, ends: Ends) -> SysResult<()> {
-    inside.run(venet.inside(ends)).map(drop)
+    inside.run(venet.inside(ends))?;
+    inside.await_carrier(ends.inside)
 }
 
 /// Has other addresses of a network stay when the first of them goes; by a thread in the interface's namespace.
@@ -190,9 +191,10 @@ pub fn keep_others(interface: &str) -> SysResult<()> {
     }
 }
 
-/// Sets up the VE's end of an interface on a bridge.
+/// Sets up the VE's end of an interface on a bridge; in the VE's namespace. It can send when this is done.
 pub fn set_up_bridged(inside: &mut Netlink, bridged: &Bridged, ends: Ends) -> SysResult<()> {
-    inside.run(bridged.inside(ends)).map(drop)
+    inside.run(bridged.inside(ends))?;
+    inside.await_carrier(ends.inside)
 }
 
 /// Runs `body` in a thread in a network namespace of its own, which goes with it.
@@ -223,7 +225,8 @@ pub struct Links<'a> {
     pub routes: &'a [vzd_state::subsystem::network::Route],
 }
 
-/// Sets up the loopback device of this namespace, the VE's links, and its settings.
+/// Sets up the loopback device of this namespace, the VE's links, and its settings. The links can send when this is
+/// done.
 pub fn set_up(links: &Links<'_>) -> SysResult<()> {
     let mut net = Netlink::open()?;
     let mut requests = vec![Request::link_flags(LOOPBACK_INDEX, "lo", LinkFlags::Up, LinkFlags::empty())];
@@ -241,6 +244,11 @@ pub fn set_up(links: &Links<'_>) -> SysResult<()> {
         load_table(links.firewall)?;
     }
     net.run(requests)?;
+    // What a link is to send is dropped until the kernel has come to its carrier: nothing inside runs before.
+    let ends = links.venet.iter().map(|(_, ends)| ends).chain(links.bridged.iter().map(|(_, ends)| ends));
+    for end in ends {
+        net.await_carrier(end.inside)?;
+    }
     for route in links.routes {
         // One over an interface that the VE makes itself comes when that is there.
         let _ = net.set_route(None, route);
