@@ -20,8 +20,8 @@ use crate::kernel::process;
 use crate::runtime::etc;
 use crate::runtime::spec::{NodeSpec, RootSpec, StartSpec, VolumeSpec};
 
-/// Kernel files that say too much about the host, or take orders for it: nothing is found there. (Locks of
-/// open files belong to no process: /proc/locks lists those of the host and of all VEs to everyone.)
+/// Kernel files that say too much about the host, or take orders for it: nothing is found there, or it is for the host's
+/// root alone. (Locks of open files belong to no process: /proc/locks lists those of the host and of all VEs to everyone.)
 const MASKED: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
@@ -157,6 +157,18 @@ pub fn open_volume(volume: &VolumeSpec) -> SysResult<OwnedFd> {
     mount::new_fs(&volume.kind, &options, Attr::MOUNT_ATTR_NODEV)
 }
 
+/// Whether the kernel lets nobody but the host's root open a file of its own, whom nobody in a VE is: no capability there
+/// reaches an inode whose owner has no id in it. Asked of the host's own /proc, which is still the one in sight, and where
+/// the file is of the same kernel table; what cannot be told is not so.
+fn is_for_the_hosts_root_alone(path: &Path) -> bool {
+    const OTHERS: u32 = 0o077;
+    rustix::fs::lstat(path).is_ok_and(|found| {
+        FileType::from_raw_mode(found.st_mode).is_file()
+            && found.st_uid == 0
+            && Mode::from_raw_mode(found.st_mode).bits() & OTHERS == 0
+    })
+}
+
 /// The tree while it is being put together.
 struct Tree {
     base: u32,
@@ -216,7 +228,8 @@ impl Tree {
         rustix::io::pwrite(&file, line.as_bytes(), 0).map(drop).at("write", FILE)
     }
 
-    /// Masks and write-protects what must not be had; what this kernel does not have is no hole. Masks are the VE's own
+    /// Masks and write-protects what must not be had; what this kernel does not have is no hole. Each mask takes more than
+    /// a kilobyte of the host's memory, so that what the kernel refuses anyway goes without. Masks are the VE's own
     /// /dev/null and a directory of its own sysfs: they take no file system of their own, and what is done to
     /// their inodes (locks, watches) stays in the VE.
     fn restrict(&self) -> SysResult<()> {
@@ -237,7 +250,7 @@ impl Tree {
             mount::attach_on(again, self.open(path)?, path)?;
         }
         let (null, empty) = (self.open(Path::new("/dev/null"))?, self.open(Path::new(EMPTY))?);
-        for path in MASKED.iter().map(Path::new) {
+        for path in MASKED.iter().map(Path::new).filter(|path| !is_for_the_hosts_root_alone(path)) {
             let Some(target) = self.present(path)? else { continue };
             let mask = match kind_of(&target)? {
                 FileType::Directory => mount::clone_fd(&empty)?,
