@@ -55,6 +55,8 @@ pub enum Need {
     SoftDirty,
     /// The kernel tells how a process ended to others than its parent (Linux 6.15).
     PidfdExit,
+    /// A host whose swap is the test's to make: a guest of the lab.
+    Swap,
     /// systemd is the host's init, and the host is the test's to reboot.
     Systemd,
     /// A second host that does what it is told; see [`crate::Peer`].
@@ -111,6 +113,9 @@ impl Need {
                 probe::kernel_version() >= (6, 15),
                 "before Linux 6.15 only its parent learns how a process ended",
             ),
+            Need::Swap => {
+                without(std::env::var_os("VZD_LAB").is_some(), "the host's swap is not the test's to make")
+            }
             Need::Systemd => without(
                 exists("/run/systemd/system") && std::env::var_os("VZD_LAB").is_some(),
                 "not a guest with systemd",

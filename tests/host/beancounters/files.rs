@@ -119,3 +119,36 @@ fn files_go_on_being_counted_while_no_controller_runs() {
     eventually("all are closed", || held(&sandbox, "numfile") == before);
     drop(daemon);
 }
+
+/// The kernel's programs of this name, as its table of symbols has them.
+fn programs(name: &str) -> usize {
+    let table = std::fs::read_to_string("/proc/kallsyms").unwrap();
+    table.lines().filter(|line| line.ends_with("[bpf]") && line.contains(name)).count()
+}
+
+#[test]
+fn the_program_at_the_top_goes_with_the_last_ve_that_is_counted() {
+    needs!(Root, Cgroups, Busybox, BpfLsm);
+    const TOP: &str = "vzd_file_free";
+    const OWN: &str = "vzd_file_alloc";
+    let (tops, owns) = (programs(TOP), programs(OWN));
+    let sandbox = Sandbox::new();
+    for name in ["one", "two"] {
+        sandbox.ve(name, json!({ "beancounters": { "numfile": 500 } }));
+    }
+    sandbox.apply();
+    assert_eq!((programs(TOP), programs(OWN)), (tops + 1, owns + 2));
+    sandbox.vzd(&["stop", "one"]).ok();
+    eventually("its own program is gone", || programs(OWN) == owns + 1);
+    assert_eq!(programs(TOP), tops + 1, "others are still counted");
+    // Killed by nobody's order, as when its init ends.
+    end_init(sandbox.init_pid("two"));
+    sandbox.vzd(&["stop", "two"]).ok();
+    eventually("the last takes the top's along", || (programs(TOP), programs(OWN)) == (tops, owns));
+}
+
+/// Ends a VE from outside.
+fn end_init(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}

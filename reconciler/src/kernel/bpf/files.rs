@@ -15,6 +15,7 @@ use std::ffi::c_uint;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use super::btf::{self, Ask};
 use super::charge::{Count, charge, release};
@@ -61,6 +62,16 @@ struct Kernel {
 }
 
 impl Kernel {
+    /// Asked once: the kernel that runs stays the same, and its description has megabytes.
+    fn known() -> SysResult<&'static Self> {
+        static KNOWN: OnceLock<Kernel> = OnceLock::new();
+        if let Some(kernel) = KNOWN.get() {
+            return Ok(kernel);
+        }
+        let asked = Self::ask()?;
+        Ok(KNOWN.get_or_init(|| asked))
+    }
+
     fn ask() -> SysResult<Self> {
         let [alloc, free, cred, user_ns, level] = btf::ask([
             Ask::Function("bpf_lsm_file_alloc_security"),
@@ -223,12 +234,12 @@ pub fn try_load_files(top: &Path) -> SysResult<()> {
             "it is not the top of the host's control groups",
         ));
     }
-    let kernel = Kernel::ask()?;
+    let kernel = Kernel::known()?;
     let own = new_own(0)?;
     // Room for all others is 16 MB.
     let shared = new_shared(&own.counts, 1)?;
-    load_free(&kernel, &shared)?;
-    load_alloc(&kernel, &own, &shared).map(drop)
+    load_free(kernel, &shared)?;
+    load_alloc(kernel, &own, &shared).map(drop)
 }
 
 /// The top of the tree, for ourselves alone until it is dropped.
@@ -250,7 +261,7 @@ pub fn count_files(top: &Path, cgroup: impl AsFd) -> SysResult<()> {
     if find(cgroup, ATTACH_LSM_CGROUP, |name| name == ALLOC)?.is_some() {
         return Ok(());
     }
-    let kernel = Kernel::ask()?;
+    let kernel = Kernel::known()?;
     let id = rustix::fs::fstat(cgroup).at("stat", "control group")?.st_ino;
     let own = new_own(id)?;
     let top = lock(top)?;
@@ -258,12 +269,12 @@ pub fn count_files(top: &Path, cgroup: impl AsFd) -> SysResult<()> {
         Some(free) => shared_of(free)?,
         None => {
             let shared = new_shared(&own.counts, MOST_OTHERS)?;
-            attach(top.as_fd(), &load_free(&kernel, &shared)?, ATTACH_LSM_CGROUP, None)?;
+            attach(top.as_fd(), &load_free(kernel, &shared)?, ATTACH_LSM_CGROUP, None)?;
             shared
         }
     };
     maps::write(&shared.owners, id, own.counts.as_raw_fd())?;
-    attach(cgroup, &load_alloc(&kernel, &own, &shared)?, ATTACH_LSM_CGROUP, None)
+    attach(cgroup, &load_alloc(kernel, &own, &shared)?, ATTACH_LSM_CGROUP, None)
 }
 
 /// Forgets cgroups that are gone, and with the last of them takes the program from the top.
