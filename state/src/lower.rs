@@ -288,17 +288,17 @@ fn lower_limits(spec: &VeSpec) -> cgroup::Limits {
         v1::Limit::At(pages) => v1::Limit::At(pages.size()),
         v1::Limit::Unlimited => v1::Limit::Unlimited,
     };
-    let mut memory = spec.memory.clone();
+    let mut memory = v1::Memory::clone(&spec.memory);
     memory.ram = memory.ram.or(counters.physpages.map(in_bytes));
     memory.swap = memory.swap.or(counters.swappages.map(in_bytes));
     let guaranteed = |pair: v1::Pair<v1::Pages>| pair.barrier().amount();
     let guarantees = [counters.vmguarpages, counters.oomguarpages];
     let counted = guarantees.into_iter().flatten().filter_map(guaranteed).max();
     cgroup::Limits {
-        cpu: spec.cpu.clone(),
+        cpu: v1::Cpu::clone(&spec.cpu),
         memory,
         counted_guarantee: counted.map(v1::Pages::size),
-        io: spec.io.clone(),
+        io: v1::Io::clone(&spec.io),
         numproc: counters.numproc,
     }
 }

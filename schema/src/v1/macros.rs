@@ -28,6 +28,13 @@ macro_rules! group {
                 pub $field: $ty,
             )*
         }
+
+        impl crate::v1::sparse::Empty for $name {
+            fn empty() -> &'static Self {
+                static EMPTY: std::sync::LazyLock<$name> = std::sync::LazyLock::new($name::default);
+                &EMPTY
+            }
+        }
     };
 }
 

@@ -25,6 +25,7 @@ pub mod net;
 pub mod packages;
 pub mod profile;
 pub mod scalars;
+pub mod sparse;
 pub mod template;
 pub mod users;
 pub mod ve;
@@ -48,6 +49,7 @@ pub use net::{
 pub use packages::{Packages, Upgrade};
 pub use profile::Profile;
 pub use scalars::*;
+pub use sparse::Sparse;
 pub use template::TemplateSource;
 pub use users::User;
 pub use ve::{Ve, VeSpec};

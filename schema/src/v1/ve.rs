@@ -7,7 +7,8 @@ use super::metadata::{ApiVersion, Metadata};
 use super::scalars::{Command, CtId, Duration, HostName, Name};
 use super::template::TemplateSource;
 use super::{
-    Beancounters, Checkpoint, Cpu, Device, Disk, Health, Io, Memory, Mount, Network, Packages, Security, User,
+    Beancounters, Checkpoint, Cpu, Device, Disk, Health, Io, Memory, Mount, Network, Packages, Security,
+    Sparse, User,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -73,29 +74,29 @@ group! {
         /// The language, such as `en_US.UTF-8`. Default: the template's.
         live locale: Option<String>,
         /// CPU.
-        live cpu: Cpu,
+        live cpu: Sparse<Cpu>,
         /// Memory.
-        live memory: Memory,
+        live memory: Sparse<Memory>,
         /// Disk input and output.
-        live io: Io,
+        live io: Sparse<Io>,
         /// OpenVZ's user beancounters.
-        live beancounters: Beancounters,
+        live beancounters: Sparse<Beancounters>,
         /// Disk.
-        live disk: Disk,
+        live disk: Sparse<Disk>,
         /// Network.
-        live network: Network,
+        live network: Sparse<Network>,
         /// Devices of the host.
         live devices: Vec<Device>,
         /// Directories and files of the host.
         live mounts: Vec<Mount>,
         /// Rights.
-        live security: Security,
+        live security: Sparse<Security>,
         /// Users inside the VE.
         live users: Vec<User>,
         /// Software inside the VE.
-        live packages: Packages,
+        live packages: Sparse<Packages>,
         /// Checkpoints.
-        live checkpoint: Checkpoint,
+        live checkpoint: Sparse<Checkpoint>,
         /// How it is found out whether the VE does its work. Default: it does when it runs.
         live health: Option<Health>,
         /// VEs that must be ready before this one starts.
