@@ -70,6 +70,7 @@ fn settled(layout: &Layout, io_disk: Option<String>, state_dir: &Path) -> Capabi
         pidfd_exit_info: since(version, (6, 15), "PIDFD_INFO_EXIT"),
         tun: exists("/dev/net/tun", "there is no /dev/net/tun on the host (modprobe tun)"),
         venet: tried(bpf::try_load_sources()),
+        macvlan: tried(net::try_macvlan()),
         shaping: tried(net::try_shaping()),
         firewall: tried(net::find_nft()),
         fuse: exists("/dev/fuse", "there is no /dev/fuse on the host (modprobe fuse)"),

@@ -141,6 +141,8 @@ pub struct Capabilities {
     pub fuse: Feature,
     /// Routed links whose packets are filtered by source: veth, and BPF programs on interfaces.
     pub venet: Feature,
+    /// Interfaces on top of others (macvlan).
+    pub macvlan: Feature,
     /// Limits of bandwidth: token buckets (TBF) on intermediate devices (IFB).
     pub shaping: Feature,
     /// Packet filters of VEs: nftables, and its program on the host.
@@ -196,6 +198,7 @@ impl Capabilities {
             tun: Feature::Yes,
             fuse: Feature::Yes,
             venet: Feature::Yes,
+            macvlan: Feature::Yes,
             shaping: Feature::Yes,
             firewall: Feature::Yes,
         }

@@ -253,14 +253,19 @@ fn lower_cold(spec: &VeSpec, wrong: &mut Errors) -> ColdSpec {
 fn lower_network(given: &v1::Network) -> network::Desired {
     let interface = |is: &v1::Interface| {
         let one = network::Interface {
-            // A manifest without one is refused.
-            bridge: is.bridge.as_ref().map_or_else(String::new, ToString::to_string),
+            on: match (&is.parent, &is.bridge) {
+                (Some(parent), _) => network::On::Parent(parent.to_string()),
+                // A manifest without either is refused.
+                (None, bridge) => {
+                    network::On::Bridge(bridge.as_ref().map_or_else(String::new, ToString::to_string))
+                }
+            },
             mac: is.mac,
             host_name: is.host_name.as_ref().map(ToString::to_string),
             addresses: is.addresses.iter().copied().collect(),
             gateways: is.gateway.iter().copied().collect(),
             mtu: is.mtu,
-            mac_filter: is.mac_filter.unwrap_or(true),
+            mac_filter: is.parent.is_none() && is.mac_filter.unwrap_or(true),
         };
         (is.name.to_string(), one)
     };

@@ -300,9 +300,9 @@ impl Sim {
         let Some(entry) = self.ledger.get(uid) else { return BTreeMap::new() };
         let seen = |(name, is): (&String, &network::Interface)| {
             let seen = network::Seen {
-                bridge: Some(is.bridge.clone()),
+                on: Some(is.on.clone()),
                 mac: Some(is.mac_of(uid, name)),
-                host_name: is.host_name_of(entry.ctid, uid, name),
+                host_name: is.bridge().map(|_| is.host_name_of(entry.ctid, uid, name)),
                 addresses: is.addresses.clone(),
                 gateways: is.gateways.clone(),
                 mtu: is.mtu.unwrap_or(network::MTU),

@@ -3,16 +3,41 @@
 mod bridged;
 mod connections;
 mod firewall;
+mod macvlan;
 mod names;
 mod rate;
 mod routes;
 mod spoofing;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use serde_json::{Value, json};
-use vzd_tests::{CLIENT, HOST, NetLab, Sandbox, assert_same, needs, ping};
+use vzd_tests::{CLIENT, HOST, LONG, NetLab, Sandbox, assert_same, needs, ping, within};
 
 const ONE: [&str; 2] = ["192.0.2.101", "fd00:2::101"];
 const TWO: [&str; 2] = ["192.0.2.102", "fd00:2::102"];
+
+/// A connection to a server that says what it hears.
+struct Stream(TcpStream);
+
+impl Stream {
+    /// From the client.
+    fn open(lab: &NetLab, address: &str, port: u16) -> Stream {
+        let connect = || TcpStream::connect((address, port)).ok();
+        let stream = lab.in_client(|| within(LONG, "the VE answers", connect));
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        Stream(stream)
+    }
+
+    #[track_caller]
+    fn goes_on(&mut self, after: &str) {
+        let mut back = [0; 5];
+        self.0.write_all(b"hello").unwrap();
+        self.0.read_exact(&mut back).unwrap_or_else(|e| panic!("the stream is torn by {after}: {e}"));
+        assert_eq!(&back, b"hello");
+    }
+}
 
 fn with(addresses: &[&str]) -> Value {
     json!({ "network": { "addresses": addresses } })

@@ -38,14 +38,14 @@ pub fn run(args: Args, cx: &mut Context) -> Outcome {
 /// The network of one VE, for people.
 pub fn network(ve: &VeNetwork, colour: bool) -> String {
     let mut links =
-        Table::new(&["LINK", "HOST", "BRIDGE", "STATE", "MTU", "MAC", "RECEIVED", "SENT", "ADDRESSES"]);
+        Table::new(&["LINK", "HOST", "ON", "STATE", "MTU", "MAC", "RECEIVED", "SENT", "ADDRESSES"]);
     for link in &ve.network.links {
         let (state, paint) = if link.up { ("up", Paint::Good) } else { ("down", Paint::Bad) };
         let addresses: Vec<String> = link.addresses.iter().map(ToString::to_string).collect();
         links.row([
             Cell::from(link.name.as_deref().unwrap_or_default()),
-            Cell::from(&link.host_name),
-            Cell::from(link.bridge.as_deref().unwrap_or_default()),
+            Cell::from(link.host_name.as_deref().unwrap_or_default()),
+            Cell::from(link.bridge.as_deref().or(link.parent.as_deref()).unwrap_or_default()),
             Cell::painted(state, Some(paint)),
             Cell::from(link.mtu.to_string()),
             Cell::from(link.mac.map(|mac| mac.to_string()).unwrap_or_default()),

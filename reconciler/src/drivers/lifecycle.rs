@@ -284,6 +284,7 @@ fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired, root: RootSpec) ->
             .collect::<SysResult<_>>()?,
         venet: network::venet_spec(ve, &want.network),
         bridged: network::bridged_specs(ve, &want.network),
+        macvlans: network::macvlan_specs(ve, &want.network),
         sysctls: want.network.sysctls.clone().into_iter().collect(),
         shapes: network::shapes(ve, &want.network),
         firewall: want.network.firewall.clone(),

@@ -6,6 +6,7 @@
 mod bridged;
 mod files;
 mod firewall;
+mod macvlan;
 mod rate;
 mod sight;
 mod uplinks;
@@ -15,7 +16,7 @@ use std::net::IpAddr;
 
 use vzd_schema::v1::Cidr;
 use vzd_state::reading::Reading;
-use vzd_state::subsystem::network::{self, Live, Observed};
+use vzd_state::subsystem::network::{self, Interface, Live, Observed, On, Seen};
 
 use crate::drivers::namespaces::root_of;
 use crate::drivers::{Effect, Running, Ve};
@@ -27,6 +28,7 @@ use crate::runtime::etc;
 pub use bridged::specs as bridged_specs;
 pub use files::lines as files;
 pub use firewall::Tables;
+pub use macvlan::specs as macvlan_specs;
 pub use rate::shapes;
 pub use sight::{Sight, sight};
 pub use uplinks::Uplinks;
@@ -38,6 +40,10 @@ fn mark(ve: Ve<'_>) -> String {
 
 fn pair(address: Cidr) -> (IpAddr, u8) {
     (address.address(), address.prefix())
+}
+
+fn cidrs(pairs: Vec<(IpAddr, u8)>) -> BTreeSet<Cidr> {
+    pairs.into_iter().filter_map(|(address, prefix)| Cidr::new(address, prefix)).collect()
 }
 
 fn venet<'c>(ve: Ve<'_>, addresses: impl IntoIterator<Item = &'c Cidr>) -> Venet {
@@ -117,7 +123,7 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
     match ways {
         Ok((mut host, mut inside)) => Observed {
             venet: read(look(ve, &mut host, &mut inside)),
-            interfaces: read(bridged::look(ve, &mut host, &mut inside)),
+            interfaces: read(interfaces(ve, &mut host, &mut inside)),
             sysctls: read(sysctls(ve, running)),
             routes: read(routes(ve, &mut inside)),
             firewall: read(firewall::look(ve, running)),
@@ -133,6 +139,52 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
             rates: Reading::Unreadable(e.to_string()),
             files: Reading::Unreadable(e.to_string()),
         },
+    }
+}
+
+/// Interfaces that are wanted or were made, as they are.
+fn interfaces(ve: Ve<'_>, host: &mut Netlink, inside: &mut Netlink) -> SysResult<BTreeMap<String, Seen>> {
+    let mut known: BTreeMap<&String, &Interface> = BTreeMap::new();
+    known.extend(ve.want.iter().flat_map(|want| &want.network.interfaces));
+    known.extend(ve.entry.applied.network.iter().flat_map(|is| &is.interfaces));
+    let mut found = BTreeMap::new();
+    for (name, is) in known {
+        let seen = match &is.on {
+            On::Bridge(_) => bridged::look(&bridged::spec(ve, name, is), host, inside)?,
+            On::Parent(parent) => macvlan::look(&macvlan::spec(ve, name, is, parent), host, inside)?,
+        };
+        found.extend(seen.map(|seen| (name.clone(), seen)));
+    }
+    Ok(found)
+}
+
+/// Makes an interface, or changes what of it is not as it is to be.
+fn set_interface(
+    ve: Ve<'_>,
+    (host, inside): (&mut Netlink, &mut Netlink),
+    netns: &Namespace,
+    name: &str,
+    from: Option<&Interface>,
+    to: &Interface,
+) -> SysResult<Effect> {
+    match &to.on {
+        On::Bridge(_) => bridged::set(ve, (host, inside), netns, name, from, to),
+        On::Parent(parent) => {
+            let wanted = macvlan::spec(ve, name, to, parent);
+            macvlan::set(&wanted, (host, inside), netns, from)
+        }
+    }
+}
+
+fn remove_interface(
+    ve: Ve<'_>,
+    (host, inside): (&mut Netlink, &mut Netlink),
+    name: &str,
+    had: &Interface,
+) -> SysResult<bool> {
+    match &had.on {
+        On::Bridge(_) => bridged::remove(ve, host, &bridged::spec(ve, name, had)),
+        On::Parent(parent) => macvlan::remove(&macvlan::spec(ve, name, had, parent), host, inside),
     }
 }
 
@@ -200,10 +252,16 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
     let mut inside = ns::on_thread_in(&netns, Netlink::open)?;
     match step {
         Live::SetInterface { name, from, to } => {
-            return bridged::set(ve, (&mut host, &mut inside), &netns, name, from.as_ref(), to);
+            let ways = (&mut host, &mut inside);
+            if let Some(from) = from.as_ref().filter(|from| from.parent() != to.parent()) {
+                remove_interface(ve, ways, name, from)?;
+                let ways = (&mut host, &mut inside);
+                return set_interface(ve, ways, &netns, name, None, to);
+            }
+            return set_interface(ve, ways, &netns, name, from.as_ref(), to);
         }
         Live::RemoveInterface { name, had } => {
-            let removed = bridged::remove(ve, &mut host, &bridged::spec(ve, name, had))?;
+            let removed = remove_interface(ve, (&mut host, &mut inside), name, had)?;
             return Ok(if removed { Effect::Changed } else { Effect::AlreadySo });
         }
         Live::SetSysctl { name, to, .. } => {

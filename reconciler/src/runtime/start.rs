@@ -107,12 +107,13 @@ fn raise(
 /// Makes the VE's links to the host, whose other ends wait for [`net::set_up`].
 fn make_links<'s>(spec: &'s StartSpec, netns: &Namespace) -> SysResult<Links<'s>> {
     let mut links = Links {
+        macvlans: &spec.macvlans,
         sysctls: &spec.sysctls,
         routes: &spec.routes,
         firewall: spec.firewall.as_deref(),
         ..Links::default()
     };
-    if spec.venet.is_none() && spec.bridged.is_empty() {
+    if spec.venet.is_none() && spec.bridged.is_empty() && spec.macvlans.is_empty() {
         return Ok(links);
     }
     let mut host = Netlink::open()?;
@@ -122,6 +123,7 @@ fn make_links<'s>(spec: &'s StartSpec, netns: &Namespace) -> SysResult<Links<'s>
     for bridged in &spec.bridged {
         links.bridged.push((bridged, bridged.make(&mut host, netns.as_fd())?));
     }
+    spec.macvlans.iter().try_for_each(|macvlan| macvlan.make(&mut host, netns.as_fd()))?;
     if !spec.shapes.is_empty() {
         let ends = links.venet.iter().map(|(_, ends)| ends).chain(links.bridged.iter().map(|(_, ends)| ends));
         let ends: Vec<u32> = ends.map(|ends| ends.host).collect();

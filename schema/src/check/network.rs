@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::code::Code;
-use crate::v1::{Cidr, Network, Protocol, RouteTarget};
+use crate::v1::{Cidr, Interface, Limit, Network, Protocol, Rate, RouteTarget};
 use std::collections::BTreeMap;
 
 /// 0 and 4095 are reserved.
@@ -23,12 +23,15 @@ impl Checker<'_> {
                 );
             }
             if interface.bridge.is_none() && interface.parent.is_none() {
-                let what = format!("the interface `{}` has no bridge", interface.name);
+                let what = format!("the interface `{}` has no bridge and no parent", interface.name);
                 self.bad(
                     Code::BadValue,
-                    format!("{what}: name the host's bridge that it is a port of"),
+                    format!("{what}: name the host's bridge or interface that it is linked to"),
                     &item,
                 );
+            }
+            if interface.parent.is_some() {
+                self.macvlan(network, interface, &item);
             }
             if interface.name.as_str() == "venet0" || interface.name.as_str() == "lo" {
                 let why = "that is the name of another interface of each VE";
@@ -85,6 +88,29 @@ impl Checker<'_> {
             }
         }
     }
+
+    /// A macvlan has no end on the host: what is done there for ports of bridges cannot be done for it.
+    fn macvlan(&mut self, network: &Network, interface: &Interface, item: &str) {
+        let parent = format!("{item}.parent");
+        if interface.mac_filter == Some(true) {
+            let why = "what a macvlan sends cannot be filtered by its hardware address";
+            let cure = "take `macFilter` out, or make it a port of a bridge";
+            self.conflict(why, &format!("{item}.macFilter"), &parent, cure);
+        }
+        if interface.host_name.is_some() {
+            let why = "a macvlan has no name on the host: all of it is in the VE";
+            self.conflict(why, &format!("{item}.hostName"), &parent, "");
+        }
+        let Rate { r#in, out } = &network.rate;
+        for (field, limit) in [("in", r#in), ("out", out)] {
+            if matches!(limit, Some(Limit::At(_))) {
+                let why = "what goes over a macvlan passes the host's limits by";
+                let cure = "take the rate out, or make the interface a port of a bridge";
+                self.conflict(why, &format!("spec.network.rate.{field}"), &parent, cure);
+            }
+        }
+    }
+
     fn routes(&mut self, network: &Network) {
         /// `RT_TABLE_UNSPEC`, and `RT_TABLE_LOCAL`, which is the kernel's own.
         const NO_TABLES: [u32; 2] = [0, 255];

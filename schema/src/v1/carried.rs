@@ -16,7 +16,6 @@ const REFUSED: &[&str] = &[
     "spec.disk.quotaugidlimit",
     "spec.disk.readOnly",
     "spec.disk.mountOptions",
-    "spec.network.interfaces[].parent",
     "spec.network.interfaces[].vlan",
     "spec.network.interfaces[].rate",
     "spec.network.devices",

@@ -44,13 +44,13 @@ item! {
         live name: IfName;
         /// The host's bridge it is a port of.
         live bridge: Option<IfName>,
-        /// The host's interface it sits on, as a macvlan.
+        /// The host's interface it sits on, as a macvlan, instead of a bridge.
         reattach parent: Option<IfName>,
         /// The VLAN it is in.
         live vlan: Option<u16>,
         /// Its hardware address. Default: made from the VE's identity.
         reattach mac: Option<Mac>,
-        /// Its name on the host. Default: made from the ctid.
+        /// Its name on the host, if it is on a bridge. Default: made from the ctid.
         reattach host_name: Option<IfName>,
         /// Its addresses, with prefix.
         live addresses: Vec<Cidr>,
@@ -58,7 +58,7 @@ item! {
         live gateway: Vec<Address>,
         /// Its largest packet.
         live mtu: Option<u32>,
-        /// Drop packets that the VE sends from another hardware address.
+        /// Drop packets that the VE sends from another hardware address. Of interfaces on bridges only.
         live mac_filter: Option<bool> = true,
         /// Its bandwidth.
         live rate: Rate,

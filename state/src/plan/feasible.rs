@@ -19,7 +19,8 @@ pub struct Infeasible {
 pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
     let nodes = want.devices.nodes.keys().map(String::as_str);
     let has_node = |path: &str| nodes.clone().any(|is| is == path);
-    let needs: [(bool, &str, &Feature); 10] = [
+    let has_macvlan = want.network.interfaces.values().any(|interface| interface.parent().is_some());
+    let needs: [(bool, &str, &Feature); 11] = [
         (true, "spec.security.userNamespace", &caps.user_namespaces),
         (true, "spec.template", &caps.overlay_idmap),
         (want.lifecycle.cold.seccomp == Seccomp::Default, "spec.security.seccomp", &caps.seccomp),
@@ -27,7 +28,8 @@ pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
         (!want.devices.rules.is_empty(), "spec.devices", &caps.bpf_device),
         (has_node("/dev/net/tun"), "spec.security.features.tun", &caps.tun),
         (has_node("/dev/fuse"), "spec.security.features.fuse", &caps.fuse),
-        (want.network.has_links(), "spec.network", &caps.venet),
+        (want.network.has_pairs(), "spec.network", &caps.venet),
+        (has_macvlan, "spec.network.interfaces", &caps.macvlan),
         (want.network.firewall.is_some(), "spec.network.firewall", &caps.firewall),
         (!want.network.rates.is_empty(), "spec.network.rate", &caps.shaping),
     ];

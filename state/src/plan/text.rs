@@ -193,7 +193,7 @@ impl fmt::Display for Step {
                 network::Live::RemoveAddress { address } => write!(f, "remove address {address}"),
                 network::Live::RemoveInterface { name, .. } => write!(f, "remove interface {name}"),
                 network::Live::SetInterface { name, from: None, to } => {
-                    write!(f, "make interface {name} on {}", to.bridge)
+                    write!(f, "make interface {name} on {}", to.on.name())
                 }
                 network::Live::SetInterface { name, .. } => write!(f, "change interface {name}"),
                 network::Live::ResetSysctl { name, .. } => write!(f, "set {name} back"),

@@ -1,5 +1,5 @@
-//! The network of a VE: the addresses of its routed link, `venet0`, its interfaces on bridges, settings, and the
-//! names that it knows.
+//! The network of a VE: the addresses of its routed link, `venet0`, its interfaces on bridges and interfaces of the
+//! host, settings, and the names that it knows.
 //!
 //! A VE without an address has no such link, and costs nothing for it. What the VE's owner adds by itself
 //! inside is left alone: it leads nowhere, since packets from it are dropped.
@@ -20,7 +20,7 @@ use vzd_schema::v1::Cidr;
 
 pub use files::{File, Files, FilesSeen, Resolvers, join, split};
 pub use firewall::{FirewallSeen, Table};
-pub use interfaces::{Interface, MTU, Seen};
+pub use interfaces::{Interface, MTU, On, Seen};
 pub use rate::{Direction, Rates, Shaped};
 pub use routes::Route;
 pub use sysctls::canonical;
@@ -36,7 +36,7 @@ pub struct Desired {
     /// Addresses of `venet0`, each with the prefix that the VE sees.
     #[serde(default)]
     pub addresses: BTreeSet<Cidr>,
-    /// Interfaces on bridges, by their name in the VE.
+    /// Other interfaces, by their name in the VE.
     #[serde(default)]
     pub interfaces: BTreeMap<String, Interface>,
     /// Settings of the network namespace.
@@ -65,6 +65,11 @@ impl Desired {
     /// Whether it is linked to anything.
     pub fn has_links(&self) -> bool {
         self.has_venet() || !self.interfaces.is_empty()
+    }
+
+    /// Whether it has a link with an end on the host.
+    pub fn has_pairs(&self) -> bool {
+        self.has_venet() || self.interfaces.values().any(|interface| interface.bridge().is_some())
     }
 
     /// Whether there is anything at all.

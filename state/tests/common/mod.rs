@@ -139,7 +139,7 @@ fn files() -> impl Strategy<Value = network::Files> {
 
 fn network() -> impl Strategy<Value = network::Desired> {
     let addresses = subsequence(vec!["10.1.0.5", "10.1.0.6/24", "fd00:1::5"], 0..=3);
-    let interface = (any::<bool>(), select(vec![None, Some(1400), Some(9000)]), any::<bool>(), 0u8..3);
+    let interface = (0u8..3, select(vec![None, Some(1400), Some(9000)]), any::<bool>(), 0u8..3);
     let interfaces = proptest::collection::btree_map(select(vec!["eth0", "eth1"]), interface, 0..=2);
     let sysctls =
         proptest::collection::btree_map(select(vec!["net.a", "net.b"]), select(vec!["1", "2"]), 0..=2);
@@ -156,10 +156,14 @@ fn network() -> impl Strategy<Value = network::Desired> {
         addresses: addresses.into_iter().map(|address| address.parse().unwrap()).collect(),
         interfaces: interfaces
             .into_iter()
-            .map(|(name, (other, mtu, mac_filter, addresses))| {
+            .map(|(name, (link, mtu, mac_filter, addresses))| {
                 let interface = network::Interface {
-                    bridge: if other { "br1" } else { "br0" }.to_owned(),
-                    mac: other.then(|| vzd_schema::v1::Mac::new([2, 0, 0, 0, 0, 1])),
+                    on: match link {
+                        0 => network::On::Bridge("br0".to_owned()),
+                        1 => network::On::Bridge("br1".to_owned()),
+                        _ => network::On::Parent("eno1".to_owned()),
+                    },
+                    mac: (link == 1).then(|| vzd_schema::v1::Mac::new([2, 0, 0, 0, 0, 1])),
                     host_name: None,
                     addresses: (0..addresses).map(|n| format!("10.7.0.{n}/24").parse().unwrap()).collect(),
                     gateways: BTreeSet::new(),

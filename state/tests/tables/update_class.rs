@@ -186,6 +186,7 @@ fn cases() -> Vec<(&'static str, String, String)> {
         set("spec.network.sysctls", "{net.ipv4.ip_forward: 1}"),
         interface("spec.network.interfaces[].name", "name: eth0, bridge: br0", "name: eth1, bridge: br0"),
         interface("spec.network.interfaces[].bridge", "name: eth0, bridge: br0", "name: eth0, bridge: br1"),
+        interface("spec.network.interfaces[].parent", "name: eth0, parent: eno1", "name: eth0, parent: eno2"),
         added("spec.network.interfaces[].mac", "mac: '02:00:00:00:00:01'"),
         added("spec.network.interfaces[].hostName", "hostName: veth7"),
         added("spec.network.interfaces[].addresses", "addresses: [10.1.0.5/24]"),

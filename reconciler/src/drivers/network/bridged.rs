@@ -1,15 +1,12 @@
 //! Interfaces on bridges, IO half.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use vzd_schema::v1::{Address, Mac};
+use vzd_state::subsystem::network::{self, Interface, MTU, On, Seen};
 
-use vzd_schema::v1::{Address, Cidr, Mac};
-use vzd_state::subsystem::network::{self, Interface, MTU, Seen};
-
-use super::{mark, pair, rate};
+use super::{cidrs, mark, pair, rate};
 use crate::drivers::{Effect, Ve};
 use crate::error::SysResult;
-use crate::kernel::net::{self, Bridged, Netlink, Request, remove_empty_bridges};
+use crate::kernel::net::{self, Bridged, BridgedSeen, Netlink, Request, remove_empty_bridges};
 use crate::kernel::ns::{self, Namespace};
 
 /// What bridges of this vzd are marked with.
@@ -19,13 +16,13 @@ fn bridge_mark(ve: Ve<'_>) -> String {
 
 /// An interface with all that its manifest leaves open.
 pub(super) fn spec(ve: Ve<'_>, name: &str, is: &Interface) -> Bridged {
-    let Interface { bridge, mac: _, host_name: _, addresses, gateways, mtu, mac_filter } = is;
+    let Interface { on: _, mac: _, host_name: _, addresses, gateways, mtu, mac_filter } = is;
     Bridged {
         name: name.to_owned(),
         host_name: is.host_name_of(ve.entry.ctid, &ve.entry.uid, name),
         alias: format!("{}:{name}", mark(ve)),
         bridge_alias: bridge_mark(ve),
-        bridge: bridge.clone(),
+        bridge: is.bridge().unwrap_or_default().to_owned(),
         mac: is.mac_of(&ve.entry.uid, name).octets(),
         mtu: mtu.unwrap_or(MTU),
         addresses: addresses.iter().copied().map(pair).collect(),
@@ -34,42 +31,28 @@ pub(super) fn spec(ve: Ve<'_>, name: &str, is: &Interface) -> Bridged {
     }
 }
 
-/// The interfaces that a VE is started with.
+/// The interfaces on bridges that a VE is started with.
 pub fn specs(ve: Ve<'_>, want: &network::Desired) -> Vec<Bridged> {
-    want.interfaces.iter().map(|(name, is)| spec(ve, name, is)).collect()
+    let on_bridges = want.interfaces.iter().filter(|(_, is)| is.bridge().is_some());
+    on_bridges.map(|(name, is)| spec(ve, name, is)).collect()
 }
 
-/// Interfaces that are wanted or were made, as they are.
-pub(super) fn look(
-    ve: Ve<'_>,
-    host: &mut Netlink,
-    inside: &mut Netlink,
-) -> SysResult<BTreeMap<String, Seen>> {
-    let mut known = BTreeMap::new();
-    let applied = ve.entry.applied.network.iter().flat_map(|is| &is.interfaces);
-    known.extend(ve.want.iter().flat_map(|want| &want.network.interfaces));
-    known.extend(applied);
-    let mut found = BTreeMap::new();
-    for (name, is) in known {
-        let bridged = spec(ve, name, is);
-        let Some(ends) = bridged.find(host, inside)? else { continue };
-        let (here, seen) = bridged.see(host, inside, ends)?;
-        let mac = <[u8; 6]>::try_from(seen.inside.mac.as_slice()).ok();
-        let cidr = |(address, prefix): (IpAddr, u8)| Cidr::new(address, prefix);
-        let seen = Seen {
-            bridge: seen.bridge,
-            mac: mac.map(Mac::new),
-            host_name: here.name,
-            addresses: seen.addresses.into_iter().filter_map(cidr).collect(),
-            gateways: seen.gateways.into_iter().map(Address).collect(),
-            // What differs between the ends is as good as wrong.
-            mtu: if here.mtu == seen.inside.mtu { here.mtu } else { here.mtu.min(seen.inside.mtu) },
-            mac_filter: seen.filter.is_some(),
-            up: seen.up,
-        };
-        found.insert(name.clone(), seen);
-    }
-    Ok(found)
+/// An interface as it is, if it is there.
+pub(super) fn look(bridged: &Bridged, host: &mut Netlink, inside: &mut Netlink) -> SysResult<Option<Seen>> {
+    let Some(ends) = bridged.find(host, inside)? else { return Ok(None) };
+    let (here, BridgedSeen { bridge, inside: there, up, filter }) = bridged.see(host, inside, ends)?;
+    let mac = <[u8; 6]>::try_from(there.link.mac.as_slice()).ok();
+    Ok(Some(Seen {
+        on: bridge.map(On::Bridge),
+        mac: mac.map(Mac::new),
+        host_name: Some(here.name),
+        addresses: cidrs(there.addresses),
+        gateways: there.gateways.into_iter().map(Address).collect(),
+        // What differs between the ends is as good as wrong.
+        mtu: here.mtu.min(there.link.mtu),
+        mac_filter: filter.is_some(),
+        up,
+    }))
 }
 
 /// Makes an interface, or changes what of it is not as it is to be.
@@ -86,7 +69,7 @@ pub(super) fn set(
     if let Some(there) = ends {
         let (here, seen) = wanted.see(host, inside, there)?;
         // A pair with another name or hardware address is another pair.
-        if here.name != wanted.host_name || seen.inside.mac != wanted.mac {
+        if here.name != wanted.host_name || seen.inside.link.mac != wanted.mac {
             ends = None;
         }
     }

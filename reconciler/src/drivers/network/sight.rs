@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use vzd_schema::v1::{Cidr, Mac};
 use vzd_state::subsystem::network::{Direction, Route};
 
-use super::{netns, rate};
+use super::{cidrs, macvlan, netns, rate};
 use crate::drivers::{Running, Ve};
 use crate::error::SysResult;
 use crate::kernel::net::{Counts, Netlink, Traffic};
@@ -28,10 +28,13 @@ pub struct Sight {
 pub struct LinkSight {
     /// What it is called in the VE; absent where the VE's end is gone.
     pub name: Option<String>,
-    /// What it is called on the host.
-    pub host_name: String,
-    /// The bridge that it is a port of; absent for a routed link.
+    /// What it is called on the host; absent where it has no end there.
+    pub host_name: Option<String>,
+    /// The bridge that it is a port of.
     pub bridge: Option<String>,
+    /// The host's interface that it is on top of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// Its hardware address in the VE.
     pub mac: Option<Mac>,
     /// Its largest packet.
@@ -73,6 +76,7 @@ pub fn sight(ve: Ve<'_>, running: &Running) -> SysResult<Sight> {
         };
         links.push(LinkSight {
             bridge: bridge.map(|bridge| bridge.name),
+            parent: None,
             mac: there.as_ref().and_then(|there| Some(Mac::new(there.mac.as_slice().try_into().ok()?))),
             mtu: here.mtu,
             up: here.carrier && there.as_ref().is_some_and(|there| there.up),
@@ -81,7 +85,26 @@ pub fn sight(ve: Ve<'_>, running: &Running) -> SysResult<Sight> {
             received: here.sent,
             sent: here.received,
             name: there.map(|there| there.name),
-            host_name: here.name,
+            host_name: Some(here.name),
+        });
+    }
+    for (name, is) in ve.entry.applied.network.iter().flat_map(|is| &is.interfaces) {
+        let Some(parent) = is.parent() else { continue };
+        let Some(seen) = macvlan::look_whole(&macvlan::spec(ve, name, is, parent), &mut host, &mut inside)?
+        else {
+            continue;
+        };
+        links.push(LinkSight {
+            name: Some(seen.link.name),
+            host_name: None,
+            bridge: None,
+            parent: Some(parent.to_owned()),
+            mac: seen.link.mac.as_slice().try_into().ok().map(Mac::new),
+            mtu: seen.link.mtu,
+            up: seen.link.carrier,
+            addresses: cidrs(seen.addresses).into_iter().collect(),
+            received: seen.link.received,
+            sent: seen.link.sent,
         });
     }
     links.sort_by(|a, b| (&a.bridge, &a.name).cmp(&(&b.bridge, &b.name)));

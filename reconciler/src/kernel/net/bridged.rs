@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
-use rtnetlink::packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::packet_route::link::LinkFlags;
 use serde::{Deserialize, Serialize};
 
+use super::inside::{Inside, InsideSeen};
 use super::message::Request;
 use super::read::Link;
 use super::{Ends, Netlink, tc};
@@ -50,19 +50,12 @@ pub struct BridgedSeen {
     /// The bridge's name.
     pub bridge: Option<String>,
     /// The VE's end.
-    pub inside: Link,
+    pub inside: InsideSeen,
     /// Both ends are up.
     pub up: bool,
-    /// Its addresses.
-    pub addresses: Vec<(IpAddr, u8)>,
-    /// The gateways of its default routes.
-    pub gateways: Vec<IpAddr>,
     /// The hardware address that may send, if only one may.
     pub filter: Option<[u8; 6]>,
 }
-
-/// Of default routes by a gateway of the manifest: before those of `venet0` (2048).
-const METRIC: u32 = 512;
 
 impl Bridged {
     /// Makes the pair, from the host's namespace. The VE's end is in `netns`, and down; the host's is up, so that
@@ -125,18 +118,9 @@ impl Bridged {
         })
     }
 
-    /// Sets the VE's end up, with its addresses and routes, from the VE's namespace.
-    pub(super) fn inside(&self, ends: Ends) -> Vec<Request> {
-        let mut requests = vec![
-            Request::mtu(ends.inside, &self.name, self.mtu),
-            Request::link_flags(ends.inside, &self.name, LinkFlags::Up, LinkFlags::empty()),
-        ];
-        requests.extend(self.addresses.iter().map(|one| Request::add_plain_address(ends.inside, *one)));
-        requests.extend(self.gateways.iter().map(|gateway| {
-            let route = Message::NewRoute(Request::default_route(*gateway, ends.inside, METRIC));
-            Request::new("add", format!("route by {gateway}"), route).make().unless_there()
-        }));
-        requests
+    /// The VE's end.
+    pub(super) fn own(&self) -> Inside<'_> {
+        Inside { name: &self.name, mtu: self.mtu, addresses: &self.addresses, gateways: &self.gateways }
     }
 
     /// Both ends, if they are there: the host's by this name or, to be told from a new one, by its mark.
@@ -163,16 +147,12 @@ impl Bridged {
         ends: Ends,
     ) -> SysResult<(Link, BridgedSeen)> {
         let here = host.link_numbered(ends.host)?.ok_or_else(|| self.missing())?;
-        let there = inside.link_numbered(ends.inside)?.ok_or_else(|| self.missing())?;
+        let there = inside.see_inside(ends.inside, &self.name)?;
         let bridge = if here.bridge == 0 { None } else { host.link_numbered(here.bridge)? };
         let filter = host.incoming_program(ends.host)?.map_or(Ok(None), bpf::mac_filter)?;
-        let ways_out = inside.routes(Some(ends.inside))?;
-        let ways_out = ways_out.into_iter().filter(|route| route.to.1 == 0);
         let seen = BridgedSeen {
             bridge: bridge.map(|bridge| bridge.name),
-            up: here.up && there.up,
-            addresses: inside.addresses(Some(ends.inside))?,
-            gateways: ways_out.filter_map(|route| route.gateway).collect(),
+            up: here.up && there.link.up,
             inside: there,
             filter,
         };
@@ -185,7 +165,7 @@ impl Bridged {
         host: &mut Netlink,
         inside: &mut Netlink,
         ends: Ends,
-        (had, ways): (&[(IpAddr, u8)], &[IpAddr]),
+        had: (&[(IpAddr, u8)], &[IpAddr]),
     ) -> SysResult<usize> {
         let (here, seen) = self.see(host, inside, ends)?;
         let mut requests = Vec::new();
@@ -205,27 +185,8 @@ impl Bridged {
         if !here.up {
             requests.push(Request::link_flags(ends.host, &self.host_name, LinkFlags::Up, LinkFlags::empty()));
         }
-        let mut changed = host.run(requests)?;
-        let mut requests = Vec::new();
-        let gone = had.iter().filter(|one| !self.addresses.contains(one) && seen.addresses.contains(one));
-        requests.extend(gone.map(|one| Request::remove_address(ends.inside, *one)));
-        let gone = ways.iter().filter(|one| !self.gateways.contains(one) && seen.gateways.contains(one));
-        requests.extend(gone.map(|gateway| {
-            let route = Message::DelRoute(Request::default_route(*gateway, ends.inside, METRIC));
-            Request::new("remove", format!("route by {gateway}"), route).unless_gone()
-        }));
-        let whole = seen.inside.mtu == self.mtu
-            && seen.inside.up
-            && self.addresses.iter().all(|one| seen.addresses.contains(one))
-            && self.gateways.iter().all(|one| seen.gateways.contains(one));
-        let certain = requests.len();
-        if !whole {
-            requests.extend(self.inside(ends));
-        }
-        let done = inside.run(requests)?;
-        // Setting up what is up counts as nothing.
-        changed += if whole { done.min(certain) } else { done };
-        Ok(changed)
+        let changed = host.run(requests)?;
+        Ok(changed + self.own().change(inside, &seen.inside, had)?)
     }
 }
 

@@ -5,6 +5,8 @@
 //! opens one in a thread that joined another namespace can hand it back and ask from anywhere.
 
 mod bridged;
+mod inside;
+mod macvlan;
 mod message;
 mod nft;
 mod read;
@@ -18,13 +20,15 @@ use std::collections::BTreeMap;
 
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
-use rtnetlink::packet_route::link::LinkFlags;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
 use crate::error::{At, SysError, SysResult};
 
 pub use bridged::{Bridged, BridgedSeen, remove_empty_bridges};
+pub use inside::InsideSeen;
+pub use macvlan::{Macvlan, try_macvlan};
 pub use message::Request;
 pub use nft::{find_nft, load_table, read_table, try_table};
 pub use read::{Link, Route, Traffic};
@@ -193,7 +197,7 @@ pub fn keep_others(interface: &str) -> SysResult<()> {
 
 /// Sets up the VE's end of an interface on a bridge; in the VE's namespace. It can send when this is done.
 pub fn set_up_bridged(inside: &mut Netlink, bridged: &Bridged, ends: Ends) -> SysResult<()> {
-    inside.run(bridged.inside(ends))?;
+    inside.run(bridged.own().set_up(ends.inside))?;
     inside.await_carrier(ends.inside)
 }
 
@@ -217,6 +221,8 @@ pub struct Links<'a> {
     pub venet: Option<(&'a Venet, Ends)>,
     /// Those on bridges.
     pub bridged: Vec<(&'a Bridged, Ends)>,
+    /// Those on top of interfaces of the host.
+    pub macvlans: &'a [Macvlan],
     /// Settings of its namespace.
     pub sysctls: &'a [(String, String)],
     /// Its packet filter.
@@ -238,7 +244,7 @@ pub fn set_up(links: &Links<'_>) -> SysResult<()> {
         }
     }
     links.bridged.iter().try_for_each(|(bridged, _)| keep_others(&bridged.name))?;
-    requests.extend(links.bridged.iter().flat_map(|(bridged, ends)| bridged.inside(*ends)));
+    requests.extend(links.bridged.iter().flat_map(|(bridged, ends)| bridged.own().set_up(ends.inside)));
     if links.firewall.is_some() {
         // Before its interfaces are up.
         load_table(links.firewall)?;
@@ -249,6 +255,7 @@ pub fn set_up(links: &Links<'_>) -> SysResult<()> {
     for end in ends {
         net.await_carrier(end.inside)?;
     }
+    links.macvlans.iter().try_for_each(|macvlan| macvlan.set_up(&mut net))?;
     for route in links.routes {
         // One over an interface that the VE makes itself comes when that is there.
         let _ = net.set_route(None, route);

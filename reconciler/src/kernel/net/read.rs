@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rtnetlink::LinkUnspec;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, State};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -53,6 +53,8 @@ pub struct Link {
     pub mtu: u32,
     /// Its hardware address.
     pub mac: Vec<u8>,
+    /// What kind of device it is; none for real ones.
+    pub kind: Option<InfoKind>,
     /// What it is marked with.
     pub alias: String,
     /// What it has received.
@@ -74,6 +76,7 @@ impl Link {
             bridge: 0,
             mtu: 0,
             mac: Vec::new(),
+            kind: None,
             alias: String::new(),
             received: Traffic::default(),
             sent: Traffic::default(),
@@ -87,6 +90,12 @@ impl Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Address(mac) => link.mac = mac,
                 LinkAttribute::IfAlias(alias) => link.alias = alias,
+                LinkAttribute::LinkInfo(all) => {
+                    link.kind = all.into_iter().find_map(|one| match one {
+                        LinkInfo::Kind(kind) => Some(kind),
+                        _ => None,
+                    });
+                }
                 LinkAttribute::Stats64(is) => {
                     let traffic = |bytes, packets, dropped| Traffic { bytes, packets, dropped };
                     link.received = traffic(is.rx_bytes, is.rx_packets, is.rx_dropped);

@@ -1,4 +1,4 @@
-//! Interfaces of a VE on bridges of the host: what is wanted of one, and what differs.
+//! Interfaces of a VE on bridges and interfaces of the host: what is wanted of one, and what differs.
 //!
 //! What a manifest leaves open is made of the VE's identity, so that it is the same at each start.
 
@@ -16,15 +16,44 @@ use crate::ids::{Ctid, VeUid};
 use crate::reading::Reading;
 use crate::subsystem::{Changes, Cx, Mismatch, json};
 
-/// An interface that is a port of a bridge.
+/// What an interface is linked to on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
+pub enum On {
+    /// It is a port of this bridge.
+    Bridge(String),
+    /// It is a macvlan on top of this interface.
+    Parent(String),
+}
+
+impl On {
+    /// What that is called on the host.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Bridge(name) | Self::Parent(name) => name,
+        }
+    }
+
+    /// The bridge and the parent: one of them.
+    fn both(on: Option<&Self>) -> (Option<&str>, Option<&str>) {
+        match on {
+            None => (None, None),
+            Some(Self::Bridge(bridge)) => (Some(bridge), None),
+            Some(Self::Parent(parent)) => (None, Some(parent)),
+        }
+    }
+}
+
+/// An interface beside `venet0`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Interface {
-    /// The bridge.
-    pub bridge: String,
+    /// What it is linked to.
+    #[serde(flatten)]
+    pub on: On,
     /// Its hardware address, if the manifest fixes it.
     pub mac: Option<Mac>,
-    /// Its name on the host, if the manifest fixes it.
+    /// Its name on the host, if the manifest fixes it. A macvlan has none.
     pub host_name: Option<String>,
     /// Its addresses.
     pub addresses: BTreeSet<Cidr>,
@@ -49,6 +78,16 @@ impl Interface {
         })
     }
 
+    /// The bridge, if it is a port of one.
+    pub fn bridge(&self) -> Option<&str> {
+        On::both(Some(&self.on)).0
+    }
+
+    /// The interface that it is a macvlan on top of, if it is one.
+    pub fn parent(&self) -> Option<&str> {
+        On::both(Some(&self.on)).1
+    }
+
     /// Its name on the host: `veth<ctid>.<n>` for an `eth<n>`, as OpenVZ had it, unless one is fixed.
     pub fn host_name_of(&self, ctid: Ctid, uid: &VeUid, name: &str) -> String {
         /// The kernel's limit.
@@ -70,12 +109,12 @@ impl Interface {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Seen {
-    /// The bridge that it is a port of.
-    pub bridge: Option<String>,
+    /// What it is linked to; a port of no bridge to nothing.
+    pub on: Option<On>,
     /// Its hardware address.
     pub mac: Option<Mac>,
-    /// Its name on the host.
-    pub host_name: String,
+    /// Its name on the host, if it has an end there.
+    pub host_name: Option<String>,
     /// Its addresses, the owner's own among them.
     pub addresses: BTreeSet<Cidr>,
     /// The gateways of its default routes.
@@ -84,7 +123,7 @@ pub struct Seen {
     pub mtu: u32,
     /// What has another hardware address is dropped.
     pub mac_filter: bool,
-    /// Both its ends are up.
+    /// It is up, and so is its other end.
     pub up: bool,
 }
 
@@ -108,9 +147,9 @@ fn differences(
     had: Option<&Interface>,
     cx: &Cx<'_>,
 ) -> Vec<Difference> {
-    let Interface { bridge, mac: _, host_name: _, addresses, gateways, mtu, mac_filter } = want;
+    let Interface { on, mac: _, host_name: _, addresses, gateways, mtu, mac_filter } = want;
     let Seen {
-        bridge: bridge_is,
+        on: on_is,
         mac: mac_is,
         host_name: host_name_is,
         addresses: addresses_are,
@@ -128,12 +167,15 @@ fn differences(
     if let Some(entry) = cx.entry {
         let mac = want.mac_of(&entry.uid, name);
         note("mac", *mac_is != Some(mac), json(mac_is), json(&mac), Disruption::Reattach);
-        let host_name = want.host_name_of(entry.ctid, &entry.uid, name);
-        let differs = *host_name_is != host_name;
-        note("hostName", differs, json(host_name_is), json(&host_name), Disruption::Reattach);
+        if let Some(host_name_is) = host_name_is {
+            let host_name = want.host_name_of(entry.ctid, &entry.uid, name);
+            let differs = *host_name_is != host_name && want.bridge().is_some();
+            note("hostName", differs, json(host_name_is), json(&host_name), Disruption::Reattach);
+        }
     }
-    let differs = bridge_is.as_ref() != Some(bridge);
-    note("bridge", differs, json(bridge_is), json(bridge), Disruption::Live);
+    let ((bridge, parent), (bridge_is, parent_is)) = (On::both(Some(on)), On::both(on_is.as_ref()));
+    note("bridge", bridge_is != bridge, json(&bridge_is), json(&bridge), Disruption::Live);
+    note("parent", parent_is != parent, json(&parent_is), json(&parent), Disruption::Reattach);
     let was_set = |had: &Interface| had.mtu.is_some();
     let wanted_mtu = mtu.or(had.is_some_and(was_set).then_some(MTU));
     let differs = wanted_mtu.is_some_and(|mtu| mtu != *mtu_is);
@@ -175,8 +217,9 @@ pub(super) fn diff(
             changes.live.push((step, vec![index]));
         }
     }
-    let missing = cx.caps.venet.missing();
     for (name, want) in wanted {
+        let needed = if want.parent().is_some() { &cx.caps.macvlan } else { &cx.caps.venet };
+        let missing = needed.missing();
         let had = applied.get(name);
         let cause = if had == Some(want) { Cause::Drift } else { Cause::Spec };
         let Some(is) = seen.get(name) else {
@@ -232,7 +275,7 @@ mod tests {
     #[test]
     fn names_and_hardware_addresses_are_of_the_ve() {
         let interface = Interface {
-            bridge: "br0".to_owned(),
+            on: On::Bridge("br0".to_owned()),
             mac: None,
             host_name: None,
             addresses: BTreeSet::new(),
@@ -246,6 +289,9 @@ mod tests {
         assert_eq!(mac, interface.mac_of(&uid, "eth0"));
         assert_ne!(mac, interface.mac_of(&uid, "eth1"));
         assert_ne!(mac, interface.mac_of(&other, "eth0"));
+        let json = serde_json::to_value(&interface).unwrap();
+        assert_eq!(json["bridge"], "br0", "records of before have it there");
+        assert_eq!(serde_json::from_value::<Interface>(json).unwrap(), interface);
         let ctid = |number: u32| Ctid::try_from(number).unwrap();
         assert_eq!(interface.host_name_of(ctid(101), &uid, "eth1"), "veth101.1");
         for (number, name) in [(2_147_483_644, "eth0"), (101, "lan"), (101, "eth0a")] {

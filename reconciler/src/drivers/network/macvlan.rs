@@ -1,0 +1,84 @@
+//! Interfaces on top of the host's, IO half.
+
+use vzd_schema::v1::{Address, Mac};
+use vzd_state::subsystem::network::{self, Interface, MTU, On, Seen};
+
+use super::{cidrs, pair};
+use crate::drivers::{Effect, Ve};
+use crate::error::SysResult;
+use crate::kernel::net::{InsideSeen, Macvlan, Netlink, Request};
+use crate::kernel::ns::Namespace;
+
+/// An interface with all that its manifest leaves open.
+pub(super) fn spec(ve: Ve<'_>, name: &str, is: &Interface, parent: &str) -> Macvlan {
+    let Interface { on: _, mac: _, host_name: _, addresses, gateways, mtu, mac_filter: _ } = is;
+    Macvlan {
+        name: name.to_owned(),
+        parent: parent.to_owned(),
+        mac: is.mac_of(&ve.entry.uid, name).octets(),
+        mtu: mtu.unwrap_or(MTU),
+        addresses: addresses.iter().copied().map(pair).collect(),
+        gateways: gateways.iter().map(|gateway| gateway.0).collect(),
+    }
+}
+
+/// Those that a VE is started with.
+pub fn specs(ve: Ve<'_>, want: &network::Desired) -> Vec<Macvlan> {
+    let on_parents = want.interfaces.iter().filter_map(|(name, is)| Some((name, is, is.parent()?)));
+    on_parents.map(|(name, is, parent)| spec(ve, name, is, parent)).collect()
+}
+
+/// An interface with its counts, if it is there.
+pub(super) fn look_whole(
+    macvlan: &Macvlan,
+    host: &mut Netlink,
+    inside: &mut Netlink,
+) -> SysResult<Option<InsideSeen>> {
+    let found = macvlan.find(host, inside)?;
+    found.map(|index| macvlan.see(inside, index)).transpose()
+}
+
+/// An interface as it is, if it is there.
+pub(super) fn look(macvlan: &Macvlan, host: &mut Netlink, inside: &mut Netlink) -> SysResult<Option<Seen>> {
+    let Some(seen) = look_whole(macvlan, host, inside)? else { return Ok(None) };
+    Ok(Some(Seen {
+        on: Some(On::Parent(macvlan.parent.clone())),
+        mac: <[u8; 6]>::try_from(seen.link.mac.as_slice()).ok().map(Mac::new),
+        host_name: None,
+        addresses: cidrs(seen.addresses),
+        gateways: seen.gateways.into_iter().map(Address).collect(),
+        mtu: seen.link.mtu,
+        mac_filter: false,
+        up: seen.link.up,
+    }))
+}
+
+/// Makes an interface, or changes what of it is not as it is to be. `from` is on the same parent.
+pub(super) fn set(
+    wanted: &Macvlan,
+    (host, inside): (&mut Netlink, &mut Netlink),
+    netns: &Namespace,
+    from: Option<&Interface>,
+) -> SysResult<Effect> {
+    if let Some(index) = wanted.find(host, inside)? {
+        let seen = wanted.see(inside, index)?;
+        if seen.link.mac == wanted.mac {
+            let addresses: Vec<_> =
+                from.iter().flat_map(|is| is.addresses.iter().copied().map(pair)).collect();
+            let gateways: Vec<_> = from.iter().flat_map(|is| is.gateways.iter().map(|one| one.0)).collect();
+            let changed = wanted.change(inside, &seen, (&addresses, &gateways))?;
+            return Ok(if changed > 0 { Effect::Changed } else { Effect::AlreadySo });
+        }
+        // With another hardware address it is another.
+        inside.run(vec![Request::remove_link(index, &wanted.name)])?;
+    }
+    wanted.add(host, netns)?;
+    Ok(Effect::Changed)
+}
+
+/// Takes an interface away.
+pub(super) fn remove(macvlan: &Macvlan, host: &mut Netlink, inside: &mut Netlink) -> SysResult<bool> {
+    let found = macvlan.find(host, inside)?;
+    let requests = found.iter().map(|index| Request::remove_link(*index, &macvlan.name)).collect();
+    inside.run(requests).map(|removed| removed > 0)
+}
