@@ -273,6 +273,11 @@ fn lower_network(given: &v1::Network) -> network::Desired {
     network::Desired {
         addresses: given.addresses.iter().copied().collect(),
         interfaces: given.interfaces.iter().map(interface).collect(),
+        devices: given
+            .devices
+            .iter()
+            .map(|is| (is.name.to_string(), is.rename.as_ref().unwrap_or(&is.name).to_string()))
+            .collect(),
         sysctls: given
             .sysctls
             .iter()

@@ -95,6 +95,8 @@ pub struct SimRun {
     pub venet: Option<BTreeSet<Cidr>>,
     /// Its interfaces on bridges.
     pub interfaces: BTreeMap<String, network::Interface>,
+    /// Interfaces of the host that it has.
+    pub handed: network::Devices,
     /// Settings of its network namespace that are not 0, as in a new one.
     pub sysctls: BTreeMap<String, String>,
     /// Limits of its bandwidth.
@@ -215,6 +217,7 @@ impl Sim {
             rules,
             venet,
             interfaces,
+            handed,
             sysctls,
             rates,
             firewall,
@@ -250,6 +253,7 @@ impl Sim {
                     addresses: venet.iter().flatten().map(|address| (*address, BTreeSet::new())).collect(),
                 }),
                 interfaces: Reading::Is(self.observe_interfaces(uid, interfaces)),
+                devices: Reading::Is(handed.clone()),
                 sysctls: {
                     let wanted = want.iter().flat_map(|want| want.network.sysctls.keys());
                     let entry = self.ledger.get(uid).and_then(|entry| entry.applied.network.as_ref());
@@ -508,6 +512,7 @@ impl Sim {
             rules: want.devices.rules.clone(),
             venet: Some(want.network.addresses.clone()).filter(|_| want.network.has_venet()),
             interfaces: want.network.interfaces.clone(),
+            handed: want.network.devices.clone(),
             sysctls: want.network.sysctls.clone(),
             rates: want.network.rates.clone(),
             firewall: want.network.firewall.clone(),

@@ -74,6 +74,11 @@ fn network_inverse(step: &network::Live) -> Option<network::Live> {
         Live::Detach => Live::Attach { mend: false },
         Live::AddAddress { address, mend: false } => Live::RemoveAddress { address },
         Live::SetSysctl { from: None, .. } => return None,
+        Live::GiveBack { device, name } => Live::HandOver { device, from: None, to: name },
+        Live::HandOver { device, from: None, to } => Live::GiveBack { device, name: to },
+        Live::HandOver { device, from: Some(from), to } => {
+            Live::HandOver { device, from: Some(to), to: from }
+        }
         Live::SetSysctl { name, from: Some(from), to } => Live::SetSysctl { name, from: Some(to), to: from },
         Live::ResetSysctl { name, from } => Live::SetSysctl { name, from: None, to: from },
         Live::SetRate { direction, from, to } => Live::SetRate { direction, from: to, to: from },

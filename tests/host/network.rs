@@ -2,6 +2,7 @@
 
 mod bridged;
 mod connections;
+mod devices;
 mod firewall;
 mod macvlan;
 mod names;
@@ -13,7 +14,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
-use vzd_tests::{CLIENT, HOST, LONG, NetLab, Sandbox, assert_same, needs, ping, within};
+use vzd_tests::{CLIENT, HOST, LONG, NetLab, Sandbox, assert_same, eventually, needs, ping, within};
 
 const ONE: [&str; 2] = ["192.0.2.101", "fd00:2::101"];
 const TWO: [&str; 2] = ["192.0.2.102", "fd00:2::102"];
@@ -48,6 +49,14 @@ fn reaches(sandbox: &Sandbox, ve: &str, address: &str) {
     let words: Vec<&str> = ["/bin/busybox"].into_iter().chain(ping(address)).collect();
     let ended = sandbox.exec(ve, &words);
     assert_eq!(ended.code, 0, "{ve} does not reach {address}: {ended:?}");
+}
+
+/// Kills a VE's init from the host, and waits until the keeper has noticed.
+#[track_caller]
+fn kill(lab: &NetLab, init: u32) {
+    let pid = init.to_string();
+    lab.on_host("kill", &["-9", &pid]).ok();
+    eventually("it is dead", || lab.on_host("kill", &["-0", &pid]).code != 0);
 }
 
 #[test]

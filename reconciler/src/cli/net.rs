@@ -45,7 +45,13 @@ pub fn network(ve: &VeNetwork, colour: bool) -> String {
         links.row([
             Cell::from(link.name.as_deref().unwrap_or_default()),
             Cell::from(link.host_name.as_deref().unwrap_or_default()),
-            Cell::from(link.bridge.as_deref().or(link.parent.as_deref()).unwrap_or_default()),
+            Cell::from(
+                [&link.bridge, &link.parent, &link.device]
+                    .into_iter()
+                    .flatten()
+                    .map(String::as_str)
+                    .collect::<String>(),
+            ),
             Cell::painted(state, Some(paint)),
             Cell::from(link.mtu.to_string()),
             Cell::from(link.mac.map(|mac| mac.to_string()).unwrap_or_default()),

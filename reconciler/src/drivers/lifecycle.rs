@@ -232,8 +232,8 @@ fn start(ve: Ve<'_>) -> Result<u32, StepError> {
         SysError::refused("start", format_args!("VE {}", ve.entry.name), "nothing says how")
     })?;
     let root = disk::open(ve, want)?;
-    let spec = start_spec(ve, want, root.spec.clone())?;
-    network::before_start(ve, &want.network)?;
+    let mut spec = start_spec(ve, want, root.spec.clone())?;
+    spec.handed = network::before_start(ve, &want.network)?;
     let group = ve.host.cgroup(ve.entry);
     group.renew(ve.entry.ids.start)?;
     let limited = cgroup::set_limits(ve, &want.cgroup.limits)
@@ -285,6 +285,7 @@ fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired, root: RootSpec) ->
         venet: network::venet_spec(ve, &want.network),
         bridged: network::bridged_specs(ve, &want.network),
         macvlans: network::macvlan_specs(ve, &want.network),
+        handed: None,
         sysctls: want.network.sysctls.clone().into_iter().collect(),
         shapes: network::shapes(ve, &want.network),
         firewall: want.network.firewall.clone(),

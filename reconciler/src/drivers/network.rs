@@ -4,6 +4,7 @@
 //! nothing about the host follows from it.
 
 mod bridged;
+mod devices;
 mod files;
 mod firewall;
 mod macvlan;
@@ -21,7 +22,7 @@ use vzd_state::subsystem::network::{self, Interface, Live, Observed, On, Seen};
 use crate::drivers::namespaces::root_of;
 use crate::drivers::{Effect, Running, Ve};
 use crate::error::SysResult;
-use crate::kernel::net::{self, Ends, Netlink, Request, Venet};
+use crate::kernel::net::{self, Ends, HandOver, Netlink, Request, Venet};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::runtime::etc;
 
@@ -65,20 +66,24 @@ fn applied(ve: Ve<'_>) -> BTreeSet<Cidr> {
     ve.entry.applied.network.as_ref().map(|is| is.addresses.clone()).unwrap_or_default()
 }
 
-/// Has the host answer for the addresses of a VE that is about to start.
-pub fn before_start(ve: Ve<'_>, want: &network::Desired) -> SysResult<()> {
+/// Has the host answer for the addresses of a VE that is about to start, and tells which of its interfaces go into it.
+pub fn before_start(ve: Ve<'_>, want: &network::Desired) -> SysResult<Option<HandOver>> {
     if !want.is_any() {
-        return Ok(());
+        return Ok(None);
     }
     let mut host = Netlink::open()?;
     // What an earlier run left behind, if its end was not seen.
     remove_links(ve, &mut host, want)?;
-    let addresses = want.addresses.iter().map(|address| address.address());
-    addresses.into_iter().try_for_each(|address| ve.host.uplinks.answer(&mut host, address).map(drop))
+    for address in &want.addresses {
+        ve.host.uplinks.answer(&mut host, address.address())?;
+    }
+    devices::before_start(ve, &mut host, want)
 }
 
 /// Takes away what a VE that no longer runs had of the host.
 pub fn clear(ve: Ve<'_>) -> SysResult<()> {
+    // Also after a start that failed, of which nothing is applied.
+    devices::clear(ve)?;
     if ve.entry.applied.network.is_none() {
         return Ok(());
     }
@@ -124,6 +129,7 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
         Ok((mut host, mut inside)) => Observed {
             venet: read(look(ve, &mut host, &mut inside)),
             interfaces: read(interfaces(ve, &mut host, &mut inside)),
+            devices: read(devices::look(ve, &mut inside)),
             sysctls: read(sysctls(ve, running)),
             routes: read(routes(ve, &mut inside)),
             firewall: read(firewall::look(ve, running)),
@@ -133,6 +139,7 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
         Err(e) => Observed {
             venet: Reading::Unreadable(e.to_string()),
             interfaces: Reading::Unreadable(e.to_string()),
+            devices: Reading::Unreadable(e.to_string()),
             sysctls: Reading::Unreadable(e.to_string()),
             routes: Reading::Unreadable(e.to_string()),
             firewall: Reading::Unreadable(e.to_string()),
@@ -171,7 +178,7 @@ fn set_interface(
         On::Bridge(_) => bridged::set(ve, (host, inside), netns, name, from, to),
         On::Parent(parent) => {
             let wanted = macvlan::spec(ve, name, to, parent);
-            macvlan::set(&wanted, (host, inside), netns, from)
+            macvlan::set(ve, &wanted, (host, inside), netns, from, to)
         }
     }
 }
@@ -264,6 +271,14 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
             let removed = remove_interface(ve, (&mut host, &mut inside), name, had)?;
             return Ok(if removed { Effect::Changed } else { Effect::AlreadySo });
         }
+        Live::HandOver { device, to, .. } => {
+            let changed = devices::hand_over(ve, (&mut host, &mut inside), &netns, device, to)?;
+            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
+        }
+        Live::GiveBack { device, .. } => {
+            let changed = devices::give_back(ve, (&mut host, &mut inside), device)?;
+            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
+        }
         Live::SetSysctl { name, to, .. } => {
             let changed = ns::on_thread_in(&netns, || net::write_sysctl(name, to))?;
             return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
@@ -300,6 +315,8 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
     let changed = match step {
         Live::SetInterface { .. }
         | Live::RemoveInterface { .. }
+        | Live::HandOver { .. }
+        | Live::GiveBack { .. }
         | Live::SetSysctl { .. }
         | Live::ResetSysctl { .. }
         | Live::SetRate { .. }

@@ -18,6 +18,7 @@ pub mod net;
 pub mod netfilter;
 pub mod ns;
 pub mod pidfd;
+pub mod pin;
 pub mod process;
 pub mod procfs;
 pub mod pty;

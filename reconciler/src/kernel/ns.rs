@@ -86,6 +86,19 @@ impl Namespace {
         Ok(Namespace { kind, fd })
     }
 
+    /// One that was opened elsewhere.
+    pub(super) fn from_fd(fd: OwnedFd, kind: Kind) -> Self {
+        Namespace { kind, fd }
+    }
+
+    /// The one of this kind that the calling thread is in.
+    pub fn here(kind: Kind) -> SysResult<Self> {
+        let path = PathBuf::from(format!("/proc/thread-self/ns/{}", kind.file()));
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        let fd = rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).at("open", path.display())?;
+        Ok(Namespace { kind, fd })
+    }
+
     /// Moves the calling thread into it. For [`Kind::Pid`] only later children are in it.
     pub fn join(&self) -> SysResult<()> {
         nix::sched::setns(&self.fd, self.kind.flag()).at("join namespace", self.kind.file())

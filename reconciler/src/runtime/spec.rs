@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use vzd_state::subsystem::network::{Files, Route};
 
-use crate::kernel::net::{Bridged, Macvlan, Shape, Venet};
+use crate::kernel::net::{Bridged, HandOver, Macvlan, Shape, Venet};
 
 /// A VE that is to be started. All host paths are absolute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ pub struct StartSpec {
     /// Its interfaces on top of the host's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub macvlans: Vec<Macvlan>,
+    /// Interfaces of the host that it has for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed: Option<HandOver>,
     /// Settings of its network namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sysctls: Vec<(String, String)>,

@@ -24,7 +24,7 @@ use crate::kernel::net::{Links, Netlink};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded};
-use crate::kernel::{mount, net, seqpacket};
+use crate::kernel::{mount, net, pin, seqpacket};
 use crate::runtime::spec::{StartSpec, Started};
 use crate::runtime::{init, inject, tree};
 
@@ -53,6 +53,8 @@ pub fn start(proof: SingleThreaded, spec: &StartSpec, console: &Path) -> SysResu
     };
     let v1 = open_v1(spec)?;
     let prepared = init::Prepared::new(spec)?;
+    // A namespace that is to be kept is kept among the host's mounts.
+    let host_mounts = spec.handed.as_ref().map(|_| Namespace::here(Kind::Mount)).transpose()?;
     ns::unshare(&[Kind::Mount])?;
     mount::make_all_private()?;
 
@@ -60,10 +62,11 @@ pub fn start(proof: SingleThreaded, spec: &StartSpec, console: &Path) -> SysResu
     let first = clone_sibling(proof, VE_NAMESPACES, Some(cgroup.as_fd()), || init::run(&prepared, &theirs))?;
     drop(theirs);
     let pidfd = Pidfd::from(first.pidfd);
-    let started = raise(proof, spec, first.pid, console, &v1, &ours).inspect_err(|_| {
-        // The keeper, its parent, reaps it.
-        let _ = pidfd.signal(libc::SIGKILL);
-    })?;
+    let started =
+        raise(proof, spec, first.pid, console, (&v1, host_mounts.as_ref()), &ours).inspect_err(|_| {
+            // The keeper, its parent, reaps it.
+            let _ = pidfd.signal(libc::SIGKILL);
+        })?;
     Ok((started, pidfd))
 }
 
@@ -73,7 +76,7 @@ fn raise(
     spec: &StartSpec,
     pid: i32,
     console: &Path,
-    v1: &[OwnedFd],
+    (v1, host_mounts): (&[OwnedFd], Option<&Namespace>),
     first: &OwnedFd,
 ) -> SysResult<Started> {
     // At once: the first move after a quiet while waits for the kernel, that wait has begun before (see
@@ -85,6 +88,12 @@ fn raise(
     // The tree's root becomes this process's root as well: the host's /proc is looked up before.
     let host_proc = mount::open_path(Path::new("/proc"))?;
     let netns = Namespace::of(pid, Kind::Net)?;
+    if let (Some(handed), Some(host_mounts)) = (&spec.handed, host_mounts) {
+        process::in_child(proof, || {
+            host_mounts.join()?;
+            pin::pin(&netns, &handed.pin)
+        })??;
+    }
     let links = make_links(spec, &netns)?;
     build(proof, spec, pid, console, (&userns, &netns), &links)?;
     connect_links(&links)?;
@@ -113,7 +122,7 @@ fn make_links<'s>(spec: &'s StartSpec, netns: &Namespace) -> SysResult<Links<'s>
         firewall: spec.firewall.as_deref(),
         ..Links::default()
     };
-    if spec.venet.is_none() && spec.bridged.is_empty() && spec.macvlans.is_empty() {
+    if spec.venet.is_none() && spec.bridged.is_empty() && spec.macvlans.is_empty() && spec.handed.is_none() {
         return Ok(links);
     }
     let mut host = Netlink::open()?;
@@ -124,6 +133,9 @@ fn make_links<'s>(spec: &'s StartSpec, netns: &Namespace) -> SysResult<Links<'s>
         links.bridged.push((bridged, bridged.make(&mut host, netns.as_fd())?));
     }
     spec.macvlans.iter().try_for_each(|macvlan| macvlan.make(&mut host, netns.as_fd()))?;
+    if let Some(handed) = &spec.handed {
+        handed.carry_out(&mut host, netns)?;
+    }
     if !spec.shapes.is_empty() {
         let ends = links.venet.iter().map(|(_, ends)| ends).chain(links.bridged.iter().map(|(_, ends)| ends));
         let ends: Vec<u32> = ends.map(|ends| ends.host).collect();

@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::code::Code;
-use crate::v1::{Cidr, Interface, Limit, Network, Protocol, Rate, RouteTarget};
+use crate::v1::{Cidr, IfName, Interface, Limit, Network, Protocol, Rate, RouteTarget};
 use std::collections::BTreeMap;
 
 /// 0 and 4095 are reserved.
@@ -49,6 +49,7 @@ impl Checker<'_> {
                 format!("two interfaces are called `{name}`")
             });
         }
+        self.handed_over(network, &mut names);
         self.routes(network);
         if let Some(firewall) = &network.firewall
             && firewall.nftables.is_some()
@@ -89,6 +90,40 @@ impl Checker<'_> {
         }
     }
 
+    fn handed_over<'n>(&mut self, network: &'n Network, names: &mut BTreeMap<&'n IfName, String>) {
+        let mut devices = BTreeMap::new();
+        for (index, device) in network.devices.iter().enumerate() {
+            let item = format!("spec.network.devices[{index}]");
+            let at = |field: &str| format!("{item}.{field}");
+            let (name, field) = match &device.rename {
+                Some(name) => (name, at("rename")),
+                None => (&device.name, at("name")),
+            };
+            if name.as_str() == "venet0" || name.as_str() == "lo" {
+                let why = "that is the name of another interface of each VE";
+                self.bad(Code::BadValue, format!("`{name}`: {why}"), &field);
+            }
+            self.once(names, name, field, |name| format!("two interfaces are called `{name}`"));
+            let twice = |name: &&IfName| format!("the host's interface `{name}` is given twice");
+            self.once(&mut devices, &device.name, at("name"), twice);
+        }
+        if !network.devices.is_empty() {
+            self.no_rate(network, "what goes over an interface of its own", "spec.network.devices");
+        }
+    }
+
+    /// What the host's limits of bandwidth do not see is no VE's that has any.
+    fn no_rate(&mut self, network: &Network, what: &str, other: &str) {
+        let Rate { r#in, out } = &network.rate;
+        for (field, limit) in [("in", r#in), ("out", out)] {
+            if matches!(limit, Some(Limit::At(_))) {
+                let why = format!("{what} passes the host's limits by");
+                let cure = "take the rate out, or make the interface a port of a bridge";
+                self.conflict(why, &format!("spec.network.rate.{field}"), other, cure);
+            }
+        }
+    }
+
     /// A macvlan has no end on the host: what is done there for ports of bridges cannot be done for it.
     fn macvlan(&mut self, network: &Network, interface: &Interface, item: &str) {
         let parent = format!("{item}.parent");
@@ -101,14 +136,7 @@ impl Checker<'_> {
             let why = "a macvlan has no name on the host: all of it is in the VE";
             self.conflict(why, &format!("{item}.hostName"), &parent, "");
         }
-        let Rate { r#in, out } = &network.rate;
-        for (field, limit) in [("in", r#in), ("out", out)] {
-            if matches!(limit, Some(Limit::At(_))) {
-                let why = "what goes over a macvlan passes the host's limits by";
-                let cure = "take the rate out, or make the interface a port of a bridge";
-                self.conflict(why, &format!("spec.network.rate.{field}"), &parent, cure);
-            }
-        }
+        self.no_rate(network, "what goes over a macvlan", &parent);
     }
 
     fn routes(&mut self, network: &Network) {

@@ -85,6 +85,7 @@ struct Claims<'d> {
     ctids: BTreeMap<CtId, (&'d Document, String)>,
     addresses: BTreeMap<IpAddr, (&'d Document, String)>,
     macs: BTreeMap<Mac, (&'d Document, String)>,
+    devices: BTreeMap<String, (&'d Document, String)>,
 }
 
 impl<'d> Claims<'d> {
@@ -119,6 +120,12 @@ impl<'d> Claims<'d> {
                     say,
                 ));
             }
+        }
+        for (index, device) in network.devices.iter().enumerate() {
+            let path = format!("spec.network.devices[{index}].name");
+            let say = format!("the host's interface {} is given twice", device.name);
+            let name = device.name.to_string();
+            problems.extend(claim(&mut self.devices, name, document, path, Code::Conflict, say));
         }
         for (address, path) in addresses {
             let say = format!("the address {address} is given twice");
@@ -171,6 +178,15 @@ mod tests {
             manifest: Some(Manifest::Ve(Box::new(ve))),
             tree: root,
         }
+    }
+
+    #[test]
+    fn interfaces_of_the_host_are_given_once() {
+        let one = document("one", "{devices: [{name: eno3}]}");
+        let two = document("two", "{devices: [{name: eno2}, {name: eno3, rename: lan}]}");
+        let told: Vec<String> =
+            Set::new([&one, &two]).check().iter().map(crate::render::render_short).collect();
+        assert_eq!(told, ["two.yaml:4:62: error[VZ0115]: the host's interface eno3 is given twice"]);
     }
 
     #[test]

@@ -18,7 +18,6 @@ const REFUSED: &[&str] = &[
     "spec.disk.mountOptions",
     "spec.network.interfaces[].vlan",
     "spec.network.interfaces[].rate",
-    "spec.network.devices",
     "spec.security.features.bridge",
     "spec.security.features.ipgre",
     "spec.security.features.ipip",

@@ -18,7 +18,7 @@ group! {
         live addresses: Vec<Cidr>,
         /// Interfaces on bridges or on top of the host's interfaces.
         live interfaces: Vec<Interface>,
-        /// Interfaces of the host that are moved into the VE.
+        /// Interfaces of the host that are moved into the VE, and given back when it stops.
         live devices: Vec<HostInterface>,
         /// Routes beyond those that follow from addresses and gateways.
         live routes: Vec<Route>,

@@ -102,6 +102,15 @@ impl Entry {
                 }
                 self.applied.network.take_if(|applied| !applied.is_any());
             }
+            (Phase::Before, Live::HandOver { device, to, .. }) => {
+                self.applied.network.get_or_insert_default().devices.insert(device.clone(), to.clone());
+            }
+            (Phase::After, Live::GiveBack { device, .. }) => {
+                if let Some(applied) = &mut self.applied.network {
+                    applied.devices.remove(device);
+                }
+                self.applied.network.take_if(|applied| !applied.is_any());
+            }
             (Phase::Before, Live::SetSysctl { name, to, .. }) => {
                 self.applied.network.get_or_insert_default().sysctls.insert(name.clone(), to.clone());
             }
@@ -161,12 +170,14 @@ impl Entry {
                 | Live::ResetSysctl { .. }
                 | Live::RemoveRoute { .. }
                 | Live::RemoveInterface { .. }
+                | Live::GiveBack { .. }
                 | Live::Detach,
             )
             | (
                 Phase::After,
                 Live::Attach { .. }
                 | Live::AddAddress { .. }
+                | Live::HandOver { .. }
                 | Live::SetSysctl { .. }
                 | Live::SetRoute { .. },
             ) => {}
@@ -222,6 +233,7 @@ impl Entry {
                 network::Live::Attach { .. }
                 | network::Live::AddAddress { .. }
                 | network::Live::SetInterface { .. }
+                | network::Live::HandOver { .. }
                 | network::Live::SetSysctl { .. }
                 | network::Live::SetRoute { .. } => false,
                 // Nor does a device that it doesn't know of go with the VE.
@@ -230,6 +242,7 @@ impl Entry {
                 network::Live::SetFile { had, wish, .. } => !had.is_empty() || wish.is_empty(),
                 network::Live::RemoveAddress { .. }
                 | network::Live::RemoveInterface { .. }
+                | network::Live::GiveBack { .. }
                 | network::Live::ResetSysctl { .. }
                 | network::Live::RemoveRoute { .. }
                 | network::Live::Detach => true,

@@ -66,6 +66,7 @@ const LOCATED: &[&str] = &[
     "spec.devices",
     "spec.network.addresses",
     "spec.network.interfaces",
+    "spec.network.devices",
     "spec.network.sysctls",
     "spec.network.rate",
     "spec.network.rate.in",
@@ -112,6 +113,10 @@ pub(super) fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, Field
             (format!("spec.network.interfaces[{i}]"), format!("spec.network.interfaces[{}]", interface.name));
         FIELDS.map(|field| (format!("{written}{field}"), format!("{known}{field}")))
     });
+    let handed = spec.network.devices.iter().enumerate();
+    let handed = handed.map(|(i, device)| {
+        (format!("spec.network.devices[{i}]"), format!("spec.network.devices[{}]", device.name))
+    });
     let routes = spec.network.routes.iter().enumerate();
     let routes = routes.map(|(i, route)| (format!("spec.network.routes[{i}]"), Route::lower(route).path()));
     let users = spec.users.iter().enumerate();
@@ -122,6 +127,7 @@ pub(super) fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, Field
         .chain(devices)
         .chain(addresses)
         .chain(interfaces)
+        .chain(handed)
         .chain(routes)
         .filter_map(|(written, known)| Some((known, given.place(&written)?)))
         .collect();

@@ -196,6 +196,11 @@ impl fmt::Display for Step {
                     write!(f, "make interface {name} on {}", to.on.name())
                 }
                 network::Live::SetInterface { name, .. } => write!(f, "change interface {name}"),
+                network::Live::GiveBack { device, .. } => write!(f, "give {device} back to the host"),
+                network::Live::HandOver { device, from: None, to } => {
+                    write!(f, "move the host's {device} into the VE as {to}")
+                }
+                network::Live::HandOver { device, to, .. } => write!(f, "call {device} {to} in the VE"),
                 network::Live::ResetSysctl { name, .. } => write!(f, "set {name} back"),
                 network::Live::SetSysctl { name, to, .. } => write!(f, "set {name} to {to}"),
                 network::Live::SetRate { direction, to: None, .. } => {

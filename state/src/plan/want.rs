@@ -151,6 +151,7 @@ fn rank(step: &Step) -> u8 {
         | Step::Network(
             network::Live::RemoveAddress { .. }
             | network::Live::RemoveInterface { .. }
+            | network::Live::GiveBack { .. }
             | network::Live::RemoveRoute { .. }
             | network::Live::Detach,
         ) => 1,

@@ -113,6 +113,10 @@ pub(super) fn apply_network(run: &mut SimRun, step: &network::Live) -> Option<Ef
             run.interfaces.insert(name.clone(), after);
             changed
         }
+        Live::GiveBack { device, .. } => run.handed.remove(device).is_some(),
+        Live::HandOver { device, to, .. } => {
+            run.handed.insert(device.clone(), to.clone()).as_ref() != Some(to)
+        }
         Live::ResetSysctl { name, .. } => run.sysctls.remove(name).is_some(),
         Live::SetSysctl { name, to, .. } if to == "0" => run.sysctls.remove(name).is_some(),
         Live::SetSysctl { name, to, .. } => run.sysctls.insert(name.clone(), to.clone()).as_ref() != Some(to),

@@ -4,6 +4,7 @@
 //! A VE without an address has no such link, and costs nothing for it. What the VE's owner adds by itself
 //! inside is left alone: it leads nowhere, since packets from it are dropped.
 
+mod devices;
 pub(crate) mod files;
 pub(crate) mod firewall;
 mod interfaces;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vzd_schema::v1::Cidr;
 
+pub use devices::Devices;
 pub use files::{File, Files, FilesSeen, Resolvers, join, split};
 pub use firewall::{FirewallSeen, Table};
 pub use interfaces::{Interface, MTU, On, Seen};
@@ -39,6 +41,9 @@ pub struct Desired {
     /// Other interfaces, by their name in the VE.
     #[serde(default)]
     pub interfaces: BTreeMap<String, Interface>,
+    /// Interfaces of the host that it has for itself.
+    #[serde(default, skip_serializing_if = "Devices::is_empty")]
+    pub devices: Devices,
     /// Settings of the network namespace.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctls: BTreeMap<String, String>,
@@ -74,8 +79,9 @@ impl Desired {
 
     /// Whether there is anything at all.
     pub fn is_any(&self) -> bool {
-        let Self { addresses: _, interfaces: _, sysctls, rates, firewall, routes, files } = self;
+        let Self { addresses: _, interfaces: _, devices, sysctls, rates, firewall, routes, files } = self;
         self.has_links()
+            || !devices.is_empty()
             || !rates.is_empty()
             || firewall.is_some()
             || !sysctls.is_empty()
@@ -94,6 +100,9 @@ pub struct Observed {
     /// Interfaces that are wanted or were made.
     #[serde(default)]
     pub interfaces: Reading<BTreeMap<String, Seen>>,
+    /// Interfaces of the host that were handed over, those that are in it.
+    #[serde(default)]
+    pub devices: Reading<Devices>,
     /// Settings that are wanted or were set.
     #[serde(default)]
     pub sysctls: Reading<BTreeMap<String, String>>,
@@ -129,6 +138,7 @@ impl Observed {
         Self {
             venet: Reading::Is(Venet::default()),
             interfaces: Reading::Is(BTreeMap::new()),
+            devices: Reading::Is(Devices::new()),
             sysctls: Reading::Is(BTreeMap::new()),
             rates: Reading::Is(BTreeMap::new()),
             firewall: Reading::Is(FirewallSeen::default()),
@@ -176,6 +186,22 @@ pub enum Live {
         from: Option<Interface>,
         /// As it is to be.
         to: Interface,
+    },
+    /// Give an interface back to the host.
+    GiveBack {
+        /// Its name on the host.
+        device: String,
+        /// Its name in the VE.
+        name: String,
+    },
+    /// Take an interface of the host into the VE, or give it the right name there.
+    HandOver {
+        /// Its name on the host.
+        device: String,
+        /// Its name in the VE, if it is there.
+        from: Option<String>,
+        /// The name that it is to have.
+        to: String,
     },
     /// Set a setting back to what a new namespace has.
     ResetSysctl {
@@ -253,10 +279,11 @@ impl Subsystem for Network {
     type Cold = Infallible;
 
     fn diff(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Changes<Live, Infallible> {
-        let Desired { addresses: _, interfaces, sysctls, rates, firewall, routes, files } = want;
+        let Desired { addresses: _, interfaces, devices, sysctls, rates, firewall, routes, files } = want;
         let Observed {
             venet,
             interfaces: interfaces_are,
+            devices: devices_are,
             sysctls: sysctls_are,
             rates: rates_are,
             firewall: firewall_is,
@@ -270,6 +297,7 @@ impl Subsystem for Network {
             Reading::Is(venet) => diff_venet(&mut changes, want, venet, cx),
         }
         interfaces::diff(&mut changes, interfaces, interfaces_are, cx);
+        devices::diff(&mut changes, devices, devices_are, cx);
         sysctls::diff(&mut changes, sysctls, sysctls_are, cx);
         rate::diff(&mut changes, rates, rates_are, cx);
         firewall::diff(&mut changes, firewall.as_ref(), firewall_is, cx);
@@ -279,10 +307,11 @@ impl Subsystem for Network {
     }
 
     fn satisfied(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
-        let Desired { addresses, interfaces, sysctls, rates, firewall, routes, files } = want;
+        let Desired { addresses, interfaces, devices, sysctls, rates, firewall, routes, files } = want;
         let Observed {
             venet,
             interfaces: interfaces_are,
+            devices: devices_are,
             sysctls: sysctls_are,
             rates: rates_are,
             firewall: firewall_is,
@@ -301,6 +330,7 @@ impl Subsystem for Network {
             }
         }
         wrong.extend(interfaces::satisfied(interfaces, interfaces_are, cx));
+        wrong.extend(devices::satisfied(devices, devices_are));
         wrong.extend(sysctls::satisfied(sysctls, sysctls_are));
         wrong.extend(rate::satisfied(rates, rates_are));
         wrong.extend(firewall::satisfied(firewall.as_ref(), firewall_is));

@@ -146,33 +146,43 @@ fn network() -> impl Strategy<Value = network::Desired> {
     let ways = select(vec![network::Direction::In, network::Direction::Out]);
     let rates = proptest::collection::btree_map(ways, select(vec![8_000u64, 16_000]), 0..=2);
     let firewall = select(vec![None, Some("a".to_owned()), Some("b".to_owned())]);
-    let all = (addresses, interfaces, sysctls, rates, firewall, routes(), files());
-    all.prop_map(|(addresses, interfaces, sysctls, rates, firewall, routes, files)| network::Desired {
-        rates: if addresses.is_empty() && interfaces.is_empty() { network::Rates::new() } else { rates },
-        firewall,
-        routes,
-        files,
-        sysctls: sysctls.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-        addresses: addresses.into_iter().map(|address| address.parse().unwrap()).collect(),
-        interfaces: interfaces
-            .into_iter()
-            .map(|(name, (link, mtu, mac_filter, addresses))| {
-                let interface = network::Interface {
-                    on: match link {
-                        0 => network::On::Bridge("br0".to_owned()),
-                        1 => network::On::Bridge("br1".to_owned()),
-                        _ => network::On::Parent("eno1".to_owned()),
-                    },
-                    mac: (link == 1).then(|| vzd_schema::v1::Mac::new([2, 0, 0, 0, 0, 1])),
-                    host_name: None,
-                    addresses: (0..addresses).map(|n| format!("10.7.0.{n}/24").parse().unwrap()).collect(),
-                    gateways: BTreeSet::new(),
-                    mtu,
-                    mac_filter,
-                };
-                (name.to_owned(), interface)
-            })
-            .collect(),
+    let devices = proptest::collection::btree_map(
+        select(vec!["eno3".to_owned(), "eno4".to_owned()]),
+        select(vec!["lan0".to_owned(), "lan1".to_owned()]),
+        0..=2,
+    );
+    let all = (addresses, interfaces, devices, sysctls, rates, firewall, routes(), files());
+    all.prop_map(|(addresses, interfaces, devices, sysctls, rates, firewall, routes, files)| {
+        network::Desired {
+            rates: if addresses.is_empty() && interfaces.is_empty() { network::Rates::new() } else { rates },
+            devices,
+            firewall,
+            routes,
+            files,
+            sysctls: sysctls.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            addresses: addresses.into_iter().map(|address| address.parse().unwrap()).collect(),
+            interfaces: interfaces
+                .into_iter()
+                .map(|(name, (link, mtu, mac_filter, addresses))| {
+                    let interface = network::Interface {
+                        on: match link {
+                            0 => network::On::Bridge("br0".to_owned()),
+                            1 => network::On::Bridge("br1".to_owned()),
+                            _ => network::On::Parent("eno1".to_owned()),
+                        },
+                        mac: (link == 1).then(|| vzd_schema::v1::Mac::new([2, 0, 0, 0, 0, 1])),
+                        host_name: None,
+                        addresses: (0..addresses)
+                            .map(|n| format!("10.7.0.{n}/24").parse().unwrap())
+                            .collect(),
+                        gateways: BTreeSet::new(),
+                        mtu,
+                        mac_filter,
+                    };
+                    (name.to_owned(), interface)
+                })
+                .collect(),
+        }
     })
 }
 

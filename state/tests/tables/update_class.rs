@@ -193,6 +193,16 @@ fn cases() -> Vec<(&'static str, String, String)> {
         added("spec.network.interfaces[].gateway", "gateway: [10.1.0.1]"),
         added("spec.network.interfaces[].mtu", "mtu: 1400"),
         added("spec.network.interfaces[].macFilter", "macFilter: false"),
+        swap(
+            "spec.network.devices[].name",
+            "network: {devices: [{name: eno3}]}",
+            "network: {devices: [{name: eno4}]}",
+        ),
+        swap(
+            "spec.network.devices[].rename",
+            "network: {devices: [{name: eno3}]}",
+            "network: {devices: [{name: eno3, rename: lan}]}",
+        ),
         security("spec.security.capabilities.add", "capabilities: {add: [SYS_TIME]}"),
         security("spec.security.capabilities.drop", "capabilities: {drop: [NET_RAW]}"),
         security("spec.security.features.fuse", "features: {fuse: true}"),

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 use vzd_tests::{CLIENT, Guarded, NetLab, Sandbox, assert_same, needs};
 
-use super::{Stream, change, reaches};
+use super::{Stream, change, kill, reaches};
 
 const ADDRESSES: [&str; 2] = ["192.0.2.150/24", "fd00:2::150/64"];
 
@@ -100,7 +100,7 @@ fn a_macvlan_is_there_from_the_start_and_goes_with_its_ve() {
     assert!(sandbox.exec("one", &["/bin/busybox", "ip", "link", "show", "eth0"]).code != 0, "there are two");
     sandbox.vzd(&["restart", "one"]).ok();
     assert_eq!(sandbox.sh("one", "cat /sys/class/net/eth0/address"), mac);
-    lab.on_host("kill", &["-9", &sandbox.init_pid("one").to_string()]).ok();
+    kill(&lab, sandbox.init_pid("one"));
     sandbox.vzd(&["stop", "one"]).ok();
     assert_same(&before, &lab.everything(), "stopped");
     let wrong = |parent: Value, says: &str| {

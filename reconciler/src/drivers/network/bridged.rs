@@ -3,7 +3,7 @@
 use vzd_schema::v1::{Address, Mac};
 use vzd_state::subsystem::network::{self, Interface, MTU, On, Seen};
 
-use super::{cidrs, mark, pair, rate};
+use super::{cidrs, macvlan, mark, pair, rate};
 use crate::drivers::{Effect, Ve};
 use crate::error::SysResult;
 use crate::kernel::net::{self, Bridged, BridgedSeen, Netlink, Request, remove_empty_bridges};
@@ -75,6 +75,7 @@ pub(super) fn set(
     }
     let Some(ends) = ends else {
         remove(ve, host, &wanted)?;
+        macvlan::clear_way(&macvlan::spec(ve, name, to, ""), inside)?;
         let ends = wanted.make(host, netns.as_fd())?;
         rate::join(ve, host)?;
         ns::on_thread_in(netns, || net::keep_others(name))?;

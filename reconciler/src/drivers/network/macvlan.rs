@@ -3,7 +3,7 @@
 use vzd_schema::v1::{Address, Mac};
 use vzd_state::subsystem::network::{self, Interface, MTU, On, Seen};
 
-use super::{cidrs, pair};
+use super::{bridged, cidrs, pair};
 use crate::drivers::{Effect, Ve};
 use crate::error::SysResult;
 use crate::kernel::net::{InsideSeen, Macvlan, Netlink, Request};
@@ -55,10 +55,12 @@ pub(super) fn look(macvlan: &Macvlan, host: &mut Netlink, inside: &mut Netlink) 
 
 /// Makes an interface, or changes what of it is not as it is to be. `from` is on the same parent.
 pub(super) fn set(
+    ve: Ve<'_>,
     wanted: &Macvlan,
     (host, inside): (&mut Netlink, &mut Netlink),
     netns: &Namespace,
     from: Option<&Interface>,
+    to: &Interface,
 ) -> SysResult<Effect> {
     if let Some(index) = wanted.find(host, inside)? {
         let seen = wanted.see(inside, index)?;
@@ -72,8 +74,16 @@ pub(super) fn set(
         // With another hardware address it is another.
         inside.run(vec![Request::remove_link(index, &wanted.name)])?;
     }
+    clear_way(wanted, inside)?;
+    bridged::remove(ve, host, &bridged::spec(ve, &wanted.name, to))?;
     wanted.add(host, netns)?;
     Ok(Effect::Changed)
+}
+
+/// Takes away what is there of an interface that was on something else, if whoever put another in its place was killed.
+pub(super) fn clear_way(wanted: &Macvlan, inside: &mut Netlink) -> SysResult<()> {
+    let stray = inside.link_named(&wanted.name)?.filter(|link| wanted.is_like(link));
+    inside.run(stray.iter().map(|link| Request::remove_link(link.index, &link.name)).collect()).map(drop)
 }
 
 /// Takes an interface away.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use vzd_schema::v1::{Cidr, Mac};
 use vzd_state::subsystem::network::{Direction, Route};
 
-use super::{cidrs, macvlan, netns, rate};
+use super::{cidrs, devices, macvlan, netns, rate};
 use crate::drivers::{Running, Ve};
 use crate::error::SysResult;
 use crate::kernel::net::{Counts, Netlink, Traffic};
@@ -35,6 +35,9 @@ pub struct LinkSight {
     /// The host's interface that it is on top of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
+    /// What it is called on the host, of an interface that was handed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// Its hardware address in the VE.
     pub mac: Option<Mac>,
     /// Its largest packet.
@@ -77,6 +80,7 @@ pub fn sight(ve: Ve<'_>, running: &Running) -> SysResult<Sight> {
         links.push(LinkSight {
             bridge: bridge.map(|bridge| bridge.name),
             parent: None,
+            device: None,
             mac: there.as_ref().and_then(|there| Some(Mac::new(there.mac.as_slice().try_into().ok()?))),
             mtu: here.mtu,
             up: here.carrier && there.as_ref().is_some_and(|there| there.up),
@@ -99,12 +103,28 @@ pub fn sight(ve: Ve<'_>, running: &Running) -> SysResult<Sight> {
             host_name: None,
             bridge: None,
             parent: Some(parent.to_owned()),
+            device: None,
             mac: seen.link.mac.as_slice().try_into().ok().map(Mac::new),
             mtu: seen.link.mtu,
             up: seen.link.carrier,
             addresses: cidrs(seen.addresses).into_iter().collect(),
             received: seen.link.received,
             sent: seen.link.sent,
+        });
+    }
+    for (device, link) in devices::look_whole(ve, &mut inside)? {
+        links.push(LinkSight {
+            host_name: None,
+            bridge: None,
+            parent: None,
+            device: Some(device),
+            mac: link.mac.as_slice().try_into().ok().map(Mac::new),
+            mtu: link.mtu,
+            up: link.carrier,
+            addresses: cidrs(inside.addresses(Some(link.index))?).into_iter().collect(),
+            received: link.received,
+            sent: link.sent,
+            name: Some(link.name),
         });
     }
     links.sort_by(|a, b| (&a.bridge, &a.name).cmp(&(&b.bridge, &b.name)));

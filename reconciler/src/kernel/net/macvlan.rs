@@ -78,6 +78,11 @@ impl Macvlan {
         Ok(found.map(|link| link.index))
     }
 
+    /// Whether a link in the VE is one like this, on whatever parent.
+    pub fn is_like(&self, link: &Link) -> bool {
+        link.kind == Some(InfoKind::MacVlan) && link.mac == self.mac
+    }
+
     /// How it is.
     pub fn see(&self, inside: &mut Netlink, index: u32) -> SysResult<InsideSeen> {
         inside.see_inside(index, &self.name)

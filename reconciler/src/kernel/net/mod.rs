@@ -5,6 +5,7 @@
 //! opens one in a thread that joined another namespace can hand it back and ask from anywhere.
 
 mod bridged;
+mod handed;
 mod inside;
 mod macvlan;
 mod message;
@@ -27,6 +28,7 @@ use rtnetlink::sys::{Socket, SocketAddr};
 use crate::error::{At, SysError, SysResult};
 
 pub use bridged::{Bridged, BridgedSeen, remove_empty_bridges};
+pub use handed::{HandOver, Handed};
 pub use inside::InsideSeen;
 pub use macvlan::{Macvlan, try_macvlan};
 pub use message::Request;

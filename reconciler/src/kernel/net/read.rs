@@ -43,6 +43,8 @@ pub struct Link {
     pub up: bool,
     /// Whether packets get through it: it is up, and so is the other end.
     pub carrier: bool,
+    /// Whether it is the loopback device.
+    pub loopback: bool,
     /// Whether neighbours are asked for on it.
     pub arp: bool,
     /// The number of the interface it belongs to: of a pair the other end's, in that one's namespace.
@@ -69,6 +71,7 @@ impl Link {
         let mut link = Link {
             index: header.index,
             up: header.flags.contains(LinkFlags::Up),
+            loopback: header.flags.contains(LinkFlags::Loopback),
             arp: !header.flags.intersects(LinkFlags::Noarp | LinkFlags::Loopback),
             name: String::new(),
             carrier: false,
