@@ -89,3 +89,32 @@ fn a_frozen_ve_can_be_killed() {
     assert!(!init.is_alive());
     assert!(sandbox.cgroups().is_empty());
 }
+
+/// A path of groups that is longer than the kernel takes one, with the VE's first process at its end.
+#[test]
+fn groups_deeper_than_a_path_may_be_long_hold_nothing_up() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let deep = "cd /sys/fs/cgroup; for level in $(seq 40); do mkdir $0$level beside && cd -P $0$level || exit 1; done; \
+                echo 1 > cgroup.procs && exec sleep 1000";
+    let spec = |numproc: u32| {
+        let init = ["/bin/sh", "-c", deep, &"deep".repeat(50)];
+        json!({ "init": init, "stopTimeout": "1s", "beancounters": { "numproc": numproc } })
+    };
+    sandbox.ve("web", spec(50));
+    sandbox.apply();
+    let pid = sandbox.init_pid("web");
+    eventually("it is down there", || sandbox.sh("web", "ps").contains("sleep 1000"));
+    sandbox.ve("web", spec(60));
+    sandbox.apply();
+    assert_eq!(sandbox.init_pid("web"), pid);
+    sandbox.vzd(&["plan", "--detailed-exitcode"]).ends(0);
+    assert!(sandbox.vzd(&["ubc", "web"]).ok().stdout.contains("numproc"));
+    sandbox.vzd(&["pause", "web"]).ok();
+    sandbox.vzd(&["resume", "web"]).ok();
+    assert_eq!(sandbox.init_pid("web"), pid);
+    sandbox.vzd(&["restart", "web"]).ok();
+    eventually("it is down there", || sandbox.sh("web", "ps").contains("sleep 1000"));
+    sandbox.vzd(&["stop", "web"]).ok();
+    assert!(sandbox.cgroups().is_empty(), "{:?}", sandbox.cgroups());
+}

@@ -7,6 +7,7 @@
 //! Version 1 controllers are joined where they are mounted. This file finds the hierarchies; `ve` is
 //! about one VE; `usage` reads what it uses.
 
+mod below;
 mod usage;
 mod ve;
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{At, SysError, SysResult};
-use crate::kernel::cgroup::{Hierarchy, Layout, enable_controllers, make_dir, read, remove_dir, write};
+use crate::kernel::cgroup::{Hierarchy, Layout, below, enable_controllers, make_dir, read, write};
 
 /// The control groups of one VE.
 #[derive(Debug, Clone, Copy)]
@@ -203,7 +203,7 @@ impl<'a> VeCgroup<'a> {
 
     /// Every process in the VE's groups, by host pid.
     pub fn pids(&self) -> SysResult<Vec<i32>> {
-        collect_pids(self.v2_dir())
+        collect_pids(&self.v2_dir())
     }
 
     /// Removes them, with what the VE made below its own. All errors are returned; what is gone
@@ -211,11 +211,11 @@ impl<'a> VeCgroup<'a> {
     pub fn remove(&self) -> Vec<SysError> {
         let mut errors: Vec<SysError> = Vec::new();
         for dir in self.v1_dirs() {
-            errors.extend(remove_tree(&dir).err());
+            errors.extend(below::remove(&dir).err());
         }
         let own = self.v2_dir().join("memory.low");
         let protected = read(&own).is_ok_and(|low| low.trim() != "0");
-        errors.extend(remove_tree(&self.v2_dir()).err());
+        errors.extend(below::remove(&self.v2_dir()).err());
         if protected {
             errors.extend(self.protect_around(&own, 0).err());
         }
@@ -223,43 +223,37 @@ impl<'a> VeCgroup<'a> {
     }
 }
 
-/// No recursion: a VE makes groups as deep as a path may be long, and threads have small stacks.
-fn collect_pids(top: PathBuf) -> SysResult<Vec<i32>> {
-    let (mut pids, mut dirs) = (Vec::new(), vec![top]);
-    while let Some(dir) = dirs.pop() {
-        let text = match read(&dir.join("cgroup.procs")) {
-            Err(e) if e.is_absent() => continue,
+fn collect_pids(top: &Path) -> SysResult<Vec<i32>> {
+    let mut pids = Vec::new();
+    below::each(top, |dir| {
+        let text = match below::read_in(dir, "cgroup.procs") {
+            Err(e) if e.is_absent() => return Ok(()),
             // A threaded group of the VE's own making; its threads' leaders are listed above it.
             Err(e) if e.errno == libc::EOPNOTSUPP => String::new(),
             other => other?,
         };
         pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 1));
-        dirs.extend(children(&dir)?);
-    }
+        Ok(())
+    })?;
     Ok(pids)
-}
-
-/// A control group can be removed once its children are gone; the kernel empties its files itself.
-fn remove_tree(dir: &Path) -> SysResult<()> {
-    for child in children(dir)? {
-        remove_tree(&child)?;
-    }
-    remove_dir(dir)
 }
 
 /// How often a group and those below it were refused a task. Version 2 adds that up since Linux 6.12; before that,
 /// and in version 1, it is counted where the process was that asked, and goes with that group.
 pub fn refused_tasks(dir: &Path) -> u64 {
-    let (mut refused, mut dirs) = (0_u64, vec![dir.to_owned()]);
-    while let Some(dir) = dirs.pop() {
-        let events = read(&dir.join("pids.events")).unwrap_or_default();
-        let times = events.lines().find_map(|line| line.strip_prefix("max ")?.trim().parse::<u64>().ok());
-        refused = refused.saturating_add(times.unwrap_or(0));
-        if !dir.join("pids.events.local").exists() {
-            dirs.extend(children(&dir).unwrap_or_default());
-        }
+    let times = |events: &str| {
+        events.lines().find_map(|line| line.strip_prefix("max ")?.trim().parse::<u64>().ok()).unwrap_or(0)
+    };
+    if dir.join("pids.events.local").exists() {
+        return read(&dir.join("pids.events")).map_or(0, |events| times(&events));
     }
-    refused
+    let mut refused = 0_u64;
+    let counted = below::each(dir, |dir| {
+        refused =
+            refused.saturating_add(below::read_in(dir, "pids.events").map_or(0, |events| times(&events)));
+        Ok(())
+    });
+    counted.map_or(0, |()| refused)
 }
 
 fn children(dir: &Path) -> SysResult<Vec<PathBuf>> {
