@@ -12,6 +12,7 @@ use serde_json::Value;
 use vzd_state::event::Event;
 use vzd_state::status::Document as VeDocument;
 use vzd_state::subsystem::beancounters::{Counter, Enforcement, Unit};
+use vzd_state::transient::Transient;
 use vzd_state::units::Timestamp;
 
 use crate::drivers::network::Sight;
@@ -161,6 +162,31 @@ pub struct Why {
     pub observed: Option<Value>,
     /// Why it is not in force yet, when it is held back.
     pub held: Option<String>,
+    /// What stands above the manifest until the VE stops, and what that says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transient: Option<Transient>,
+}
+
+/// What is to become of a field until the VE stops.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TransientChange {
+    /// It is to have this value, whatever the manifest says.
+    Set(Value),
+    /// It is to be as if neither the manifest nor its profile said it.
+    Unset,
+    /// It is to be as the manifest says again.
+    End,
+}
+
+/// A request to change a running VE until it stops, and not its manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TransientRequest {
+    /// The VE, by name or ctid.
+    pub ve: String,
+    /// What, by field. All of it is done, or nothing.
+    pub changes: BTreeMap<String, TransientChange>,
 }
 
 /// The state of the controller itself.
@@ -365,6 +391,8 @@ pub trait Control: Send + Sync {
     fn drift(&self, select: &Selector) -> ControlResult<PlanView>;
     /// An operator's order; returns when it is carried out.
     fn power(&self, request: &PowerRequest) -> ControlResult<Outcomes>;
+    /// Gives a running VE other values until it stops; returns when it has them.
+    fn transient(&self, request: &TransientRequest) -> ControlResult<()>;
     /// Brings a VE back from quarantine.
     fn undelete(&self, name: &str) -> ControlResult<()>;
     /// A VE's snapshots, the oldest first.

@@ -21,6 +21,7 @@ pub mod reading;
 pub mod sim;
 pub mod status;
 pub mod subsystem;
+pub mod transient;
 pub mod undo;
 pub mod units;
 pub mod verify;

@@ -82,6 +82,26 @@ pub fn lower_entry(entry: &Entry, find_device: FindDevice<'_>) -> Result<Desired
     Ok(Desired { digest: entry.digest.clone(), ..desired })
 }
 
+/// Lowers what a VE is to have instead of what its manifest says; it stays the same manifest, with its digest.
+pub fn lower_over(
+    want: &Desired,
+    spec: &Value,
+    find_device: FindDevice<'_>,
+) -> Result<Desired, Vec<LowerError>> {
+    let of_spec = VeSpec::deserialize(spec)
+        .map_err(|error| vec![LowerError { field: "spec".to_owned(), why: error.to_string() }])?;
+    let given = Given {
+        name: want.name.as_str(),
+        labels: want.labels.clone(),
+        annotations: want.annotations.clone(),
+        source: want.source.clone(),
+        canonical: want.spec.clone(),
+        places: None,
+    };
+    let laid = lower_spec(given, &of_spec, find_device)?;
+    Ok(Desired { digest: want.digest.clone(), fields: want.fields.clone(), ..laid })
+}
+
 /// What stands around a spec.
 struct Given<'a> {
     name: &'a str,

@@ -306,6 +306,23 @@ impl VePlan<Proposed> {
     }
 }
 
+impl VePlan<Approved> {
+    /// The plan up to the end of the run, where values stand above the manifest's that end with it: what follows
+    /// has to be planned without them.
+    pub fn until_the_run_ends(mut self) -> Self {
+        let ends = |planned: &PlannedStep| {
+            matches!(
+                planned.step,
+                Step::Lifecycle(lifecycle::Step::Stop { .. } | lifecycle::Step::Reap { .. })
+            )
+        };
+        if let Some(at) = self.steps.iter().position(ends) {
+            self.steps.truncate(at + 1);
+        }
+        self
+    }
+}
+
 impl<S> VePlan<S> {
     /// Whether there is nothing to do now.
     pub fn is_empty(&self) -> bool {

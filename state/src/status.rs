@@ -13,6 +13,7 @@ use serde_json::Value;
 pub use self::conditions::{Failure, Health, Inputs, conditions};
 use crate::desired::SourceRef;
 use crate::ids::{Ctid, VeName, VeUid};
+use crate::transient::Transients;
 use crate::units::Timestamp;
 
 /// A fact about a VE that is true, false or unknown.
@@ -110,7 +111,7 @@ pub struct Document {
     pub kind: String,
     /// Who it is.
     pub metadata: DocumentMetadata,
-    /// What is wanted, profiles merged in.
+    /// What is wanted, profiles merged in, and what stands above the manifest until the VE stops.
     pub spec: Value,
     /// What is.
     pub status: Status,
@@ -154,6 +155,9 @@ pub struct Status {
     /// Its control group, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
+    /// Values of fields that stand above its manifest's until it stops; `spec` has them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub transient: Transients,
     /// Facts about it.
     pub conditions: Vec<Condition>,
     /// Limits and use, by name.

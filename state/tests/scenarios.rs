@@ -36,6 +36,7 @@ use vzd_state::subsystem::Cx;
 use vzd_state::subsystem::devices::DeviceKind;
 use vzd_state::subsystem::lifecycle::{self, StartReason, StopReason};
 use vzd_state::subsystem::{cgroup, disk};
+use vzd_state::transient::{self, Transients};
 use vzd_state::units::Timestamp;
 
 const NOW: &str = "2026-11-22T12:00:00Z";
@@ -77,6 +78,9 @@ struct KnownRun {
     #[serde(default)]
     frozen: bool,
     squeezed: Option<cgroup::Squeezed>,
+    /// What stands above the manifest until it stops.
+    #[serde(default)]
+    transient: Transients,
 }
 
 #[derive(Deserialize, Default)]
@@ -179,6 +183,7 @@ fn remember(known: Vec<Known>, caps: &Capabilities) -> Ledger {
             facts.now = "2026-11-22T09:00:00Z".parse().unwrap();
             facts.started = run.init_pid.map(|init_pid| Started { init_pid, at: facts.now });
             let step = Step::Lifecycle(lifecycle::Step::Start { reason: StartReason::Spec });
+            let want = transient::lay(want.clone(), &run.transient, &find_device).unwrap();
             entry.begin(&step, Some(&want), &facts);
             if run.init_pid.is_some() {
                 entry.finish(&step, Some(&want), &facts);
@@ -186,6 +191,7 @@ fn remember(known: Vec<Known>, caps: &Capabilities) -> Ledger {
             let record = entry.run.as_mut().unwrap();
             record.boot_id = run.boot_id.clone().unwrap_or_else(|| BOOT.to_owned());
             record.stopping = run.stopping;
+            record.transient.clone_from(&run.transient);
             if let Some(applied) = &mut entry.applied.cgroup {
                 applied.squeezed = run.squeezed;
             }
@@ -235,6 +241,10 @@ fn play(case: &Path) -> String {
             None if !whole || entry.unwrap().pinned => (Some(kept()), true),
             None => (None, false),
         };
+        let want = want.map(|want| {
+            let above = entry.map(|entry| transient::in_force(entry, &want.spec)).unwrap_or_default();
+            transient::lay(want, &above, &find_device).unwrap()
+        });
         let wish = match (&want, kept) {
             (Some(want), false) => Wish::Want(want),
             (Some(want), true) => Wish::Keep(want),

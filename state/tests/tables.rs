@@ -16,5 +16,7 @@ mod policy;
 mod samples;
 #[path = "tables/status.rs"]
 mod status;
+#[path = "tables/transient.rs"]
+mod transient;
 #[path = "tables/update_class.rs"]
 mod update_class;

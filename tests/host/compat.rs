@@ -4,6 +4,7 @@ mod listing;
 mod moving;
 mod setting;
 mod snapshots;
+mod transient;
 
 use std::process::Command;
 

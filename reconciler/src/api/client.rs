@@ -20,8 +20,8 @@ use crate::api::routes::{NameRequest, WaitRequest};
 use crate::api::{LONGEST_WAIT, MOST_ANSWER};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerRequest, Selector, Snapshot, SnapshotRequest, VeCounters, VeNetwork, VeUsage,
-    Why,
+    PlanRequest, PlanView, PowerRequest, Selector, Snapshot, SnapshotRequest, TransientRequest, VeCounters,
+    VeNetwork, VeUsage, Why,
 };
 
 /// More names than that are asked for in several questions: an address has limits.
@@ -143,6 +143,10 @@ impl Control for Client {
 
     fn power(&self, request: &PowerRequest) -> ControlResult<Outcomes> {
         self.post("/v1/power", request)
+    }
+
+    fn transient(&self, request: &TransientRequest) -> ControlResult<()> {
+        self.post("/v1/transient", request)
     }
 
     fn undelete(&self, name: &str) -> ControlResult<()> {

@@ -22,7 +22,8 @@ use crate::api::refusal::Refusal;
 use crate::api::{LONGEST_WAIT, MOST_BODY, metrics};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, Info, LoggedEvent, Outcomes, PlanRequest,
-    PlanView, PowerRequest, Selector, Snapshot, SnapshotRequest, VeCounters, VeNetwork, VeUsage, Why,
+    PlanView, PowerRequest, Selector, Snapshot, SnapshotRequest, TransientRequest, VeCounters, VeNetwork,
+    VeUsage, Why,
 };
 
 /// Questions of one kind that are answered at the same time.
@@ -115,6 +116,7 @@ pub fn router(answering: Answering) -> Router {
         .route("/v1/apply", post(apply))
         .route("/v1/drift", post(drift))
         .route("/v1/power", post(power))
+        .route("/v1/transient", post(transient))
         .route("/v1/undelete", post(undelete))
         .route("/v1/snapshots", get(snapshots).post(snapshot))
         .route("/v1/events", get(events))
@@ -187,6 +189,10 @@ async fn drift(State(ask): Ask, Strict(select): Strict<Selector>) -> Answer<Plan
 
 async fn power(State(ask): Ask, Strict(request): Strict<PowerRequest>) -> Answer<Outcomes> {
     ask.with(&ask.work, move |control| control.power(&request)).await
+}
+
+async fn transient(State(ask): Ask, Strict(request): Strict<TransientRequest>) -> Answer<()> {
+    ask.with(&ask.work, move |control| control.transient(&request)).await
 }
 
 async fn undelete(State(ask): Ask, Strict(request): Strict<NameRequest>) -> Answer<()> {

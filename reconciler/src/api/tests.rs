@@ -11,7 +11,7 @@ use crate::api::server::{Serving, serve};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
     PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Snapshot, SnapshotAction, SnapshotRequest,
-    VeCounters, VeNetwork, VeUsage, Why,
+    TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
 };
 
 struct Rote;
@@ -43,6 +43,9 @@ impl Control for Rote {
         assert!(request.force && request.action == PowerAction::Stop);
         Ok([("web".to_owned(), None), ("db".to_owned(), Some(refused("VZ0303")))].into())
     }
+    fn transient(&self, _: &TransientRequest) -> ControlResult<()> {
+        Ok(())
+    }
     fn undelete(&self, name: &str) -> ControlResult<()> {
         if name == "web" { Ok(()) } else { Err(refused("VZ0307")) }
     }
@@ -71,6 +74,7 @@ impl Control for Rote {
             update: None,
             observed: None,
             held: None,
+            transient: None,
         })
     }
     fn entrances(&self, _: &Selector) -> ControlResult<Vec<Entrance>> {

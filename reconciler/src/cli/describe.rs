@@ -88,6 +88,7 @@ fn described(ve: &Document, network: Option<&VeNetwork>, events: &[LoggedEvent],
     say("Uid", ve.metadata.uid.as_ref().map_or("", |uid| uid.as_str()), None);
     let mut text = about.render("", colour);
     section(&mut text, "Spec", &spec(&ve.spec), colour);
+    section(&mut text, "Until it stops", &transient(ve, colour), colour);
     section(&mut text, "Conditions", &conditions(ve, colour), colour);
     section(&mut text, "Use", &resources(ve, colour), colour);
     let network = network.filter(|ve| !ve.network.links.is_empty());
@@ -107,6 +108,17 @@ fn section(text: &mut String, title: &str, content: &str, colour: bool) {
 fn spec(spec: &Value) -> String {
     let yaml = serde_saphyr::to_string(spec).unwrap_or_else(|_| spec.to_string());
     yaml.lines().filter(|line| *line != "---").map(|line| format!("  {}\n", harmless(line))).collect()
+}
+
+/// What stands above the manifest, and what that says.
+fn transient(ve: &Document, colour: bool) -> String {
+    let mut table = Table::bare();
+    for (field, is) in &ve.status.transient {
+        let value = |value: &Value| if value.is_null() { "not set".to_owned() } else { resource(value) };
+        let manifest = format!("(manifest: {})", value(&is.over));
+        table.row([Cell::from(field), Cell::from(value(&is.value)), Cell::from(manifest)]);
+    }
+    table.render("  ", colour)
 }
 
 fn conditions(ve: &Document, colour: bool) -> String {

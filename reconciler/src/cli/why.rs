@@ -47,7 +47,13 @@ fn told(why: &Why, colour: bool) -> String {
         (Some(source), None) => source.clone(),
         (None, _) => "nobody; it is the default".to_owned(),
     };
-    say("said by:", &said);
+    match &why.transient {
+        Some(is) => {
+            say("said by:", &format!("an order of {}, until the VE stops", is.at));
+            say("otherwise:", &format!("{} (said by {said})", shown(&is.over)));
+        }
+        None => say("said by:", &said),
+    }
     if let Some(update) = &why.update {
         say("a change is:", update);
     }

@@ -36,10 +36,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("stop", "same; the order is kept in the manifest"),
     ("restart", "same"),
     ("status", "same, to the letter; never `suspended`, since there are no checkpoints yet"),
-    (
-        "set",
-        "better: checked as a whole before anything is changed, undone as a whole if a part fails; refused without `--save`",
-    ),
+    ("set", "better: checked as a whole before anything is changed, undone as a whole if a part fails"),
     ("enter", "same"),
     ("exec", "same; a shell that is missing is 8"),
     ("exec2", "same; a shell that is missing is 127, not 47"),
@@ -83,7 +80,10 @@ const FLAGS: &[(&str, &str)] = &[
         "--save",
         "better: edits the manifest in place; `Host.manifestPolicy` may refuse it (139) or make a patch of it",
     ),
-    ("no --save", "no: 20; vzd takes back what no manifest says"),
+    (
+        "no --save",
+        "same: until the VE stops; better: told by `vzlist`, `vzd why` and `vzd describe`; 20 for what is not about a run",
+    ),
     ("--force", "accepted with `--save`, as there; it forces nothing: what the kernel cannot do is an error"),
     ("--reset_ub", "same: all limits are put right"),
     ("--setmode restart", "same"),

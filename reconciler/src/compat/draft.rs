@@ -116,7 +116,8 @@ fn is_nothing(json: &Json) -> bool {
     json.is_null() || json.as_object().is_some_and(|map| map.values().all(is_nothing))
 }
 
-fn json(value: &Value) -> Json {
+/// The value as JSON: words that are numbers or truths are those.
+pub fn json(value: &Value) -> Json {
     match value {
         Value::Null => Json::Null,
         Value::Word(text) if text == "true" || text == "false" => Json::Bool(text == "true"),

@@ -14,11 +14,12 @@ use vzd_state::plan::Step;
 use vzd_state::status::{ConditionStatus, ConditionType, Document, DocumentMetadata, Status};
 use vzd_state::subsystem::lifecycle::{Run, State, Step as LifecycleStep, StopReason};
 use vzd_state::subsystem::{cgroup, disk};
+use vzd_state::transient;
 
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Snapshot, SnapshotRequest, VeCounters,
-    VeNetwork, VeUsage, Why,
+    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Snapshot, SnapshotRequest, TransientRequest,
+    VeCounters, VeNetwork, VeUsage, Why,
 };
 use crate::drivers::{Ve, lifecycle};
 use crate::engine::pass::{Look, failure_of, plan_view, refusal_of};
@@ -106,6 +107,7 @@ impl Engine {
             frozen: init_pid.is_some()
                 && published.observed.cgroup.group.is().is_some_and(|group| group.frozen),
             cgroup: group.map(|group| group.v2_dir().display().to_string()),
+            transient: view.transient.clone(),
             conditions: published.conditions,
             resources,
             source: want.map(|want| want.source.clone()).or(entry.map(|entry| entry.source.clone())),
@@ -118,7 +120,7 @@ impl Engine {
             annotations: want.map(|want| want.annotations.clone()).unwrap_or_default(),
         };
         let spec = want.map(|want| &want.spec).or(entry.map(|entry| &entry.spec));
-        let spec = spec.map(|spec| Value::clone(spec)).unwrap_or_default();
+        let spec = spec.map(|spec| transient::spec_over(spec, &view.transient)).unwrap_or_default();
         Some(Document { api_version: "vzd/v1".into(), kind: "VE".into(), metadata, spec, status })
     }
 
@@ -291,6 +293,10 @@ impl Control for Engine {
             });
         }
         Ok(outcomes.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn transient(&self, request: &TransientRequest) -> ControlResult<()> {
+        self.set_transient(request)
     }
 
     fn undelete(&self, name: &str) -> ControlResult<()> {

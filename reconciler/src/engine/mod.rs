@@ -11,6 +11,7 @@
 //!   and [`inside`] tells it to the VEs themselves,
 //! - [`usage`] tells what they use,
 //! - [`snapshots`] takes snapshots of disks and reverts to them,
+//! - [`transient`] changes running VEs until they stop,
 //! - [`health`] runs probes, [`clock`] is where time and chance come from,
 //! - [`answer`] answers what can be asked ([`crate::control`]), with [`why`].
 //!
@@ -33,6 +34,7 @@ mod refusals;
 mod run;
 mod snapshots;
 mod starts;
+mod transient;
 mod usage;
 mod why;
 mod wishes;

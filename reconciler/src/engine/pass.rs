@@ -8,6 +8,7 @@ use vzd_state::ids::VeUid;
 use vzd_state::lower::lower_entry;
 use vzd_state::observed::check_index;
 use vzd_state::plan::{Action, Approved, HostPlan, VePlan, Wish};
+use vzd_state::transient;
 
 use crate::control::{ControlError, PlanView};
 use crate::drivers::Census;
@@ -52,7 +53,10 @@ impl Engine {
         if let Wanted::Unknown(why) = &view.wanted {
             return Some(self.plan_wish(view, Wish::Unknown(why), observed));
         }
-        let accepted = lower_entry(view.entry.as_ref()?, &host_device).ok()?;
+        let entry = view.entry.as_ref()?;
+        let accepted = lower_entry(entry, &host_device).ok()?;
+        let above = transient::in_force(entry, &entry.spec);
+        let accepted = transient::lay(accepted, &above, &host_device).ok()?;
         let mut plan = self.plan_wish(view, Wish::Keep(&accepted), observed);
         plan.held.clear();
         let drifted: Vec<bool> = plan.changes.iter().map(|change| change.cause == Cause::Drift).collect();

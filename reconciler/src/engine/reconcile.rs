@@ -17,6 +17,7 @@ use vzd_state::status::{Condition, ConditionStatus, ConditionType, Failure, Inpu
 use vzd_state::subsystem::Cx;
 use vzd_state::subsystem::beancounters::unenforced;
 use vzd_state::subsystem::lifecycle::{Run, Step as LifecycleStep};
+use vzd_state::transient::{self, Transients};
 use vzd_state::units::Timestamp;
 use vzd_state::verify::verify;
 
@@ -95,6 +96,8 @@ pub(super) struct View {
     kept: Option<Desired>,
     broken: Option<String>,
     no_removals: Option<String>,
+    /// Values that stand above what its manifest says; they are in what is wanted.
+    pub transient: Transients,
 }
 
 impl View {
@@ -104,6 +107,30 @@ impl View {
             Wanted::Manifest(want) => Some(want),
             Wanted::Ledger(_) => self.kept.as_ref(),
             Wanted::Gone | Wanted::Unmanaged | Wanted::Unknown(_) => None,
+        }
+    }
+
+    /// Puts values that end with the run above what the manifest says.
+    fn lay_transient(&mut self) {
+        let (Some(want), Some(entry)) = (self.want(), &self.entry) else { return };
+        let transient = transient::in_force(entry, &want.spec);
+        if transient.is_empty() {
+            return;
+        }
+        match transient::lay(want.clone(), &transient, &host_device) {
+            Ok(laid) => {
+                match &mut self.wanted {
+                    Wanted::Manifest(want) => *want = Arc::new(laid),
+                    Wanted::Ledger(_) | Wanted::Gone | Wanted::Unmanaged | Wanted::Unknown(_) => {
+                        self.kept = Some(laid);
+                    }
+                }
+                self.transient = transient;
+            }
+            Err(wrong) => {
+                let why = wrong.first().map_or_else(String::new, ToString::to_string);
+                self.broken = Some(format!("what was set until it stops cannot be carried out now: {why}"));
+            }
         }
     }
 
@@ -172,7 +199,10 @@ impl Engine {
             Wanted::Ledger(why) if !why.is_empty() => Some(why.clone()),
             _ => broken,
         };
-        Some(View { name, entry, wanted, kept, broken, no_removals })
+        let transient = Transients::new();
+        let mut view = View { name, entry, wanted, kept, broken, no_removals, transient };
+        view.lay_transient();
+        Some(view)
     }
 
     /// Looks at a VE.
@@ -240,6 +270,7 @@ impl Engine {
                 self.publish(subject, &view, observed, plan, outcome.failure.as_ref());
                 return outcome;
             }
+            let plan = if view.transient.is_empty() { plan } else { plan.until_the_run_ends() };
             let executed = self.execute(&plan, view.want(), &observed, running);
             outcome.changed += executed.changed;
             outcome.failure = executed.failure;

@@ -39,8 +39,9 @@ impl Engine {
             let limit = limits.get(field.trim_start_matches("spec.")).cloned();
             limit.or_else(|| observed_at(&published.observed, want, &field))
         });
+        let transient = view.transient.get(&field).cloned();
         Ok(Why {
-            value: value_at(want, &field),
+            value: transient.as_ref().map_or_else(|| value_at(want, &field), |is| is.value.clone()),
             default: vzd_schema::default_value(&field).map(str::to_owned),
             source: want.source_of(&field).map(ToString::to_string),
             profile: want
@@ -49,6 +50,7 @@ impl Engine {
             update: update.map(|class| class.to_string()),
             observed: observed.or(before),
             held,
+            transient,
             field,
         })
     }

@@ -13,6 +13,7 @@ use crate::subsystem::beancounters::Setting;
 use crate::subsystem::lifecycle::{ColdSpec, End, Exit, StartReason, State, StopReason};
 use crate::subsystem::namespaces::Mount;
 use crate::subsystem::{cgroup, devices, disk, lifecycle, network, users};
+use crate::transient::Transients;
 use crate::units::Timestamp;
 
 /// One VE.
@@ -156,6 +157,9 @@ pub struct RunRecord {
     pub reason: StartReason,
     /// Why it is being stopped, written down before the first signal.
     pub stopping: Option<StopReason>,
+    /// Values that stand above the manifest's for as long as it lasts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub transient: Transients,
 }
 
 /// A state that stands above the manifest's.

@@ -15,6 +15,7 @@ use crate::ids::VeUid;
 use crate::plan::Step;
 use crate::subsystem::lifecycle::{DeletionPolicy, End, Exit, RestartPolicy, StartReason, State};
 use crate::subsystem::{beancounters, cgroup, disk, lifecycle, namespaces, network};
+use crate::transient::{self, Transients};
 use crate::units::Timestamp;
 
 /// What the ledger has to be told about the world.
@@ -181,7 +182,8 @@ impl Entry {
         }
     }
 
-    /// Takes over a manifest. Another spec is another generation: overrides and back-off end with the old.
+    /// Takes over a manifest. Another spec is another generation: overrides and back-off end with the old, and so do
+    /// the values that it says anew.
     pub(super) fn accept(&mut self, want: &Desired) {
         if self.digest != want.digest {
             self.generation += 1;
@@ -190,6 +192,10 @@ impl Entry {
             let generation = self.generation;
             self.run_override.take_if(|order| order.generation != generation);
             self.backoff = None;
+            let standing = transient::in_force(self, &want.spec);
+            if let Some(run) = &mut self.run {
+                run.transient = standing;
+            }
         }
         self.labels.clone_from(&want.labels);
         self.annotations.clone_from(&want.annotations);
@@ -209,6 +215,7 @@ impl Entry {
                     cold: self.cold(want),
                     reason: *reason,
                     stopping: None,
+                    transient: Transients::new(),
                 });
                 if let Some(want) = want {
                     self.apply_all(want, facts);
@@ -253,6 +260,7 @@ impl Entry {
                     cold,
                     reason: StartReason::Spec,
                     stopping: None,
+                    transient: Transients::new(),
                 });
                 run.boot_id.clone_from(&facts.caps.boot_id);
                 run.started_at = *started_at;

@@ -136,13 +136,17 @@ fn make_all(control: &dyn Control) -> Tool<()> {
 
 /// How `vzctl` ends for what is wrong with a manifest.
 pub fn unfit(wrong: &Unfit) -> Refusal {
-    let code = match wrong.code {
-        Some(Code::DuplicateAddress) => exit::ADDRESS_IN_USE,
-        Some(Code::DuplicateName) => exit::NAME,
-        Some(Code::NotEditable) | None => exit::SAVE,
-        Some(_) => exit::BAD_VALUE,
-    };
-    Refusal::new(code, wrong.message.clone())
+    Refusal::new(wrong.code.map_or(exit::SAVE, exit_of), wrong.message.clone())
+}
+
+/// How `vzctl` ends for an error that is one of manifests.
+pub fn exit_of(code: Code) -> u8 {
+    match code {
+        Code::DuplicateAddress => exit::ADDRESS_IN_USE,
+        Code::DuplicateName => exit::NAME,
+        Code::NotEditable => exit::SAVE,
+        _ => exit::BAD_VALUE,
+    }
 }
 
 /// Stops nothing: a container that runs stays. What is down goes, with its disk, and its manifest is set aside.

@@ -1,20 +1,24 @@
 //! `vzctl set`: every parameter of OpenVZ, as a change of the manifest.
 //!
 //! It is saved only if all of it was applied: the manifest is edited and applied, and put back when anything of it
-//! could not be done. No container is started or stopped by it, but for `--setmode restart`.
+//! could not be done. Without `--save` a running container has it until it stops, and no manifest is touched. No
+//! container is started or stopped by it, but for `--setmode restart`.
+
+use std::collections::BTreeMap;
 
 use vzd_schema::edit::{Change, Value};
 use vzd_schema::v1::ManifestPolicy;
-use vzd_schema::{UpdateClass, update_class};
+use vzd_schema::{Code, UpdateClass, update_class};
+use vzd_state::transient;
 
 use super::super::args::{self, Opt, flag, value};
-use super::super::draft::Draft;
+use super::super::draft::{Draft, json};
 use super::super::exit::{self, OK, Refusal, Tool};
 use super::super::manifests::{Edited, Manifests};
 use super::super::params::{self, PARAMS, Written};
-use super::create::unfit;
+use super::create::{exit_of, unfit};
 use super::{Container, Vzctl, power};
-use crate::control::{Control, PlanRequest, PowerAction};
+use crate::control::{Control, PlanRequest, PowerAction, TransientChange, TransientRequest};
 use crate::engine::Access;
 
 /// What steers the command, or belongs to another option.
@@ -77,14 +81,20 @@ pub fn set(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
         }
     };
     let manifests = Manifests::read(&vzctl.settings);
-    let mut draft = Draft::new(&container.document.spec, manifests.written(&container.name));
+    let status = &container.document.status;
+    // What is saved is a change of the manifest; what is not, of what holds now.
+    let mut draft = if save {
+        let spec = transient::spec_under(&container.document.spec, &status.transient);
+        Draft::new(&spec, manifests.written(&container.name))
+    } else {
+        Draft::new(&container.document.spec, None)
+    };
     let codes = fill(&mut draft, &said, &manifests)?;
     if draft.changes().is_empty() {
         return Ok(OK);
     }
     if !save {
-        let message = "without --save a change would be lost at the next start, and vzd undoes what no manifest says: add --save";
-        return Err(Refusal::new(exit::SYNTAX, message));
+        return until_it_stops(&*control, &container, &draft, &codes);
     }
     let waits = draft.changes().iter().filter(|change| container.runs() && needs_restart(change)).count() > 0;
     if waits && mode == SetMode::Ignore {
@@ -95,10 +105,10 @@ pub fn set(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     let edited = manifests.edit(&container.name, &changes).map_err(|wrong| {
         let refusal = unfit(&wrong);
         // What the format refuses is a bad value, or a parameter that cannot be set yet.
-        if wrong.code == Some(vzd_schema::Code::NotCarriedOut) { codes.of(refusal) } else { refusal }
+        if wrong.code == Some(Code::NotCarriedOut) { codes.of(refusal) } else { refusal }
     })?;
     if !edited.is_changed() {
-        return Ok(OK);
+        return end_transient(&*control, &container, &draft, &codes);
     }
     match manifests.policy() {
         ManifestPolicy::Edit => apply(&*control, &container, &edited, &codes)?,
@@ -117,6 +127,7 @@ pub fn set(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
             return Ok(OK);
         }
     }
+    end_transient(&*control, &container, &draft, &codes)?;
     vzctl.say(&format!("CT configuration saved to {}", edited.file()));
     match mode {
         SetMode::Restart if waits => {
@@ -127,6 +138,64 @@ pub fn set(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
             "WARNING: Some parameters will take effect only after the container is restarted",
         ),
         _ => {}
+    }
+    Ok(OK)
+}
+
+/// Changes a running container, and no manifest.
+fn until_it_stops(control: &dyn Control, container: &Container, draft: &Draft, codes: &Codes) -> Tool {
+    if !container.runs() {
+        let message = "Container is not running: without --save there is nothing to be changed";
+        return Err(Refusal::new(exit::NOT_RUNNING, message));
+    }
+    let mut changes = BTreeMap::new();
+    for change in draft.changes() {
+        let (Change::Set(path, _) | Change::Remove(path)) = change;
+        let field = path.join(".");
+        if let Err(why) = transient::allowed(&field) {
+            let code = if needs_restart(change) { exit::RUNNING } else { exit::SYNTAX };
+            return Err(Refusal::new(code, format!("{why}: add --save")));
+        }
+        // The last of several options about one list has all of them.
+        changes.insert(field, change);
+    }
+    let changes = changes.into_iter().map(|(field, change)| {
+        let change = match change {
+            Change::Set(_, value) => TransientChange::Set(json(value)),
+            Change::Remove(_) => TransientChange::Unset,
+        };
+        (field, change)
+    });
+    let request = TransientRequest { ve: container.name.clone(), changes: changes.collect() };
+    control.transient(&request).map_err(|error| {
+        let refusal = Refusal::of(exit::SYSTEM, &error);
+        match error.code.parse::<Code>() {
+            _ if refusal.exit == exit::LOCKED => refusal,
+            // What the format refuses is a bad value; all else is the parameter's own.
+            Ok(code) if code != Code::NotCarriedOut && code.as_str().starts_with("VZ01") => {
+                Refusal { exit: exit_of(code), ..refusal }
+            }
+            _ => codes.of(refusal),
+        }
+    })?;
+    crate::cli::output::note(
+        "WARNING: Settings were not saved and will be lost at the next start (use --save flag)",
+    );
+    Ok(OK)
+}
+
+/// What is saved ends what stood above it.
+fn end_transient(control: &dyn Control, container: &Container, draft: &Draft, codes: &Codes) -> Tool {
+    let above = &container.document.status.transient;
+    let ended = draft.changes().iter().filter_map(|change| {
+        let (Change::Set(path, _) | Change::Remove(path)) = change;
+        let field = path.join(".");
+        above.contains_key(&field).then_some((field, TransientChange::End))
+    });
+    let changes: BTreeMap<_, _> = ended.collect();
+    if !changes.is_empty() {
+        let request = TransientRequest { ve: container.name.clone(), changes };
+        control.transient(&request).map_err(|error| codes.of(Refusal::of(exit::SYSTEM, &error)))?;
     }
     Ok(OK)
 }
