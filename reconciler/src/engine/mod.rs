@@ -54,6 +54,7 @@ use crate::store::{EventLog, HostLock, LedgerStore, Unreadable};
 use crate::watch::{Scanner, Trust};
 
 pub use run::run;
+pub(crate) use wishes::host_device;
 
 use reconcile::Published;
 use starts::Starts;

@@ -2,6 +2,7 @@
 //! no home there. Nothing that is there is overwritten, and no disk is touched.
 
 pub mod convert;
+mod verify;
 
 use std::fs;
 use std::io::Write;
@@ -9,11 +10,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use vzd_schema::Document;
 use vzd_schema::render::{Style, render};
-use vzd_schema::{Document, Set, parse};
 
 use crate::cli::Context;
 use crate::cli::failure::{BAD_MANIFEST, FAILED, Failure, OK, Outcome};
+use crate::engine::host_device;
+use crate::watch::{Scanner, Trust};
 use convert::{Imported, container, profile};
 
 /// Options of `vzd import`.
@@ -44,7 +47,10 @@ pub struct Openvz {
     /// Print manifests instead of writing them
     #[arg(long)]
     dry_run: bool,
-    /// Read again what was written, and check it together with all other manifests
+    /// Read all manifests again, and prove that they say what the configurations describe
+    ///
+    /// Each container is made on a model kernel as its configuration describes it; the plan from there to its manifest has
+    /// to be empty. A manifest that is there already is compared, not written.
     #[arg(long)]
     verify: bool,
 }
@@ -60,7 +66,7 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
     let Command::Openvz(args) = &args.command;
     let files = if args.files.is_empty() { listed(&args.conf)? } else { args.files.clone() };
     let to = args.to.as_ref().unwrap_or(&cx.settings.manifests).clone();
-    let (mut reports, mut failed) = (Vec::new(), false);
+    let (mut reports, mut failed, mut containers) = (Vec::new(), false, Vec::new());
     for file in files {
         let Some(origin) = origin(&file) else {
             return Err(Failure::usage(format!(
@@ -75,7 +81,8 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
             Origin::Sample(name) => (profile(name, &text), format!("profile-{name}")),
         };
         let target = to.join(format!("{stem}.yaml"));
-        let written = if args.dry_run { Ok(()) } else { write(&target, &imported.text) };
+        let known = args.verify && target.exists();
+        let written = if args.dry_run || known { Ok(()) } else { write(&target, &imported.text) };
         if let Err(failure) = &written {
             failed = true;
             failure.print(cx.out.colour_notes);
@@ -85,13 +92,16 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
             "kept": imported.kept, "residue": residue(&imported),
         }));
         if !cx.out.is_data() {
-            show(&file, &target, &imported, args.dry_run, cx)?;
+            show(&file, &target, &imported, (args.dry_run, known), cx)?;
+        }
+        if matches!(origin, Origin::Container(_)) {
+            containers.push(imported);
         }
     }
     if cx.out.is_data() {
         cx.out.data(&reports)?;
     }
-    if args.verify && !args.dry_run && !verify(&to, cx)? {
+    if args.verify && !args.dry_run && !verify(&to, &containers, cx)? {
         return Ok(BAD_MANIFEST);
     }
     Ok(if failed { FAILED } else { OK })
@@ -105,15 +115,16 @@ fn show(
     file: &Path,
     target: &Path,
     imported: &Imported,
-    dry_run: bool,
+    (dry_run, known): (bool, bool),
     cx: &mut Context,
 ) -> Result<(), Failure> {
     if dry_run {
         cx.out.text(&format!("---\n# {}\n{}", file.display(), imported.text))?;
     } else {
         let (kept, told) = (imported.kept.len(), imported.residue.len());
+        let there = if known { "there already, compared: " } else { "" };
         cx.out.line(&format!(
-            "{} -> {}: {kept} keys kept, {told} told below",
+            "{} -> {}: {there}{kept} keys kept, {told} told below",
             file.display(),
             target.display()
         ))?;
@@ -166,24 +177,35 @@ fn cannot(operation: &str, path: &Path, error: std::io::Error) -> Failure {
     Failure::new(format!("cannot {operation} {}", path.display())).because(error)
 }
 
-/// Whether all manifests of the directory are good, alone and together.
-fn verify(dir: &Path, cx: &mut Context) -> Result<bool, Failure> {
-    let mut documents: Vec<Document> = Vec::new();
-    let mut problems = Vec::new();
-    for entry in fs::read_dir(dir).map_err(|error| cannot("list", dir, error))? {
-        let path = entry.map_err(|error| cannot("list", dir, error))?.path();
-        if path.extension().is_some_and(|is| is == "yaml") {
-            let bytes = fs::read(&path).map_err(|error| cannot("read", &path, error))?;
-            let parsed = parse(&path.display().to_string(), &bytes);
-            problems.extend(parsed.diagnostics);
-            documents.extend(parsed.documents);
-        }
-    }
-    problems.extend(Set::new(&documents).check());
-    problems.retain(vzd_schema::Diagnostic::is_error);
+/// Whether all manifests of the directory are good, alone and together, and those of the containers say what their
+/// configurations describe.
+fn verify(dir: &Path, containers: &[Imported], cx: &mut Context) -> Result<bool, Failure> {
+    let revision = Scanner::new(dir, Trust::Owners { also: None }).scan();
+    let problems: Vec<_> = revision.diagnostics.iter().filter(|is| is.is_error()).collect();
     for problem in &problems {
         cx.out.note(&render(problem, Style::Plain, |_| None));
     }
-    cx.out.note(&format!("{} documents, {} errors", documents.len(), problems.len()));
-    Ok(problems.is_empty())
+    let documents: Vec<&Document> = revision.documents.iter().map(|held| &*held.document).collect();
+    let set = revision.set();
+    let mut differ = 0_usize;
+    for Imported { name, text, .. } in containers {
+        match verify::difference(text, name, &set, &documents, &host_device) {
+            Ok(None) => {}
+            Ok(Some(plan)) => {
+                differ += 1;
+                cx.out.note(&format!("{name} is not what its configuration describes:\n{plan}"));
+            }
+            Err(why) => {
+                differ += 1;
+                cx.out.note(&format!("{name} cannot be compared: {why}"));
+            }
+        }
+    }
+    cx.out.note(&format!(
+        "{} documents, {} errors; {} containers, {differ} not as described",
+        documents.len(),
+        problems.len(),
+        containers.len()
+    ));
+    Ok(problems.is_empty() && differ == 0)
 }
