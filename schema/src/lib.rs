@@ -36,6 +36,7 @@ mod suggest;
 pub mod v1;
 pub mod yaml;
 
+pub use check::counters;
 pub use code::Code;
 pub use diag::{Diagnostic, Label, Severity};
 pub use document::{Document, Parsed, parse};

@@ -1,5 +1,6 @@
 //! OpenVZ's command line over real VEs: what scripts rely on: lines, exit codes, and what it does to manifests.
 
+mod capacity;
 mod listing;
 mod moving;
 mod setting;
@@ -143,7 +144,7 @@ fn what_is_said_wrongly_has_its_code() {
         ("vzctl set 101 --nump 5 --save", 21),
         ("vzctl set 101 --kmemsize 2:1 --save", 21),
         ("vzctl set 101 --ipadd 300.0.0.1 --save", 21),
-        ("vzctl set 101 --numproc 5", 20),
+        ("vzctl set 101 --onboot yes", 20),
         ("vzctl set 101 --force", 21),
         ("vzctl set 101 --name web --save", 131),
         ("vzctl set 101 --userpasswd root:x --save", 74),

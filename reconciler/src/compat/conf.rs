@@ -59,6 +59,28 @@ pub fn parse(text: &str) -> Conf {
     conf
 }
 
+impl Conf {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.settings.iter().find(|is| is.key == key).map(|is| is.value.as_str())
+    }
+}
+
+/// The same text with another value in a line that sets one; no other line is touched.
+pub fn with(text: &str, line: usize, value: &str) -> String {
+    let replaced = text.split_inclusive('\n').enumerate().map(|(at, old)| {
+        let (content, end) = old.split_at(old.trim_end_matches(['\n', '\r']).len());
+        match content.split_once('=').filter(|_| at + 1 == line) {
+            Some((key, rest)) => {
+                let comment = rest.rfind(" #").map_or("", |at| &rest[rest[..at].trim_end().len()..]);
+                format!("{key}=\"{value}\"{comment}{end}")
+            }
+            None => old.to_owned(),
+        }
+    });
+    replaced.collect()
+}
+
 /// `KEY=value`, `KEY="value"`, with what may follow the quotes being a comment.
 fn setting(line: &str) -> Option<(&str, String)> {
     let line = line.strip_prefix("export ").unwrap_or(line);

@@ -243,16 +243,26 @@ const TOOLS: &[(&str, &str)] = &[
     ("vzubc", "same options; `-f FILE` is refused: the counters are asked of vzd"),
     ("vzmemcheck, vzcalc, vzcpucheck", "same formulas, of running VEs; what has no limit is `unlimited`"),
     ("vzpid", "same"),
-    ("vzcfgvalidate", "its rules are errors and warnings of manifests (VZ0119): `vzd validate`"),
-    ("vzcfgscale, vzsplit", "not yet"),
-    ("vzquota", "not yet; `vzlist -o diskspace,diskinodes`"),
+    (
+        "vzcfgvalidate",
+        "same options, rules, repair and codes; the rules are those of manifests too (VZ0119): `vzd validate`",
+    ),
+    ("vzcfgscale", "same options"),
+    ("vzsplit", "differs: always with VSwap (`-v no` is refused); `-f` makes a profile"),
+    (
+        "vzquota",
+        "`stat`, `show`: same table; a quota is always on: 5 for `on`, `init`; no: 1 for the rest; 6 for a VE that is down, 11 where there is none",
+    ),
     (
         "vzpkg",
         "not yet by this name; `vzd packages` and `packages` of the manifest; `vzd template` builds and updates templates",
     ),
     ("vzmigrate", "not yet"),
     ("vz.conf", "no: `kind: Host` is its place"),
-    ("CTID.conf, ve-NAME.conf-sample", "`vzd import openvz` makes manifests and profiles of them"),
+    (
+        "CTID.conf, ve-NAME.conf-sample",
+        "`vzd import openvz` makes manifests and profiles of them; `--verify` proves that they say the same",
+    ),
     ("action scripts", "not yet"),
     ("vzeventd", "better: the controller is told by the kernel, and restarts what was rebooted"),
 ];

@@ -37,6 +37,10 @@ const TOOLS: &[(&str, Main)] = &[
     ("vzcalc", tools::vzcalc::main),
     ("vzmemcheck", tools::vzmemcheck::main),
     ("vzcpucheck", tools::vzcpucheck::main),
+    ("vzcfgvalidate", tools::vzcfgvalidate::main),
+    ("vzcfgscale", tools::vzcfgscale::main),
+    ("vzsplit", tools::vzsplit::main),
+    ("vzquota", tools::vzquota::main),
 ];
 
 /// The names of the tools.

@@ -12,14 +12,23 @@ use crate::v1::{Beancounters, Count, Limit, Pages, Pair, Size, VeSpec};
 
 /// How much a rule is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
+pub enum Class {
+    /// It has to be kept.
     Error,
+    /// It should be: programs may fail.
     Warning,
+    /// It would be better.
     Recommendation,
 }
 
-/// Barrier and limit as numbers; none is no limit.
-type Numbers = (Option<u64>, Option<u64>);
+/// Barrier and limit as numbers, in the counter's own unit; none is no limit.
+pub type Numbers = (Option<u64>, Option<u64>);
+
+/// The rules that these counters of a container without VSwap do not keep. `average` is how many processes it has on
+/// average, where that is known; else it is guessed from `numproc`.
+pub fn misfits(counters: Vec<(&'static str, Numbers)>, average: Option<u64>) -> Vec<Misfit> {
+    Rules { given: Given(counters), average, found: Vec::new() }.all()
+}
 
 /// Whether problems that are no errors are told as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +56,7 @@ impl Checker<'_> {
         if ram {
             return;
         }
-        let rules = Rules { given: Given::of(counters), found: Vec::new() };
-        for Found { class, say, counter, other } in rules.all() {
+        for Misfit { class, say, counter, other, repaired: _ } in misfits(Given::of(counters).0, None) {
             if class == Class::Error || tell == Tell::All {
                 self.misfit(class, say, counter, other);
             }
@@ -71,11 +79,18 @@ impl Checker<'_> {
 }
 
 /// A rule that is not kept.
-struct Found {
-    class: Class,
-    say: String,
-    counter: &'static str,
-    other: Option<&'static str>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// How much it is worth.
+    pub class: Class,
+    /// What is wrong, in words.
+    pub say: String,
+    /// The counter that is to be changed.
+    pub counter: &'static str,
+    /// The counter that it does not go with.
+    pub other: Option<&'static str>,
+    /// What would do: no less of anything than there is.
+    pub repaired: Numbers,
 }
 
 /// The counters that are written.
@@ -132,11 +147,12 @@ const PER_SOCKET: u64 = 2560;
 
 struct Rules {
     given: Given,
-    found: Vec<Found>,
+    average: Option<u64>,
+    found: Vec<Misfit>,
 }
 
 impl Rules {
-    fn all(mut self) -> Vec<Found> {
+    fn all(mut self) -> Vec<Misfit> {
         use Class::{Error, Recommendation, Warning};
         for name in [
             "numproc",
@@ -148,22 +164,28 @@ impl Rules {
             "numsiginfo",
             "numiptent",
         ] {
-            if self.given.pair(name).is_some_and(|(barrier, limit)| barrier != limit) {
-                self.found(Error, format!("barrier and limit of `{name}` have to be the same"), name, None);
+            if let Some((barrier, limit)) = self.given.pair(name).filter(|(barrier, limit)| barrier != limit)
+            {
+                let both = barrier.zip(limit).map(|(barrier, limit)| barrier.max(limit));
+                let say = format!("barrier and limit of `{name}` have to be the same");
+                self.found(Error, say, name, None, (both, both));
             }
         }
         for name in ["vmguarpages", "oomguarpages"] {
             if self.given.limit(name).is_some() {
                 let say = format!("`{name}` is a guarantee: its limit has to be unlimited");
-                self.found(Error, say, name, None);
+                self.found(Error, say, name, None, (self.given.barrier(name), None));
             }
         }
         // OpenVZ's avnumproc, where it is not known better.
-        let average = self.given.barrier("numproc").map(|processes| processes / 2);
+        let average = self.average.or(self.given.barrier("numproc").map(|processes| processes / 2));
         let cache = self.given.limit("dcachesize");
         if let (Some(average), Some(cache)) = (average, cache) {
-            let need = average * PER_PROCESS + cache;
-            let why = "40 KiB for each of half of numproc, and dcachesize";
+            let need = average.saturating_mul(PER_PROCESS).saturating_add(cache);
+            let why = match self.average {
+                Some(_) => "40 KiB for each of avnumproc, and dcachesize",
+                None => "40 KiB for each of half of numproc, and dcachesize",
+            };
             self.at_least(Error, "barrier", "kmemsize", need, why, Some("dcachesize"));
         }
         if let Some(files) = self.given.barrier("numfile") {
@@ -171,7 +193,7 @@ impl Rules {
                 Warning,
                 "limit",
                 "dcachesize",
-                files * PER_FILE,
+                files.saturating_mul(PER_FILE),
                 "384 bytes a file",
                 Some("numfile"),
             );
@@ -205,9 +227,10 @@ impl Rules {
         }
         let of = |name| self.given.barrier(name);
         // The average is not in the format; OpenVZ's samples have from three eighths of numproc on.
-        let by_process = of("numproc").map_or(0, |processes| processes * 3 / 8 * 32);
+        let processes = self.average.or(of("numproc").map(|processes| processes / 8 * 3));
+        let by_process = processes.map_or(0, |processes| processes.saturating_mul(32));
         let by_socket = match (of("numtcpsock"), of("numothersock"), of("numpty")) {
-            (Some(tcp), Some(other), Some(pty)) => tcp + other + pty,
+            (Some(tcp), Some(other), Some(pty)) => tcp.saturating_add(other).saturating_add(pty),
             _ => 0,
         };
         let need = by_process.max(by_socket);
@@ -216,20 +239,31 @@ impl Rules {
             "barrier",
             "numfile",
             need,
-            "32 for each of 3/8 of numproc, and all sockets",
+            match self.average {
+                Some(_) => "32 for each of avnumproc, and all sockets",
+                None => "32 for each of 3/8 of numproc, and all sockets",
+            },
             None,
         );
         if of_is_more(self.given.limit("numpty"), 255) {
-            self.found(Warning, "`numpty` is above 255, OpenVZ's most".to_owned(), "numpty", None);
+            let most = (Some(255), Some(255));
+            self.found(Warning, "`numpty` is above 255, OpenVZ's most".to_owned(), "numpty", None, most);
         }
         self.found
     }
 
-    fn found(&mut self, class: Class, say: String, counter: &'static str, other: Option<&'static str>) {
+    fn found(
+        &mut self,
+        class: Class,
+        say: String,
+        counter: &'static str,
+        other: Option<&'static str>,
+        repaired: Numbers,
+    ) {
         // A warning says it already.
-        let known = |is: &Found| is.counter == counter && class == Class::Recommendation;
+        let known = |is: &Misfit| is.counter == counter && class == Class::Recommendation;
         if !self.found.iter().any(known) {
-            self.found.push(Found { class, say, counter, other });
+            self.found.push(Misfit { class, say, counter, other, repaired });
         }
     }
 
@@ -242,10 +276,14 @@ impl Rules {
         why: &str,
         other: Option<&'static str>,
     ) {
-        let is = if which == "barrier" { self.given.barrier(counter) } else { self.given.limit(counter) };
+        let (barrier, limit) = self.given.pair(counter).unwrap_or_default();
+        let is = if which == "barrier" { barrier } else { limit };
         if let Some(is) = is.filter(|is| *is < least) {
             let say = format!("the {which} of `{counter}` is {is}; it has to be at least {least}: {why}");
-            self.found(class, say, counter, other);
+            // The distance of the two stays, where it is the lower one that is raised.
+            let raised = if which == "barrier" { Some(least) } else { barrier };
+            let repaired = (raised, limit.map(|limit| limit.saturating_add(least - is)));
+            self.found(class, say, counter, other, repaired);
         }
     }
 
@@ -256,13 +294,13 @@ impl Rules {
         else {
             return;
         };
-        let need = sockets_are * PER_SOCKET;
-        if limit - barrier < need {
+        let (need, gap) = (sockets_are.saturating_mul(PER_SOCKET), limit.saturating_sub(barrier));
+        if gap < need {
             let say = format!(
-                "the limit of `{buffers}` is {} above its barrier; it has to be at least {need}: 2.5 KiB for each of `{sockets}`",
-                limit - barrier
+                "the limit of `{buffers}` is {gap} above its barrier; it has to be at least {need}: 2.5 KiB for each of `{sockets}`",
             );
-            self.found(class, say, buffers, Some(sockets));
+            let repaired = (Some(barrier), Some(barrier.saturating_add(need)));
+            self.found(class, say, buffers, Some(sockets), repaired);
         }
     }
 }

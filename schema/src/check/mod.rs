@@ -4,7 +4,7 @@
 //! other is in [`crate::set`]. The tree is asked for places, never for values.
 
 mod access;
-mod counters;
+pub mod counters;
 mod inside;
 mod limits;
 mod network;

@@ -187,6 +187,7 @@ pub fn report(want: &Desired, have: &Observed, record: &DiskRecord) -> Value {
             let (bounds, meter) = (want.bounds(resource), usage.of(resource));
             let limits = serde_json::json!({
                 "used": meter.used, "limit": meter.limit, "soft": bounds.soft, "hard": bounds.hard,
+                "graceEnds": quota::grace_ends(want, Some(record), resource),
             });
             shown.insert(resource.to_string(), limits);
         }

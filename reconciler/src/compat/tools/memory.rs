@@ -89,6 +89,16 @@ pub fn percent(part: f64) -> String {
     if part.is_finite() { format!("{:.2}", part * 100.0) } else { "unlimited".to_owned() }
 }
 
+/// The whole part of an amount, which is never negative.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what does not fit comes to the nearest that does"
+)]
+pub fn whole(amount: f64) -> u64 {
+    amount as u64
+}
+
 impl Host {
     /// This host, by /proc/meminfo.
     pub fn read() -> Tool<Self> {

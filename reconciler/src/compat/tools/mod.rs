@@ -2,12 +2,17 @@
 //! the host is at the end of the file.
 
 pub mod vzcalc;
+pub mod vzcfgscale;
+pub mod vzcfgvalidate;
 pub mod vzcpucheck;
 pub mod vzmemcheck;
 pub mod vzpid;
+pub mod vzquota;
+pub mod vzsplit;
 pub mod vzubc;
 
 mod memory;
+mod numbers;
 
 use super::exit::{Refusal, Tool};
 use super::settings;
