@@ -8,7 +8,7 @@ use vzd_state::capability::Capabilities;
 use vzd_state::ids::VeUid;
 use vzd_state::ledger::Entry;
 
-use crate::drivers::network::{Tables, Uplinks};
+use crate::drivers::network::{Tables, Translator, Uplinks};
 use crate::drivers::packages::Jobs;
 use crate::error::{SysError, SysResult};
 use crate::keeper::Keeper;
@@ -34,6 +34,8 @@ pub struct Host {
     pub device_programs: Programs,
     /// What the host does on its own interfaces for the VEs' addresses.
     pub uplinks: Uplinks,
+    /// What the host puts in the place of addresses and ports for VEs.
+    pub translator: Translator,
     /// What VEs' package managers do.
     pub packages: Jobs,
     /// What texts of packet filters come to.
@@ -53,6 +55,7 @@ impl Host {
             writes: Writes::default(),
             device_programs: Programs::default(),
             uplinks: Uplinks::new(&settings.run_dir),
+            translator: Translator::new(&settings.cgroup_root),
             packages: Jobs::default(),
             tables: Tables::default(),
             templates: OnceLock::new(),

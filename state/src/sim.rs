@@ -107,6 +107,8 @@ pub struct SimRun {
     pub routes: BTreeSet<network::Route>,
     /// vzd's lines in its files.
     pub files: network::Files,
+    /// Addresses and ports that the host puts in the place of others.
+    pub translations: network::Translations,
 }
 
 /// A step that a real host must never see.
@@ -223,6 +225,7 @@ impl Sim {
             firewall,
             routes,
             files,
+            translations,
         } = run;
         let running = Run::Running { init_pid: *init_pid, started_at: *started_at };
         Observed {
@@ -270,6 +273,7 @@ impl Sim {
                     problem: None,
                 }),
                 routes: Reading::Is(routes.clone()),
+                translations: Reading::Is(translations.clone()),
                 files: Reading::Is(network::FilesSeen { lines: files.clone(), ..Default::default() }),
             },
             users: users::Observed { accounts: Reading::Is(accounts.clone()) },
@@ -517,6 +521,7 @@ impl Sim {
             rates: want.network.rates.clone(),
             firewall: want.network.firewall.clone(),
             routes: want.network.routes.clone(),
+            translations: want.network.translations.clone(),
             files: {
                 let files = want.network.files.iter();
                 let lines = files.map(|(file, wish)| (*file, network::Resolvers::default().expand(wish)));

@@ -83,6 +83,7 @@ fn network_inverse(step: &network::Live) -> Option<network::Live> {
         Live::ResetSysctl { name, from } => Live::SetSysctl { name, from: None, to: from },
         Live::SetRate { direction, from, to } => Live::SetRate { direction, from: to, to: from },
         Live::SetFirewall { from, to } => Live::SetFirewall { from: to, to: from },
+        Live::SetTranslations { from, to } => Live::SetTranslations { from: to, to: from },
         Live::RemoveRoute { route } => Live::SetRoute { from: None, to: route },
         Live::SetRoute { from: None, to } => Live::RemoveRoute { route: to },
         Live::SetRoute { from: Some(from), to } => Live::SetRoute { from: Some(to), to: from },

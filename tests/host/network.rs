@@ -6,6 +6,7 @@ mod devices;
 mod firewall;
 mod macvlan;
 mod names;
+mod nat;
 mod rate;
 mod routes;
 mod spoofing;

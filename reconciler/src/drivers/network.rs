@@ -8,6 +8,7 @@ mod devices;
 mod files;
 mod firewall;
 mod macvlan;
+mod nat;
 mod rate;
 mod sight;
 mod uplinks;
@@ -30,6 +31,7 @@ pub use bridged::specs as bridged_specs;
 pub use files::lines as files;
 pub use firewall::Tables;
 pub use macvlan::specs as macvlan_specs;
+pub use nat::Translator;
 pub use rate::shapes;
 pub use sight::{Sight, sight};
 pub use uplinks::Uplinks;
@@ -77,6 +79,7 @@ pub fn before_start(ve: Ve<'_>, want: &network::Desired) -> SysResult<Option<Han
     for address in &want.addresses {
         ve.host.uplinks.answer(&mut host, address.address())?;
     }
+    nat::before_start(ve, want)?;
     devices::before_start(ve, &mut host, want)
 }
 
@@ -84,6 +87,7 @@ pub fn before_start(ve: Ve<'_>, want: &network::Desired) -> SysResult<Option<Han
 pub fn clear(ve: Ve<'_>) -> SysResult<()> {
     // Also after a start that failed, of which nothing is applied.
     devices::clear(ve)?;
+    nat::clear(ve)?;
     if ve.entry.applied.network.is_none() {
         return Ok(());
     }
@@ -134,6 +138,7 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
             routes: read(routes(ve, &mut inside)),
             firewall: read(firewall::look(ve, running)),
             rates: read(rate::look(ve, &mut host)),
+            translations: read(nat::look(ve)),
             files: read(files::look(ve, running)),
         },
         Err(e) => Observed {
@@ -144,6 +149,7 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
             routes: Reading::Unreadable(e.to_string()),
             firewall: Reading::Unreadable(e.to_string()),
             rates: Reading::Unreadable(e.to_string()),
+            translations: Reading::Unreadable(e.to_string()),
             files: Reading::Unreadable(e.to_string()),
         },
     }
@@ -292,6 +298,10 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
             let changed = rate::set(ve, &mut host, *direction, *to)?;
             return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
         }
+        Live::SetTranslations { to, .. } => {
+            let changed = nat::set(ve, to)?;
+            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
+        }
         Live::SetFirewall { to, .. } => {
             let changed = firewall::set(ve, running, to.as_deref())?;
             return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
@@ -321,6 +331,7 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
         | Live::ResetSysctl { .. }
         | Live::SetRate { .. }
         | Live::SetFirewall { .. }
+        | Live::SetTranslations { .. }
         | Live::SetRoute { .. }
         | Live::RemoveRoute { .. }
         | Live::SetFile { .. } => false,

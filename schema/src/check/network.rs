@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::code::Code;
-use crate::v1::{Cidr, IfName, Interface, Limit, Network, Protocol, Rate, RouteTarget};
+use crate::v1::{Cidr, IfName, Interface, Limit, Network, Protocol, Publish, Rate, RouteTarget, Transport};
 use std::collections::BTreeMap;
 
 /// 0 and 4095 are reserved.
@@ -50,6 +50,7 @@ impl Checker<'_> {
             });
         }
         self.handed_over(network, &mut names);
+        self.published(network);
         self.routes(network);
         if let Some(firewall) = &network.firewall
             && firewall.nftables.is_some()
@@ -109,6 +110,27 @@ impl Checker<'_> {
         }
         if !network.devices.is_empty() {
             self.no_rate(network, "what goes over an interface of its own", "spec.network.devices");
+        }
+    }
+
+    fn published(&mut self, network: &Network) {
+        let has = |v4: bool| network.addresses.iter().any(|one| one.address().is_ipv4() == v4);
+        let mut ports = BTreeMap::new();
+        for (index, publish) in network.publish.iter().enumerate() {
+            let item = format!("spec.network.publish[{index}]");
+            let at = |field: &str| format!("{item}.{field}");
+            let Publish { host, ve: _, protocol, address } = publish;
+            if network.addresses.is_empty() {
+                let why = "a port leads to a routed address, and the VE has none: give `addresses`";
+                self.bad(Code::BadValue, why, &item);
+            } else if let Some(address) = address.filter(|address| !has(address.0.is_ipv4())) {
+                let why = format!("the VE has no routed address of the family of `{address}`");
+                self.bad(Code::BadValue, why, &at("address"));
+            }
+            let key = (*address, protocol.unwrap_or(Transport::Tcp), *host);
+            self.once(&mut ports, key, at("host"), |(_, _, port)| {
+                format!("the port `{port}` is given twice")
+            });
         }
     }
 

@@ -11,9 +11,10 @@ use crate::check::value_place;
 use crate::code::Code;
 use crate::diag::Diagnostic;
 use crate::document::Document;
-use crate::v1::{CtId, Kind, Mac, State, Ve};
+use crate::v1::{Address, CtId, Kind, Mac, State, Transport, Ve};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 /// All documents of a host, the last good version of each.
 #[derive(Debug, Clone)]
@@ -86,6 +87,7 @@ struct Claims<'d> {
     addresses: BTreeMap<IpAddr, (&'d Document, String)>,
     macs: BTreeMap<Mac, (&'d Document, String)>,
     devices: BTreeMap<String, (&'d Document, String)>,
+    ports: BTreeMap<(Option<Address>, Transport, NonZeroU16), (&'d Document, String)>,
 }
 
 impl<'d> Claims<'d> {
@@ -120,6 +122,12 @@ impl<'d> Claims<'d> {
                     say,
                 ));
             }
+        }
+        for (index, publish) in network.publish.iter().enumerate() {
+            let path = format!("spec.network.publish[{index}].host");
+            let say = format!("the host's port {} is given twice", publish.host);
+            let key = (publish.address, publish.protocol.unwrap_or(Transport::Tcp), publish.host);
+            problems.extend(claim(&mut self.ports, key, document, path, Code::Conflict, say));
         }
         for (index, device) in network.devices.iter().enumerate() {
             let path = format!("spec.network.devices[{index}].name");

@@ -43,8 +43,8 @@ pub use memory::Memory;
 pub use metadata::{ApiVersion, Kind, Metadata};
 pub use namespaces::{Features, Seccomp, Security, UserNamespace};
 pub use net::{
-    Direction, Firewall, FirewallRule, HostsEntry, Interface, Network, OrInherit, Protocol, Rate, Route,
-    Verdict,
+    Direction, Firewall, FirewallRule, HostsEntry, Interface, Network, OrInherit, Protocol, Publish, Rate,
+    Route, Transport, Verdict,
 };
 pub use packages::{Packages, Upgrade};
 pub use profile::Profile;

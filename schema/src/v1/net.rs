@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::num::NonZeroU16;
 
 group! {
     /// Network of a VE.
@@ -30,6 +31,10 @@ group! {
         live hosts: Vec<HostsEntry>,
         /// Bandwidth of the VE as a whole.
         live rate: Rate,
+        /// What the VE sends from its routed addresses to others than VEs leaves the host under the host's address.
+        live masquerade: Option<bool> = false,
+        /// Ports of the host that lead to ports of the VE's first routed addresses.
+        live publish: Vec<Publish>,
         /// The VE's own packet filter.
         live firewall: Option<Firewall>,
         /// Kernel settings of the VE's network, such as `net.ipv4.ip_forward: 1`.
@@ -88,6 +93,20 @@ item! {
         live metric: Option<u32>,
         /// The routing table. Default: main.
         live table: Option<u32>,
+    }
+}
+
+item! {
+    /// A port of the host that leads to one of the VE.
+    pub struct Publish {
+        /// The port on the host.
+        live host: NonZeroU16;
+        /// The port in the VE. Default: the same.
+        live ve: Option<NonZeroU16>,
+        /// Its protocol.
+        live protocol: Option<Transport> = Transport::Tcp,
+        /// At which address of the host. Default: at each.
+        live address: Option<Address>,
     }
 }
 
@@ -161,6 +180,16 @@ words! {
         In,
         /// From the VE.
         Out,
+    }
+}
+
+words! {
+    /// A protocol with ports.
+    pub enum Transport as "camelCase" {
+        /// TCP.
+        Tcp,
+        /// UDP.
+        Udp,
     }
 }
 

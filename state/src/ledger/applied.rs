@@ -138,6 +138,14 @@ impl Entry {
                 }
                 self.applied.network.take_if(|applied| !applied.is_any());
             }
+            (Phase::Before, Live::SetTranslations { to, .. }) => {
+                let network = self.applied.network.get_or_insert_default();
+                network.translations.extend(to.iter().cloned());
+            }
+            (Phase::After, Live::SetTranslations { to, .. }) => {
+                self.applied.network.get_or_insert_default().translations.clone_from(to);
+                self.applied.network.take_if(|applied| !applied.is_any());
+            }
             (_, Live::SetRate { .. } | Live::SetFirewall { .. }) => {}
             (Phase::Before, Live::SetRoute { to, .. }) => {
                 let routes = &mut self.applied.network.get_or_insert_default().routes;
@@ -238,6 +246,7 @@ impl Entry {
                 | network::Live::SetRoute { .. } => false,
                 // Nor does a device that it doesn't know of go with the VE.
                 network::Live::SetRate { to, .. } => to.is_none(),
+                network::Live::SetTranslations { to, .. } => to.is_empty(),
                 network::Live::SetFirewall { from, to } => from.is_some() || to.is_none(),
                 network::Live::SetFile { had, wish, .. } => !had.is_empty() || wish.is_empty(),
                 network::Live::RemoveAddress { .. }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use vzd_schema::VeSpec;
+use vzd_schema::v1::Transport;
 
 use super::Given;
 use crate::desired::FieldSource;
-use crate::subsystem::network::Route;
+use crate::subsystem::network::{Route, translations};
 
 /// The fields whose places are kept: those that changes name.
 const LOCATED: &[&str] = &[
@@ -71,6 +72,8 @@ const LOCATED: &[&str] = &[
     "spec.network.rate",
     "spec.network.rate.in",
     "spec.network.rate.out",
+    "spec.network.masquerade",
+    "spec.network.publish",
     "spec.network.firewall",
     "spec.network.routes",
     "spec.network.nameservers",
@@ -117,6 +120,13 @@ pub(super) fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, Field
     let handed = handed.map(|(i, device)| {
         (format!("spec.network.devices[{i}]"), format!("spec.network.devices[{}]", device.name))
     });
+    let published = spec.network.publish.iter().enumerate().map(|(i, publish)| {
+        let protocol = publish.protocol.unwrap_or(Transport::Tcp);
+        (
+            format!("spec.network.publish[{i}]"),
+            translations::path(publish.address, protocol, publish.host.get()),
+        )
+    });
     let routes = spec.network.routes.iter().enumerate();
     let routes = routes.map(|(i, route)| (format!("spec.network.routes[{i}]"), Route::lower(route).path()));
     let users = spec.users.iter().enumerate();
@@ -128,6 +138,7 @@ pub(super) fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, Field
         .chain(addresses)
         .chain(interfaces)
         .chain(handed)
+        .chain(published)
         .chain(routes)
         .filter_map(|(written, known)| Some((known, given.place(&written)?)))
         .collect();

@@ -5,6 +5,7 @@
 use crate::capability::{Capabilities, Feature};
 use crate::desired::Desired;
 use crate::subsystem::lifecycle::{Seccomp, State};
+use crate::subsystem::network::Translation;
 
 /// A field that this host cannot carry out (VZ0201).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +21,10 @@ pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
     let nodes = want.devices.nodes.keys().map(String::as_str);
     let has_node = |path: &str| nodes.clone().any(|is| is == path);
     let has_macvlan = want.network.interfaces.values().any(|interface| interface.parent().is_some());
-    let needs: [(bool, &str, &Feature); 11] = [
+    let translations = &want.network.translations;
+    let masquerades = translations.iter().any(|one| matches!(one, Translation::Masquerade { .. }));
+    let publishes = translations.iter().any(|one| matches!(one, Translation::Publish { .. }));
+    let needs: [(bool, &str, &Feature); 13] = [
         (true, "spec.security.userNamespace", &caps.user_namespaces),
         (true, "spec.template", &caps.overlay_idmap),
         (want.lifecycle.cold.seccomp == Seccomp::Default, "spec.security.seccomp", &caps.seccomp),
@@ -30,6 +34,8 @@ pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
         (has_node("/dev/fuse"), "spec.security.features.fuse", &caps.fuse),
         (want.network.has_pairs(), "spec.network", &caps.venet),
         (has_macvlan, "spec.network.interfaces", &caps.macvlan),
+        (masquerades, "spec.network.masquerade", &caps.firewall),
+        (publishes, "spec.network.publish", &caps.firewall),
         (want.network.firewall.is_some(), "spec.network.firewall", &caps.firewall),
         (!want.network.rates.is_empty(), "spec.network.rate", &caps.shaping),
     ];

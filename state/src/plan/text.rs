@@ -214,6 +214,10 @@ impl fmt::Display for Step {
                 network::Live::RemoveRoute { route } => write!(f, "remove route {route}"),
                 network::Live::SetRoute { from: None, to } => write!(f, "add route {to}"),
                 network::Live::SetRoute { to, .. } => write!(f, "change route {to}"),
+                network::Live::SetTranslations { to, .. } if to.is_empty() => {
+                    f.write_str("translate no addresses and ports any more")
+                }
+                network::Live::SetTranslations { .. } => f.write_str("translate addresses and ports"),
                 network::Live::SetFile { file, to, .. } if to.is_empty() => {
                     write!(f, "take vzd's lines out of {}", file.path())
                 }

@@ -122,6 +122,7 @@ pub(super) fn apply_network(run: &mut SimRun, step: &network::Live) -> Option<Ef
         Live::SetSysctl { name, to, .. } => run.sysctls.insert(name.clone(), to.clone()).as_ref() != Some(to),
         Live::SetRate { direction, to: None, .. } => run.rates.remove(direction).is_some(),
         Live::SetRate { direction, to: Some(to), .. } => run.rates.insert(*direction, *to) != Some(*to),
+        Live::SetTranslations { to, .. } => std::mem::replace(&mut run.translations, to.clone()) != *to,
         Live::SetFirewall { to, .. } => set(&mut run.firewall, to.clone()) == Effect::Changed,
         Live::RemoveRoute { route } => {
             let before = run.routes.len();

@@ -11,6 +11,7 @@ mod interfaces;
 pub(crate) mod rate;
 mod routes;
 mod sysctls;
+pub(crate) mod translations;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -26,6 +27,7 @@ pub use interfaces::{Interface, MTU, On, Seen};
 pub use rate::{Direction, Rates, Shaped};
 pub use routes::Route;
 pub use sysctls::canonical;
+pub use translations::{Translation, Translations, word};
 
 use super::{Changes, Cx, Mismatch, Subsystem, json};
 use crate::disruption::{Cause, Change, Disruption};
@@ -56,6 +58,9 @@ pub struct Desired {
     /// Routes beyond those that follow from the rest.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub routes: BTreeSet<Route>,
+    /// Addresses and ports that the host puts in the place of others.
+    #[serde(default, skip_serializing_if = "Translations::is_empty")]
+    pub translations: Translations,
     /// Lines of its files that are vzd's.
     #[serde(default, skip_serializing_if = "Files::is_empty")]
     pub files: Files,
@@ -79,13 +84,24 @@ impl Desired {
 
     /// Whether there is anything at all.
     pub fn is_any(&self) -> bool {
-        let Self { addresses: _, interfaces: _, devices, sysctls, rates, firewall, routes, files } = self;
+        let Self {
+            addresses: _,
+            interfaces: _,
+            devices,
+            sysctls,
+            rates,
+            firewall,
+            routes,
+            translations,
+            files,
+        } = self;
         self.has_links()
             || !devices.is_empty()
             || !rates.is_empty()
             || firewall.is_some()
             || !sysctls.is_empty()
             || !routes.is_empty()
+            || !translations.is_empty()
             || !files.is_empty()
     }
 }
@@ -115,6 +131,9 @@ pub struct Observed {
     /// vzd's routes.
     #[serde(default)]
     pub routes: Reading<BTreeSet<Route>>,
+    /// Addresses and ports that the host puts in the place of others for it.
+    #[serde(default)]
+    pub translations: Reading<Translations>,
     /// Files of which lines are wanted or were written.
     #[serde(default)]
     pub files: Reading<FilesSeen>,
@@ -143,6 +162,7 @@ impl Observed {
             rates: Reading::Is(BTreeMap::new()),
             firewall: Reading::Is(FirewallSeen::default()),
             routes: Reading::Is(BTreeSet::new()),
+            translations: Reading::Is(Translations::new()),
             files: Reading::Is(FilesSeen::default()),
         }
     }
@@ -247,6 +267,13 @@ pub enum Live {
         /// The route.
         to: Route,
     },
+    /// Put addresses and ports in the place of others, all at once.
+    SetTranslations {
+        /// Those that are there.
+        from: Translations,
+        /// Those that are to be.
+        to: Translations,
+    },
     /// Put lines into a file of the VE's, in the place of those of before.
     SetFile {
         /// The file.
@@ -279,7 +306,17 @@ impl Subsystem for Network {
     type Cold = Infallible;
 
     fn diff(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Changes<Live, Infallible> {
-        let Desired { addresses: _, interfaces, devices, sysctls, rates, firewall, routes, files } = want;
+        let Desired {
+            addresses: _,
+            interfaces,
+            devices,
+            sysctls,
+            rates,
+            firewall,
+            routes,
+            translations,
+            files,
+        } = want;
         let Observed {
             venet,
             interfaces: interfaces_are,
@@ -288,6 +325,7 @@ impl Subsystem for Network {
             rates: rates_are,
             firewall: firewall_is,
             routes: routes_are,
+            translations: translations_are,
             files: files_are,
         } = have;
         let mut changes = Changes::default();
@@ -302,12 +340,14 @@ impl Subsystem for Network {
         rate::diff(&mut changes, rates, rates_are, cx);
         firewall::diff(&mut changes, firewall.as_ref(), firewall_is, cx);
         routes::diff(&mut changes, routes, routes_are, cx);
+        translations::diff(&mut changes, translations, translations_are, cx);
         files::diff(&mut changes, files, files_are, cx);
         changes
     }
 
     fn satisfied(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
-        let Desired { addresses, interfaces, devices, sysctls, rates, firewall, routes, files } = want;
+        let Desired { addresses, interfaces, devices, sysctls, rates, firewall, routes, translations, files } =
+            want;
         let Observed {
             venet,
             interfaces: interfaces_are,
@@ -316,6 +356,7 @@ impl Subsystem for Network {
             rates: rates_are,
             firewall: firewall_is,
             routes: routes_are,
+            translations: translations_are,
             files: files_are,
         } = have;
         let mut wrong = Vec::new();
@@ -335,6 +376,7 @@ impl Subsystem for Network {
         wrong.extend(rate::satisfied(rates, rates_are));
         wrong.extend(firewall::satisfied(firewall.as_ref(), firewall_is));
         wrong.extend(routes::satisfied(routes, routes_are));
+        wrong.extend(translations::satisfied(translations, translations_are));
         wrong.extend(files::satisfied(files, files_are));
         wrong
     }

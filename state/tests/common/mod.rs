@@ -151,10 +151,17 @@ fn network() -> impl Strategy<Value = network::Desired> {
         select(vec!["lan0".to_owned(), "lan1".to_owned()]),
         0..=2,
     );
-    let all = (addresses, interfaces, devices, sysctls, rates, firewall, routes(), files());
-    all.prop_map(|(addresses, interfaces, devices, sysctls, rates, firewall, routes, files)| {
+    let masquerade = subsequence(vec!["10.1.0.5", "fd00:1::5"], 0..=2);
+    let all = (addresses, interfaces, devices, sysctls, rates, firewall, routes(), files(), masquerade);
+    all.prop_map(|(addresses, interfaces, devices, sysctls, rates, firewall, routes, files, masquerade)| {
         network::Desired {
             rates: if addresses.is_empty() && interfaces.is_empty() { network::Rates::new() } else { rates },
+            translations: masquerade
+                .into_iter()
+                .map(|address| network::Translation::Masquerade {
+                    address: vzd_schema::v1::Address(address.parse().unwrap()),
+                })
+                .collect(),
             devices,
             firewall,
             routes,

@@ -47,6 +47,10 @@ fn cases() -> Vec<(&'static str, String, String)> {
         let of = |one: &str| format!("network: {{firewall: {{rules: [{{{one}}}]}}}}");
         swap(field, &of("action: drop, protocol: tcp"), &of(is))
     };
+    let published = |field, is: &str| {
+        let of = |one: &str| format!("network: {{addresses: [10.1.0.5], publish: [{{{one}}}]}}");
+        swap(field, &of("host: 80, ve: 80"), &of(is))
+    };
     let route = |field, is: &str| {
         let of = |one: &str| format!("network: {{routes: [{{{one}}}]}}");
         swap(field, &of("to: 10.7.0.0/16, via: 10.1.0.1"), &of(is))
@@ -203,6 +207,15 @@ fn cases() -> Vec<(&'static str, String, String)> {
             "network: {devices: [{name: eno3}]}",
             "network: {devices: [{name: eno3, rename: lan}]}",
         ),
+        swap(
+            "spec.network.masquerade",
+            "network: {addresses: [10.1.0.5]}",
+            "network: {addresses: [10.1.0.5], masquerade: true}",
+        ),
+        published("spec.network.publish[].host", "host: 81, ve: 80"),
+        published("spec.network.publish[].ve", "host: 80, ve: 81"),
+        published("spec.network.publish[].protocol", "host: 80, ve: 80, protocol: udp"),
+        published("spec.network.publish[].address", "host: 80, ve: 80, address: 192.0.2.1"),
         security("spec.security.capabilities.add", "capabilities: {add: [SYS_TIME]}"),
         security("spec.security.capabilities.drop", "capabilities: {drop: [NET_RAW]}"),
         security("spec.security.features.fuse", "features: {fuse: true}"),

@@ -32,7 +32,7 @@ pub fn find_nft() -> SysResult<()> {
 }
 
 /// Runs nft and returns what it prints; its own words if it fails.
-fn nft(words: &[&str], input: &str) -> SysResult<String> {
+pub(super) fn nft(words: &[&str], input: &str) -> SysResult<String> {
     let object = || format!("nft {}", words.join(" "));
     let mut child = Command::new(program()?)
         .args(words)
@@ -91,7 +91,7 @@ pub fn read_table() -> SysResult<Option<Value>> {
 }
 
 /// Takes out what changes by itself: numbers that the kernel gives, counts, and what rules put into sets.
-fn settle(value: &mut Value) {
+pub(super) fn settle(value: &mut Value) {
     match value {
         Value::Array(items) => {
             items.retain(|item| item.get("metainfo").is_none());
