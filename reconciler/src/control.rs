@@ -351,6 +351,19 @@ pub struct Snapshot {
     pub created_at: Timestamp,
     /// The VE ran, and was frozen for the moment: what it has of files is what it would have after a power cut.
     pub running: bool,
+    /// What people call it and know of it.
+    #[serde(flatten)]
+    pub note: SnapshotNote,
+}
+
+/// What people call a snapshot, and why it was taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SnapshotNote {
+    /// A title; others may have the same.
+    pub title: String,
+    /// A description.
+    pub description: String,
 }
 
 /// What is to be done about snapshots.
@@ -377,6 +390,9 @@ pub struct SnapshotRequest {
     pub snapshot: String,
     /// What.
     pub action: SnapshotAction,
+    /// What is to be noted of one that is taken.
+    #[serde(default)]
+    pub note: SnapshotNote,
 }
 
 /// Everything that can be asked.

@@ -10,8 +10,8 @@ use crate::api::client::Client;
 use crate::api::server::{Serving, serve};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Snapshot, SnapshotAction, SnapshotRequest,
-    TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
+    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Snapshot, SnapshotAction, SnapshotNote,
+    SnapshotRequest, TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
 };
 
 struct Rote;
@@ -51,7 +51,12 @@ impl Control for Rote {
     }
     fn snapshots(&self, ve: &str) -> ControlResult<Vec<Snapshot>> {
         let name = format!("of-{ve}");
-        Ok(vec![Snapshot { name, created_at: vzd_state::units::Timestamp(0), running: true }])
+        Ok(vec![Snapshot {
+            name,
+            created_at: vzd_state::units::Timestamp(0),
+            running: true,
+            note: SnapshotNote::default(),
+        }])
     }
     fn snapshot(&self, request: &SnapshotRequest) -> ControlResult<()> {
         match request.action {
@@ -133,7 +138,12 @@ fn errors_arrive_as_they_were_also_when_the_server_fails() {
     assert_eq!(client.apply(&PlanRequest::default()), Err(refused("VZ0205")));
     assert_eq!(client.undelete("db"), Err(refused("VZ0307")));
     assert_eq!(client.snapshots("web").unwrap()[0].name, "of-web");
-    let order = |action| SnapshotRequest { ve: "web".to_owned(), snapshot: "a".to_owned(), action };
+    let order = |action| SnapshotRequest {
+        ve: "web".to_owned(),
+        snapshot: "a".to_owned(),
+        action,
+        note: SnapshotNote::default(),
+    };
     assert_eq!(client.snapshot(&order(SnapshotAction::Create)), Ok(()));
     assert_eq!(client.snapshot(&order(SnapshotAction::Revert)), Err(refused("VZ0310")));
     assert_eq!(client.drift(&Selector::default()).unwrap_err().code, "VZ0403");

@@ -7,7 +7,7 @@ use crate::cli::connect::{connect, look};
 use crate::cli::failure::{OK, Outcome};
 use crate::cli::progress::Progress;
 use crate::cli::table::Table;
-use crate::control::{Selector, SnapshotAction, SnapshotRequest};
+use crate::control::{Selector, SnapshotAction, SnapshotNote, SnapshotRequest};
 use crate::engine::Access;
 
 /// Options of `vzd snapshot`.
@@ -20,7 +20,16 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Take one; a VE that runs is frozen for that moment
-    Create(One),
+    Create {
+        #[command(flatten)]
+        one: One,
+        /// A title to know it by; others may have the same
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+        title: String,
+        /// Why it was taken
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+        description: String,
+    },
     /// Show a VE's snapshots, the oldest first
     List {
         /// The VE
@@ -49,9 +58,16 @@ struct One {
 /// Carries it out.
 pub fn run(args: &Args, cx: &mut Context) -> Outcome {
     match &args.command {
-        Command::Create(one) => order(one, SnapshotAction::Create, ("copying", "taken"), cx),
-        Command::Revert(one) => order(one, SnapshotAction::Revert, ("copying", "reverted to"), cx),
-        Command::Delete(one) => order(one, SnapshotAction::Delete, ("removing", "deleted"), cx),
+        Command::Create { one, title, description } => {
+            let note = SnapshotNote { title: title.clone(), description: description.clone() };
+            order(one, SnapshotAction::Create, note, ("copying", "taken"), cx)
+        }
+        Command::Revert(one) => {
+            order(one, SnapshotAction::Revert, SnapshotNote::default(), ("copying", "reverted to"), cx)
+        }
+        Command::Delete(one) => {
+            order(one, SnapshotAction::Delete, SnapshotNote::default(), ("removing", "deleted"), cx)
+        }
         Command::Export(one) => export(one, cx),
         Command::List { ve } => list(ve, cx),
     }
@@ -60,13 +76,15 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
 fn order(
     one: &One,
     action: SnapshotAction,
+    note: SnapshotNote,
     (doing, done): (&'static str, &str),
     cx: &mut Context,
 ) -> Outcome {
     let control = connect(&cx.settings, Access::Write)?;
     {
         let _progress = Progress::start(doing);
-        control.snapshot(&SnapshotRequest { ve: one.ve.clone(), snapshot: one.name.clone(), action })?;
+        let (ve, snapshot) = (one.ve.clone(), one.name.clone());
+        control.snapshot(&SnapshotRequest { ve, snapshot, action, note })?;
     }
     if cx.out.is_data() {
         cx.out.data(&json!({ "ve": one.ve, "snapshot": one.name, "done": action }))?;
@@ -77,7 +95,7 @@ fn order(
 }
 
 fn export(one: &One, cx: &mut Context) -> Outcome {
-    let code = order(one, SnapshotAction::Export, ("packing", "packed"), cx)?;
+    let code = order(one, SnapshotAction::Export, SnapshotNote::default(), ("packing", "packed"), cx)?;
     let select = Selector { names: vec![one.ve.clone()], ..Selector::default() };
     let named = look(cx)?.list(&select, false)?.into_iter().next();
     if let (false, Some(ve), Ok(name)) = (cx.out.is_data(), named, one.name.parse()) {
@@ -92,10 +110,16 @@ fn list(ve: &str, cx: &mut Context) -> Outcome {
         cx.out.data(&snapshots)?;
         return Ok(OK);
     }
-    let mut table = Table::new(&["NAME", "TAKEN", "THE VE"]);
+    let mut table = Table::new(&["NAME", "TAKEN", "THE VE", "TITLE", "DESCRIPTION"]);
     for one in &snapshots {
         let state = if one.running { "ran" } else { "was stopped" };
-        table.row([one.name.as_str().into(), one.created_at.to_string().into(), state.into()]);
+        table.row([
+            one.name.as_str().into(),
+            one.created_at.to_string().into(),
+            state.into(),
+            one.note.title.as_str().into(),
+            one.note.description.as_str().into(),
+        ]);
     }
     cx.out.text(&table.render("", cx.out.colour))?;
     Ok(OK)

@@ -52,14 +52,10 @@ const COMMANDS: &[(&str, &str)] = &[
     ("resume, restore", "`--resume` is the same; not yet: 17 for the rest"),
     ("convert", "no: 155; there is no ploop"),
     ("compact", "same: a note and 0"),
-    (
-        "snapshot",
-        "better: on every backend; of the disk alone: `--skip-suspend` is needed while the VE runs; `--name` and \
-      `--description` are refused",
-    ),
+    ("snapshot", "better: on every backend; of the disk alone: `--skip-suspend` is needed while the VE runs"),
     ("snapshot-switch", "same; `--must-resume` is 159"),
     ("snapshot-delete", "same"),
-    ("snapshot-list", "same; a snapshot has no parent and no name"),
+    ("snapshot-list", "same; a snapshot has no parent"),
     ("snapshot-mount, snapshot-umount", "not yet: 160"),
     ("register", "not yet: 140; `vzd import openvz`"),
     ("unregister", "better: the VE goes into quarantine, from which it can be brought back"),

@@ -7,7 +7,7 @@ use vzd_schema::Code;
 use vzd_state::ids::VeName;
 use vzd_state::ledger::Entry;
 
-use crate::control::{ControlError, ControlResult, Snapshot, SnapshotAction, SnapshotRequest};
+use crate::control::{ControlError, ControlResult, Snapshot, SnapshotAction, SnapshotNote, SnapshotRequest};
 use crate::drivers::disk::{export, snapshot};
 use crate::drivers::{Ve, cgroup, lifecycle};
 use crate::engine::answer::error;
@@ -27,6 +27,7 @@ impl Engine {
             .snapshot
             .parse()
             .map_err(|e| error("VZ0405", format!("{:?} is no name of a snapshot: {e}", request.snapshot)))?;
+        check(&request.note)?;
         let (subject, _) = self.made(&request.ve)?;
         let lock = self.lock_of(&subject);
         // Packing takes its time, and touches nothing that a pass does.
@@ -36,7 +37,7 @@ impl Engine {
         let (_, entry) = self.made(&request.ve)?;
         let ve = Ve { host: &self.host, entry: &entry, want: None };
         match request.action {
-            SnapshotAction::Create => create(ve, &name),
+            SnapshotAction::Create => create(ve, &name, &request.note),
             SnapshotAction::Revert => lifecycle::stopped(ve).and_then(|is| snapshot::revert(ve, &name, &is)),
             SnapshotAction::Delete => snapshot::delete(ve, &name),
             SnapshotAction::Export => {
@@ -58,7 +59,22 @@ impl Engine {
     }
 }
 
-fn create(ve: Ve<'_>, name: &VeName) -> SysResult<()> {
+/// The longest title and description, in bytes.
+const LONGEST: (usize, usize) = (256, 4096);
+
+/// What is noted is shown in lines and tables.
+fn check(note: &SnapshotNote) -> ControlResult<()> {
+    let SnapshotNote { title, description } = note;
+    for (what, text, longest) in [("title", title, LONGEST.0), ("description", description, LONGEST.1)] {
+        if text.len() > longest || text.chars().any(char::is_control) {
+            let why = format!("a snapshot's {what} is at most {longest} bytes, without control characters");
+            return Err(error("VZ0405", why));
+        }
+    }
+    Ok(())
+}
+
+fn create(ve: Ve<'_>, name: &VeName, note: &SnapshotNote) -> SysResult<()> {
     let created_at = clock::now();
     let (taken, running) = match lifecycle::stopped(ve) {
         Ok(_) => (snapshot::take(ve, name)?, false),
@@ -69,7 +85,7 @@ fn create(ve: Ve<'_>, name: &VeName) -> SysResult<()> {
             (taken, true)
         }
     };
-    taken.keep(&Snapshot { name: name.to_string(), created_at, running })
+    taken.keep(&Snapshot { name: name.to_string(), created_at, running, note: note.clone() })
 }
 
 fn refused(error: crate::error::SysError) -> ControlError {

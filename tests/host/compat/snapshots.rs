@@ -12,8 +12,30 @@ fn a_disk_goes_back_to_what_it_was() {
     let lower = uuid.to_lowercase();
     sandbox.sh("101", "echo one >/root-file");
     tool(&sandbox, "vzctl snapshot 101").ends(156).says("--skip-suspend");
-    tool(&sandbox, "vzctl snapshot 101 --skip-suspend --name first").ends(21);
-    tool(&sandbox, &format!("vzctl snapshot 101 --id {uuid} --skip-suspend")).ends(0).says(&lower);
+    let long = "x".repeat(300);
+    tool(&sandbox, &format!("vzctl snapshot 101 --skip-suspend --name {long}")).ends(21);
+    sandbox
+        .vzd(&[
+            "vzctl",
+            "snapshot",
+            "101",
+            "--id",
+            uuid,
+            "--skip-suspend",
+            "--name",
+            "before the update",
+            "--description",
+            "asked for by Ann",
+        ])
+        .ends(0)
+        .says(&lower);
+    let told = tool(&sandbox, "vzctl snapshot-list 101 -H -o name,desc").ends(0).stdout;
+    assert_eq!(told, format!("{:<32} asked for by Ann\n", "before the update"));
+    let listed = sandbox.vzd(&["snapshot", "list", "101", "-o", "json"]).ok().json();
+    assert_eq!(
+        (&listed[0]["title"], &listed[0]["description"]),
+        (&"before the update".into(), &"asked for by Ann".into())
+    );
     sandbox.sh("101", "echo two >/root-file");
     let list = tool(&sandbox, "vzctl snapshot-list 101").ends(0).stdout;
     let lines: Vec<&str> = list.lines().collect();

@@ -3,7 +3,8 @@
 use super::super::args::{self, Opt, Said, flag, value};
 use super::super::exit::{self, OK, Refusal, Tool};
 use super::{Vzctl, power, print};
-use crate::control::{Control, PowerAction, Snapshot, SnapshotAction, SnapshotRequest};
+use crate::cli::output::harmless;
+use crate::control::{Control, PowerAction, Snapshot, SnapshotAction, SnapshotNote, SnapshotRequest};
 use crate::engine::Access;
 
 const KNOWN: &[Opt] = &[
@@ -39,12 +40,8 @@ fn needed(said: &Said) -> Tool<String> {
 /// Takes one.
 pub fn create(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     let said = options(words)?;
-    for option in ["name", "description"] {
-        if said.has(option) {
-            let message = format!("--{option} has no counterpart: a snapshot is known by its --id");
-            return Err(Refusal::new(exit::BAD_VALUE, message));
-        }
-    }
+    let text = |option| said.last(option).unwrap_or_default().to_owned();
+    let note = SnapshotNote { title: text("name"), description: text("description") };
     let control = vzctl.control(Access::Write)?;
     let container = vzctl.find(&*control, id)?;
     if container.runs() && !said.has("skip-suspend") {
@@ -56,7 +53,11 @@ pub fn create(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
         None => fresh_uuid().map_err(|why| Refusal::new(exit::SYSTEM, why))?,
     };
     vzctl.say("Creating snapshot");
-    order(&*control, &container.name, &snapshot, SnapshotAction::Create, exit::SNAPSHOT)?;
+    let request = SnapshotRequest { note, ..request(&container.name, &snapshot, SnapshotAction::Create) };
+    control.snapshot(&request).map_err(|error| {
+        let code = if error.code == "VZ0405" { exit::BAD_VALUE } else { exit::SNAPSHOT };
+        Refusal::of(code, &error)
+    })?;
     vzctl.say(&format!("Snapshot {{{snapshot}}} has been successfully created"));
     Ok(OK)
 }
@@ -68,8 +69,12 @@ fn fresh_uuid() -> Result<String, String> {
 }
 
 fn order(control: &dyn Control, ve: &str, snapshot: &str, action: SnapshotAction, code: u8) -> Tool<()> {
-    let request = SnapshotRequest { ve: ve.to_owned(), snapshot: snapshot.to_owned(), action };
-    control.snapshot(&request).map_err(|error| Refusal::of(code, &error))
+    control.snapshot(&request(ve, snapshot, action)).map_err(|error| Refusal::of(code, &error))
+}
+
+fn request(ve: &str, snapshot: &str, action: SnapshotAction) -> SnapshotRequest {
+    let note = SnapshotNote::default();
+    SnapshotRequest { ve: ve.to_owned(), snapshot: snapshot.to_owned(), action, note }
 }
 
 /// Throws one away.
@@ -182,6 +187,8 @@ pub fn list(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
 fn cell(one: &Snapshot, field: &str) -> String {
     match field {
         "uuid" => format!("{{{}}}", one.name),
+        "name" => harmless(&one.note.title).to_string(),
+        "desc" => harmless(&one.note.description).to_string(),
         "date" => one.created_at.to_string().chars().take(19).collect::<String>().replace('T', " "),
         _ => String::new(),
     }
