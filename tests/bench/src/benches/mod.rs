@@ -2,6 +2,7 @@
 
 mod counters;
 mod hundred;
+mod listing;
 mod memory;
 mod network;
 mod pass;
@@ -21,7 +22,7 @@ pub(crate) struct Bench {
     pub(crate) run: fn(&Place, &Options) -> Result<Vec<Table>>,
 }
 
-pub(crate) const ALL: [Bench; 8] = [
+pub(crate) const ALL: [Bench; 9] = [
     Bench { name: "start", about: "start and stop of one container", run: start::run },
     Bench { name: "hundred", about: "start and stop of many containers", run: hundred::run },
     Bench {
@@ -29,6 +30,7 @@ pub(crate) const ALL: [Bench; 8] = [
         about: "passes over many manifests, one change among them, memory of the controller",
         run: pass::run,
     },
+    Bench { name: "listing", about: "vzlist over many VEs", run: listing::run },
     Bench { name: "update", about: "a limit of a running container changed", run: update::run },
     Bench { name: "counters", about: "CPU time of counting everything of many VEs", run: counters::run },
     Bench { name: "sockets", about: "socket() and close() with and without counting", run: sockets::run },

@@ -161,6 +161,18 @@ impl Controller {
         self.last_pass()
     }
 
+    /// Runs a tool of OpenVZ's, which takes its directories from the environment.
+    pub(crate) fn tool(&self, words: &[&str]) -> Result<()> {
+        let mut command = Command::new(&self.vzd);
+        command.args(words).env("VZD_CGROUP_ROOT", &self.cgroup).env("VZD_MANIFESTS", &self.manifests);
+        command.env("VZD_STATE_DIR", &self.state).env("VZD_RUN_DIR", &self.run);
+        let output = command.stdin(Stdio::null()).output().context("vzd")?;
+        match output.status.success() {
+            true => Ok(()),
+            false => fail(format!("{}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim())),
+        }
+    }
+
     /// Runs a command that asks the controller.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.vzd);
