@@ -3,10 +3,10 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use vzd_tests::{CLIENT, Guarded, LONG, NetLab, Sandbox, needs, within};
+use vzd_tests::{CLIENT, Guarded, LONG, NetLab, Sandbox, needs, status_field, within};
 
 use super::{ONE, change, reaches};
 
@@ -134,6 +134,37 @@ fn each_kind_of_rule_does_what_it_says() {
     assert_eq!(tcp(&lab, ONE[0], 7), Connected, "an answer is not what goes out");
     change(&sandbox, pid, json!({ "network": { "addresses": ONE } }));
     assert_eq!(tcp(&lab, ONE[0], 8), Connected);
+}
+
+/// What the VE's root puts in the place of vzd's table costs little time and memory, whatever its size, and is put right.
+#[test]
+fn a_huge_table_costs_little() {
+    needs!(Root, Cgroups, Busybox, Ip, Nft);
+    let lab = NetLab::new();
+    let sandbox = Sandbox::new();
+    sandbox.ve("one", with(json!({ "policy": "drop" })));
+    let daemon = sandbox.daemon();
+    let pid = sandbox.until_ready("one").to_string();
+    let most = |pid: u32| {
+        let shown = status_field(pid, "VmHWM");
+        shown.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = most(daemon.pid());
+    let mut text = "table inet vzd {\nset s { type ipv4_addr; elements = { ".to_owned();
+    (0..400_000_u32).for_each(|n| text += &format!("{}, ", std::net::Ipv4Addr::from_bits(0x0a00_0000 + n)));
+    text += "} }\n}\n";
+    let file = sandbox.dir().join("huge.nft");
+    std::fs::write(&file, text).unwrap();
+    lab.on_host("nsenter", &["-t", &pid, "-n", "nft", "-f", &file.to_string_lossy()]).ok();
+    let since = Instant::now();
+    sandbox.vzd(&["drift", "--detailed-exitcode"]).ends(2).says("spec.network.firewall");
+    sandbox.apply();
+    // A look is seconds of a processor at most; there are a few, on a machine that may be busy.
+    assert!(since.elapsed() < LONG * 3, "it took {:?}", since.elapsed());
+    sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
+    assert!(!lab.client_reaches(ONE[0]));
+    let grown = most(daemon.pid()) - before;
+    assert!(grown < 64 << 10, "vzd took {grown} KiB more");
 }
 
 #[test]

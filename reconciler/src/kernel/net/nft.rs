@@ -2,10 +2,13 @@
 //!
 //! All of it is for a thread or process that is in that namespace. No program of a VE is run.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rustix::fs::MemfdFlags;
+use rustix::process::{Pid, Resource, Rlimit};
 use serde_json::Value;
 
 use crate::error::{At, SysError, SysResult};
@@ -17,8 +20,11 @@ const TABLE: &str = "inet vzd";
 const PLACES: [&str; 4] =
     ["/usr/sbin/nft", "/sbin/nft", "/usr/local/sbin/nft", "/run/current-system/sw/bin/nft"];
 
-/// Memory that nft may take. The VE's root may have put a table of any size where vzd's is looked for.
+/// Memory that nft may take, seconds of a processor, and bytes that it may say. The VE's root may have put a table of any
+/// size where vzd's is looked for.
 const MEMORY: u64 = 256 << 20;
+const SECONDS: u64 = 5;
+const SAYS: u64 = 4 << 20;
 
 fn program() -> SysResult<&'static str> {
     PLACES.into_iter().find(|place| Path::new(place).exists()).ok_or_else(|| {
@@ -31,30 +37,46 @@ pub fn find_nft() -> SysResult<()> {
     program().map(drop)
 }
 
-/// Runs nft and returns what it prints; its own words if it fails.
+/// Runs nft and returns what it prints; its own words if it fails. Neither takes more than the limits above: it reads and
+/// writes files in memory, not pipes that somebody would have to empty in time.
 pub(super) fn nft(words: &[&str], input: &str) -> SysResult<String> {
     let object = || format!("nft {}", words.join(" "));
+    let (mut stdin, mut stdout, mut stderr) = (in_memory()?, in_memory()?, in_memory()?);
+    stdin.write_all(input.as_bytes()).and_then(|()| stdin.rewind()).at("tell", object())?;
+    let file = |file: &File| file.try_clone().map(Stdio::from).at("run", object());
     let mut child = Command::new(program()?)
         .args(words)
         .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdin(file(&stdin)?)
+        .stdout(file(&stdout)?)
+        .stderr(file(&stderr)?)
         .spawn()
         .at("run", object())?;
-    if let Some(pid) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
-        let limit = rustix::process::Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
-        rustix::process::prlimit(Some(pid), rustix::process::Resource::As, limit).at("limit", object())?;
+    if let Some(pid) = Pid::from_raw(child.id().cast_signed()) {
+        let limits = [(Resource::As, MEMORY), (Resource::Cpu, SECONDS), (Resource::Fsize, SAYS)];
+        for (resource, most) in limits {
+            let limit = Rlimit { current: Some(most), maximum: Some(most) };
+            rustix::process::prlimit(Some(pid), resource, limit).at("limit", object())?;
+        }
     }
-    // It reads all of its input before it says anything. One that ends early tells why on its own.
-    let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
-    let done = child.wait_with_output().at("run", object())?;
-    if !done.status.success() {
-        let said = String::from_utf8_lossy(&done.stderr);
-        let said: Vec<&str> = said.lines().map(str::trim_end).take(4).collect();
-        return Err(SysError::refused("run", object(), said.join(" / ")));
+    let done = child.wait().at("run", object())?;
+    let said = |file: &mut File| {
+        let mut text = Vec::new();
+        let read = file.rewind().and_then(|()| file.take(SAYS).read_to_end(&mut text));
+        read.map(|_| String::from_utf8_lossy(&text).into_owned()).at("hear", object())
+    };
+    if !done.success() {
+        let said = said(&mut stderr)?;
+        let lines: Vec<&str> = said.lines().map(str::trim_end).take(4).collect();
+        let why = if lines.is_empty() { done.to_string() } else { lines.join(" / ") };
+        return Err(SysError::refused("run", object(), why));
     }
-    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    said(&mut stdout)
+}
+
+fn in_memory() -> SysResult<File> {
+    let file = rustix::fs::memfd_create("nft", MemfdFlags::CLOEXEC).at("make", "a file in memory")?;
+    Ok(file.into())
 }
 
 /// Puts a table with this text between its braces in the place of the one that is there, in one transaction; or takes
@@ -69,23 +91,20 @@ pub fn load_table(text: Option<&str>) -> SysResult<()> {
     nft(&["-f", "-"], &input).map(drop)
 }
 
-/// What is in the table, without what changes by itself; none if there is no table.
+/// What is in the table, without what changes by itself; none if there is no table. One that is too large to be looked at
+/// is nobody's wish: it is null.
 pub fn read_table() -> SysResult<Option<Value>> {
-    let all = nft(&["-j", "list", "tables"], "")?;
-    let understand = |text: &str| {
-        serde_json::from_str::<Value>(text).map_err(|e| SysError::refused("understand", "nft", e))
+    let listed = match nft(&["-j", "list", "table", "inet", "vzd"], "") {
+        Ok(listed) => listed,
+        Err(e) if e.to_string().contains("No such file or directory") => return Ok(None),
+        Err(_) => {
+            // nft itself is not there or does not run: then it does not list its version either.
+            nft(&["--version"], "")?;
+            return Ok(Some(Value::Null));
+        }
     };
-    let is_ours = |item: &&Value| item["table"]["family"] == "inet" && item["table"]["name"] == "vzd";
-    let all = understand(&all)?;
-    let ours = all["nftables"].as_array().into_iter().flatten().find(is_ours);
-    if ours.is_none() {
-        return Ok(None);
-    }
-    let Ok(listed) = nft(&["-j", "list", "table", "inet", "vzd"], "") else {
-        // Too large to be vzd's, or gone meanwhile: not what anybody wants in any case.
-        return Ok(Some(Value::Null));
-    };
-    let mut table = understand(&listed)?;
+    let understood = serde_json::from_str::<Value>(&listed);
+    let mut table = understood.map_err(|e| SysError::refused("understand", "nft", e))?;
     settle(&mut table);
     Ok(Some(table))
 }
