@@ -54,7 +54,7 @@ pub struct Entry {
     pub disk: Option<DiskRecord>,
     /// The run that is believed to go on.
     #[serde(default)]
-    pub run: Option<RunRecord>,
+    pub run: Option<Box<RunRecord>>,
     /// A state that stands above the manifest's until the next generation.
     #[serde(default)]
     pub run_override: Option<Override>,

@@ -208,7 +208,7 @@ impl Entry {
     fn begin_lifecycle(&mut self, step: &lifecycle::Step, want: Option<&Desired>, facts: &Facts<'_>) {
         match step {
             lifecycle::Step::Start { reason } => {
-                self.run = Some(RunRecord {
+                self.run = Some(Box::new(RunRecord {
                     boot_id: facts.caps.boot_id.clone(),
                     started_at: facts.now,
                     init_pid: None,
@@ -216,7 +216,7 @@ impl Entry {
                     reason: *reason,
                     stopping: None,
                     transient: Transients::new(),
-                });
+                }));
                 if let Some(want) = want {
                     self.apply_all(want, facts);
                 }
@@ -253,7 +253,7 @@ impl Entry {
             }
             lifecycle::Step::Adopt { init_pid, started_at } => {
                 let cold = self.cold(want);
-                let run = self.run.get_or_insert_with(|| RunRecord {
+                let run = self.run.get_or_insert_with(|| Box::new(RunRecord {
                     boot_id: String::new(),
                     started_at: *started_at,
                     init_pid: None,
@@ -261,7 +261,7 @@ impl Entry {
                     reason: StartReason::Spec,
                     stopping: None,
                     transient: Transients::new(),
-                });
+                }));
                 run.boot_id.clone_from(&facts.caps.boot_id);
                 run.started_at = *started_at;
                 run.init_pid = Some(*init_pid);
