@@ -253,15 +253,17 @@ impl Entry {
             }
             lifecycle::Step::Adopt { init_pid, started_at } => {
                 let cold = self.cold(want);
-                let run = self.run.get_or_insert_with(|| Box::new(RunRecord {
-                    boot_id: String::new(),
-                    started_at: *started_at,
-                    init_pid: None,
-                    cold,
-                    reason: StartReason::Spec,
-                    stopping: None,
-                    transient: Transients::new(),
-                }));
+                let run = self.run.get_or_insert_with(|| {
+                    Box::new(RunRecord {
+                        boot_id: String::new(),
+                        started_at: *started_at,
+                        init_pid: None,
+                        cold,
+                        reason: StartReason::Spec,
+                        stopping: None,
+                        transient: Transients::new(),
+                    })
+                });
                 run.boot_id.clone_from(&facts.caps.boot_id);
                 run.started_at = *started_at;
                 run.init_pid = Some(*init_pid);
