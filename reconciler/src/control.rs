@@ -99,7 +99,9 @@ pub enum PowerAction {
     Restart,
     /// Freeze it.
     Pause,
-    /// Thaw it.
+    /// Write it to disk, and end it.
+    Suspend,
+    /// Thaw it, or have it go on from what was written to disk.
     Resume,
 }
 
@@ -320,6 +322,8 @@ pub enum VeState {
     Running,
     /// It is frozen.
     Paused,
+    /// It does not run, and can be resumed.
+    Suspended,
     /// It does not run.
     Stopped,
     /// That cannot be read.
@@ -328,13 +332,15 @@ pub enum VeState {
 
 impl VeState {
     /// All of them.
-    pub const ALL: [VeState; 4] = [VeState::Running, VeState::Paused, VeState::Stopped, VeState::Unknown];
+    pub const ALL: [VeState; 5] =
+        [VeState::Running, VeState::Paused, VeState::Suspended, VeState::Stopped, VeState::Unknown];
 
     /// In a word.
     pub fn word(self) -> &'static str {
         match self {
             VeState::Running => "running",
             VeState::Paused => "paused",
+            VeState::Suspended => "suspended",
             VeState::Stopped => "stopped",
             VeState::Unknown => "unknown",
         }

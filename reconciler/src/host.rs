@@ -49,7 +49,7 @@ impl Host {
     pub fn find(settings: &Settings) -> SysResult<Self> {
         let layout = Layout::find(&settings.cgroup_root)?;
         Ok(Host {
-            caps: RwLock::new(Arc::new(probe::probe(&layout, &settings.state_dir))),
+            caps: RwLock::new(Arc::new(probe::probe(&layout, settings))),
             keeper: Keeper::new(&settings.run_dir),
             settings: settings.clone(),
             writes: Writes::default(),

@@ -10,11 +10,13 @@ use crate::error::SysResult;
 use crate::kernel::bpf::{self, DeviceKind, DeviceRule};
 use crate::kernel::cgroup::{Hierarchy, Layout};
 use crate::kernel::net;
+use crate::runtime::checkpoint::swrk;
+use crate::settings::Settings;
 
-/// Probes the kernel and host. `state_dir` is where the VEs' files are, or will be.
-pub fn probe(layout: &Layout, state_dir: &Path) -> Capabilities {
-    let io_disk = disk_of(state_dir);
-    let mut caps = settled(layout, io_disk, state_dir);
+/// Probes the kernel and host.
+pub fn probe(layout: &Layout, settings: &Settings) -> Capabilities {
+    let io_disk = disk_of(&settings.state_dir);
+    let mut caps = settled(layout, io_disk, settings);
     caps = again(&caps, layout).unwrap_or(caps);
     caps
 }
@@ -29,7 +31,7 @@ pub fn again(caps: &Capabilities, layout: &Layout) -> Option<Capabilities> {
 }
 
 /// What stays as it is.
-fn settled(layout: &Layout, io_disk: Option<String>, state_dir: &Path) -> Capabilities {
+fn settled(layout: &Layout, io_disk: Option<String>, settings: &Settings) -> Capabilities {
     let kernel = read("/proc/sys/kernel/osrelease");
     let version = version(&kernel);
     let harmless =
@@ -64,7 +66,7 @@ fn settled(layout: &Layout, io_disk: Option<String>, state_dir: &Path) -> Capabi
         overlay_idmap: since(version, (5, 19), "overlays over idmapped layers"),
         overlay_fd_layers: since(version, (6, 13), "overlay layers by descriptor"),
         disk_image: ext4::probe(),
-        disk_project: project::probe(state_dir),
+        disk_project: project::probe(&settings.state_dir),
         lxcfs: lxcfs(LXCFS),
         seccomp: exists("/proc/sys/kernel/seccomp/actions_avail", "the kernel has no seccomp filters"),
         pidfd_exit_info: since(version, (6, 15), "PIDFD_INFO_EXIT"),
@@ -73,6 +75,7 @@ fn settled(layout: &Layout, io_disk: Option<String>, state_dir: &Path) -> Capabi
         macvlan: tried(net::try_macvlan()),
         shaping: tried(net::try_shaping()),
         firewall: tried(net::find_nft()),
+        checkpoint: tried(swrk::try_version(&settings.criu)),
         fuse: exists("/dev/fuse", "there is no /dev/fuse on the host (modprobe fuse)"),
         kernel,
     }

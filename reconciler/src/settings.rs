@@ -26,6 +26,9 @@ pub struct Settings {
     /// Subtree of every control group hierarchy that VEs live in.
     #[arg(long, global = true, env = "VZD_CGROUP_ROOT", default_value = "vzd", value_name = "NAME")]
     pub cgroup_root: String,
+    /// CRIU, which writes VEs to disk and resumes them.
+    #[arg(long, global = true, env = "VZD_CRIU", default_value = "/usr/sbin/criu", value_name = "FILE")]
+    pub criu: PathBuf,
     /// Quiet time after the last change in the directory before it is read, in milliseconds.
     #[arg(long, global = true, env = "VZD_SETTLE", default_value_t = 50, value_name = "MS")]
     pub settle: u64,

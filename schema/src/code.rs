@@ -11,7 +11,7 @@ use std::str::FromStr;
 macro_rules! codes {
     ($( $code:literal $name:ident $title:literal, )+) => {
         /// Which error it is. VZ01xx: manifests; VZ02xx: planning and policy; VZ03xx: running VEs; VZ04xx: the
-        /// daemon and the command line.
+        /// daemon and the command line; VZ05xx: checkpoints.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
             $( #[doc = $title] $name, )+
@@ -81,6 +81,8 @@ codes! {
     "VZ0404" RecordUnreadable "record unreadable",
     "VZ0405" Usage "command used wrongly",
     "VZ0406" NotEditable "a manifest cannot be edited in place",
+    "VZ0501" SuspendFailed "a VE could not be suspended",
+    "VZ0502" ResumeFailed "a VE could not be resumed",
 }
 
 impl fmt::Display for Code {

@@ -147,6 +147,8 @@ pub struct Capabilities {
     pub shaping: Feature,
     /// Packet filters of VEs: nftables, and its program on the host.
     pub firewall: Feature,
+    /// Checkpoints: CRIU, in a version that this kernel's processes can be dumped with.
+    pub checkpoint: Feature,
 }
 
 impl Capabilities {
@@ -201,6 +203,7 @@ impl Capabilities {
             macvlan: Feature::Yes,
             shaping: Feature::Yes,
             firewall: Feature::Yes,
+            checkpoint: Feature::Yes,
         }
     }
 }

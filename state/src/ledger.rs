@@ -16,6 +16,7 @@ use vzd_schema::Code;
 pub use self::alloc::IdPool;
 pub use self::entry::{
     Applied, AppliedNamespaces, Backoff, By, DiskRecord, Entry, ExitRecord, Override, RunRecord, Standing,
+    Suspension,
 };
 pub use self::record::{Facts, MadeRoot, Started};
 use crate::digest::canonical;

@@ -204,10 +204,7 @@ fn lower_lifecycle(
         v1::State::Stopped => State::Stopped,
         v1::State::Paused => State::Paused,
         v1::State::Absent => State::Absent,
-        v1::State::Suspended => {
-            wrong.add("spec.state", "suspended is not carried out yet");
-            State::Stopped
-        }
+        v1::State::Suspended => State::Suspended,
     };
     let depends_on =
         spec.depends_on.iter().filter_map(|name| wrong.check("spec.dependsOn", name.as_str().parse()));

@@ -38,7 +38,10 @@ impl Observed {
     /// Of a VE about which nothing can be said, for this reason.
     pub fn unreadable(why: &str) -> Self {
         Self {
-            lifecycle: lifecycle::Observed { run: Reading::Unreadable(why.to_owned()) },
+            lifecycle: lifecycle::Observed {
+                run: Reading::Unreadable(why.to_owned()),
+                checkpoint: Reading::Absent,
+            },
             ..Self::default()
         }
     }

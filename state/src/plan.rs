@@ -87,6 +87,9 @@ impl Step {
                 LifecycleStep::Reap { .. }
                 | LifecycleStep::Stop { .. }
                 | LifecycleStep::Start { .. }
+                | LifecycleStep::Suspend
+                | LifecycleStep::Resume { .. }
+                | LifecycleStep::Discard
                 | LifecycleStep::Destroy => false,
             },
             Self::DiskLive(step) => !matches!(step, disk::Live::SetLimit { .. }),

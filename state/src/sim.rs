@@ -54,6 +54,8 @@ pub struct SimVe {
     pub last_exit: Option<Exit>,
     /// The template of its root, if it has one, and what keeps it.
     pub root: Option<(String, disk::Backend)>,
+    /// The run that its checkpoint is of, if there is one.
+    pub checkpoint: Option<SimRun>,
     /// Users in its root.
     pub accounts: BTreeMap<String, users::Account>,
     /// Software in its root.
@@ -120,6 +122,12 @@ pub enum Broken {
     /// The step needs a VE that doesn't run.
     #[error("{0} needs a stopped VE")]
     Running(String),
+    /// What is held still was to be written down.
+    #[error("{0} needs a VE that is not frozen")]
+    Frozen(String),
+    /// A VE was to be resumed from nothing.
+    #[error("there is no checkpoint to resume from")]
+    NoCheckpoint,
     /// A VE without a root was to be started.
     #[error("there is no root to start from")]
     NoRoot,
@@ -187,7 +195,7 @@ impl Sim {
 
     /// What is seen of a VE. Sources of mounts are compared with what is wanted or was last applied.
     pub fn observe(&self, uid: &VeUid, want: Option<&Desired>) -> Observed {
-        let Some(SimVe { run, last_exit, root, accounts, software }) = self.ves.get(uid) else {
+        let Some(SimVe { run, last_exit, root, checkpoint, accounts, software }) = self.ves.get(uid) else {
             return Observed::default();
         };
         let root =
@@ -198,9 +206,16 @@ impl Sim {
         let usage =
             run.as_ref().and_then(|run| Some(disk::Usage { space: meter(run, 0)?, inodes: meter(run, 1)? }));
         let disk = disk::Observed { root, usage: usage.map_or(Reading::Absent, Reading::Is) };
+        let checkpoint =
+            checkpoint.as_ref().map(|run| lifecycle::Checkpoint { at: run.started_at, bytes: 4096 });
+        let checkpoint = checkpoint.map_or(Reading::Absent, Reading::Is);
         let Some(run) = run else {
             let run = Reading::Is(Run::Stopped { last_exit: *last_exit });
-            return Observed { lifecycle: lifecycle::Observed { run }, disk, ..Observed::default() };
+            return Observed {
+                lifecycle: lifecycle::Observed { run, checkpoint },
+                disk,
+                ..Observed::default()
+            };
         };
         let SimRun {
             init_pid,
@@ -229,7 +244,7 @@ impl Sim {
         } = run;
         let running = Run::Running { init_pid: *init_pid, started_at: *started_at };
         Observed {
-            lifecycle: lifecycle::Observed { run: Reading::Is(running) },
+            lifecycle: lifecycle::Observed { run: Reading::Is(running), checkpoint },
             cgroup: self.observe_cgroup(*frozen, run),
             beancounters: beancounters::Observed {
                 settings: Setting::ALL
@@ -470,6 +485,17 @@ impl Sim {
                 ve.last_exit = ve.run.as_ref().map_or(ve.last_exit, |_| Some(Exit::Halted));
                 Ok(if ve.run.take().is_some() { Effect::Changed } else { Effect::AlreadySo })
             }
+            lifecycle::Step::Suspend => {
+                let ve = self.ve(uid);
+                let Some(run) = ve.run.take() else { return Ok(Effect::AlreadySo) };
+                if run.frozen {
+                    return Err(Broken::Frozen(step.to_string()));
+                }
+                (ve.checkpoint, ve.last_exit) = (Some(run), Some(Exit::Killed(9)));
+                Ok(Effect::Changed)
+            }
+            lifecycle::Step::Resume { .. } => self.resume(uid, want),
+            lifecycle::Step::Discard => Ok(set(&mut self.ve(uid).checkpoint, None)),
             lifecycle::Step::Destroy => {
                 self.stopped(uid, step)?;
                 Ok(if self.ves.remove(uid).is_some() { Effect::Changed } else { Effect::AlreadySo })
@@ -530,6 +556,20 @@ impl Sim {
         });
         ve.run.iter_mut().for_each(|run| run.knobs.retain(|knob, value| *value != knob.default(&caps)));
         self.next_pid += 1;
+        Ok(Effect::Changed)
+    }
+
+    /// The checkpoint's own names, mounts and links with new limits.
+    fn resume(&mut self, uid: &VeUid, want: Option<&Desired>) -> Result<Effect, Broken> {
+        let ve = self.ve(uid);
+        if ve.run.is_some() {
+            return Ok(Effect::AlreadySo);
+        }
+        let kept = ve.checkpoint.take().ok_or(Broken::NoCheckpoint)?;
+        self.start(uid, want)?;
+        let run = self.ve(uid).run.take().ok_or(Broken::NoRoot)?;
+        let SimRun { init_pid, started_at, frozen, knobs, settings, limits, .. } = run;
+        self.ve(uid).run = Some(SimRun { init_pid, started_at, frozen, knobs, settings, limits, ..kept });
         Ok(Effect::Changed)
     }
 

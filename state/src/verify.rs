@@ -55,7 +55,7 @@ pub fn verify(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
             }
             return wrong;
         }
-        Power::Stopped => wrong.extend(not_stopped(power, have)),
+        Power::Stopped | Power::Suspended => wrong.extend(not_stopped(power, have)),
         Power::Running | Power::Paused => {
             let frozen = power == Power::Paused;
             let group = cgroup::Desired { frozen, ..cgroup_want.clone() };

@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(of("vzd_ve_ubc_held")[0], (kmemsize, 7.0));
         assert!(of("vzd_ve_ubc_limit").iter().all(|(_, limit)| limit.is_infinite()));
         let states: Vec<_> = of("vzd_ve_state").iter().map(|(_, is)| *is).collect();
-        assert_eq!(states, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        assert_eq!(states, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
     }
 
     #[test]

@@ -106,6 +106,8 @@ enum Command {
     Restart(power::ForceArgs),
     /// Freeze VEs
     Pause(power::Args),
+    /// Write VEs to disk with everything that runs in them, and end them
+    Suspend(power::Args),
     /// Thaw VEs
     Resume(power::Args),
     /// Bring a VE back from quarantine
@@ -198,6 +200,7 @@ fn carry_out(command: Command, cx: &mut Context) -> Outcome {
         Command::Start(args) => power::run(args.into(), PowerAction::Start, cx),
         Command::Stop(args) => power::stop(args, cx),
         Command::Restart(args) => power::run(args, PowerAction::Restart, cx),
+        Command::Suspend(args) => power::run(args.into(), PowerAction::Suspend, cx),
         Command::Pause(args) => power::run(args.into(), PowerAction::Pause, cx),
         Command::Resume(args) => power::run(args.into(), PowerAction::Resume, cx),
         Command::Undelete(args) => undelete::run(&args, cx),

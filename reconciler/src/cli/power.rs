@@ -1,4 +1,4 @@
-//! `vzd start`, `stop`, `restart`, `pause` and `resume`: an operator's orders. They stand above the
+//! `vzd start`, `stop`, `restart`, `pause`, `suspend` and `resume`: an operator's orders. They stand above the
 //! manifest until that changes.
 
 use serde_json::{Map, Value, json};
@@ -68,6 +68,7 @@ fn words(action: PowerAction) -> (&'static str, &'static str) {
         PowerAction::Stop | PowerAction::StopUntilBoot => ("stopping", "stopped"),
         PowerAction::Restart => ("restarting", "restarted"),
         PowerAction::Pause => ("pausing", "paused"),
+        PowerAction::Suspend => ("suspending", "suspended"),
         PowerAction::Resume => ("resuming", "resumed"),
     }
 }

@@ -41,6 +41,7 @@ pub fn state(ve: &Document) -> (&'static str, Option<Paint>) {
         _ => match ready {
             "HaltedByOwner" => ("halted", Some(Paint::Faint)),
             "Crashed" => ("crashed", Some(Paint::Bad)),
+            "SuspendedToDisk" | "SuspendedByOperator" => ("suspended", Some(Paint::Warn)),
             "Absent" => ("absent", Some(Paint::Faint)),
             "Unreadable" => ("unknown", Some(Paint::Bad)),
             _ => ("stopped", Some(Paint::Faint)),

@@ -4,16 +4,20 @@
 //! killed) is found by its control group, since a VE's processes cannot leave that, and handed to the
 //! present keeper. This file makes the [`Running`] and [`Stopped`] tokens.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use vzd_state::desired::Desired;
 use vzd_state::reading::Reading;
 use vzd_state::subsystem::disk::Backend;
 use vzd_state::subsystem::lifecycle::{Exit, Observed, Run, Seccomp, Step};
 use vzd_state::subsystem::namespaces::wanted_mounts;
 use vzd_state::units::{Millis, Timestamp};
 
-use crate::drivers::{Effect, Made, StepError, Ve, beancounters, cgroup, devices, disk, namespaces, network};
+use crate::drivers::{
+    Effect, Made, StepError, Ve, beancounters, cgroup, checkpoint, devices, disk, namespaces, network,
+};
 use crate::error::{At, SysError, SysResult};
 use crate::host::Host;
 use crate::keeper::protocol::Held;
@@ -86,14 +90,17 @@ const REAP_PAUSE: Duration = Duration::from_millis(5);
 
 /// Reads whether the VE runs; the token comes with it when it does.
 pub fn observe(ve: Ve<'_>, census: Option<&Census>) -> (Observed, Option<Running>) {
+    let checkpoint = checkpoint::observe(ve);
     match find(ve, census) {
         Ok(Found::Running(running)) => {
             let init_pid = running.pid.unsigned_abs();
             let run = Run::Running { init_pid, started_at: started_at(ve, init_pid) };
-            (Observed { run: Reading::Is(run) }, Some(running))
+            (Observed { run: Reading::Is(run), checkpoint }, Some(running))
         }
-        Ok(Found::Stopped(last_exit)) => (Observed { run: Reading::Is(Run::Stopped { last_exit }) }, None),
-        Err(e) => (Observed { run: Reading::Unreadable(e.to_string()) }, None),
+        Ok(Found::Stopped(last_exit)) => {
+            (Observed { run: Reading::Is(Run::Stopped { last_exit }), checkpoint }, None)
+        }
+        Err(e) => (Observed { run: Reading::Unreadable(e.to_string()), checkpoint }, None),
     }
 }
 
@@ -204,9 +211,15 @@ pub fn apply(ve: Ve<'_>, step: &Step) -> Result<(Effect, Made), StepError> {
     let done = |effect| Ok((effect, Made::default()));
     match step {
         Step::Start { .. } => {
-            let init_pid = start(ve)?;
+            let init_pid = start(ve, Begin::Init)?;
             Ok((Effect::Changed, Made { root: None, init_pid: Some(init_pid) }))
         }
+        Step::Resume { .. } => {
+            let init_pid = resume(ve)?;
+            Ok((Effect::Changed, Made { root: None, init_pid: Some(init_pid) }))
+        }
+        Step::Suspend => done(suspend(ve)?),
+        Step::Discard => done(checkpoint::discard(ve)?),
         Step::Stop { timeout, .. } => done(stop(ve, *timeout)?),
         Step::Reap { .. } => done(clear(ve)?),
         Step::Destroy => {
@@ -223,8 +236,47 @@ pub fn apply(ve: Ve<'_>, step: &Step) -> Result<(Effect, Made), StepError> {
     }
 }
 
-/// Starts the VE with everything its manifest wants.
-fn start(ve: Ve<'_>) -> Result<u32, StepError> {
+/// What a VE begins with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    /// Its init, and everything that its manifest wants.
+    Init,
+    /// Its checkpoint, with limits as its manifest wants them, and all else as it was (and is on record).
+    Checkpoint,
+}
+
+/// Writes the VE to disk, and clears up after it.
+fn suspend(ve: Ve<'_>) -> Result<Effect, StepError> {
+    // An earlier suspension, that was not waited for, may have ended it.
+    checkpoint::wait(ve)?;
+    let effect = match find(ve, None)? {
+        Found::Running(_) => {
+            checkpoint::suspend(ve)?;
+            Effect::Changed
+        }
+        Found::Stopped(_) if checkpoint::observe(ve).is().is_some() => Effect::AlreadySo,
+        Found::Stopped(_) => {
+            return Err(
+                SysError::refused("suspend", format_args!("VE {}", ve.entry.name), "it has ended").into()
+            );
+        }
+    };
+    clear(ve)?;
+    Ok(effect)
+}
+
+/// Has the VE go on, from its checkpoint if it does not run.
+fn resume(ve: Ve<'_>) -> Result<u32, StepError> {
+    checkpoint::wait(ve)?;
+    if let Found::Running(running) = find(ve, None)? {
+        checkpoint::call_off(ve, running.pid)?;
+        return Ok(running.pid.unsigned_abs());
+    }
+    start(ve, Begin::Checkpoint)
+}
+
+/// Starts the VE.
+fn start(ve: Ve<'_>, begin: Begin) -> Result<u32, StepError> {
     if let Found::Running(running) = find(ve, None)? {
         return Ok(running.pid.unsigned_abs());
     }
@@ -232,13 +284,22 @@ fn start(ve: Ve<'_>) -> Result<u32, StepError> {
         SysError::refused("start", format_args!("VE {}", ve.entry.name), "nothing says how")
     })?;
     let root = disk::open(ve, want)?;
-    let mut spec = start_spec(ve, want, root.spec.clone())?;
-    spec.handed = network::before_start(ve, &want.network)?;
+    let given = match begin {
+        Begin::Init => Cow::Borrowed(want),
+        Begin::Checkpoint => Cow::Owned(as_recorded(ve, want)),
+    };
+    let mut spec = start_spec(ve, &given, root.spec.clone())?;
+    if begin == Begin::Checkpoint {
+        spec.checkpoint = Some(checkpoint::spec(ve));
+        let recorded = ve.entry.applied.namespaces.iter().flat_map(|is| &is.mounts);
+        spec.mounts = recorded.map(|(target, mount)| namespaces::mount_spec(target, mount)).collect();
+    }
+    spec.handed = network::before_start(ve, &given.network)?;
     let group = ve.host.cgroup(ve.entry);
     group.renew(ve.entry.ids.start)?;
     let limited = cgroup::set_limits(ve, &want.cgroup.limits)
         .and_then(|()| beancounters::set_before_start(ve, &want.beancounters));
-    let started = limited.and_then(|()| devices::set_rules(ve, &want.devices.rules)).and_then(|_| {
+    let started = limited.and_then(|()| devices::set_rules(ve, &given.devices.rules)).and_then(|_| {
         let timeout = Duration::from_millis(want.lifecycle.start_timeout.0);
         ve.host.keeper.start_ve(spec, timeout)
     });
@@ -253,7 +314,17 @@ fn start(ve: Ve<'_>) -> Result<u32, StepError> {
     }
 }
 
-fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired, root: RootSpec) -> SysResult<StartSpec> {
+/// What is wanted, but with devices and network as the ledger says that they were set.
+fn as_recorded(ve: Ve<'_>, want: &Desired) -> Desired {
+    let applied = &ve.entry.applied;
+    Desired {
+        devices: applied.devices.clone().unwrap_or_default(),
+        network: applied.network.clone().unwrap_or_default(),
+        ..want.clone()
+    }
+}
+
+fn start_spec(ve: Ve<'_>, want: &Desired, root: RootSpec) -> SysResult<StartSpec> {
     let group = ve.host.cgroup(ve.entry);
     let cold = &want.lifecycle.cold;
     let mounts = wanted_mounts(&want.namespaces, &ve.host.caps());
@@ -294,6 +365,7 @@ fn start_spec(ve: Ve<'_>, want: &vzd_state::desired::Desired, root: RootSpec) ->
         capabilities: cold.capabilities.bits(),
         seccomp_profile: keep_profile(ve, &cold.seccomp)?,
         own_attributes: has_own_attributes(ve),
+        checkpoint: None,
         nesting: cold.nesting,
     })
 }

@@ -6,6 +6,7 @@
 
 pub mod beancounters;
 pub mod cgroup;
+pub mod checkpoint;
 pub mod devices;
 pub mod disk;
 mod knobs;

@@ -144,7 +144,7 @@ impl Engine {
             let uid = shared.entry(subject).map(|entry| entry.uid.clone());
             let Some(entry) = uid.and_then(|uid| shared.ledger.get_mut(&uid)) else { return Ok(()) };
             let above = entry.override_in_force().map(|above| above.state);
-            if by == By::Host && above.or(said) == Some(State::Stopped) {
+            if by == By::Host && (entry.suspension.is_some() || above.or(said) == Some(State::Stopped)) {
                 // It is down already, and nobody waits for the next boot to have it up.
                 return Ok(());
             }
@@ -183,6 +183,7 @@ impl Engine {
             PowerAction::Start | PowerAction::Resume => self.order(subject, State::Running, by, false),
             PowerAction::Stop => self.order(subject, State::Stopped, by, force),
             PowerAction::StopUntilBoot => self.order(subject, State::Stopped, By::Host, force),
+            PowerAction::Suspend => self.order(subject, State::Suspended, by, false),
             PowerAction::Pause => self.order(subject, State::Paused, by, false),
             PowerAction::Restart => {
                 self.order(subject, State::Stopped, by, force)?;

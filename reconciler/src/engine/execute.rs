@@ -139,7 +139,7 @@ impl Engine {
 }
 
 fn is_start(step: &Step) -> bool {
-    matches!(step, Step::Lifecycle(lifecycle::Step::Start { .. }))
+    matches!(step, Step::Lifecycle(lifecycle::Step::Start { .. } | lifecycle::Step::Resume { .. }))
 }
 
 /// A step that is done to a VE as it runs, and that other subsystems do not build on.
@@ -253,6 +253,8 @@ impl Execution<'_> {
             (_, StepError::Template(_)) => "VZ0304",
             (_, StepError::Teardown(_)) => "VZ0305",
             (Step::Lifecycle(lifecycle::Step::Stop { .. }), _) => "VZ0303",
+            (Step::Lifecycle(lifecycle::Step::Suspend), _) => "VZ0501",
+            (Step::Lifecycle(lifecycle::Step::Resume { .. }), _) => "VZ0502",
             (Step::Lifecycle(_) | Step::Disk(_), _) => "VZ0301",
             _ => "VZ0302",
         };
@@ -305,6 +307,9 @@ fn reason(step: &Step) -> Option<&'static str> {
             lifecycle::Step::Reap { .. } => "Ended",
             lifecycle::Step::Stop { .. } => "Stopped",
             lifecycle::Step::Start { .. } => "Started",
+            lifecycle::Step::Suspend => "Suspended",
+            lifecycle::Step::Resume { .. } => "Resumed",
+            lifecycle::Step::Discard => "CheckpointDiscarded",
             lifecycle::Step::Quarantine { .. } => "DeletionQuarantined",
             lifecycle::Step::Forget => "Retained",
             lifecycle::Step::Destroy => "Destroyed",

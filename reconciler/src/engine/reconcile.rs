@@ -148,7 +148,9 @@ impl View {
 /// Whether a plan starts the VE without first stopping it or making its disk, for which none should wait.
 fn starts_soon(plan: &VePlan<Approved>) -> bool {
     let slow = |step: &Step| matches!(step, Step::Disk(_) | Step::Lifecycle(LifecycleStep::Stop { .. }));
-    let start = |step: &Step| matches!(step, Step::Lifecycle(LifecycleStep::Start { .. }));
+    let start = |step: &Step| {
+        matches!(step, Step::Lifecycle(LifecycleStep::Start { .. } | LifecycleStep::Resume { .. }))
+    };
     let steps = || plan.steps.iter().map(|planned| &planned.step);
     steps().any(start) && !steps().any(slow)
 }

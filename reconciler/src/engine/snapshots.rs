@@ -12,7 +12,7 @@ use crate::drivers::disk::{export, snapshot};
 use crate::drivers::{Ve, cgroup, lifecycle};
 use crate::engine::answer::error;
 use crate::engine::{Engine, Subject, clock};
-use crate::error::SysResult;
+use crate::error::{SysError, SysResult};
 
 impl Engine {
     /// A VE's snapshots.
@@ -38,6 +38,11 @@ impl Engine {
         let ve = Ve { host: &self.host, entry: &entry, want: None };
         match request.action {
             SnapshotAction::Create => create(ve, &name, &request.note),
+            SnapshotAction::Revert if entry.suspension.is_some() => {
+                let why =
+                    "it is suspended, and its processes know the disk as it is; `vzd stop` gives them up";
+                Err(SysError::refused("revert", format_args!("VE {}", entry.name), why))
+            }
             SnapshotAction::Revert => lifecycle::stopped(ve).and_then(|is| snapshot::revert(ve, &name, &is)),
             SnapshotAction::Delete => snapshot::delete(ve, &name),
             SnapshotAction::Export => {

@@ -24,9 +24,11 @@ impl Engine {
             let run = published.observed.lifecycle.run.is().cloned();
             (run, frozen, ready, published.passes, published.errors)
         };
+        let suspended = view.entry.as_ref().is_some_and(|entry| entry.suspension.is_some());
         let mut state = match run {
             Some(Run::Running { .. }) if frozen => VeState::Paused,
             Some(Run::Running { .. }) => VeState::Running,
+            Some(Run::Stopped { .. }) if suspended => VeState::Suspended,
             Some(Run::Stopped { .. }) => VeState::Stopped,
             None => VeState::Unknown,
         };

@@ -15,6 +15,7 @@ use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::WaitStatus;
 use crate::kernel::seqpacket;
 use crate::runtime::accounts;
+use crate::runtime::checkpoint::dump::DumpSpec;
 use crate::runtime::enter::{self, Door};
 use crate::runtime::spec::{MountSpec, StartSpec, Started};
 
@@ -258,6 +259,11 @@ impl Keeper {
             (Reply::Ran(status), ..) => Ok(status),
             (other, ..) => Err(unexpected(&other)),
         }
+    }
+
+    /// Writes a running VE to disk; it is gone when this returns, or runs on.
+    pub fn suspend(&self, spec: DumpSpec) -> SysResult<()> {
+        done(&self.ask(&Request::Suspend(Box::new(spec)), None)?.0)
     }
 
     /// A stream of exits.

@@ -14,6 +14,7 @@ use crate::kernel::ns::{Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded, WaitStatus};
 use crate::kernel::seqpacket;
+use crate::runtime::checkpoint::dump;
 use crate::runtime::enter::{self, Command, Door, Stdio};
 use crate::runtime::{accounts, inject};
 
@@ -31,8 +32,14 @@ pub fn is_job(request: &Request) -> bool {
             | Request::RemoveMount { .. }
             | Request::Run { .. }
             | Request::Capture { .. }
+            | Request::Suspend(_)
             | Request::Accounts { .. }
     )
+}
+
+/// Whether a job is let finish when its requester goes away: cut off it would do harm.
+pub fn is_let_finish(request: &Request) -> bool {
+    matches!(request, Request::Suspend(_))
 }
 
 fn perform(proof: SingleThreaded, request: &Request) -> SysResult<Reply> {
@@ -54,6 +61,7 @@ fn perform(proof: SingleThreaded, request: &Request) -> SysResult<Reply> {
             let (status, printed) = capture(proof, door, command, Duration::from_millis(*timeout_ms))?;
             Ok(Reply::Captured(status, printed))
         }
+        Request::Suspend(spec) => dump::dump(proof, spec).map(|()| Reply::Done),
         Request::Accounts { pid, ask } => {
             let (userns, mntns) = namespaces(*pid)?;
             accounts::answer(ask, &userns, &mntns).map(Reply::Accounts)

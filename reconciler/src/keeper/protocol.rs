@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::SysError;
 use crate::kernel::process::WaitStatus;
 use crate::runtime::accounts;
+use crate::runtime::checkpoint::dump::DumpSpec;
 use crate::runtime::enter::{Command, Door};
 use crate::runtime::spec::{MountSpec, StartSpec, Started};
 
@@ -63,6 +64,9 @@ pub enum Request {
         /// It is killed after this many milliseconds.
         timeout_ms: u64,
     },
+    /// Write a running VE to disk. Answered by `Done` once it is gone and its checkpoint whole, or `Failed`: then it runs
+    /// on. It is gone through with even if nobody waits for the answer.
+    Suspend(Box<DumpSpec>),
     /// Look at users of a running VE, or change one. Answered by `Accounts` or `Failed`.
     Accounts {
         /// The host's pid of its init.

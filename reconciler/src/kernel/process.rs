@@ -216,6 +216,17 @@ pub fn cloexec_from(first: u32) -> SysResult<()> {
     close_range(first, libc::CLOSE_RANGE_CLOEXEC)
 }
 
+/// Has what this process executes inherit a descriptor.
+pub fn keep_open(fd: i32) -> SysResult<()> {
+    // SAFETY: F_SETFD takes an integer; on a number that is not open it gives EBADF.
+    match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
+        0 => Ok(()),
+        _ => {
+            Err(SysError::new("keep open", format_args!("descriptor {fd}"), std::io::Error::last_os_error()))
+        }
+    }
+}
+
 /// Closes every descriptor but standard ones and those in `keep`.
 pub fn close_all_but(keep: &[i32]) -> SysResult<()> {
     let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();

@@ -43,6 +43,12 @@ pub fn started_at_ms(pid: i32) -> Option<i64> {
     Some(boot * 1000 + ticks * 1000 / per_second)
 }
 
+/// The pid of the parent of a process; none once that is gone.
+pub fn parent(pid: &str) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// The wait status of a process that has ended and that nobody has reaped yet.
 ///
 /// It is the same word that wait(2) gives, also for an init whose VE was halted or rebooted, of which

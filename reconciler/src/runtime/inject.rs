@@ -25,6 +25,19 @@ pub struct Prepared {
     target: PathBuf,
 }
 
+impl Prepared {
+    /// Where it goes in the VE.
+    pub(super) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Attaches it below `dir`, which is the host's.
+    pub(super) fn attach_at(&self, dir: &OwnedFd, name: &str) -> SysResult<()> {
+        make_point(dir, Path::new(name), self.kind)?;
+        mount::attach(&self.tree, dir, Path::new(name))
+    }
+}
+
 /// Where the copy is staged, in a mount namespace that ends with the helper.
 const STAGE: &str = "/dev";
 
@@ -100,7 +113,7 @@ fn open_or_make(root: &OwnedFd, target: &Path, kind: FileType) -> SysResult<Owne
 }
 
 /// Runs `body` in a forked child that may join anything, and brings its result back.
-fn in_child(proof: SingleThreaded, body: impl FnOnce() -> SysResult<()>) -> SysResult<()> {
+pub(super) fn in_child(proof: SingleThreaded, body: impl FnOnce() -> SysResult<()>) -> SysResult<()> {
     let (ours, theirs) = seqpacket::pair()?;
     let child = process::fork(proof, || i32::from(seqpacket::send(&theirs, &body(), &[]).is_err()))?;
     drop(theirs);

@@ -10,9 +10,11 @@
 //! - [`enter`] joins a running VE and executes a program there,
 //! - [`etc`] keeps vzd's lines in files of a VE's own,
 //! - [`inject`] adds and removes mounts of a running VE,
+//! - [`checkpoint`] writes a running VE to disk and resumes it,
 //! - [`accounts`] reads and changes its users.
 
 pub mod accounts;
+pub mod checkpoint;
 pub mod enter;
 pub mod etc;
 pub mod init;

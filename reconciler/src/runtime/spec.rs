@@ -74,8 +74,21 @@ pub struct StartSpec {
     /// It may set attributes of its files.
     #[serde(default)]
     pub own_attributes: bool,
+    /// Go on from there instead of executing an init.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointSpec>,
     /// Leave /proc and /sys without masks, so that container engines inside can mount their own.
     pub nesting: bool,
+}
+
+/// What a VE is resumed from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CheckpointSpec {
+    /// CRIU.
+    pub criu: PathBuf,
+    /// The directory of the checkpoint.
+    pub dir: PathBuf,
 }
 
 /// An overlay over a read-only template.

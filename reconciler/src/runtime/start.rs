@@ -25,6 +25,7 @@ use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded};
 use crate::kernel::{mount, net, pin, seqpacket};
+use crate::runtime::checkpoint::restore;
 use crate::runtime::spec::{StartSpec, Started};
 use crate::runtime::{init, inject, tree};
 
@@ -46,6 +47,9 @@ pub(super) enum Word {
 /// `console` is the path of the slave of the VE's console. Returns once init has been executed, with its pid and a
 /// pidfd. On an error nothing is left running; cgroups and directories stay for the caller.
 pub fn start(proof: SingleThreaded, spec: &StartSpec, console: &Path) -> SysResult<(Started, Pidfd)> {
+    if let Some(checkpoint) = &spec.checkpoint {
+        return restore::restore(proof, spec, checkpoint, console);
+    }
     let cgroup = {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = &spec.cgroup_delegated;
@@ -114,7 +118,7 @@ fn raise(
 }
 
 /// Makes the VE's links to the host, whose other ends wait for [`net::set_up`].
-fn make_links<'s>(spec: &'s StartSpec, netns: &Namespace) -> SysResult<Links<'s>> {
+pub(super) fn make_links<'s>(spec: &'s StartSpec, netns: &Namespace) -> SysResult<Links<'s>> {
     let mut links = Links {
         macvlans: &spec.macvlans,
         sysctls: &spec.sysctls,
@@ -148,7 +152,7 @@ fn make_links<'s>(spec: &'s StartSpec, netns: &Namespace) -> SysResult<Links<'s>
 }
 
 /// Has the host and its bridges let the VE's packets through, now that its ends are up.
-fn connect_links(links: &Links<'_>) -> SysResult<()> {
+pub(super) fn connect_links(links: &Links<'_>) -> SysResult<()> {
     if links.venet.is_none() && links.bridged.is_empty() {
         return Ok(());
     }

@@ -15,7 +15,7 @@ use vzd_state::subsystem::network::File;
 
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::mount::{self, Attr, FsOption};
-use crate::kernel::ns::Namespace;
+use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::process;
 use crate::runtime::etc;
 use crate::runtime::spec::{NodeSpec, RootSpec, StartSpec, VolumeSpec};
@@ -78,21 +78,15 @@ pub(super) const TTY_GROUP: u32 = 5;
 /// Builds the tree and makes it the root of this mount namespace.
 pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<()> {
     let tree = Tree { base: spec.id_base, root: root(&spec.root, userns)? };
-    chown(rustix::fs::CWD, console, spec.id_base, spec.id_base + TTY_GROUP)?;
+    own_console(console, spec.id_base)?;
     let console = mount::clone_tree(rustix::fs::CWD, console, false)?;
 
-    let shown = mount::clone_tree(rustix::fs::CWD, &spec.shown, false)?;
-
-    let safe = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC;
-    let proc = mount::new_fs("proc", &[], safe)?;
-    let sysfs = mount::new_fs("sysfs", &[], safe | Attr::MOUNT_ATTR_RDONLY)?;
-    let dev = tree.dev(&spec.devices)?;
-    mount::set_attrs(&shown, safe | Attr::MOUNT_ATTR_RDONLY, None, false)?;
+    let shown = shown(&spec.shown)?;
+    let dev = dev(spec.id_base, &spec.devices)?;
 
     let staging = spec.root.staging.as_path();
     mount::attach(&tree.root, rustix::fs::CWD, staging)?;
-    tree.attach(proc, Path::new("/proc"))?;
-    tree.attach(sysfs, Path::new("/sys"))?;
+    tree.attach_views()?;
     tree.attach(dev, Path::new("/dev"))?;
     tree.attach(console, Path::new("/dev/console"))?;
     tree.attach(shown, Path::new("/dev/vzd"))?;
@@ -109,9 +103,34 @@ pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<
     mount::pivot_into(&tree.open(Path::new("/"))?)
 }
 
+/// What a mount that only shows something may do.
+const SAFE: Attr = Attr::MOUNT_ATTR_NOSUID.union(Attr::MOUNT_ATTR_NODEV).union(Attr::MOUNT_ATTR_NOEXEC);
+
+/// Puts /proc, /sys and /dev on a root that is mounted at `at`, with their masks: those of the namespaces that the
+/// caller is in.
+pub(super) fn mask(at: &Path, dev: &Path, base: u32) -> SysResult<()> {
+    ns::unshare(&[Kind::Mount])?;
+    let tree = Tree { base, root: mount::open_path(at)? };
+    tree.attach_views()?;
+    tree.attach(mount::clone_tree(rustix::fs::CWD, dev, false)?, Path::new("/dev"))?;
+    tree.restrict()
+}
+
+/// Gives the console of a VE to its root.
+pub(super) fn own_console(console: &Path, base: u32) -> SysResult<()> {
+    chown(rustix::fs::CWD, console, base, base + TTY_GROUP)
+}
+
+/// What the VE reads about itself, attached nowhere.
+pub(super) fn shown(dir: &Path) -> SysResult<OwnedFd> {
+    let shown = mount::clone_tree(rustix::fs::CWD, dir, false)?;
+    mount::set_attrs(&shown, SAFE | Attr::MOUNT_ATTR_RDONLY, None, false)?;
+    Ok(shown)
+}
+
 /// overlayfs over the template, whose ids are shown through the VE's mapping; the VE's own files carry
 /// the ids of its range on disk. No device node on it opens.
-fn root(spec: &RootSpec, userns: &Namespace) -> SysResult<OwnedFd> {
+pub(super) fn root(spec: &RootSpec, userns: &Namespace) -> SysResult<OwnedFd> {
     if let Some(volume) = &spec.volume {
         // In this mount namespace only, and gone with the old root: the overlay keeps it mounted.
         mount::attach(&open_volume(volume)?, rustix::fs::CWD, &volume.at)?;
@@ -189,6 +208,11 @@ impl Tree {
         let kind = kind_of(&mounted)?;
         let point = self.point(path, kind)?;
         mount::attach_on(mounted, point, path)
+    }
+
+    fn attach_views(&self) -> SysResult<()> {
+        self.attach(mount::new_fs("proc", &[], SAFE)?, Path::new("/proc"))?;
+        self.attach(mount::new_fs("sysfs", &[], SAFE | Attr::MOUNT_ATTR_RDONLY)?, Path::new("/sys"))
     }
 
     /// Opens a mount point of the VE, and makes it, owned by the VE's root, when it is not there.
@@ -269,45 +293,45 @@ impl Tree {
             other => other.map(Some),
         }
     }
+}
 
-    /// /dev: a tmpfs of the host's, so that nodes on it open; only the safe ones and those asked for.
-    fn dev(&self, extra: &[NodeSpec]) -> SysResult<OwnedFd> {
-        let owner = self.base.to_string();
-        let options = [
-            FsOption::Text("mode", "0755"),
-            FsOption::Text("size", "64k"),
-            FsOption::Text("nr_inodes", "1024"),
-            FsOption::Text("uid", &owner),
-            FsOption::Text("gid", &owner),
-        ];
-        let dev = mount::new_fs("tmpfs", &options, Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NOEXEC)?;
-        for (name, major, minor) in SAFE_NODES {
-            let gid = if *name == "tty" { TTY_GROUP } else { 0 };
-            let node = NodeSpec {
-                path: PathBuf::from(name),
-                block: false,
-                major: *major,
-                minor: *minor,
-                mode: 0o666,
-                uid: 0,
-                gid,
-            };
-            make_node(&dev, &node, self.base)?;
-        }
-        for node in extra {
-            make_node(&dev, node, self.base)?;
-        }
-        for (name, target) in LINKS {
-            rustix::fs::symlinkat(*target, &dev, *name).at("link", name)?;
-            chown(&dev, Path::new(name), self.base, self.base)?;
-        }
-        for name in DEV_DIRS {
-            rustix::fs::mkdirat(&dev, *name, Mode::from_raw_mode(0o755)).at("make directory", name)?;
-            chown(&dev, Path::new(name), self.base, self.base)?;
-        }
-        make_point(&dev, Path::new("console"), FileType::RegularFile)?;
-        Ok(dev)
+/// /dev: a tmpfs of the host's, so that nodes on it open; only the safe ones and those asked for.
+pub(super) fn dev(base: u32, extra: &[NodeSpec]) -> SysResult<OwnedFd> {
+    let owner = base.to_string();
+    let options = [
+        FsOption::Text("mode", "0755"),
+        FsOption::Text("size", "64k"),
+        FsOption::Text("nr_inodes", "1024"),
+        FsOption::Text("uid", &owner),
+        FsOption::Text("gid", &owner),
+    ];
+    let dev = mount::new_fs("tmpfs", &options, Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NOEXEC)?;
+    for (name, major, minor) in SAFE_NODES {
+        let gid = if *name == "tty" { TTY_GROUP } else { 0 };
+        let node = NodeSpec {
+            path: PathBuf::from(name),
+            block: false,
+            major: *major,
+            minor: *minor,
+            mode: 0o666,
+            uid: 0,
+            gid,
+        };
+        make_node(&dev, &node, base)?;
     }
+    for node in extra {
+        make_node(&dev, node, base)?;
+    }
+    for (name, target) in LINKS {
+        rustix::fs::symlinkat(*target, &dev, *name).at("link", name)?;
+        chown(&dev, Path::new(name), base, base)?;
+    }
+    for name in DEV_DIRS {
+        rustix::fs::mkdirat(&dev, *name, Mode::from_raw_mode(0o755)).at("make directory", name)?;
+        chown(&dev, Path::new(name), base, base)?;
+    }
+    make_point(&dev, Path::new("console"), FileType::RegularFile)?;
+    Ok(dev)
 }
 
 fn kind_of(object: &OwnedFd) -> SysResult<FileType> {

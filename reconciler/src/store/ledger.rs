@@ -202,6 +202,7 @@ mod tests {
             applied: Applied::default(),
             disk: None,
             run: None,
+            suspension: None,
             run_override: None,
             last_exit: None,
             backoff: None,

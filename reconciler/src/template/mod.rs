@@ -13,7 +13,7 @@ mod archive;
 mod busybox;
 mod codec;
 mod error;
-mod index;
+pub(crate) mod index;
 mod manage;
 mod pax;
 mod recipe;

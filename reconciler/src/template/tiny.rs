@@ -114,7 +114,8 @@ exit 0
 const CONSOLE: &str = r#"#!/bin/sh
 export HOME=/root USER=root LOGNAME=root SHELL=/bin/sh TERM="${TERM:-linux}"
 cd /root
-exec /bin/sh -l
+# With job control it would hold /dev/tty open, and the VE could not be suspended.
+exec /bin/sh -l +m
 "#;
 
 const PROFILE: &str = r#"export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin

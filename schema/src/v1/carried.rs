@@ -31,8 +31,7 @@ const REFUSED: &[&str] = &[
 ];
 
 /// Values, by the beginning of their text, of fields that are carried out otherwise.
-const REFUSED_VALUES: &[(&str, &str)] =
-    &[("spec.state", "suspended"), ("spec.template", "oci:"), ("spec.disk.backend", "btrfs")];
+const REFUSED_VALUES: &[(&str, &str)] = &[("spec.template", "oci:"), ("spec.disk.backend", "btrfs")];
 
 /// Fields of the host.
 const REFUSED_OF_HOST: &[&str] = &[

@@ -120,6 +120,7 @@ impl Entry {
             applied: super::Applied::default(),
             disk: None,
             run: None,
+            suspension: None,
             run_override: None,
             last_exit: None,
             backoff: None,

@@ -55,6 +55,9 @@ pub struct Entry {
     /// The run that is believed to go on.
     #[serde(default)]
     pub run: Option<Box<RunRecord>>,
+    /// The run that its checkpoint is of, if it is suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspension: Option<Box<Suspension>>,
     /// A state that stands above the manifest's until the next generation.
     #[serde(default)]
     pub run_override: Option<Override>,
@@ -160,6 +163,22 @@ pub struct RunRecord {
     /// Values that stand above the manifest's for as long as it lasts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub transient: Transients,
+}
+
+/// A run that was written to disk: what is fixed in its checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Suspension {
+    /// When it was suspended.
+    pub at: Timestamp,
+    /// What it was started with.
+    pub cold: ColdSpec,
+    /// Its names and mounts.
+    pub namespaces: Option<AppliedNamespaces>,
+    /// Its devices.
+    pub devices: Option<devices::Desired>,
+    /// Its network.
+    pub network: Option<network::Desired>,
 }
 
 /// A state that stands above the manifest's.

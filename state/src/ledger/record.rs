@@ -7,13 +7,13 @@
 
 use super::applied::Phase;
 use super::{AppliedNamespaces, Backoff, By, DiskRecord, Entry, ExitRecord, Ledger, LedgerError};
-use super::{Override, RunRecord, Standing};
+use super::{Override, RunRecord, Standing, Suspension};
 use crate::backoff::{Jitter, STABLE, delay};
 use crate::capability::Capabilities;
 use crate::desired::Desired;
 use crate::ids::VeUid;
 use crate::plan::Step;
-use crate::subsystem::lifecycle::{DeletionPolicy, End, Exit, RestartPolicy, StartReason, State};
+use crate::subsystem::lifecycle::{DeletionPolicy, End, Exit, RestartPolicy, StartReason, State, StopReason};
 use crate::subsystem::{beancounters, cgroup, disk, lifecycle, namespaces, network};
 use crate::transient::{self, Transients};
 use crate::units::Timestamp;
@@ -157,8 +157,12 @@ impl Entry {
     }
 
     /// Notes that a step failed. Only a start leaves something to be noted: it is not tried again at once.
+    /// Whether a suspension that failed is still going on somewhere is not known: it stays on record.
     pub fn fail(&mut self, step: &Step, facts: &Facts<'_>) {
-        if matches!(step, Step::Lifecycle(lifecycle::Step::Start { .. })) {
+        let starts = |step: &lifecycle::Step| {
+            matches!(step, lifecycle::Step::Start { .. } | lifecycle::Step::Resume { .. })
+        };
+        if matches!(step, Step::Lifecycle(step) if starts(step)) {
             self.end_run();
             self.back_off(1, facts);
         }
@@ -226,6 +230,14 @@ impl Entry {
                     run.stopping = Some(*reason);
                 }
             }
+            lifecycle::Step::Suspend => {
+                if let Some(run) = &mut self.run {
+                    run.stopping = Some(StopReason::Suspend);
+                }
+            }
+            lifecycle::Step::Resume { reason } => self.begin_resume(*reason, want, facts),
+            // Final from here on: what is half gone is not gone on from.
+            lifecycle::Step::Discard => self.suspension = None,
             lifecycle::Step::Destroy => self.standing = Standing::Destroying,
             lifecycle::Step::Create
             | lifecycle::Step::Restore
@@ -239,7 +251,7 @@ impl Entry {
 
     fn finish_lifecycle(&mut self, step: &lifecycle::Step, want: Option<&Desired>, facts: &Facts<'_>) {
         match step {
-            lifecycle::Step::Create | lifecycle::Step::Destroy => {}
+            lifecycle::Step::Create | lifecycle::Step::Discard | lifecycle::Step::Destroy => {}
             lifecycle::Step::Accept => {
                 if let Some(want) = want {
                     self.accept(want);
@@ -267,10 +279,19 @@ impl Entry {
                 run.boot_id.clone_from(&facts.caps.boot_id);
                 run.started_at = *started_at;
                 run.init_pid = Some(*init_pid);
+                self.suspension = None;
             }
             lifecycle::Step::Reap { end } => self.reap(*end, facts),
             lifecycle::Step::Stop { reason, .. } => self.reap(End::Ordered(*reason), facts),
             lifecycle::Step::Start { reason } => self.started(*reason, facts),
+            lifecycle::Step::Suspend => self.reap(End::Ordered(StopReason::Suspend), facts),
+            lifecycle::Step::Resume { reason } => {
+                self.suspension = None;
+                if let Some(run) = &mut self.run {
+                    run.stopping.take_if(|reason| *reason == StopReason::Suspend);
+                }
+                self.started(*reason, facts);
+            }
             lifecycle::Step::Quarantine { until } => {
                 self.standing = Standing::Quarantined { since: facts.now, until: *until };
             }
@@ -291,6 +312,38 @@ impl Entry {
         });
         self.applied.devices = Some(want.devices.clone());
         self.applied.network = Some(want.network.clone()).filter(network::Desired::is_any);
+    }
+
+    /// A checkpoint brings back what was fixed in it; limits are as they are wanted now. A VE that never ended goes on
+    /// with the run that is on record.
+    fn begin_resume(&mut self, reason: StartReason, want: Option<&Desired>, facts: &Facts<'_>) {
+        let Some(Suspension { at: _, cold, namespaces, devices, network }) = self.suspension.as_deref().cloned() else {
+            return;
+        };
+        self.run = Some(Box::new(RunRecord {
+            boot_id: facts.caps.boot_id.clone(),
+            started_at: facts.now,
+            init_pid: None,
+            cold,
+            reason,
+            stopping: None,
+            transient: Transients::new(),
+        }));
+        if let Some(want) = want {
+            self.apply_all(want, facts);
+        }
+        (self.applied.namespaces, self.applied.devices, self.applied.network) =
+            (namespaces, devices, network);
+    }
+
+    fn suspended(&mut self, facts: &Facts<'_>) -> Option<Box<Suspension>> {
+        Some(Box::new(Suspension {
+            at: facts.now,
+            cold: self.run.take()?.cold,
+            namespaces: self.applied.namespaces.take(),
+            devices: self.applied.devices.take(),
+            network: self.applied.network.take(),
+        }))
     }
 
     fn started(&mut self, reason: StartReason, facts: &Facts<'_>) {
@@ -344,6 +397,15 @@ impl Entry {
                 }
             }
             End::Ordered(_) | End::NeverStarted => {}
+        }
+        match end {
+            // A killed controller may have noted it before.
+            End::Ordered(StopReason::Suspend) => {
+                self.suspension = self.suspended(facts).or(self.suspension.take());
+            }
+            // The resumption did not come to pass.
+            End::NeverStarted => {}
+            _ => self.suspension = None,
         }
         let exit = match end {
             End::Crashed(exit) => Some(exit),

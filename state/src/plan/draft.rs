@@ -86,13 +86,18 @@ impl<'a> Draft<'a> {
         Some(end)
     }
 
-    /// Stops the VE, thawing it first if it is frozen: what is frozen cannot stop.
-    pub(super) fn stop(&mut self, reason: StopReason, disruption: Disruption, changes: Vec<usize>) {
+    /// Thaws the VE if it is frozen: what is frozen can neither stop nor be written down.
+    pub(super) fn thaw(&mut self, changes: &[usize]) {
         if self.have.frozen() {
             let step = Step::Cgroup(cgroup::Live::Thaw);
-            let cause = self.cause_of(&changes);
-            self.push(PlannedStep { step, changes: changes.clone(), disruption: Disruption::Live, cause });
+            let (cause, changes) = (self.cause_of(changes), changes.to_vec());
+            self.push(PlannedStep { step, changes, disruption: Disruption::Live, cause });
         }
+    }
+
+    /// Stops the VE.
+    pub(super) fn stop(&mut self, reason: StopReason, disruption: Disruption, changes: Vec<usize>) {
+        self.thaw(&changes);
         let policies = self.want.map(|want| &want.lifecycle);
         let accepted = self.entry.as_deref().and_then(|entry| entry.applied.lifecycle.as_ref());
         let timeout = policies
@@ -137,16 +142,23 @@ impl<'a> Draft<'a> {
         let before = match self.have.lifecycle.run.is() {
             Some(Run::Running { .. }) if self.have.frozen() => Value::from("paused"),
             Some(Run::Running { .. }) => Value::from("running"),
+            Some(Run::Stopped { .. }) | None if self.is_suspended() => Value::from("suspended"),
             Some(Run::Stopped { .. }) | None if self.cx.entry.is_some() => Value::from("stopped"),
             Some(Run::Stopped { .. }) | None => Value::Null,
         };
         let after = match self.plan.target.power {
             Power::Running => Value::from("running"),
             Power::Paused => Value::from("paused"),
+            Power::Suspended => Value::from("suspended"),
             Power::Stopped => Value::from("stopped"),
             Power::Absent => Value::Null,
         };
         self.change(Change::new("spec.state", before, after, Disruption::Live).because(cause))
+    }
+
+    /// Whether there is, after the notes so far, a checkpoint to go on from.
+    pub(super) fn is_suspended(&self) -> bool {
+        self.entry.as_deref().is_some_and(|entry| entry.suspension.is_some())
     }
 
     /// Holds something back.

@@ -20,6 +20,8 @@ pub enum Power {
     Running,
     /// It runs and is frozen.
     Paused,
+    /// Its processes are kept in a file, if it ran.
+    Suspended,
     /// It does not run.
     Stopped,
     /// It is not there.
@@ -56,6 +58,7 @@ impl From<State> for Power {
             State::Running => Self::Running,
             State::Stopped => Self::Stopped,
             State::Paused => Self::Paused,
+            State::Suspended => Self::Suspended,
             State::Absent => Self::Absent,
         }
     }
@@ -77,21 +80,34 @@ pub fn target(want: &Desired, entry: Option<&Entry>) -> Target {
 /// How the run in the ledger ended, if it did: none while it goes on or when there was none.
 pub fn end_of_run(entry: &Entry, have: &Observed, cx: &Cx<'_>) -> Option<End> {
     let run = entry.run.as_ref().filter(|_| have.stopped())?;
-    if let Some(reason) = run.stopping {
-        return Some(End::Ordered(reason));
-    }
-    if run.boot_id != cx.caps.boot_id {
-        return Some(End::HostRebooted);
-    }
     let exit = match have.lifecycle.run.is() {
         Some(Run::Stopped { last_exit }) => *last_exit,
         Some(Run::Running { .. }) | None => None,
     };
+    let has_checkpoint = have.lifecycle.checkpoint.is().is_some();
+    match run.stopping {
+        // What ends a VE with its checkpoint written is a kill, and the host's end may hide that. One that ended in
+        // another way has done so by itself, and the checkpoint is of a time before that.
+        Some(StopReason::Suspend) if has_checkpoint => match exit {
+            None | Some(Exit::Killed(_) | Exit::Unknown) => return Some(End::Ordered(StopReason::Suspend)),
+            Some(Exit::Halted | Exit::Rebooted | Exit::Exited(_)) => {}
+        },
+        Some(StopReason::Suspend) | None => {}
+        Some(reason) => return Some(End::Ordered(reason)),
+    }
+    // A checkpoint is used up before anything runs from it.
+    let to_resume = entry.suspension.is_some();
+    if to_resume && has_checkpoint {
+        return Some(End::NeverStarted);
+    }
+    if run.boot_id != cx.caps.boot_id {
+        return Some(End::HostRebooted);
+    }
     Some(match exit {
         Some(Exit::Halted) => End::HaltedByOwner,
         Some(Exit::Rebooted) => End::RebootedByOwner,
         Some(exit @ (Exit::Exited(_) | Exit::Killed(_) | Exit::Unknown)) => End::Crashed(exit),
-        None if run.init_pid.is_none() => End::NeverStarted,
+        None if run.init_pid.is_none() && !to_resume => End::NeverStarted,
         None => End::Crashed(Exit::Unknown),
     })
 }

@@ -6,16 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::draft::{Draft, Source, Steps};
-use super::power::{Power, Target, start_reason, stop_reason, target};
+use super::power::{Power, Reason, Target, start_reason, stop_reason, target};
 use super::{Action, Gentler, HeldFor, Order, PlannedStep, Proposed, Step, VePlan, gone, infeasible};
 use crate::desired::Desired;
 use crate::disruption::{Cause, Change, Disruption, Feasible};
-use crate::ledger::Standing;
+use crate::ledger::{By, Standing};
 use crate::observed::Observed;
 use crate::reading::Reading;
 use crate::subsystem::lifecycle::{self, Run, StartReason, StopReason};
 use crate::subsystem::{
-    Cx, Subsystem, beancounters, cgroup, devices, disk, json, namespaces, network, packages, users,
+    Cx, Subsystem, Unreadable, beancounters, cgroup, devices, disk, json, namespaces, network, packages,
+    users,
 };
 
 pub(super) fn plan(want: &Desired, source: Source, have: &Observed, cx: &Cx<'_>) -> VePlan<Proposed> {
@@ -311,15 +312,32 @@ fn adopt(draft: &mut Draft<'_>, init_pid: u32, started_at: crate::units::Timesta
 fn running(draft: &mut Draft<'_>, want: &Desired) {
     let Target { power, .. } = draft.plan.target;
     let stopping = draft.entry.as_deref().and_then(|entry| entry.run.as_ref()?.stopping);
-    if !matches!(power, Power::Running | Power::Paused) {
+    if power == Power::Suspended {
+        let state = draft.change_state(Cause::Spec);
+        match draft.cx.caps.checkpoint.missing() {
+            None => {
+                draft.thaw(&[state]);
+                return draft.note(lifecycle::Step::Suspend, Disruption::Live, vec![state]);
+            }
+            // It runs on, and takes what else has changed.
+            Some(why) => hold_state(draft, state, why.to_owned()),
+        }
+    } else if !matches!(power, Power::Running | Power::Paused) {
         let state = draft.change_state(Cause::Spec);
         return draft.stop(stop_reason(draft.plan.target), Disruption::Live, vec![state]);
     }
-    if let Some(reason) = stopping {
+    if stopping == Some(StopReason::Suspend) {
+        let reason = start_reason(draft.cx.entry, draft.plan.target, false);
+        draft.note(lifecycle::Step::Resume { reason }, Disruption::None, Vec::new());
+    } else if let Some(reason) = stopping {
         // Init has had its signal: the stop can only be gone through with.
         draft.plan.action = Action::Restart;
         draft.stop(reason, Disruption::Restart, Vec::new());
         return start(draft, StartReason::Restart, Disruption::Restart, Vec::new());
+    }
+    if draft.have.lifecycle.checkpoint.is().is_some() {
+        // It was used, or its suspension was called off.
+        draft.note(lifecycle::Step::Discard, Disruption::None, Vec::new());
     }
     let (limits, root) = diff_disk(draft, want);
     let live: Vec<_> = limits.into_iter().chain(diff_live(draft, want)).collect();
@@ -389,6 +407,10 @@ fn cold_changes(draft: &mut Draft<'_>) -> Vec<usize> {
 }
 
 fn stopped(draft: &mut Draft<'_>, want: &Desired) {
+    if let (true, Some(why)) = (draft.is_suspended(), draft.have.lifecycle.checkpoint.unreadable()) {
+        let what = "checkpoint".to_owned();
+        return draft.plan.unreadable.push(Unreadable { what, why: why.to_owned() });
+    }
     let (_, root) = diff_disk(draft, want);
     let recreate = cold_changes(draft);
     let gentle = draft.plan.steps.clone();
@@ -396,6 +418,7 @@ fn stopped(draft: &mut Draft<'_>, want: &Desired) {
     if !recreate.is_empty() {
         draft.plan.action = Action::Recreate;
     }
+    drop_checkpoint(draft, !root.is_empty());
     push_disk(draft, root);
     let before_start = draft.plan.steps.len();
     if matches!(draft.plan.target.power, Power::Running | Power::Paused) && will_have_root {
@@ -404,6 +427,18 @@ fn stopped(draft: &mut Draft<'_>, want: &Desired) {
     if !recreate.is_empty() {
         let steps = gentle.into_iter().chain(draft.plan.steps[before_start..].iter().cloned()).collect();
         draft.plan.gentler = Some(Gentler { update_policy: want.lifecycle.update_policy, steps });
+    }
+}
+
+/// Throws the checkpoint away that is of no use: of another root, of a VE that is deliberately stopped, or left over.
+fn drop_checkpoint(draft: &mut Draft<'_>, new_root: bool) {
+    let deliberate = matches!(draft.plan.target.reason, Reason::Spec | Reason::Override(By::Operator));
+    let given_up = draft.plan.target.power == Power::Stopped && deliberate;
+    if draft.is_suspended() && (new_root || given_up) {
+        let changes = if given_up { vec![draft.change_state(Cause::Spec)] } else { Vec::new() };
+        draft.note(lifecycle::Step::Discard, Disruption::Live, changes);
+    } else if !draft.is_suspended() && draft.have.lifecycle.checkpoint.is().is_some() {
+        draft.note(lifecycle::Step::Discard, Disruption::None, Vec::new());
     }
 }
 
@@ -427,6 +462,15 @@ fn start_if_due(draft: &mut Draft<'_>, want: &Desired) {
         carried.extend(describe_new(draft, want));
     }
 
+    if draft.is_suspended() {
+        if let Some(why) = draft.cx.caps.checkpoint.missing() {
+            return hold_state(draft, state, why.to_owned());
+        }
+        if draft.have.lifecycle.checkpoint.is().is_none() {
+            let why = "its checkpoint is gone; `vzd stop` gives it up, and it can be started anew";
+            return hold_state(draft, state, why.to_owned());
+        }
+    }
     let missing = infeasible(want, draft.cx.caps);
     if !missing.is_empty() {
         draft.plan.changes[state].feasible = Feasible::Infeasible(missing[0].why.clone());
@@ -446,7 +490,11 @@ fn start_if_due(draft: &mut Draft<'_>, want: &Desired) {
 }
 
 fn start(draft: &mut Draft<'_>, reason: StartReason, disruption: Disruption, changes: Vec<usize>) {
-    draft.note(lifecycle::Step::Start { reason }, disruption, changes.clone());
+    let step = match draft.is_suspended() {
+        true => lifecycle::Step::Resume { reason },
+        false => lifecycle::Step::Start { reason },
+    };
+    draft.note(step, disruption, changes.clone());
     if draft.plan.target.power == Power::Paused {
         let step = Step::Cgroup(cgroup::Live::Freeze);
         let cause = draft.cause_of(&changes);
@@ -465,6 +513,11 @@ fn push_disk(draft: &mut Draft<'_>, steps: Steps<disk::Cold>) {
 fn defer(draft: &mut Draft<'_>, state: usize, held_for: HeldFor, why: String) {
     draft.plan.changes[state].feasible = Feasible::Deferred(why.clone());
     draft.hold("spec.state", Disruption::Live, held_for, why);
+}
+
+fn hold_state(draft: &mut Draft<'_>, state: usize, why: String) {
+    draft.plan.changes[state].feasible = Feasible::Infeasible(why.clone());
+    draft.hold("spec.state", Disruption::Live, HeldFor::Infeasible, why);
 }
 
 fn hold_infeasible(draft: &mut Draft<'_>, missing: Vec<super::Infeasible>) {

@@ -162,14 +162,26 @@ fn not_to_run<'a>(inputs: &Inputs<'a>) -> Found<'a> {
         }
         (Reason::Override(By::Host), _) => ("HostShutdown", "until the host has booted again".to_owned()),
         (Reason::Override(By::Operator), Power::Paused) => ("PausedByOperator", String::new()),
+        (Reason::Override(By::Operator), Power::Suspended) => suspended(inputs, "SuspendedByOperator"),
         (Reason::Override(By::Operator), _) => ("StoppedByOperator", String::new()),
         (Reason::Removed, _) => ("ManifestRemoved", String::new()),
         (Reason::Unmanaged, _) => ("Unmanaged", String::new()),
         (Reason::Spec, Power::Paused) => ("Paused", String::new()),
+        (Reason::Spec, Power::Suspended) => suspended(inputs, "SuspendedToDisk"),
         (Reason::Spec, Power::Absent) => ("Absent", String::new()),
         (Reason::Spec, Power::Running | Power::Stopped) => ("Stopped", String::new()),
     };
     Found::no(ConditionType::Ready, reason, message)
+}
+
+/// Since when a VE is suspended; one that did not run has nothing to be resumed.
+fn suspended<'a>(inputs: &Inputs<'a>, reason: &'a str) -> (&'a str, String) {
+    let suspension = inputs.entry.and_then(|entry| entry.suspension.as_ref());
+    match (suspension, inputs.have.lifecycle.checkpoint.is()) {
+        (Some(since), Some(is)) => (reason, format!("since {}, in {} bytes", since.at, is.bytes)),
+        (Some(since), None) => (reason, format!("since {}, but its checkpoint is gone", since.at)),
+        (None, _) => ("Stopped", "it did not run: there is nothing to be resumed".to_owned()),
+    }
 }
 
 /// What a start waits for, if that is why something is held.

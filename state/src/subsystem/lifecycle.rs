@@ -125,6 +125,8 @@ pub enum State {
     Stopped,
     /// It runs and is frozen.
     Paused,
+    /// Its processes are kept in a file, and none runs.
+    Suspended,
     /// There is no such VE, nor its disk.
     Absent,
 }
@@ -207,6 +209,19 @@ pub struct Suspend {
 pub struct Observed {
     /// Whether it runs. `Absent` is the same as stopped with no exit known.
     pub run: Reading<Run>,
+    /// The whole checkpoint that lies on disk, if one does.
+    #[serde(default)]
+    pub checkpoint: Reading<Checkpoint>,
+}
+
+/// A checkpoint that a VE can be resumed from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Checkpoint {
+    /// When it was made.
+    pub at: Timestamp,
+    /// Its size in bytes.
+    pub bytes: u64,
 }
 
 /// Whether a VE runs.
@@ -240,7 +255,7 @@ impl Subsystem for Lifecycle {
     /// Policies are compared with what the ledger last accepted; what is fixed at a start with what the
     /// present run was started with. `state` is left to `plan::power`.
     fn diff(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Changes<Infallible, Infallible> {
-        let Observed { run } = have;
+        let Observed { run, checkpoint: _ } = have;
         let applied = cx.entry.and_then(|entry| entry.applied.lifecycle.as_ref());
         let default = Desired::default();
         let mut changes = Changes::default();
@@ -272,7 +287,7 @@ impl Subsystem for Lifecycle {
     }
 
     fn satisfied(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
-        let Observed { run } = have;
+        let Observed { run, checkpoint: _ } = have;
         let running = matches!(run, Reading::Is(Run::Running { .. }));
         let mut wrong = Vec::new();
         if !running {

@@ -72,6 +72,7 @@ fn finish(mut want: Desired) -> Wishful {
 fn lifecycle() -> impl Strategy<Value = lifecycle::Desired> {
     let state = prop_oneof![
         6 => Just(State::Running), 1 => Just(State::Stopped), 1 => Just(State::Paused), 1 => Just(State::Absent),
+        2 => Just(State::Suspended),
     ];
     let restart = select(vec![RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never]);
     let update = select(vec![UpdatePolicy::Live, UpdatePolicy::Restart]);
@@ -368,7 +369,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (0u64..200).prop_map(Happening::MemoryTaken),
         2 => (0u64..90_000, 0u64..90_000).prop_map(|(space, inodes)| Happening::DiskUsed(space, inodes)),
         1 => select(vec![Knob::CpuWeight, Knob::Tasks, Knob::IoOps]).prop_map(Happening::LimitSetByHand),
-        1 => select(vec![State::Running, State::Stopped, State::Paused]).prop_map(Happening::Operator),
+        1 => select(vec![State::Running, State::Stopped, State::Paused, State::Suspended])
+            .prop_map(Happening::Operator),
         1 => (0u64..100_000).prop_map(Happening::TimePasses),
     ]
 }

@@ -44,7 +44,7 @@ struct Client {
 /// A forked child that works for a connection.
 enum Child {
     Starter { uid: String, socket: OwnedFd, token: u64, client: u64 },
-    Job { client: u64 },
+    Job { client: u64, let_finish: bool },
 }
 
 struct Server {
@@ -193,8 +193,11 @@ impl Server {
     /// the VE that was to be.
     fn hang_up(&mut self, token: u64) {
         for (pid, child) in &self.children {
-            let (Child::Starter { client, .. } | Child::Job { client }) = child;
-            if *client == token {
+            let (client, let_finish) = match child {
+                Child::Starter { client, .. } => (client, false),
+                Child::Job { client, let_finish } => (client, *let_finish),
+            };
+            if *client == token && !let_finish {
                 // Our own child, not reaped yet: the number is still its own.
                 let _ = Pidfd::open(*pid).and_then(|pidfd| pidfd.signal(libc::SIGKILL));
             }
@@ -247,6 +250,7 @@ impl Server {
             | Request::RemoveMount { .. }
             | Request::Run { .. }
             | Request::Capture { .. }
+            | Request::Suspend(_)
             | Request::Accounts { .. } => return,
         };
         self.reply(token, &done.unwrap_or_else(Reply::Failed), None);
@@ -260,7 +264,8 @@ impl Server {
         });
         match forked {
             Ok(child) => {
-                self.children.insert(child.pid(), Child::Job { client: token });
+                let let_finish = job::is_let_finish(request);
+                self.children.insert(child.pid(), Child::Job { client: token, let_finish });
             }
             Err(e) => self.reply(token, &Reply::Failed(e), None),
         }
@@ -270,7 +275,7 @@ impl Server {
         while let Ok(Some(_)) = self.signals.read_signal() {}
         while let Some((pid, status)) = process::reap_one() {
             match self.children.remove(&pid) {
-                Some(Child::Job { client }) if status != WaitStatus::Exited(0) => {
+                Some(Child::Job { client, .. }) if status != WaitStatus::Exited(0) => {
                     let error = SysError::refused("do", "request", format!("its process ended: {status:?}"));
                     self.reply(client, &Reply::Failed(error), None);
                 }

@@ -75,7 +75,7 @@ impl Server {
         self.unwatch(&socket);
         let said = seqpacket::recv::<Result<Started, SysError>>(&socket);
         // Its end as a process is reaped like any other's.
-        self.children.insert(pid, Child::Job { client: 0 });
+        self.children.insert(pid, Child::Job { client: 0, let_finish: true });
         let reply = match said {
             Ok(Some((Ok(started), fds))) => {
                 if let Some(ve) = self.ves.get_mut(&uid) {

@@ -6,6 +6,7 @@
 
 mod bridged;
 mod handed;
+mod hold;
 mod inside;
 mod macvlan;
 mod message;
@@ -30,6 +31,7 @@ use crate::error::{At, SysError, SysResult};
 
 pub use bridged::{Bridged, BridgedSeen, remove_empty_bridges};
 pub use handed::{HandOver, Handed};
+pub use hold::{hold_up, let_through, made_inside};
 pub use inside::InsideSeen;
 pub use macvlan::{Macvlan, try_macvlan};
 pub use message::Request;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::error::{At, SysError, SysResult};
 
 /// Family and name of the table.
-const TABLE: &str = "inet vzd";
+pub(super) const TABLE: &str = "inet vzd";
 
 /// Where distributions have the program.
 const PLACES: [&str; 4] =

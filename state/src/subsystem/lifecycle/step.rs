@@ -67,6 +67,15 @@ pub enum Step {
         /// Why.
         reason: StartReason,
     },
+    /// Write the VE's processes to disk, and end them.
+    Suspend,
+    /// Have the VE go on from its checkpoint; one whose suspension did not come to its end simply runs on.
+    Resume {
+        /// Why.
+        reason: StartReason,
+    },
+    /// Throw the checkpoint away.
+    Discard,
     /// Keep the stopped VE, its disk and records, until then.
     Quarantine {
         /// When it is thrown away.
@@ -114,6 +123,8 @@ pub enum StopReason {
     Absent,
     /// The host goes down.
     Host,
+    /// It is suspended.
+    Suspend,
 }
 
 /// Why a VE is started.

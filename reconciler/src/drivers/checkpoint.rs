@@ -1,0 +1,81 @@
+//! Checkpoints, IO half: writing a running VE to disk, and throwing that away. Resuming is a kind of start, and the
+//! lifecycle driver's.
+
+use std::path::PathBuf;
+
+use vzd_state::reading::Reading;
+use vzd_state::subsystem::lifecycle::Checkpoint;
+use vzd_state::subsystem::network;
+
+use crate::drivers::{Effect, StepError, Ve, lifecycle, reading};
+use crate::engine::clock;
+use crate::error::SysResult;
+use crate::kernel::net;
+use crate::kernel::ns::{self, Kind, Namespace};
+use crate::runtime::checkpoint::dump::DumpSpec;
+use crate::runtime::checkpoint::image::{self, Image};
+use crate::runtime::spec::CheckpointSpec;
+
+/// The directory of a VE's checkpoint, with the VE's own files.
+fn dir(ve: Ve<'_>) -> PathBuf {
+    ve.host.ve_dir(&ve.entry.uid).join("checkpoint")
+}
+
+/// What a VE is resumed from.
+pub fn spec(ve: Ve<'_>) -> CheckpointSpec {
+    CheckpointSpec { criu: ve.host.settings.criu.clone(), dir: dir(ve) }
+}
+
+/// The interfaces that vzd has given a VE, by their names in it.
+fn interfaces(network: &network::Desired) -> Vec<String> {
+    let routed = network.has_venet().then(|| net::INSIDE.to_owned());
+    routed.into_iter().chain(network.interfaces.keys().cloned()).collect()
+}
+
+/// Whether there is one that the VE can be resumed from.
+pub fn observe(ve: Ve<'_>) -> Reading<Checkpoint> {
+    reading(image::look(&dir(ve)))
+}
+
+/// Writes the VE to disk. It runs on if that fails.
+pub fn suspend(ve: Ve<'_>) -> SysResult<()> {
+    let pid = lifecycle::running(ve)?.pid;
+    let applied = &ve.entry.applied;
+    let mounts = applied.namespaces.iter().flat_map(|is| is.mounts.keys());
+    ve.host.keeper.suspend(DumpSpec {
+        uid: ve.entry.uid.as_str().to_owned(),
+        id_base: ve.entry.ids.start,
+        id_count: ve.entry.ids.count,
+        pid,
+        criu: ve.host.settings.criu.clone(),
+        checkpoint: dir(ve),
+        mounts: mounts.map(PathBuf::from).collect(),
+        entered: ve.host.cgroup(ve.entry).exec_dir(),
+        interfaces: applied.network.as_ref().map(interfaces).unwrap_or_default(),
+        at: clock::now(),
+    })
+}
+
+/// Waits for a suspension that may still be under way, though nobody waits for it any more.
+pub fn wait(ve: Ve<'_>) -> SysResult<()> {
+    Image::lock(&dir(ve)).map(drop)
+}
+
+/// Has a VE that was not suspended after all go on: what a suspension that was cut off has left.
+pub fn call_off(ve: Ve<'_>, pid: i32) -> SysResult<()> {
+    if ve.entry.applied.network.as_ref().is_none_or(|network| !network.has_links()) {
+        return Ok(());
+    }
+    ns::on_thread_in(&Namespace::of(pid, Kind::Net)?, net::let_through)
+}
+
+/// Throws it away.
+pub fn discard(ve: Ve<'_>) -> Result<Effect, StepError> {
+    let image = Image::lock(&dir(ve))?;
+    if ve.entry.run.is_some() {
+        // A suspension that nobody waited for may have come to its end meanwhile: then it is all there is of the VE.
+        lifecycle::running(ve)?;
+    }
+    image.remove()?;
+    Ok(Effect::Changed)
+}

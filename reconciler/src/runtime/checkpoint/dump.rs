@@ -1,0 +1,213 @@
+//! Writing a running VE to disk, in a child of the keeper. It ends with the VE gone and its checkpoint whole, or with the
+//! VE running as before and no checkpoint.
+//!
+//! The child is let finish even when nobody waits for it any more: a dump that is cut off would harm the VE.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use serde::{Deserialize, Serialize};
+use vzd_state::units::Timestamp;
+
+use super::image::{Contents, Image};
+use super::swrk::{Ask, Request, Swrk};
+use super::{log, nodes};
+use crate::error::{At, SysError, SysResult};
+use crate::kernel::ns::{self, Kind, Namespace};
+use crate::kernel::pidfd::Pidfd;
+use crate::kernel::process::{self, SingleThreaded};
+use crate::kernel::{mount, net, procfs};
+
+/// A VE that is to be written to disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DumpSpec {
+    /// The VE's uid.
+    pub uid: String,
+    /// First host id of its range.
+    pub id_base: u32,
+    /// Ids in its range.
+    pub id_count: u32,
+    /// The host's pid of its init.
+    pub pid: i32,
+    /// CRIU.
+    pub criu: PathBuf,
+    /// The directory of its checkpoint.
+    pub checkpoint: PathBuf,
+    /// Mounts of the host's, by their path in the VE.
+    pub mounts: Vec<PathBuf>,
+    /// The control group of processes that were put into it.
+    pub entered: PathBuf,
+    /// The interfaces that vzd has given it. What they carry is held up meanwhile.
+    pub interfaces: Vec<String>,
+    /// The time now.
+    pub at: Timestamp,
+}
+
+const LOG: &str = "dump.log";
+
+/// Where the runtime mounts what is the host's, and what CRIU calls that.
+pub(super) const DEV: &str = "/dev";
+pub(super) const CONSOLE: &str = "/dev/console";
+pub(super) const SHOWN: &str = "/dev/vzd";
+const OURS: [(&str, &str); 3] = [(DEV, "dev"), (CONSOLE, "console"), (SHOWN, "shown")];
+
+/// Masks and views lie below these: they are left out, and made anew.
+pub(super) const MASKED_TREES: [&str; 2] = ["/proc/", "/sys/"];
+/// But this is the VE's own.
+const OWN_CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Writes the VE to disk, and ends it.
+pub fn dump(proof: SingleThreaded, spec: &DumpSpec) -> SysResult<()> {
+    let image = Image::lock(&spec.checkpoint)?;
+    let init = Pidfd::open(spec.pid)?;
+    if procfs::innermost_pid(spec.pid)? != 1 || !init.is_alive()? {
+        // An earlier dump may have ended it while this one waited.
+        return Err(SysError::refused("suspend", "VE", "it does not run any more"));
+    }
+    image.make()?;
+    write(proof, spec, &image).inspect_err(|_| {
+        let _ = image.remove();
+    })
+}
+
+fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()> {
+    ns::unshare(&[Kind::Mount])?;
+    mount::make_all_private()?;
+    no_strangers(spec.pid, &spec.entered)?;
+    let (external, skipped) = mounts(spec)?;
+    let root = open_root(spec.pid)?;
+    let tty = tty(&root)?;
+    let dev = rustix::fs::openat2(&root, "dev", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), IN_ROOT)
+        .at("open", DEV)?;
+    let netns = Namespace::of(spec.pid, Kind::Net)?;
+    let mut made_inside = None;
+    in_netns(proof, &netns, || {
+        made_inside = net::made_inside(&spec.interfaces)?;
+        Ok(())
+    })?;
+    if let Some(what) = made_inside {
+        return Err(refusal(format!(
+            "{what} in its network is not one that vzd makes, and would not be there again"
+        )));
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(image.dir(), flags, Mode::empty()).at("open", image.dir().display())?;
+    let names = external.iter().map(|(target, name)| format!("mnt[{target}]:{name}"));
+    let request = Request {
+        ask: Ask::Dump { skipped, pid: spec.pid },
+        images: &dir,
+        log: LOG,
+        external: names.chain([tty.clone()]).collect(),
+    };
+    let mut contents = Contents {
+        format: 0,
+        uid: spec.uid.clone(),
+        id_base: spec.id_base,
+        id_count: spec.id_count,
+        at: spec.at,
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        tty,
+        mounts: external,
+        dev: Vec::new(),
+        files: BTreeMap::new(),
+    };
+    let criu = Swrk::start(proof, &spec.criu, &[image.lock_file().as_raw_fd()])?;
+    let mut locked = false;
+    let dumped = criu.ask(&request, |(stage, _)| match stage {
+        // Every process stands still.
+        "network-lock" if !spec.interfaces.is_empty() => {
+            locked = true;
+            in_netns(proof, &netns, net::hold_up)
+        }
+        "post-dump" => {
+            contents.dev = nodes::list(&dev)?;
+            std::fs::remove_file(image.dir().join(LOG)).at("remove", LOG)?;
+            image.seal(contents.clone())
+        }
+        _ => Ok(()),
+    });
+    match dumped {
+        Ok(_) => Ok(()),
+        Err(failure) => {
+            // Before anything else: it may have been whole.
+            let invalid = image.invalidate();
+            if locked {
+                in_netns(proof, &netns, net::let_through)?;
+            }
+            invalid?;
+            let cause = if failure.ours { None } else { log::cause(&image.dir().join(LOG)) };
+            Err(cause.map_or(failure.error, refusal))
+        }
+    }
+}
+
+fn refusal(why: String) -> SysError {
+    SysError::refused("suspend", "VE", why)
+}
+
+/// Does something in the VE's network.
+pub(super) fn in_netns(
+    proof: SingleThreaded,
+    netns: &Namespace,
+    body: impl FnOnce() -> SysResult<()>,
+) -> SysResult<()> {
+    process::in_child(proof, || {
+        netns.join()?;
+        body()
+    })?
+}
+
+/// Those that an `exec` or `enter` put into the VE are children of the host's: CRIU would neither keep them nor hold
+/// them still.
+fn no_strangers(init: i32, group: &Path) -> SysResult<()> {
+    let pid_namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = pid_namespace(&init.to_string());
+    let text = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    for pid in text.lines() {
+        // One whose parent has ended is a child of the VE's init, and as good as any other.
+        let Some(parent) = procfs::parent(pid) else { continue };
+        if pid_namespace(&parent.to_string()) != own {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            return Err(refusal(format!("process {pid} ({}) was put into it by exec or enter", name.trim())));
+        }
+    }
+    Ok(())
+}
+
+/// CRIU's names of mounts that are the host's, and the mount points that it leaves out.
+fn mounts(spec: &DumpSpec) -> SysResult<(BTreeMap<String, String>, Vec<String>)> {
+    let (mut external, mut skipped) = (BTreeMap::new(), Vec::new());
+    for line in procfs::mounts(spec.pid)? {
+        let target = line.target;
+        let is_masked = MASKED_TREES.iter().any(|tree| target.starts_with(tree));
+        if is_masked && target != OWN_CGROUPS {
+            skipped.push(target);
+        } else if let Some((_, name)) = OURS.iter().find(|(path, _)| *path == target) {
+            external.insert(target, (*name).to_owned());
+        } else if spec.mounts.iter().any(|path| *path == Path::new(&target)) {
+            let name = format!("host{}", external.len());
+            external.insert(target, name);
+        }
+    }
+    Ok((external, skipped))
+}
+
+const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
+fn open_root(pid: i32) -> SysResult<OwnedFd> {
+    let path = format!("/proc/{pid}/root");
+    rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .at("open", &path)
+}
+
+/// CRIU's name of the terminal that the VE's console is.
+fn tty(root: &OwnedFd) -> SysResult<String> {
+    let console =
+        rustix::fs::openat2(root, "dev/console", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), IN_ROOT)
+            .at("open", CONSOLE)?;
+    let stat = rustix::fs::fstat(&console).at("stat", CONSOLE)?;
+    Ok(format!("tty[{:x}:{:x}]", stat.st_rdev, stat.st_dev))
+}

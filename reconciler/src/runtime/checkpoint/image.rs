@@ -1,0 +1,299 @@
+//! A checkpoint on disk: a directory for root alone, with CRIU's files and a list of contents.
+//!
+//! The list is written last and taken away first: while it is there, the checkpoint is whole, and nothing has run from
+//! it yet. Every file is in it with its length and digest, and with what VE and which ids it is of.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use vzd_state::subsystem::lifecycle::Checkpoint;
+use vzd_state::units::Timestamp;
+
+use super::nodes::DevEntry;
+use crate::error::{At, SysError, SysResult};
+use crate::store::{Writes, atomic};
+use crate::template::index::hex;
+
+/// What this version writes and reads.
+const FORMAT: u32 = 1;
+/// The list of contents.
+const LIST: &str = "checkpoint.json";
+/// The same of a checkpoint that a VE has been resumed from.
+const USED: &str = "checkpoint.used";
+/// Beside the directory: held by who works on it, CRIU included.
+const LOCK: &str = "checkpoint.lock";
+/// More is no list of contents.
+const LARGEST_LIST: u64 = 4 << 20;
+
+/// The list of contents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Contents {
+    /// Format of the checkpoint.
+    pub format: u32,
+    /// The VE.
+    pub uid: String,
+    /// First id of its range.
+    pub id_base: u32,
+    /// Ids in its range.
+    pub id_count: u32,
+    /// When it was made.
+    pub at: Timestamp,
+    /// The kernel it was made on.
+    pub kernel: String,
+    /// CRIU's name of the console.
+    pub tty: String,
+    /// Mounts of the host's by their path in the VE, and CRIU's names of them.
+    pub mounts: BTreeMap<String, String>,
+    /// What the VE had in its /dev.
+    pub dev: Vec<DevEntry>,
+    /// CRIU's files.
+    pub files: BTreeMap<String, Sum>,
+}
+
+/// A file's length and content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Sum {
+    bytes: u64,
+    sha256: String,
+}
+
+/// The directory of a checkpoint, of which nobody else makes any use meanwhile.
+#[derive(Debug)]
+pub struct Image {
+    dir: PathBuf,
+    lock: File,
+}
+
+impl Image {
+    /// Waits until nobody else works on it. Nothing need be there.
+    pub fn lock(dir: &Path) -> SysResult<Image> {
+        let path = dir.with_file_name(LOCK);
+        let lock = File::create(&path).at("create", path.display())?;
+        loop {
+            match rustix::fs::flock(&lock, FlockOperation::LockExclusive) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => break other.at("lock", path.display())?,
+            }
+        }
+        Ok(Image { dir: dir.to_owned(), lock })
+    }
+
+    /// The lock, which CRIU is to hold too.
+    pub fn lock_file(&self) -> &File {
+        &self.lock
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Makes an empty one.
+    pub fn make(&self) -> SysResult<()> {
+        self.remove()?;
+        std::fs::DirBuilder::new().mode(0o700).create(&self.dir).at("make directory", self.dir.display())
+    }
+
+    /// Throws it away, the list first. It holds no mounts: CRIU works in a mount namespace of its own.
+    pub fn remove(&self) -> SysResult<()> {
+        self.invalidate()?;
+        match std::fs::remove_dir_all(&self.dir) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(SysError::new("remove", self.dir.display(), e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Nothing can be resumed from it any more.
+    pub fn invalidate(&self) -> SysResult<()> {
+        let list = self.dir.join(LIST);
+        match std::fs::remove_file(&list) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(SysError::new("remove", list.display(), e))
+            }
+            Err(_) => Ok(()),
+            Ok(()) => atomic::sync(&self.dir),
+        }
+    }
+
+    /// Makes it whole, and durable: fills in the sums of all files, and writes the list.
+    pub fn seal(&self, mut contents: Contents) -> SysResult<()> {
+        contents.format = FORMAT;
+        contents.files = sums(&self.dir)?;
+        let text = serde_json::to_vec(&contents).map_err(|e| SysError::refused("encode", LIST, e))?;
+        atomic::write(&self.dir.join(LIST), &text, &Writes::default())?;
+        match self.dir.parent() {
+            Some(parent) => atomic::sync(parent),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the list, and refuses a checkpoint that is not this VE's or not as it was written.
+    pub fn check(&self, uid: &str, ids: (u32, u32)) -> SysResult<Contents> {
+        let contents = read(&self.dir)?;
+        let refuse = |why: String| {
+            Err(SysError::refused("use", format_args!("checkpoint {}", self.dir.display()), why))
+        };
+        if contents.format != FORMAT {
+            return refuse(format!("it is of format {}, and this vzd reads {FORMAT}", contents.format));
+        }
+        if contents.uid != uid || (contents.id_base, contents.id_count) != ids {
+            return refuse(format!("it is of VE {} with ids from {}", contents.uid, contents.id_base));
+        }
+        let found = sums(&self.dir)?;
+        for (name, sum) in &contents.files {
+            match found.get(name) {
+                Some(is) if is == sum => {}
+                Some(_) => return refuse(format!("its file {name} is not as it was written")),
+                None => return refuse(format!("its file {name} is missing")),
+            }
+        }
+        match found.keys().find(|name| !contents.files.contains_key(*name)) {
+            Some(name) => refuse(format!("file {name} does not belong to it")),
+            None => Ok(contents),
+        }
+    }
+
+    /// Lets processes in the VE's user namespace open its files, which CRIU has them do, or nobody but root. Nobody else
+    /// gets as far as the directory.
+    pub fn let_in(&self, others: bool) -> SysResult<()> {
+        let mode = std::fs::Permissions::from_mode(if others { 0o711 } else { 0o700 });
+        std::fs::set_permissions(&self.dir, mode).at("chmod", self.dir.display())
+    }
+
+    /// From now on a VE may have run from it.
+    pub fn use_up(&self) -> SysResult<()> {
+        self.rename(LIST, USED)
+    }
+
+    /// Nothing has run from it after all.
+    pub fn take_back(&self) -> SysResult<()> {
+        self.rename(USED, LIST)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> SysResult<()> {
+        let path = self.dir.join(from);
+        std::fs::rename(&path, self.dir.join(to)).at("rename", path.display())?;
+        atomic::sync(&self.dir)
+    }
+}
+
+/// What can be seen of a checkpoint without reading it all.
+pub fn look(dir: &Path) -> SysResult<Checkpoint> {
+    let contents = read(dir)?;
+    Ok(Checkpoint { at: contents.at, bytes: contents.files.values().map(|sum| sum.bytes).sum() })
+}
+
+fn read(dir: &Path) -> SysResult<Contents> {
+    let path = dir.join(LIST);
+    let mut text = Vec::new();
+    let file = File::open(&path).at("open", path.display())?;
+    file.take(LARGEST_LIST).read_to_end(&mut text).at("read", path.display())?;
+    serde_json::from_slice(&text).map_err(|e| SysError::refused("read", path.display(), e))
+}
+
+/// The sums of all of CRIU's files, each of which is on disk when this is done.
+fn sums(dir: &Path) -> SysResult<BTreeMap<String, Sum>> {
+    let mut sums = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).at("list", dir.display())? {
+        let path = entry.at("list", dir.display())?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.ends_with(".img") {
+            sums.insert(name, sum(&path)?);
+        }
+    }
+    Ok(sums)
+}
+
+fn sum(path: &Path) -> SysResult<Sum> {
+    let mut file = File::open(path).at("open", path.display())?;
+    file.sync_data().at("sync", path.display())?;
+    let (mut digest, mut bytes) = (Sha256::new(), 0);
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut piece).at("read", path.display())? {
+            0 => break,
+            n => {
+                digest.update(&piece[..n]);
+                bytes += n as u64;
+            }
+        }
+    }
+    Ok(Sum { bytes, sha256: hex(&digest.finalize()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents() -> Contents {
+        Contents {
+            format: 0,
+            uid: "u".into(),
+            id_base: 7,
+            id_count: 65536,
+            at: Timestamp(1),
+            kernel: "6.18".into(),
+            tty: "tty[1:2]".into(),
+            mounts: BTreeMap::new(),
+            dev: Vec::new(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn only_what_was_written_is_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = Image::lock(&dir.path().join("checkpoint")).unwrap();
+        let file = image.dir().join("pages-1.img");
+        let make = || {
+            image.make().unwrap();
+            std::fs::write(&file, b"pages").unwrap();
+            image.seal(contents()).unwrap();
+        };
+        let refused = || image.check("u", (7, 65536)).unwrap_err().to_string();
+        make();
+        assert_eq!(look(image.dir()).unwrap(), Checkpoint { at: Timestamp(1), bytes: 5 });
+        assert!(image.check("u", (7, 65536)).is_ok());
+        assert!(image.check("v", (7, 65536)).unwrap_err().to_string().contains("it is of VE u"));
+        assert!(image.check("u", (8, 65536)).is_err());
+        std::fs::write(&file, b"pagez").unwrap();
+        assert!(refused().contains("pages-1.img is not as it was written"));
+        std::fs::remove_file(&file).unwrap();
+        assert!(refused().contains("pages-1.img is missing"));
+        make();
+        std::fs::write(image.dir().join("fs-1.img"), b"").unwrap();
+        assert!(refused().contains("fs-1.img does not belong"));
+        make();
+        let list = image.dir().join(LIST);
+        let text = std::fs::read_to_string(&list).unwrap();
+        std::fs::write(&list, text.replace("\"format\":1", "\"format\":2")).unwrap();
+        assert!(refused().contains("format 2"));
+        std::fs::write(&list, &text[..text.len() / 2]).unwrap();
+        assert!(image.check("u", (7, 65536)).is_err());
+    }
+
+    #[test]
+    fn one_that_is_used_is_there_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = Image::lock(&dir.path().join("checkpoint")).unwrap();
+        image.make().unwrap();
+        image.seal(contents()).unwrap();
+        image.use_up().unwrap();
+        assert!(look(image.dir()).unwrap_err().is_absent());
+        image.take_back().unwrap();
+        assert!(look(image.dir()).is_ok());
+        image.remove().unwrap();
+        image.remove().unwrap();
+        assert!(look(image.dir()).unwrap_err().is_absent());
+    }
+}

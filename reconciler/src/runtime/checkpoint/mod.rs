@@ -1,0 +1,17 @@
+//! A VE's processes written to disk and brought back, by CRIU.
+//!
+//! What CRIU cannot know is done here: it is told which mounts are the host's, a VE's /dev is kept as a list (no user
+//! namespace may make device nodes), and the network is not kept at all but made anew, as at a start. A checkpoint is a
+//! directory ([`image`]); a VE can be resumed from it exactly while its list of contents is there.
+//!
+//! - [`dump`] writes one, in a child of the keeper; the VE runs on if that fails,
+//! - [`restore`] is the starter of a VE that is resumed,
+//! - [`swrk`] speaks to CRIU, in the encoding of [`wire`], and [`log`] reads its log for the cause of a failure.
+
+pub mod dump;
+pub mod image;
+mod log;
+mod nodes;
+pub mod restore;
+pub mod swrk;
+mod wire;

@@ -1,0 +1,223 @@
+//! The starter of a VE that is resumed: like [`crate::runtime::start`], but CRIU makes the namespaces and processes.
+//!
+//! CRIU takes the root, /dev and the host's mounts as they are put together here, in a mount namespace that ends with
+//! it. It has the VE's user namespace own everything it mounts itself; so before anything runs, /proc and /sys are replaced by such as a start makes, whose masks are locked. The network is made when its namespace is there, and holds
+//! everything up until the VE's sockets are back.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+
+use super::dump::{CONSOLE, DEV, MASKED_TREES, SHOWN, in_netns};
+use super::image::{Contents, Image};
+use super::swrk::{Ask, Failure, Request, Swrk};
+use super::{log, nodes};
+use crate::error::{At, SysError, SysResult};
+use crate::kernel::mount::{self, Attr, FsOption};
+use crate::kernel::ns::{self, Kind, Namespace};
+use crate::kernel::pidfd::Pidfd;
+use crate::kernel::process::{self, SingleThreaded};
+use crate::kernel::{net, seqpacket};
+use crate::runtime::spec::{CheckpointSpec, StartSpec, Started};
+use crate::runtime::{inject, start, tree};
+
+const LOG: &str = "restore.log";
+
+/// Resumes the VE; the process that runs this is forked for it alone and ends afterwards.
+///
+/// `console` is the path of the slave of the VE's new console. On an error nothing is left running, and the checkpoint
+/// is as it was.
+pub fn restore(
+    proof: SingleThreaded,
+    spec: &StartSpec,
+    checkpoint: &CheckpointSpec,
+    console: &Path,
+) -> SysResult<(Started, Pidfd)> {
+    let image = Image::lock(&checkpoint.dir)?;
+    let contents = image.check(&spec.uid, (spec.id_base, spec.id_count))?;
+    let procs = spec.cgroup_delegated.join("cgroup.procs");
+    if !std::fs::read_to_string(&procs).at("read", procs.display())?.is_empty() {
+        return Err(SysError::refused("resume", "VE", "something of it runs"));
+    }
+    ns::unshare(&[Kind::Mount])?;
+    mount::make_all_private()?;
+    let stage = Stage::make(proof, spec, &contents, console)?;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let tty = rustix::fs::open(console, flags, Mode::empty()).at("open", console.display())?;
+    image.let_in(true)?;
+    let restored = stage.restore(proof, spec, checkpoint, &image, &contents, &tty);
+    match &restored {
+        // It is used up. What may be left of it goes with the next one.
+        Ok(_) => drop(image.remove()),
+        Err(_) => drop(image.let_in(false)),
+    }
+    restored
+}
+
+/// What CRIU finds: directories and files below one that is mounted for it.
+struct Stage {
+    at: PathBuf,
+    external: Vec<String>,
+}
+
+impl Stage {
+    fn make(
+        proof: SingleThreaded,
+        spec: &StartSpec,
+        contents: &Contents,
+        console: &Path,
+    ) -> SysResult<Stage> {
+        let userns = user_namespace(proof, spec)?;
+        let at = spec.root.staging.clone();
+        // The volume is mounted beside, and the overlay is made of host paths: before the staging directory is covered.
+        let root = tree::root(&spec.root, &userns)?;
+        let sources = inject::open_sources(&spec.mounts, &userns)?;
+        let cover = mount::new_fs("tmpfs", &[FsOption::Text("mode", "0755")], Attr::empty())?;
+        mount::attach(&cover, CWD, &at)?;
+        let put = |mounted: &OwnedFd, name: &str, kind: FileType| {
+            tree::make_point(&cover, Path::new(name), kind)?;
+            mount::attach(mounted, CWD, &at.join(name))
+        };
+        put(&root, ROOT, FileType::Directory)?;
+        let dev = tree::dev(spec.id_base, &spec.devices)?;
+        nodes::make(&dev, &contents.dev)?;
+        tree::own_console(console, spec.id_base)?;
+        put(&dev, "dev", FileType::Directory)?;
+        put(&mount::clone_tree(CWD, console, false)?, "console", FileType::RegularFile)?;
+        put(&tree::shown(&spec.shown)?, "shown", FileType::Directory)?;
+        let mut external = Vec::new();
+        for (target, name) in &contents.mounts {
+            if ![DEV, CONSOLE, SHOWN].contains(&target.as_str()) {
+                let source =
+                    sources.iter().find(|source| source.target() == Path::new(target)).ok_or_else(|| {
+                        SysError::refused("mount", target, "nothing says any more what was mounted there")
+                    })?;
+                source.attach_at(&cover, name)?;
+            }
+            external.push(format!("mnt[{name}]:{}", at.join(name).display()));
+        }
+        Ok(Stage { at, external })
+    }
+
+    fn restore(
+        &self,
+        proof: SingleThreaded,
+        spec: &StartSpec,
+        checkpoint: &CheckpointSpec,
+        image: &Image,
+        contents: &Contents,
+        tty: &OwnedFd,
+    ) -> SysResult<(Started, Pidfd)> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let images = rustix::fs::open(image.dir(), flags, Mode::empty()).at("open", image.dir().display())?;
+        let request = Request {
+            ask: Ask::Restore { tty: (contents.tty.clone(), tty.as_raw_fd()), root: self.at.join(ROOT) },
+            images: &images,
+            log: LOG,
+            external: self.external.clone(),
+        };
+        let criu = Swrk::start(proof, &checkpoint.criu, &[image.lock_file().as_raw_fd(), tty.as_raw_fd()])?;
+        let is_linked = spec.venet.is_some() || !spec.bridged.is_empty() || !spec.macvlans.is_empty();
+        let mut used = false;
+        // Told at the first stage only.
+        let mut init = 0;
+        let asked = criu.ask(&request, |(stage, pid)| match stage {
+            "setup-namespaces" => {
+                init = pid;
+                let netns = Namespace::of(pid, Kind::Net)?;
+                if is_linked {
+                    in_netns(proof, &netns, net::hold_up)?;
+                }
+                let links = start::make_links(spec, &netns)?;
+                in_netns(proof, &netns, || net::set_up(&links))?;
+                start::connect_links(&links)
+            }
+            // Everything is there, and nothing runs yet.
+            "post-restore" => {
+                self.lock_masks(proof, spec, init)?;
+                let _ = std::fs::remove_file(image.dir().join(LOG));
+                image.use_up()?;
+                used = true;
+                Ok(())
+            }
+            "network-unlock" if is_linked => {
+                in_netns(proof, &Namespace::of(init, Kind::Net)?, net::let_through)
+            }
+            _ => Ok(()),
+        });
+        let pid = asked.or_else(|Failure { error, undone, ours }| {
+            // What CRIU has ended itself never ran.
+            if used && undone {
+                image.take_back()?;
+            }
+            // The log is kept beside the checkpoint, for who wants to know more.
+            let cause = if ours { None } else { log::cause(&image.dir().join(LOG)) };
+            Err(match cause {
+                Some(cause) => SysError::refused("resume", "VE", cause),
+                None => error,
+            })
+        })?;
+        Ok((Started { pid }, Pidfd::open(pid)?))
+    }
+
+    /// Gives the VE, of which nothing runs yet, /proc and /sys as a start would, and the mounts of the host's below them.
+    fn lock_masks(&self, proof: SingleThreaded, spec: &StartSpec, pid: i32) -> SysResult<()> {
+        let (userns, mntns) = (Namespace::of(pid, Kind::User)?, Namespace::of(pid, Kind::Mount)?);
+        let netns = Namespace::of(pid, Kind::Net)?;
+        if !spec.nesting {
+            let root = self.at.join(ROOT);
+            // The next children are in it: what is mounted as /proc is theirs.
+            Namespace::of(pid, Kind::Pid)?.join()?;
+            inject::in_child(proof, || {
+                process::undumpable()?;
+                netns.join()?;
+                tree::mask(&root, &self.at.join("dev"), spec.id_base)?;
+                userns.join()?;
+                ns::unshare(&[Kind::Mount])?;
+                let locked = ["proc", "sys"].map(|name| mount::clone_tree(CWD, &root.join(name), true));
+                mntns.join()?;
+                let own_groups = mount::clone_tree(CWD, Path::new("/sys/fs/cgroup"), false)?;
+                for (tree, path) in locked.into_iter().zip(["/proc", "/sys"].map(Path::new)) {
+                    mount::unmount(path)?;
+                    mount::attach(&tree?, CWD, path)?;
+                }
+                mount::attach(&own_groups, CWD, Path::new("/sys/fs/cgroup"))
+            })?;
+        }
+        let is_below =
+            |target: &Path| MASKED_TREES.iter().any(|tree| target.to_string_lossy().starts_with(tree));
+        let below: Vec<_> = spec.mounts.iter().filter(|mount| is_below(&mount.target)).cloned().collect();
+        if below.is_empty() {
+            return Ok(());
+        }
+        inject::add(proof, inject::open_sources(&below, &userns)?, &userns, &mntns)
+    }
+}
+
+const ROOT: &str = "root";
+
+/// A user namespace with the VE's ids, for layers that are to show them. It lasts as long as what is returned.
+fn user_namespace(proof: SingleThreaded, spec: &StartSpec) -> SysResult<Namespace> {
+    let (ours, theirs) = seqpacket::pair()?;
+    let child = process::fork(proof, || {
+        // Its copy of our end would keep it waiting for ever.
+        let made = process::close_all_but(&[theirs.as_raw_fd()]).and_then(|()| ns::unshare(&[Kind::User]));
+        let said = seqpacket::send(&theirs, &made, &[]);
+        // Until its ids are mapped and it is open.
+        let _ = seqpacket::recv::<()>(&theirs);
+        i32::from(said.is_err())
+    })?;
+    drop(theirs);
+    let made = match seqpacket::recv::<SysResult<()>>(&ours)? {
+        Some((made, _)) => made,
+        None => Err(SysError::refused("make", "user namespace", "the helper ended")),
+    };
+    let opened = made.and_then(|()| {
+        ns::map_ids(child.pid(), spec.id_base, spec.id_count)?;
+        Namespace::of(child.pid(), Kind::User)
+    });
+    drop(ours);
+    child.wait()?;
+    opened
+}
