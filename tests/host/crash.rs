@@ -149,6 +149,29 @@ fn while_creating_and_starting() {
 }
 
 #[test]
+fn while_suspending_it() {
+    needs!(Root, Cgroups, Busybox, Criu, FaultPoints);
+    survives(&Case {
+        before: running,
+        change: |sandbox| sandbox.ve("web", json!({ "state": "suspended" })),
+        command: &["apply"],
+    });
+}
+
+#[test]
+fn while_resuming_it() {
+    needs!(Root, Cgroups, Busybox, Criu, FaultPoints);
+    survives(&Case {
+        before: |sandbox| {
+            running(sandbox);
+            sandbox.vzd(&["suspend", "web"]).ok();
+        },
+        change: |_| {},
+        command: &["resume", "web"],
+    });
+}
+
+#[test]
 fn while_changing_it_live() {
     needs!(Root, Cgroups, Busybox, FaultPoints);
     survives(&Case {

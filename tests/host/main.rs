@@ -3,6 +3,7 @@
 
 mod beancounters;
 mod cgroup;
+mod checkpoint;
 mod compat;
 mod controller;
 mod crash;

@@ -10,6 +10,7 @@ mod nat;
 mod rate;
 mod routes;
 mod spoofing;
+mod suspended;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

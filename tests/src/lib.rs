@@ -31,6 +31,6 @@ pub use probe::kernel_version;
 pub use procs::{Process, fds_of, mountinfo_of, namespace_of, status_field};
 pub use reboot::{Boot, boot, reboot_the_host};
 pub use run::{Ended, Guarded, vzd_binary};
-pub use sandbox::Sandbox;
+pub use sandbox::{CRIU, Sandbox};
 pub use ve::{Condition, VeStatus};
 pub use wait::{LONG, eventually, holds_for, slow, within};

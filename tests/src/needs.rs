@@ -37,6 +37,8 @@ pub enum Need {
     Fuse,
     /// `ip` of iproute2, which makes a test's network.
     Ip,
+    /// CRIU, in a version that can dump this kernel's processes, where `cargo xtask setup` puts it.
+    Criu,
     /// `nft` of nftables, which loads packet filters.
     Nft,
     /// A vzd with fault points: a debug build.
@@ -89,6 +91,7 @@ impl Need {
                 exists("/usr/sbin/ip") || exists("/usr/bin/ip") || exists("/sbin/ip"),
                 "iproute2 is not installed",
             ),
+            Need::Criu => absent(crate::CRIU),
             Need::Nft => absent("/usr/sbin/nft"),
             Need::Mmdebstrap => absent("/usr/bin/mmdebstrap"),
             Need::Script => absent("/usr/bin/script"),
@@ -136,6 +139,7 @@ impl Need {
                 | Need::FaultPoints
                 | Need::Ip
                 | Need::Nft
+                | Need::Criu
                 | Need::Mmdebstrap
                 | Need::Script
                 | Need::DiskImage

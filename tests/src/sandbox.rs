@@ -15,6 +15,9 @@ use crate::{Daemon, LONG, Must, VeStatus, eventually, slow, sweep, template, vzd
 /// Lines of the controller's log that a failing test shows.
 const LOG_LINES: usize = 60;
 
+/// Where `cargo xtask setup` puts CRIU: not on the machine's PATH, since it is of another release of Debian.
+pub const CRIU: &str = "/usr/local/lib/vzd/criu/criu";
+
 /// Directories and names that nothing else on the machine uses.
 pub struct Sandbox {
     dir: PathBuf,
@@ -122,6 +125,7 @@ impl Sandbox {
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C.UTF-8").env("NO_COLOR", "1");
         command.env("VZD_MANIFESTS", self.manifests()).env("VZD_STATE_DIR", self.state_dir());
         command.env("VZD_RUN_DIR", self.run_dir()).env("VZD_CGROUP_ROOT", &self.cgroup_root);
+        command.env("VZD_CRIU", CRIU);
         command.env("VZD_SETTLE", self.settle.to_string()).env("VZD_LOG", "debug");
         command
     }

@@ -22,7 +22,7 @@ fn roll(dice: &mut u64, sides: u64) -> u64 {
 }
 
 /// Sends numbers and reads them back until told to stop; returns how many, and the longest wait for one.
-fn echo(mut stream: TcpStream, stop: &AtomicBool) -> (u64, Duration) {
+pub(super) fn echo(mut stream: TcpStream, stop: &AtomicBool) -> (u64, Duration) {
     stream.set_read_timeout(Some(LONG)).unwrap();
     stream.set_nodelay(true).unwrap();
     let (mut count, mut longest) = (0_u64, Duration::ZERO);

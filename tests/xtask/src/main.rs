@@ -10,6 +10,7 @@
 
 mod bench;
 mod clean;
+mod criu;
 mod demo;
 mod gen_files;
 mod guest;

@@ -50,6 +50,11 @@ pub(crate) fn run(purpose: For) -> Result<()> {
     if std::env::var_os("VZD_NO_SETUP").is_some() {
         return Ok(());
     }
+    packages(purpose)?;
+    if purpose >= For::Tests { crate::criu::provide() } else { Ok(()) }
+}
+
+fn packages(purpose: For) -> Result<()> {
     let wanted: Vec<&Package> = PACKAGES.iter().filter(|package| package.wanted_for <= purpose).collect();
     if on_path("dpkg-query").is_none() || on_path("apt-get").is_none() {
         return without_apt(&wanted);

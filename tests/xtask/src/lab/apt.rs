@@ -13,14 +13,14 @@ use crate::run::{Context, Failure, Result, capture, fail, run, shown};
 const LISTS_ARE_NEW: Duration = Duration::from_secs(24 * 3600);
 
 /// apt, looking at one suite and at a machine on which nothing is installed.
-pub(super) struct Apt {
+pub(crate) struct Apt {
     suite: &'static str,
     directory: PathBuf,
 }
 
 impl Apt {
     /// Makes the configuration below `cache`, and fetches the lists if there are none or only old ones.
-    pub(super) fn new(cache: &Path, suite: &'static str) -> Result<Apt> {
+    pub(crate) fn new(cache: &Path, suite: &'static str) -> Result<Apt> {
         let apt = Apt { suite, directory: cache.join(format!("apt-{suite}")) };
         for part in ["lists/partial", "cache/archives/partial", "none"] {
             let part = apt.directory.join(part);
@@ -33,17 +33,17 @@ impl Apt {
     }
 
     /// The list of sources, for other programs that fetch packages.
-    pub(super) fn sources(&self) -> PathBuf {
+    pub(crate) fn sources(&self) -> PathBuf {
         self.directory.join("sources.list")
     }
 
     /// The version of a package that would be fetched.
-    pub(super) fn version(&self, package: &str) -> Result<String> {
+    pub(crate) fn version(&self, package: &str) -> Result<String> {
         self.field(package, "Version")
     }
 
     /// The first package that `package` depends on, without its version: what a metapackage stands for.
-    pub(super) fn first_dependency(&self, package: &str) -> Result<String> {
+    pub(crate) fn first_dependency(&self, package: &str) -> Result<String> {
         let all = self.field(package, "Depends")?;
         match all.split([' ', ',']).next() {
             Some(name) if !name.is_empty() => Ok(name.to_owned()),
@@ -58,7 +58,7 @@ impl Apt {
     }
 
     /// One line a package that an empty machine would get with these, each with its version.
-    pub(super) fn closure(&self, packages: &[&str]) -> Result<String> {
+    pub(crate) fn closure(&self, packages: &[&str]) -> Result<String> {
         let mut command = self.command("apt-get");
         command.args(["--quiet=2", "--simulate", "--no-install-recommends", "install"]).args(packages);
         let text = capture(&mut command)?;
@@ -68,7 +68,7 @@ impl Apt {
     }
 
     /// Fetches packages, with all that they need if `whole`, and unpacks them into `root`.
-    pub(super) fn unpack(&self, packages: &[&str], whole: bool, root: &Path) -> Result<()> {
+    pub(crate) fn unpack(&self, packages: &[&str], whole: bool, root: &Path) -> Result<()> {
         let archives = root.with_extension("archives");
         std::fs::create_dir_all(archives.join("partial")).context(archives.display())?;
         let mut command = self.command("apt-get");
@@ -148,7 +148,9 @@ fn sources(suite: &str) -> Result<String> {
         texts.push(std::fs::read_to_string(&path).unwrap_or_default());
     }
     let Some(uri) = texts.iter().flat_map(|text| text.lines()).find_map(debian_uri) else {
-        return fail("no source of Debian's main archive in /etc/apt: the lab's kernel comes from there");
+        return fail(
+            "no source of Debian's main archive in /etc/apt: packages of other releases come from there",
+        );
     };
     let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
     Ok(format!("deb [signed-by={keys}] {uri} {suite} main\n"))

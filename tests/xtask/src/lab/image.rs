@@ -94,7 +94,7 @@ pub(super) struct Image {
 }
 
 /// The cache's directory: `VZD_LAB_CACHE`, or one in the user's own cache.
-pub(super) fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let own = || set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
     set("VZD_LAB_CACHE").unwrap_or_else(|| own().unwrap_or_else(std::env::temp_dir).join("vzd-lab"))

@@ -18,6 +18,8 @@ mod wire;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use apt::Apt;
+pub(crate) use image::cache;
 pub(crate) use places::Places;
 pub(crate) use report::Report;
 pub(crate) use tests::{Test, list};

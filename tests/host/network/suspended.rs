@@ -1,0 +1,58 @@
+//! Connections of a VE that is suspended and resumed.
+
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::json;
+use vzd_tests::{LONG, NetLab, Sandbox, needs, within};
+
+use super::connections::echo;
+use super::{ONE, reaches, with};
+
+#[test]
+fn a_stream_goes_on_after_a_suspension() {
+    needs!(Root, Cgroups, Busybox, Ip, Nft, Criu);
+    let lab = NetLab::new();
+    let sandbox = Sandbox::new();
+    let mut spec = with(&ONE);
+    spec["network"]["firewall"] =
+        json!({ "nftables": "chain input { type filter hook input priority 0; tcp dport 9 drop; }" });
+    sandbox.ve("one", spec);
+    sandbox.apply();
+    let everything = sandbox.sh("one", "ip addr; ip route");
+    sandbox.sh("one", "setsid nc -ll -p 7 -e /bin/cat > /dev/null 2>&1 < /dev/null &");
+    let connect = |address: &str| within(LONG, "the VE answers", || TcpStream::connect((address, 7)).ok());
+    let streams = lab.in_client(|| ONE.map(connect));
+    let stop = AtomicBool::new(false);
+    let counts = std::thread::scope(|scope| {
+        let stop = &stop;
+        let running = streams.map(|stream| scope.spawn(move || echo(stream, stop)));
+        let moved = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..3 {
+                sandbox.vzd(&["suspend", "one"]).ok();
+                sandbox.vzd(&["resume", "one"]).ok();
+                sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
+            }
+            for address in ONE {
+                assert!(lab.client_reaches(address), "the client does not reach {address}");
+            }
+            std::thread::sleep(std::time::Duration::from_secs(2));
+        }));
+        stop.store(true, Ordering::SeqCst);
+        let counts = running.map(|echo| echo.join().unwrap());
+        moved.unwrap();
+        counts
+    });
+    assert!(counts.iter().all(|(count, _)| *count > 10), "{counts:?}");
+    let addresses = |text: &str| text.matches("inet").count();
+    assert_eq!(addresses(&sandbox.sh("one", "ip addr; ip route")), addresses(&everything));
+    reaches(&sandbox, "one", vzd_tests::CLIENT[0]);
+    // What the VE has made itself would not be there again.
+    sandbox.sh("one", "ip link add mine type bridge");
+    let refused = sandbox.vzd(&["suspend", "one"]).ends(1);
+    assert!(
+        refused.stderr.contains("interface mine in its network is not one that vzd makes"),
+        "{refused:?}"
+    );
+    reaches(&sandbox, "one", vzd_tests::CLIENT[0]);
+}
