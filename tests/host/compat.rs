@@ -159,7 +159,7 @@ fn what_is_said_wrongly_has_its_code() {
         ("vzctl quotaoff 101", 66),
         ("vzctl mount 101", 0),
         ("vzctl umount 101", 32),
-        ("vzctl suspend 101", 16),
+        ("vzctl suspend 101 --dump", 16),
         ("vzctl resume 101", 17),
         ("vzctl convert 101", 155),
         ("vzctl compact 101", 0),
@@ -182,6 +182,23 @@ fn what_is_said_wrongly_has_its_code() {
     tool(&sandbox, "vzctl unregister 101").ends(0);
     assert!(sandbox.status("101").is_none());
     sandbox.vzd(&["get", "--all"]).ok().says("101");
+}
+
+#[test]
+fn a_container_is_checkpointed_and_restored() {
+    needs!(Root, Cgroups, Busybox, Criu);
+    let sandbox = running();
+    tool(&sandbox, "vzctl exec 101 touch /run/here").ends(0);
+    tool(&sandbox, "vzctl resume 101").ends(17);
+    tool(&sandbox, "vzctl suspend 101 --dumpfile /tmp/dump").ends(16);
+    for (down, up) in [("suspend", "resume"), ("chkpnt", "restore")] {
+        tool(&sandbox, &format!("vzctl {down} 101")).ends(0);
+        tool(&sandbox, "vzctl status 101").ends(0).says("CTID 101 exist unmounted down suspended");
+        tool(&sandbox, &format!("vzctl {down} 101")).ends(31);
+        tool(&sandbox, &format!("vzctl {up} 101")).ends(0);
+        tool(&sandbox, "vzctl status 101").ends(0).says("CTID 101 exist mounted running");
+    }
+    tool(&sandbox, "vzctl exec 101 ls /run/here").ends(0);
 }
 
 #[test]

@@ -27,7 +27,7 @@ mod progress;
 mod run;
 mod schema;
 mod select;
-mod shown;
+pub(crate) mod shown;
 mod snapshot;
 mod status;
 mod table;

@@ -31,11 +31,11 @@ const COMMANDS: &[(&str, &str)] = &[
     ("umount", "same codes (40, 32); nothing is ever mounted of a VE that is down"),
     (
         "start",
-        "same; `--force`, `--skip-fsck`, `--skip-remount` have nothing to skip; no checkpoint is tried first",
+        "same; `--force`, `--skip-fsck`, `--skip-remount` have nothing to skip; a suspended container is resumed or stays as it is",
     ),
     ("stop", "same; the order is kept in the manifest"),
     ("restart", "same"),
-    ("status", "same, to the letter; never `suspended`, since there are no checkpoints yet"),
+    ("status", "same, to the letter"),
     ("set", "better: checked as a whole before anything is changed, undone as a whole if a part fails"),
     ("enter", "same"),
     ("exec", "same; a shell that is missing is 8"),
@@ -47,9 +47,10 @@ const COMMANDS: &[(&str, &str)] = &[
     ("quotaoff", "no: 66; take the limit out of the manifest"),
     (
         "suspend, chkpnt",
-        "`--suspend` and `--resume` are the same (frozen in memory); not yet: 16 for the rest",
+        "same without a stage; `--suspend` and `--resume` are the same (frozen in memory); 16 for `--dump`, `--kill`, \
+         `--dumpfile`",
     ),
-    ("resume, restore", "`--resume` is the same; not yet: 17 for the rest"),
+    ("resume, restore", "same without a stage; `--resume` thaws; 17 for `--undump`, `--kill`, `--dumpfile`"),
     ("convert", "no: 155; there is no ploop"),
     ("compact", "same: a note and 0"),
     ("snapshot", "better: on every backend; of the disk alone: `--skip-suspend` is needed while the VE runs"),

@@ -14,6 +14,7 @@ use super::exit::{self, OK, Refusal, Tool};
 use super::settings;
 use crate::cli::connect::connect;
 use crate::cli::output::{harmless, note};
+use crate::cli::shown;
 use crate::control::{Control, Selector};
 use crate::engine::Access;
 use crate::settings::Settings;
@@ -58,6 +59,11 @@ struct Container {
 impl Container {
     fn runs(&self) -> bool {
         self.document.status.init_pid.is_some()
+    }
+
+    /// Whether it can be resumed from its checkpoint.
+    fn is_suspended(&self) -> bool {
+        shown::state(&self.document).0 == "suspended"
     }
 
     /// The number, or else the name.

@@ -99,7 +99,7 @@ pub fn pause(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     Ok(OK)
 }
 
-/// Freezing is all there is of a checkpoint: `--suspend` is that, and nothing is written to disk.
+/// Writes it to disk. Of the stages only the first is one of its own: `--suspend` freezes in memory.
 pub fn suspend(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     const KNOWN: &[Opt] = &[
         flag("suspend"),
@@ -118,20 +118,28 @@ pub fn suspend(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
         ["suspend"] => pause(vzctl, id, &[]),
         ["resume"] => resume(vzctl, id, &["--resume".to_owned()]),
         [] | ["dump" | "kill"] => {
-            let control = vzctl.control(Access::Read)?;
-            if !vzctl.find(&*control, id)?.runs() {
+            let control = vzctl.control(Access::Write)?;
+            let container = vzctl.find(&*control, id)?;
+            if !container.runs() {
                 return Err(Refusal::new(exit::NOT_RUNNING, "Container is not running"));
             }
-            Err(Refusal::new(
-                exit::SUSPEND,
-                "checkpoints are not carried out yet: `--suspend` freezes a container in memory",
-            ))
+            if !stages.is_empty() || said.has("dumpfile") {
+                return Err(Refusal::new(exit::SUSPEND, IN_ONE));
+            }
+            vzctl.say("Setting up checkpoint...");
+            order(&*control, &container, PowerAction::Suspend, false, exit::SUSPEND)?;
+            vzctl.say("Checkpointing completed successfully");
+            Ok(OK)
         }
         _ => Err(Refusal::new(exit::SYNTAX, "only one of --suspend, --dump, --resume, --kill can be given")),
     }
 }
 
-/// Thaws what `suspend --suspend` has frozen.
+/// Why stages and files of one's own are refused.
+const IN_ONE: &str =
+    "a checkpoint is made and used in one, and lies with the container: leave out the stage and --dumpfile";
+
+/// Has it go on from what `suspend` has written, or thaws what `suspend --suspend` has frozen.
 pub fn resume(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     const KNOWN: &[Opt] = &[
         flag("undump"),
@@ -151,7 +159,16 @@ pub fn resume(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
         order(&*control, &container, PowerAction::Resume, false, exit::RESUME)?;
         return Ok(OK);
     }
-    Err(Refusal::new(exit::RESUME, "there is nothing to resume: checkpoints are not carried out yet"))
+    if !container.is_suspended() {
+        return Err(Refusal::new(exit::RESUME, "there is nothing to resume"));
+    }
+    if ["undump", "resume", "kill", "dumpfile"].into_iter().any(|stage| said.has(stage)) {
+        return Err(Refusal::new(exit::RESUME, IN_ONE));
+    }
+    vzctl.say("Restoring container ...");
+    order(&*control, &container, PowerAction::Resume, false, exit::RESUME)?;
+    vzctl.say("Resuming...");
+    Ok(OK)
 }
 
 /// A VE's root is mounted when it starts, in its own mount namespace.

@@ -11,6 +11,7 @@ pub fn status(vzctl: &Vzctl, id: &str, _: &[String]) -> Tool {
     let (ctid, words) = match &found {
         // The root of a VE is mounted as long as it runs, in its own mount namespace.
         Some(container) if container.runs() => (container.ctid(), "exist mounted running"),
+        Some(container) if container.is_suspended() => (container.ctid(), "exist unmounted down suspended"),
         Some(container) if container.document.metadata.uid.is_some() => {
             (container.ctid(), "exist unmounted down")
         }
