@@ -317,7 +317,9 @@ impl Entry {
     /// A checkpoint brings back what was fixed in it; limits are as they are wanted now. A VE that never ended goes on
     /// with the run that is on record.
     fn begin_resume(&mut self, reason: StartReason, want: Option<&Desired>, facts: &Facts<'_>) {
-        let Some(Suspension { at: _, cold, namespaces, devices, network }) = self.suspension.as_deref().cloned() else {
+        let Some(Suspension { at: _, cold, namespaces, devices, network }) =
+            self.suspension.as_deref().cloned()
+        else {
             return;
         };
         self.run = Some(Box::new(RunRecord {
