@@ -3,7 +3,7 @@
 use crate::harness::{Place, same};
 
 /// Every command that is shown, in the order of the help.
-const COMMANDS: [&str; 31] = [
+const COMMANDS: [&str; 32] = [
     "run",
     "validate",
     "plan",
@@ -22,6 +22,7 @@ const COMMANDS: [&str; 31] = [
     "stop",
     "restart",
     "pause",
+    "suspend",
     "resume",
     "undelete",
     "snapshot",

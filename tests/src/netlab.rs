@@ -171,10 +171,11 @@ fn settings(dir: &str) -> String {
         if path.is_dir() {
             return settings(&path.to_string_lossy());
         }
-        // A count of what goes on, not a setting.
-        let counts = ["nf_conntrack_count", "route/flush"].iter().any(|name| path.ends_with(name));
+        // Connections are tracked once any packet filter of the machine asks for it: the settings come with the module.
+        let tracking =
+            ["/nf_conntrack_", "/nf_flowtable_"].iter().any(|of| path.to_string_lossy().contains(of));
         match std::fs::read_to_string(&path) {
-            Ok(text) if !counts => format!("{} = {text}", path.display()),
+            Ok(text) if !tracking && !path.ends_with("route/flush") => format!("{} = {text}", path.display()),
             _ => String::new(),
         }
     };

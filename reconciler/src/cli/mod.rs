@@ -108,7 +108,7 @@ enum Command {
     Pause(power::Args),
     /// Write VEs to disk with everything that runs in them, and end them
     Suspend(power::Args),
-    /// Thaw VEs
+    /// Thaw VEs, and bring those back that are suspended
     Resume(power::Args),
     /// Bring a VE back from quarantine
     Undelete(undelete::Args),

@@ -64,14 +64,14 @@ pub(super) fn set(
 ) -> SysResult<Effect> {
     if let Some(index) = wanted.find(host, inside)? {
         let seen = wanted.see(inside, index)?;
-        if seen.link.mac == wanted.mac {
+        if seen.link.mac == wanted.mac && !wanted.is_half_made(&seen.link) {
             let addresses: Vec<_> =
                 from.iter().flat_map(|is| is.addresses.iter().copied().map(pair)).collect();
             let gateways: Vec<_> = from.iter().flat_map(|is| is.gateways.iter().map(|one| one.0)).collect();
             let changed = wanted.change(inside, &seen, (&addresses, &gateways))?;
             return Ok(if changed > 0 { Effect::Changed } else { Effect::AlreadySo });
         }
-        // With another hardware address it is another.
+        // With another hardware address it is another; and half of one is none.
         inside.run(vec![Request::remove_link(index, &wanted.name)])?;
     }
     clear_way(wanted, inside)?;

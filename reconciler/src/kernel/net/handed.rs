@@ -79,8 +79,7 @@ impl Handed {
 
     /// Gives it another name in the VE.
     pub fn rename(&self, inside: &mut Netlink, to: &str) -> SysResult<()> {
-        let link = LinkUnspec::new_with_index(INSIDE + self.index).name(to.to_owned()).build();
-        inside.run(vec![Request::new("name", format!("interface {to}"), Message::SetLink(link))]).map(drop)
+        inside.run(vec![Request::rename(INSIDE + self.index, to)]).map(drop)
     }
 
     /// Moves it back to the namespace of the calling thread, as it was: down, without addresses.

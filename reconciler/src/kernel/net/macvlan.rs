@@ -60,11 +60,23 @@ impl Macvlan {
             )));
         }
         // Those on one parent reach each other as on a wire of their own.
-        let link = LinkMacVlan::new(&self.name, parent.index, MacVlanMode::Bridge)
+        let link = LinkMacVlan::new(&self.name_until_set_up(), parent.index, MacVlanMode::Bridge)
             .address(self.mac.to_vec())
             .setns_by_fd(netns.as_raw_fd());
         let object = format!("interface {} on {}", self.name, self.parent);
         host.run(vec![Request::new("make", object, Message::NewLink(link.build())).make()]).map(drop)
+    }
+
+    /// Its name until it is set up. Before Linux 6.15 the name of a new link is looked for in the namespace of who asks,
+    /// where the VE's may be taken by one of the host's.
+    fn name_until_set_up(&self) -> String {
+        let mac: String = self.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("mv{mac}")
+    }
+
+    /// Whether it is one that was made and never set up.
+    pub fn is_half_made(&self, link: &Link) -> bool {
+        link.name == self.name_until_set_up()
     }
 
     /// Its number in the VE's namespace; also if its owner has given it another name.
@@ -92,10 +104,11 @@ impl Macvlan {
     pub(super) fn set_up(&self, inside: &mut Netlink) -> SysResult<()> {
         /// That of a run before is there until the kernel has come to its namespace.
         const LONGEST: Duration = Duration::from_secs(10);
-        let link = inside.link_named(&self.name)?;
+        let link = inside.link_named(&self.name_until_set_up())?;
         let link = link.ok_or_else(|| {
             SysError::refused("set up", format_args!("interface {}", self.name), "it is not there")
         })?;
+        inside.run(vec![Request::rename(link.index, &self.name)])?;
         keep_others(&self.name)?;
         let since = Instant::now();
         loop {

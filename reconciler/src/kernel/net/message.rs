@@ -105,6 +105,12 @@ impl Request {
         Self::new("set the largest packet of", format!("interface {name}"), Message::SetLink(link))
     }
 
+    /// Another name, of a link that is down.
+    pub(super) fn rename(index: u32, to: &str) -> Self {
+        let link = LinkUnspec::new_with_index(index).name(to.to_owned()).build();
+        Self::new("name", format!("interface {to}"), Message::SetLink(link))
+    }
+
     /// What a link is marked with as vzd's.
     pub(super) fn alias(index: u32, name: &str, alias: &str) -> Self {
         let link = LinkUnspec::new_with_index(index).alias(alias).build();
