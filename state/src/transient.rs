@@ -103,6 +103,9 @@ fn pruned(spec: Value) -> Value {
 
 /// The spec as it is in force.
 pub fn spec_over(spec: &Value, transients: &Transients) -> Value {
+    if transients.is_empty() {
+        return spec.clone();
+    }
     pruned(with(spec, transients.iter().map(|(field, is)| (field, &is.value))))
 }
 

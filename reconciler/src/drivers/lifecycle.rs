@@ -4,29 +4,28 @@
 //! killed) is found by its control group, since a VE's processes cannot leave that, and handed to the
 //! present keeper. This file makes the [`Running`] and [`Stopped`] tokens.
 
+mod spec;
+
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use vzd_state::desired::Desired;
 use vzd_state::reading::Reading;
-use vzd_state::subsystem::disk::Backend;
-use vzd_state::subsystem::lifecycle::{Exit, Observed, Run, Seccomp, Step};
-use vzd_state::subsystem::namespaces::wanted_mounts;
+use vzd_state::subsystem::lifecycle::{Exit, Observed, Run, Step};
 use vzd_state::units::{Millis, Timestamp};
 
+use self::spec::{as_recorded, start_spec};
 use crate::drivers::{
     Effect, Made, StepError, Ve, beancounters, cgroup, checkpoint, devices, disk, namespaces, network,
 };
-use crate::error::{At, SysError, SysResult};
+use crate::error::{SysError, SysResult};
 use crate::host::Host;
 use crate::keeper::protocol::Held;
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::WaitStatus;
 use crate::kernel::procfs;
-use crate::runtime::enter::Door;
-use crate::runtime::spec::{RootSpec, StartSpec};
-use crate::store::atomic;
+
+pub use self::spec::door;
 
 /// A VE that runs: made only here, from what was found in the kernel.
 #[derive(Debug)]
@@ -312,105 +311,6 @@ fn start(ve: Ve<'_>, begin: Begin) -> Result<u32, StepError> {
             Err(e.into())
         }
     }
-}
-
-/// What is wanted, but with devices and network as the ledger says that they were set.
-fn as_recorded(ve: Ve<'_>, want: &Desired) -> Desired {
-    let applied = &ve.entry.applied;
-    Desired {
-        devices: applied.devices.clone().unwrap_or_default(),
-        network: applied.network.clone().unwrap_or_default(),
-        ..want.clone()
-    }
-}
-
-fn start_spec(ve: Ve<'_>, want: &Desired, root: RootSpec) -> SysResult<StartSpec> {
-    let group = ve.host.cgroup(ve.entry);
-    let cold = &want.lifecycle.cold;
-    let mounts = wanted_mounts(&want.namespaces, &ve.host.caps());
-    Ok(StartSpec {
-        uid: ve.entry.uid.as_str().to_owned(),
-        id_base: ve.entry.ids.start,
-        id_count: ve.entry.ids.count,
-        hostname: want.namespaces.hostname.clone(),
-        domainname: want.namespaces.domainname.clone(),
-        init: cold.init.clone(),
-        env: [
-            "container=vzd",
-            "TERM=linux",
-            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-        cgroup_delegated: group.delegated_dir(),
-        cgroup_v1: group.v1_dirs().collect(),
-        root,
-        shown: beancounters::show_inside(ve)?,
-        mounts: mounts.iter().map(|(target, mount)| namespaces::mount_spec(target, mount)).collect(),
-        devices: want
-            .devices
-            .nodes
-            .iter()
-            .map(|(path, node)| devices::node_spec(path, node))
-            .collect::<SysResult<_>>()?,
-        venet: network::venet_spec(ve, &want.network),
-        bridged: network::bridged_specs(ve, &want.network),
-        macvlans: network::macvlan_specs(ve, &want.network),
-        handed: None,
-        sysctls: want.network.sysctls.clone().into_iter().collect(),
-        shapes: network::shapes(ve, &want.network),
-        firewall: want.network.firewall.clone(),
-        routes: want.network.routes.iter().cloned().collect(),
-        files: network::files(&want.network),
-        capabilities: cold.capabilities.bits(),
-        seccomp_profile: keep_profile(ve, &cold.seccomp)?,
-        own_attributes: has_own_attributes(ve),
-        checkpoint: None,
-        nesting: cold.nesting,
-    })
-}
-
-/// Beside the VE's root: the text of the seccomp profile that its last start was given.
-const PROFILE: &str = "seccomp";
-
-/// Reads the profile for a start, and keeps it: the file may be another one when the VE is entered.
-fn keep_profile(ve: Ve<'_>, seccomp: &Seccomp) -> SysResult<Option<String>> {
-    let Seccomp::File { path } = seccomp else { return Ok(None) };
-    let text = std::fs::read_to_string(path).at("read", path)?;
-    let kept = ve.host.ve_dir(&ve.entry.uid).join(PROFILE);
-    atomic::write(&kept, text.as_bytes(), &ve.host.writes)?;
-    Ok(Some(text))
-}
-
-/// The profile that the present run was started with.
-fn kept_profile(ve: Ve<'_>, seccomp: &Seccomp) -> SysResult<Option<String>> {
-    let Seccomp::File { .. } = seccomp else { return Ok(None) };
-    let kept = ve.host.ve_dir(&ve.entry.uid).join(PROFILE);
-    std::fs::read_to_string(&kept).map(Some).at("read", kept.display())
-}
-
-/// How to enter the VE: with what its present run was started with.
-pub fn door(ve: Ve<'_>) -> SysResult<Door> {
-    let running = running(ve)?;
-    let group = ve.host.cgroup(ve.entry);
-    let cold = ve.entry.run.as_ref().map(|run| &run.cold);
-    let cold = cold.ok_or_else(|| {
-        SysError::refused("enter", format_args!("VE {}", ve.entry.name), "its start is not on record yet")
-    })?;
-    Ok(Door {
-        pid: running.pid,
-        cgroup_exec: group.exec_dir(),
-        cgroup_v1: group.v1_dirs().collect(),
-        capabilities: cold.capabilities.bits(),
-        seccomp_profile: kept_profile(ve, &cold.seccomp)?,
-        own_attributes: has_own_attributes(ve),
-    })
-}
-
-/// Whether attributes of the VE's files mean something on a file system of its own only: elsewhere they tell whose
-/// limits a file counts against.
-fn has_own_attributes(ve: Ve<'_>) -> bool {
-    ve.entry.disk.as_ref().is_some_and(|disk| disk.backend == Backend::Image)
 }
 
 /// Asks init to stop, and kills every process when it has not within `timeout`.

@@ -1,7 +1,8 @@
 //! The starter of a VE that is resumed: like [`crate::runtime::start`], but CRIU makes the namespaces and processes.
 //!
 //! CRIU takes the root, /dev and the host's mounts as they are put together here, in a mount namespace that ends with
-//! it. It has the VE's user namespace own everything it mounts itself; so before anything runs, /proc and /sys are replaced by such as a start makes, whose masks are locked. The network is made when its namespace is there, and holds
+//! it. It has the VE's user namespace own everything it mounts itself; so before anything runs, /proc and /sys are
+//! replaced by such as a start makes, whose masks are locked. The network is made when its namespace is there, and holds
 //! everything up until the VE's sockets are back.
 
 use std::os::fd::{AsRawFd, OwnedFd};
