@@ -3,6 +3,7 @@
 //! The host is asked nothing: what its device nodes are comes in as an argument.
 
 mod devices;
+mod health;
 mod places;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use crate::ids::{Ctid, IdRange, VeName};
 use crate::ledger::Entry;
 use crate::subsystem::devices::DeviceKind;
 use crate::subsystem::lifecycle::{
-    ColdSpec, DeletionPolicy, ExecProbe, RestartPolicy, Seccomp, State, Suspend, UpdatePolicy,
+    ColdSpec, DeletionPolicy, RestartPolicy, Seccomp, State, Suspend, UpdatePolicy,
 };
 use crate::subsystem::namespaces::{Mount, MountFlags};
 use crate::subsystem::{beancounters, cgroup, disk, json, lifecycle, namespaces, network, packages, users};
@@ -231,7 +232,7 @@ fn lower_lifecycle(
         on_boot: spec.on_boot.unwrap_or(defaults::ON_BOOT),
         boot_order: spec.boot_order.unwrap_or(defaults::BOOT_ORDER),
         quarantine_ttl: millis(spec.quarantine_ttl, defaults::QUARANTINE_TTL),
-        health: spec.health.as_ref().and_then(lower_health),
+        health: spec.health.as_ref().and_then(health::lower),
         suspend: spec.suspend_reconcile.as_ref().map(|suspend| Suspend {
             reason: suspend.reason.clone().unwrap_or_else(|| "no reason given".to_owned()),
             until: suspend.until.map(|until| Timestamp(until.unix_millis())),
@@ -366,17 +367,6 @@ fn lower_disk(disk: &v1::Disk) -> disk::Desired {
         grace: millis(*quotatime, v1::Duration::default()),
         ..disk::Desired::default()
     }
-}
-
-fn lower_health(health: &v1::Health) -> Option<ExecProbe> {
-    Some(ExecProbe {
-        command: health.exec.as_ref()?.words().to_vec(),
-        interval: millis(health.interval, defaults::HEALTH_INTERVAL),
-        timeout: millis(health.timeout, defaults::HEALTH_TIMEOUT),
-        initial_delay: millis(health.initial_delay, defaults::HEALTH_INITIAL_DELAY),
-        failure_threshold: health.failure_threshold.map_or(defaults::HEALTH_FAILURE_THRESHOLD, u32::from),
-        success_threshold: health.success_threshold.map_or(defaults::HEALTH_SUCCESS_THRESHOLD, u32::from),
-    })
 }
 
 fn lower_packages(given: &v1::Packages) -> packages::Desired {

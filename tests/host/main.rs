@@ -13,6 +13,7 @@ mod drift;
 mod edits;
 mod examples;
 mod exec;
+mod health;
 mod isolation;
 mod lifecycle;
 mod namespaces;

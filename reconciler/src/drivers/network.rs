@@ -11,6 +11,7 @@ mod macvlan;
 mod nat;
 mod rate;
 mod sight;
+mod socket;
 mod uplinks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ pub use macvlan::specs as macvlan_specs;
 pub use nat::Translator;
 pub use rate::shapes;
 pub use sight::{Sight, sight};
+pub use socket::socket;
 pub use uplinks::Uplinks;
 
 /// What the interfaces of this vzd are marked with, followed by the VE's uid.

@@ -1,24 +1,29 @@
-//! Health: a command run inside a VE now and then, and what its answers come to.
+//! Health: what a VE is asked now and then, and what its answers come to.
 //!
-//! The bookkeeping is pure; [`Engine::probe`] runs the command through the keeper, outside of any pass,
-//! so that a probe that hangs holds nothing up.
+//! The bookkeeping is pure; [`Engine::probe`] asks outside of any pass, so that a probe that hangs holds
+//! nothing up. Commands are run through the keeper.
+
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use vzd_schema::Code;
 use vzd_state::observed::Observed;
 use vzd_state::status::Health;
-use vzd_state::subsystem::lifecycle::{ExecProbe, Run};
-use vzd_state::units::Timestamp;
+use vzd_state::subsystem::lifecycle::{Ask, Probe, Run};
+use vzd_state::subsystem::network;
+use vzd_state::units::{Millis, Timestamp};
 
-use crate::drivers::{Ve, lifecycle};
+use crate::drivers::{self, Ve, lifecycle};
 use crate::engine::reconcile::Leave;
 use crate::engine::{Engine, Subject, clock};
 use crate::kernel::process::WaitStatus;
+use crate::runtime::ask;
 use crate::runtime::enter::{Command, default_env};
 
 /// What a VE's probe has said so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Probes {
-    probe: Option<ExecProbe>,
+    probe: Option<Probe>,
     /// The run that was probed: answers of an earlier one mean nothing.
     started_at: Option<Timestamp>,
     next: Option<Timestamp>,
@@ -29,7 +34,7 @@ pub(super) struct Probes {
 
 impl Probes {
     /// Takes the present probe and run.
-    pub fn follow(&mut self, probe: Option<&ExecProbe>, observed: &Observed, now: Timestamp) {
+    pub fn follow(&mut self, probe: Option<&Probe>, observed: &Observed, now: Timestamp) {
         let started_at = match observed.running() {
             Some(Run::Running { started_at, .. }) => Some(*started_at),
             _ => None,
@@ -84,18 +89,47 @@ impl Engine {
         // A probe may take its time, and one that is probed runs.
         self.starts.step_out(&view.name);
         let ve = Ve { host: &self.host, entry, want: view.want() };
-        let command = Command { argv: probe.command.clone(), env: default_env("dumb"), cwd: "/".into() };
-        let ran = lifecycle::door(ve).and_then(|door| self.host.keeper.run(door, command, probe.timeout.0));
-        let answer = match ran {
-            Ok(Some(WaitStatus::Exited(0))) => Ok(()),
-            Ok(Some(WaitStatus::Exited(code))) => Err(format!("the probe exited with {code}")),
-            Ok(Some(WaitStatus::Signaled(signal))) => Err(format!("the probe was killed by signal {signal}")),
-            Ok(Some(WaitStatus::Unknown)) => Err("the probe ended, nobody knows how".to_owned()),
-            Ok(None) => Err(format!("the probe did not end within {}", probe.timeout)),
-            Err(e) => Err(e.to_string()),
-        };
+        let answer = answer(ve, &probe);
         if let Some(published) = self.shared().published.get_mut(subject) {
             published.probes.answer(answer, clock::now());
         }
+    }
+}
+
+fn answer(ve: Ve<'_>, probe: &Probe) -> Result<(), String> {
+    match &probe.ask {
+        Ask::Exec(command) => run(ve, command, probe.timeout),
+        Ask::Tcp { port } => call(ve, probe.timeout, *port, None),
+        Ask::Http { port, path } => call(ve, probe.timeout, *port, Some(path)),
+    }
+}
+
+fn run(ve: Ve<'_>, command: &[String], timeout: Millis) -> Result<(), String> {
+    let command = Command { argv: command.to_vec(), env: default_env("dumb"), cwd: "/".into() };
+    let ran = lifecycle::door(ve).and_then(|door| ve.host.keeper.run(door, command, timeout.0));
+    match ran {
+        Ok(Some(WaitStatus::Exited(0))) => Ok(()),
+        Ok(Some(WaitStatus::Exited(code))) => Err(format!("the probe exited with {code}")),
+        Ok(Some(WaitStatus::Signaled(signal))) => Err(format!("the probe was killed by signal {signal}")),
+        Ok(Some(WaitStatus::Unknown)) => Err("the probe ended, nobody knows how".to_owned()),
+        Ok(None) => Err(format!("the probe did not end within {timeout}")),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+fn call(ve: Ve<'_>, timeout: Millis, port: u16, path: Option<&str>) -> Result<(), String> {
+    let network = ve.want.map(|want| &want.network);
+    let own = network.into_iter().flat_map(network::Desired::own_addresses);
+    let at: Vec<_> =
+        ask::LOCAL.into_iter().chain(own).map(|address| SocketAddr::new(address, port)).collect();
+    let running = lifecycle::running(ve).map_err(|e| e.to_string())?;
+    let socket = |family| drivers::network::socket(&running, family);
+    match ask::connect(&at, Duration::from_millis(timeout.0), socket).and_then(|call| match path {
+        Some(path) => call.get(path),
+        None => Ok(()),
+    }) {
+        Ok(()) => Ok(()),
+        Err(e) if e.errno == libc::ETIMEDOUT => Err(format!("the probe did not end within {timeout}")),
+        Err(e) => Err(e.to_string()),
     }
 }

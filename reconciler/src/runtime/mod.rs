@@ -11,9 +11,11 @@
 //! - [`etc`] keeps vzd's lines in files of a VE's own,
 //! - [`inject`] adds and removes mounts of a running VE,
 //! - [`checkpoint`] writes a running VE to disk and resumes it,
-//! - [`accounts`] reads and changes its users.
+//! - [`accounts`] reads and changes its users,
+//! - [`ask`] connects to its ports and asks its web server.
 
 pub mod accounts;
+pub mod ask;
 pub mod checkpoint;
 pub mod enter;
 pub mod etc;

@@ -26,8 +26,6 @@ const REFUSED: &[&str] = &[
     "spec.security.features.ppp",
     "spec.security.features.sit",
     "spec.checkpoint.*",
-    "spec.health.tcp",
-    "spec.health.http",
 ];
 
 /// Values, by the beginning of their text, of fields that are carried out otherwise.

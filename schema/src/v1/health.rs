@@ -2,7 +2,7 @@
 
 use super::defaults;
 use super::macros::{group, item};
-use super::scalars::{Command, Duration};
+use super::scalars::{Command, Duration, HttpPath};
 use std::num::{NonZeroU16, NonZeroU32};
 
 group! {
@@ -41,6 +41,6 @@ item! {
         /// The port.
         live port: NonZeroU16;
         /// The path of the page.
-        live path: Option<String> = "/",
+        live path: Option<HttpPath> = "/",
     }
 }

@@ -4,6 +4,7 @@
 //! `plan::power`; what a step means for the ledger in `ledger::record`.
 
 mod fields;
+mod probe;
 mod step;
 
 use std::convert::Infallible;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::fields::{cold_pairs, pairs};
+pub use self::probe::{Ask, Probe};
 pub use self::step::{End, Exit, StartReason, Step, StopReason};
 use super::{Changes, Cx, Mismatch, Subsystem, json};
 use crate::caps::CapSet;
@@ -47,7 +49,7 @@ pub struct Desired {
     /// VEs that must be Ready before this one starts.
     pub depends_on: Vec<VeName>,
     /// How to find out whether the VE is healthy.
-    pub health: Option<ExecProbe>,
+    pub health: Option<Probe>,
     /// Reconciling is suspended by the manifest.
     pub suspend: Option<Suspend>,
     /// Reconciling is switched off by the annotation `vzd/reconcile: disabled`.
@@ -173,24 +175,6 @@ pub enum DeletionPolicy {
     Retain,
     /// Stop it and throw it away.
     Destroy,
-}
-
-/// A command inside the VE that tells whether it is healthy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ExecProbe {
-    /// The command; status 0 means healthy.
-    pub command: Vec<String>,
-    /// Time between two probes.
-    pub interval: Millis,
-    /// Time that one probe may take.
-    pub timeout: Millis,
-    /// Time from the VE's start to the first probe.
-    pub initial_delay: Millis,
-    /// Failures in a row that make the VE unhealthy.
-    pub failure_threshold: u32,
-    /// Successes in a row that make it healthy again.
-    pub success_threshold: u32,
 }
 
 /// Reconciling is suspended.

@@ -15,6 +15,7 @@ pub(crate) mod translations;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -80,6 +81,12 @@ impl Desired {
     /// Whether it has a link with an end on the host.
     pub fn has_pairs(&self) -> bool {
         self.has_venet() || self.interfaces.values().any(|interface| interface.bridge().is_some())
+    }
+
+    /// Its addresses, of all its interfaces.
+    pub fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let others = self.interfaces.values().flat_map(|interface| &interface.addresses);
+        self.addresses.iter().chain(others).map(|one| one.address())
     }
 
     /// Whether there is anything at all.

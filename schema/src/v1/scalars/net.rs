@@ -256,3 +256,12 @@ impl fmt::Display for Ports {
 text_scalar!(Ports, "a port or a range of ports", {
     "type": ["integer", "string"], "minimum": 1, "maximum": 65535, "pattern": "^[0-9]+(-[0-9]+)?$"
 });
+
+text_name!(
+    /// What a web server is asked for, as it goes into the request.
+    HttpPath,
+    "the path of a page",
+    "give printable ASCII characters without blanks, beginning with /, at most 1024",
+    |text| text.starts_with('/') && text.len() <= 1024 && text.bytes().all(|b| b.is_ascii_graphic()),
+    { "type": "string", "pattern": "^/[!-~]{0,1023}$" }
+);

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{ColdSpec, DeletionPolicy, Desired, ExecProbe, RestartPolicy, Suspend, UpdatePolicy};
+use super::{ColdSpec, DeletionPolicy, Desired, Probe, RestartPolicy, Suspend, UpdatePolicy};
 use crate::caps::CapSet;
 use crate::ids::VeName;
 use crate::subsystem::json;
@@ -28,19 +28,9 @@ impl Shown for Millis {
     }
 }
 
-impl Shown for Option<ExecProbe> {
+impl Shown for Option<Probe> {
     fn shown(&self) -> Value {
-        let Some(probe) = self else { return Value::Null };
-        let ExecProbe { command, interval, timeout, initial_delay, failure_threshold, success_threshold } =
-            probe;
-        serde_json::json!({
-            "exec": command,
-            "interval": interval.shown(),
-            "timeout": timeout.shown(),
-            "initialDelay": initial_delay.shown(),
-            "failureThreshold": failure_threshold,
-            "successThreshold": success_threshold,
-        })
+        self.as_ref().map_or(Value::Null, Probe::shown)
     }
 }
 
