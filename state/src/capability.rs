@@ -143,7 +143,7 @@ pub struct Capabilities {
     pub venet: Feature,
     /// Interfaces on top of others (macvlan).
     pub macvlan: Feature,
-    /// Limits of bandwidth: token buckets (TBF) on intermediate devices (IFB).
+    /// Limits of bandwidth: token buckets (HTB) on intermediate devices (IFB).
     pub shaping: Feature,
     /// Packet filters of VEs: nftables, and its program on the host.
     pub firewall: Feature,

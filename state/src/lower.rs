@@ -284,6 +284,7 @@ fn lower_network(given: &v1::Network) -> network::Desired {
             gateways: is.gateway.iter().copied().collect(),
             mtu: is.mtu,
             mac_filter: is.parent.is_none() && is.mac_filter.unwrap_or(true),
+            rates: network::rate::lower(&is.rate),
         };
         (is.name.to_string(), one)
     };

@@ -330,6 +330,7 @@ impl Sim {
                 gateways: is.gateways.clone(),
                 mtu: is.mtu.unwrap_or(network::MTU),
                 mac_filter: is.mac_filter,
+                rates: is.rates.clone(),
                 up: true,
             };
             (name.clone(), seen)

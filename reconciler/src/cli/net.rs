@@ -67,7 +67,8 @@ pub fn network(ve: &VeNetwork, colour: bool) -> String {
     for limit in &ve.network.rates {
         let counts = &limit.counts;
         text += &format!(
-            "  {} at most {}bit/s: {} went through, {} packets were dropped\n",
+            "  {}{} at most {}bit/s: {} went through, {} packets were dropped\n",
+            limit.link.as_ref().map(|link| format!("{link} ")).unwrap_or_default(),
             limit.direction.name(),
             BitRate::from_bits(limit.rate),
             size(counts.bytes),

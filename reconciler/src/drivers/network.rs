@@ -132,17 +132,22 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
     let ways =
         Netlink::open().and_then(|host| Ok((host, ns::on_thread_in(&netns(running)?, Netlink::open)?)));
     match ways {
-        Ok((mut host, mut inside)) => Observed {
-            venet: read(look(ve, &mut host, &mut inside)),
-            interfaces: read(interfaces(ve, &mut host, &mut inside)),
-            devices: read(devices::look(ve, &mut inside)),
-            sysctls: read(sysctls(ve, running)),
-            routes: read(routes(ve, &mut inside)),
-            firewall: read(firewall::look(ve, running)),
-            rates: read(rate::look(ve, &mut host)),
-            translations: read(nat::look(ve)),
-            files: read(files::look(ve, running)),
-        },
+        Ok((mut host, mut inside)) => {
+            let limits = rate::look(ve, &mut host);
+            Observed {
+                venet: read(look(ve, &mut host, &mut inside)),
+                interfaces: read(
+                    limits.clone().and_then(|limits| interfaces(ve, &mut host, &mut inside, &limits)),
+                ),
+                devices: read(devices::look(ve, &mut inside)),
+                sysctls: read(sysctls(ve, running)),
+                routes: read(routes(ve, &mut inside)),
+                firewall: read(firewall::look(ve, running)),
+                rates: read(limits.map(|limits| rate::of_all(&limits))),
+                translations: read(nat::look(ve)),
+                files: read(files::look(ve, running)),
+            }
+        }
         Err(e) => Observed {
             venet: Reading::Unreadable(e.to_string()),
             interfaces: Reading::Unreadable(e.to_string()),
@@ -158,14 +163,19 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
 }
 
 /// Interfaces that are wanted or were made, as they are.
-fn interfaces(ve: Ve<'_>, host: &mut Netlink, inside: &mut Netlink) -> SysResult<BTreeMap<String, Seen>> {
+fn interfaces(
+    ve: Ve<'_>,
+    host: &mut Netlink,
+    inside: &mut Netlink,
+    limits: &rate::Seen,
+) -> SysResult<BTreeMap<String, Seen>> {
     let mut known: BTreeMap<&String, &Interface> = BTreeMap::new();
     known.extend(ve.want.iter().flat_map(|want| &want.network.interfaces));
     known.extend(ve.entry.applied.network.iter().flat_map(|is| &is.interfaces));
     let mut found = BTreeMap::new();
     for (name, is) in known {
         let seen = match &is.on {
-            On::Bridge(_) => bridged::look(&bridged::spec(ve, name, is), host, inside)?,
+            On::Bridge(_) => bridged::look(&bridged::spec(ve, name, is), host, inside, limits)?,
             On::Parent(parent) => macvlan::look(&macvlan::spec(ve, name, is, parent), host, inside)?,
         };
         found.extend(seen.map(|seen| (name.clone(), seen)));
@@ -277,6 +287,7 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
         }
         Live::RemoveInterface { name, had } => {
             let removed = remove_interface(ve, (&mut host, &mut inside), name, had)?;
+            rate::set(ve, &mut host, |is| drop(is.interfaces.remove(name)))?;
             return Ok(if removed { Effect::Changed } else { Effect::AlreadySo });
         }
         Live::HandOver { device, to, .. } => {
@@ -297,7 +308,10 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
             return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
         }
         Live::SetRate { direction, to, .. } => {
-            let changed = rate::set(ve, &mut host, *direction, *to)?;
+            let changed = rate::set(ve, &mut host, |is| match to {
+                Some(to) => drop(is.rates.insert(*direction, *to)),
+                None => drop(is.rates.remove(direction)),
+            })?;
             return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
         }
         Live::SetTranslations { to, .. } => {
@@ -389,7 +403,7 @@ fn attach(
     remove_link(ve, host)?;
     let bare = Venet { addresses: Vec::new(), ..venet.clone() };
     let ends = bare.make(host, netns.as_fd())?;
-    rate::join(ve, host)?;
+    rate::set(ve, host, |_| {})?;
     net::set_up_inside(inside, &bare, ends)?;
     host.await_carrier(ends.host)?;
     Ok(true)

@@ -159,6 +159,11 @@ impl Checker<'_> {
             self.conflict(why, &format!("{item}.hostName"), &parent, "");
         }
         self.no_rate(network, "what goes over a macvlan", &parent);
+        if interface.rate != Rate::default() {
+            let why = "what goes over a macvlan passes the host's limits by";
+            let cure = "take `rate` out, or make it a port of a bridge";
+            self.conflict(why, &format!("{item}.rate"), &parent, cure);
+        }
     }
 
     fn routes(&mut self, network: &Network) {

@@ -17,7 +17,6 @@ const REFUSED: &[&str] = &[
     "spec.disk.readOnly",
     "spec.disk.mountOptions",
     "spec.network.interfaces[].vlan",
-    "spec.network.interfaces[].rate",
     "spec.security.features.bridge",
     "spec.security.features.ipgre",
     "spec.security.features.ipip",

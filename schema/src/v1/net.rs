@@ -65,7 +65,7 @@ item! {
         live mtu: Option<u32>,
         /// Drop packets that the VE sends from another hardware address. Of interfaces on bridges only.
         live mac_filter: Option<bool> = true,
-        /// Its bandwidth.
+        /// Its bandwidth, of what the VE has as a whole. Of interfaces on bridges only.
         live rate: Rate,
     }
 }

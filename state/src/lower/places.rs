@@ -110,8 +110,20 @@ pub(super) fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, Field
     });
     let interfaces = spec.network.interfaces.iter().enumerate();
     let interfaces = interfaces.flat_map(|(i, interface)| {
-        const FIELDS: [&str; 9] =
-            ["", ".bridge", ".parent", ".mac", ".hostName", ".addresses", ".gateway", ".mtu", ".macFilter"];
+        const FIELDS: [&str; 12] = [
+            "",
+            ".bridge",
+            ".parent",
+            ".mac",
+            ".hostName",
+            ".addresses",
+            ".gateway",
+            ".mtu",
+            ".macFilter",
+            ".rate",
+            ".rate.in",
+            ".rate.out",
+        ];
         let (written, known) =
             (format!("spec.network.interfaces[{i}]"), format!("spec.network.interfaces[{}]", interface.name));
         FIELDS.map(|field| (format!("{written}{field}"), format!("{known}{field}")))

@@ -38,7 +38,7 @@ pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
         (masquerades, "spec.network.masquerade", &caps.firewall),
         (publishes, "spec.network.publish", &caps.firewall),
         (want.network.firewall.is_some(), "spec.network.firewall", &caps.firewall),
-        (!want.network.rates.is_empty(), "spec.network.rate", &caps.shaping),
+        (want.network.has_rates(), "spec.network.rate", &caps.shaping),
     ];
     let mounts = want
         .namespaces

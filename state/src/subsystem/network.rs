@@ -89,6 +89,11 @@ impl Desired {
         self.addresses.iter().chain(others).map(|one| one.address())
     }
 
+    /// Whether its bandwidth is limited, as a whole or an interface's.
+    pub fn has_rates(&self) -> bool {
+        !self.rates.is_empty() || self.interfaces.values().any(|interface| !interface.rates.is_empty())
+    }
+
     /// Whether there is anything at all.
     pub fn is_any(&self) -> bool {
         let Self {

@@ -140,12 +140,13 @@ fn files() -> impl Strategy<Value = network::Files> {
 
 fn network() -> impl Strategy<Value = network::Desired> {
     let addresses = subsequence(vec!["10.1.0.5", "10.1.0.6/24", "fd00:1::5"], 0..=3);
-    let interface = (0u8..3, select(vec![None, Some(1400), Some(9000)]), any::<bool>(), 0u8..3);
+    let ways = select(vec![network::Direction::In, network::Direction::Out]);
+    let rates = proptest::collection::btree_map(ways, select(vec![8_000u64, 16_000]), 0..=2);
+    let interface =
+        (0u8..3, select(vec![None, Some(1400), Some(9000)]), any::<bool>(), 0u8..3, rates.clone());
     let interfaces = proptest::collection::btree_map(select(vec!["eth0", "eth1"]), interface, 0..=2);
     let sysctls =
         proptest::collection::btree_map(select(vec!["net.a", "net.b"]), select(vec!["1", "2"]), 0..=2);
-    let ways = select(vec![network::Direction::In, network::Direction::Out]);
-    let rates = proptest::collection::btree_map(ways, select(vec![8_000u64, 16_000]), 0..=2);
     let firewall = select(vec![None, Some("a".to_owned()), Some("b".to_owned())]);
     let devices = proptest::collection::btree_map(
         select(vec!["eno3".to_owned(), "eno4".to_owned()]),
@@ -171,7 +172,7 @@ fn network() -> impl Strategy<Value = network::Desired> {
             addresses: addresses.into_iter().map(|address| address.parse().unwrap()).collect(),
             interfaces: interfaces
                 .into_iter()
-                .map(|(name, (link, mtu, mac_filter, addresses))| {
+                .map(|(name, (link, mtu, mac_filter, addresses, rates))| {
                     let interface = network::Interface {
                         on: match link {
                             0 => network::On::Bridge("br0".to_owned()),
@@ -186,6 +187,7 @@ fn network() -> impl Strategy<Value = network::Desired> {
                         gateways: BTreeSet::new(),
                         mtu,
                         mac_filter,
+                        rates,
                     };
                     (name.to_owned(), interface)
                 })

@@ -197,6 +197,8 @@ fn cases() -> Vec<(&'static str, String, String)> {
         added("spec.network.interfaces[].gateway", "gateway: [10.1.0.1]"),
         added("spec.network.interfaces[].mtu", "mtu: 1400"),
         added("spec.network.interfaces[].macFilter", "macFilter: false"),
+        added("spec.network.interfaces[].rate.in", "rate: {in: 10M}"),
+        added("spec.network.interfaces[].rate.out", "rate: {out: 10M}"),
         swap(
             "spec.network.devices[].name",
             "network: {devices: [{name: eno3}]}",

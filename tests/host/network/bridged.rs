@@ -8,7 +8,7 @@ use super::{change, reaches};
 const ADDRESSES: [&str; 2] = ["192.0.2.150/24", "fd00:2::150/64"];
 
 /// A host whose wire is a port of the bridge `br0`, made by somebody else.
-fn bridged_lab() -> NetLab {
+pub(super) fn bridged_lab() -> NetLab {
     let lab = NetLab::new();
     lab.host(&["link", "add", "br0", "address", "02:00:00:00:b0:00", "type", "bridge"]);
     lab.host(&["link", "set", "eth0", "master", "br0"]);

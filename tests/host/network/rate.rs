@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use vzd_tests::{Guarded, LONG, NetLab, Sandbox, assert_same, eventually, needs, within};
 
+use super::bridged::bridged_lab;
 use super::{ONE, change};
 
 fn with(rate: Value) -> Value {
@@ -20,10 +21,10 @@ const HEADERS: f64 = 66.0;
 
 /// Bits a second on the wire, by what interfaces count behind the limit: there, packets that travel as one count as
 /// one, with one header.
-fn measured(lab: &NetLab, way: &str) -> f64 {
+fn measured(lab: &NetLab, way: &str, link: &str) -> f64 {
     let read = || {
         let shown = match way {
-            "in" => lab.on_host("ip", &["-s", "-j", "link", "show", "venet101"]),
+            "in" => lab.on_host("ip", &["-s", "-j", "link", "show", link]),
             _ => lab.client("ip", &["-s", "-j", "link", "show", "eth0"]),
         };
         let counts = &shown.ok().json()[0]["stats64"][if way == "in" { "tx" } else { "rx" }];
@@ -39,7 +40,7 @@ fn measured(lab: &NetLab, way: &str) -> f64 {
 }
 
 /// What a stream that never ends gets, to the VE or from it.
-fn stream(lab: &NetLab, way: &str, address: &str) -> f64 {
+fn stream(lab: &NetLab, way: &str, address: &str, link: &str) -> f64 {
     let port = if way == "in" { 8 } else { 9 };
     let connect = || TcpStream::connect((address, port)).ok();
     let mut stream = lab.in_client(|| within(LONG, "the VE answers", connect));
@@ -54,10 +55,20 @@ fn stream(lab: &NetLab, way: &str, address: &str) -> f64 {
                 }
             }
         });
-        let rate = measured(lab, way);
+        let rate = measured(lab, way, link);
         let _ = ender.shutdown(Shutdown::Both);
         rate
     })
+}
+
+/// In the VE, what takes all that comes (8) and what sends for ever (9).
+fn servers(sandbox: &Sandbox) -> [Guarded; 2] {
+    let serve = |port: &str, words: &[&str]| {
+        let mut command = vec!["exec", "one", "--", "/bin/busybox", "nc", "-ll", "-p", port, "-e"];
+        command.extend(words);
+        Guarded::spawn(sandbox.command(&command).stdin(Stdio::null()).stdout(Stdio::null()))
+    };
+    [serve("8", &["/bin/busybox", "wc", "-c"]), serve("9", &["/bin/busybox", "cat", "/dev/zero"])]
 }
 
 #[track_caller]
@@ -76,15 +87,9 @@ fn a_stream_is_as_fast_as_the_manifest_says() {
     sandbox.apply();
     let pid = sandbox.init_pid("one");
     sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
-    let serve = |port: &str, words: &[&str]| {
-        let mut command = vec!["exec", "one", "--", "/bin/busybox", "nc", "-ll", "-p", port, "-e"];
-        command.extend(words);
-        Guarded::spawn(sandbox.command(&command).stdin(Stdio::null()).stdout(Stdio::null()))
-    };
-    let servers =
-        [serve("8", &["/bin/busybox", "wc", "-c"]), serve("9", &["/bin/busybox", "cat", "/dev/zero"])];
-    is_about(stream(&lab, "in", ONE[0]), 8e6, "in");
-    is_about(stream(&lab, "out", ONE[1]), 4e6, "out");
+    let servers = servers(&sandbox);
+    is_about(stream(&lab, "in", ONE[0], "venet101"), 8e6, "in");
+    is_about(stream(&lab, "out", ONE[1], "venet101"), 4e6, "out");
     let shown = sandbox.vzd(&["net", "one", "-o", "json"]).ok().json();
     let shown = &shown[0];
     let link = &shown["links"][0];
@@ -101,12 +106,69 @@ fn a_stream_is_as_fast_as_the_manifest_says() {
     sandbox.vzd(&["describe", "one"]).ok().says("venet101");
     // Live, while the other way stays as it is.
     change(&sandbox, pid, with(json!({ "in": "16M", "out": "4M" })));
-    is_about(stream(&lab, "in", ONE[1]), 16e6, "in, changed");
-    is_about(stream(&lab, "out", ONE[0]), 4e6, "out, as before");
+    is_about(stream(&lab, "in", ONE[1], "venet101"), 16e6, "in, changed");
+    is_about(stream(&lab, "out", ONE[0], "venet101"), 4e6, "out, as before");
     change(&sandbox, pid, with(json!({ "out": "4M" })));
     // Not more, since the lab's processor is an emulated one.
-    assert!(stream(&lab, "in", ONE[0]) > 20e6, "it is still limited");
+    assert!(stream(&lab, "in", ONE[0], "venet101") > 20e6, "it is still limited");
     drop(servers);
+    change(&sandbox, pid, json!({ "ctid": 101 }));
+    assert_same(&before, &lab.everything(), "after all");
+}
+
+/// An interface's own limit holds within what the VE has as a whole, and changes while streams go over the others.
+#[test]
+fn an_interface_has_a_limit_of_its_own() {
+    needs!(Root, Cgroups, Busybox, Ip);
+    let lab = bridged_lab();
+    let before = lab.everything();
+    let sandbox = Sandbox::new();
+    let with = |whole: Value, own: Value| {
+        let eth0 = json!({ "name": "eth0", "bridge": "br0", "addresses": ["192.0.2.150/24"], "rate": own });
+        let eth1 = json!({ "name": "eth1", "bridge": "vmlan", "addresses": ["10.5.0.1/24"] });
+        json!({ "ctid": 101, "network": { "interfaces": [eth0, eth1], "rate": whole } })
+    };
+    let (none, own) = (json!({}), json!({ "in": "4M", "out": "6M" }));
+    sandbox.ve("one", with(none.clone(), own.clone()));
+    sandbox.apply();
+    let pid = sandbox.init_pid("one");
+    sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
+    let _servers = servers(&sandbox);
+    let at = |way: &str, link: &str| stream(&lab, way, "192.0.2.150", link);
+    is_about(at("in", "veth101.0"), 4e6, "in over eth0");
+    is_about(at("out", "veth101.0"), 6e6, "out over eth0");
+    sandbox.vzd(&["net", "one"]).ok().says("eth0 out at most 6Mbit/s");
+    // Less than that for all of them.
+    change(&sandbox, pid, with(json!({ "out": "3M" }), own.clone()));
+    is_about(at("out", "veth101.0"), 3e6, "out, of what there is for all");
+    is_about(at("in", "veth101.0"), 4e6, "in, as before");
+    // Without a limit of its own it has what all have.
+    change(&sandbox, pid, with(json!({ "out": "8M" }), json!({ "in": "5M" })));
+    is_about(at("out", "veth101.0"), 8e6, "out, without its own");
+    is_about(at("in", "veth101.0"), 5e6, "in, changed");
+    let drifted: [&[&str]; 4] = [
+        &["tc", "filter", "del", "dev", "vzi101", "parent", "2:", "pref", "16"],
+        &["tc", "qdisc", "del", "dev", "vzi101", "root"],
+        &["tc", "qdisc", "del", "dev", "vzi101", "parent", "2:10"],
+        &[
+            "tc", "class", "change", "dev", "vzi101", "parent", "2:1", "classid", "2:10", "htb", "rate",
+            "1mbit",
+        ],
+    ];
+    for words in drifted {
+        lab.on_host(words[0], &words[1..]).ok();
+        sandbox.vzd(&["drift", "--detailed-exitcode"]).ends(2);
+        sandbox.apply();
+        sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
+    }
+    is_about(at("in", "veth101.0"), 5e6, "in, put right");
+    // As the VE starts with it.
+    sandbox.vzd(&["restart", "one"]).ok();
+    sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
+    let pid = sandbox.init_pid("one");
+    change(&sandbox, pid, with(none.clone(), none));
+    let left = lab.on_host("ip", &["link", "show", "type", "ifb"]).ok().stdout;
+    assert_eq!(left, "", "devices without a limit");
     change(&sandbox, pid, json!({ "ctid": 101 }));
     assert_same(&before, &lab.everything(), "after all");
 }

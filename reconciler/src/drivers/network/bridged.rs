@@ -16,7 +16,7 @@ fn bridge_mark(ve: Ve<'_>) -> String {
 
 /// An interface with all that its manifest leaves open.
 pub(super) fn spec(ve: Ve<'_>, name: &str, is: &Interface) -> Bridged {
-    let Interface { on: _, mac: _, host_name: _, addresses, gateways, mtu, mac_filter } = is;
+    let Interface { on: _, mac: _, host_name: _, addresses, gateways, mtu, mac_filter, rates: _ } = is;
     Bridged {
         name: name.to_owned(),
         host_name: is.host_name_of(ve.entry.ctid, &ve.entry.uid, name),
@@ -38,13 +38,19 @@ pub fn specs(ve: Ve<'_>, want: &network::Desired) -> Vec<Bridged> {
 }
 
 /// An interface as it is, if it is there.
-pub(super) fn look(bridged: &Bridged, host: &mut Netlink, inside: &mut Netlink) -> SysResult<Option<Seen>> {
+pub(super) fn look(
+    bridged: &Bridged,
+    host: &mut Netlink,
+    inside: &mut Netlink,
+    limits: &rate::Seen,
+) -> SysResult<Option<Seen>> {
     let Some(ends) = bridged.find(host, inside)? else { return Ok(None) };
     let (here, BridgedSeen { bridge, inside: there, up, filter }) = bridged.see(host, inside, ends)?;
     let mac = <[u8; 6]>::try_from(there.link.mac.as_slice()).ok();
     Ok(Some(Seen {
         on: bridge.map(On::Bridge),
         mac: mac.map(Mac::new),
+        rates: rate::of_link(limits, &here.name),
         host_name: Some(here.name),
         addresses: cidrs(there.addresses),
         gateways: there.gateways.into_iter().map(Address).collect(),
@@ -73,11 +79,12 @@ pub(super) fn set(
             ends = None;
         }
     }
+    let becomes = |is: &mut network::Desired| drop(is.interfaces.insert(name.to_owned(), to.clone()));
     let Some(ends) = ends else {
         remove(ve, host, &wanted)?;
         macvlan::clear_way(&macvlan::spec(ve, name, to, ""), inside)?;
         let ends = wanted.make(host, netns.as_fd())?;
-        rate::join(ve, host)?;
+        rate::set(ve, host, becomes)?;
         ns::on_thread_in(netns, || net::keep_others(name))?;
         net::set_up_bridged(inside, &wanted, ends)?;
         wanted.connect(host, ends)?;
@@ -86,8 +93,9 @@ pub(super) fn set(
     let had = from.map(|from| spec(ve, name, from));
     let had = had.as_ref().map_or((&[][..], &[][..]), |had| (&had.addresses, &had.gateways));
     let changed = wanted.change(host, inside, ends, had)?;
+    let limited = rate::set(ve, host, becomes)?;
     remove_empty_bridges(host, &bridge_mark(ve))?;
-    Ok(if changed > 0 { Effect::Changed } else { Effect::AlreadySo })
+    Ok(if changed > 0 || limited { Effect::Changed } else { Effect::AlreadySo })
 }
 
 /// Takes an interface away, and the bridge that only it used.

@@ -1,7 +1,7 @@
 //! Interfaces on top of the host's, IO half.
 
 use vzd_schema::v1::{Address, Mac};
-use vzd_state::subsystem::network::{self, Interface, MTU, On, Seen};
+use vzd_state::subsystem::network::{self, Interface, MTU, On, Rates, Seen};
 
 use super::{bridged, cidrs, pair};
 use crate::drivers::{Effect, Ve};
@@ -11,7 +11,7 @@ use crate::kernel::ns::Namespace;
 
 /// An interface with all that its manifest leaves open.
 pub(super) fn spec(ve: Ve<'_>, name: &str, is: &Interface, parent: &str) -> Macvlan {
-    let Interface { on: _, mac: _, host_name: _, addresses, gateways, mtu, mac_filter: _ } = is;
+    let Interface { on: _, mac: _, host_name: _, addresses, gateways, mtu, mac_filter: _, rates: _ } = is;
     Macvlan {
         name: name.to_owned(),
         parent: parent.to_owned(),
@@ -49,6 +49,7 @@ pub(super) fn look(macvlan: &Macvlan, host: &mut Netlink, inside: &mut Netlink) 
         gateways: seen.gateways.into_iter().map(Address).collect(),
         mtu: seen.link.mtu,
         mac_filter: false,
+        rates: Rates::new(),
         up: seen.link.up,
     }))
 }

@@ -1,5 +1,7 @@
 //! The network of a running VE as it is, for people and programs that ask. Read only, and only when asked.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use vzd_schema::v1::{Cidr, Mac};
 use vzd_state::subsystem::network::{Direction, Route};
@@ -56,6 +58,9 @@ pub struct LinkSight {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RateSight {
+    /// The interface that it is of, by its name in the VE; absent where it is of all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
     /// Which way.
     pub direction: Direction,
     /// Bits a second.
@@ -129,5 +134,7 @@ pub fn sight(ve: Ve<'_>, running: &Running) -> SysResult<Sight> {
     }
     links.sort_by(|a, b| (&a.bridge, &a.name).cmp(&(&b.bridge, &b.name)));
     let routes = inside.own_routes()?.into_iter().collect();
-    Ok(Sight { links, routes, rates: rate::counts(ve, &mut host)? })
+    let names = |link: &'_ LinkSight| Some((link.host_name.clone()?, link.name.clone()?));
+    let names: BTreeMap<String, String> = links.iter().filter_map(names).collect();
+    Ok(Sight { links, routes, rates: rate::counts(ve, &mut host, &names)? })
 }

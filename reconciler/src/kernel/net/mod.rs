@@ -7,6 +7,7 @@
 mod bridged;
 mod handed;
 mod hold;
+mod htb;
 mod inside;
 mod macvlan;
 mod message;
@@ -32,13 +33,14 @@ use crate::error::{At, SysError, SysResult};
 pub use bridged::{Bridged, BridgedSeen, remove_empty_bridges};
 pub use handed::{HandOver, Handed};
 pub use hold::{hold_up, let_through, made_inside};
+pub use htb::Counts;
 pub use inside::InsideSeen;
 pub use macvlan::{Macvlan, try_macvlan};
 pub use message::Request;
 pub use nat::{Content, Nat};
 pub use nft::{find_nft, load_table, read_table, try_table};
 pub use read::{Link, Route, Traffic};
-pub use shape::{Counts, Shape, try_shaping};
+pub use shape::{Shape, ShapeSeen, try_shaping};
 pub use sysctl::{default_sysctl, read_sysctl, write_sysctl};
 pub use venet::{Ends, INSIDE, Venet, uplinks};
 

@@ -1,12 +1,13 @@
-//! Bandwidth of a VE: an intermediate device (IFB) each way, through which the packets of all its links are led, with a
-//! token bucket (TBF) on it.
+//! Bandwidth of a VE: an intermediate device (IFB) each way, through which the packets of its links are led, with
+//! token buckets on it: one for all of them, and one for each link that has a limit of its own.
 //!
 //! It stands on the host, where the VE's root reaches nothing of it. A packet comes to it after the filter by source,
 //! and goes on from it as if it had not been there. Shaping the VE's own end would be the VE's to undo, and policing
 //! drops what a queue would hold back.
 
+use std::collections::BTreeMap;
+
 use rtnetlink::LinkIfb;
-use rtnetlink::packet_core::{DefaultNla, Nla as _, NlaBuffer, NlasIterator};
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::packet_route::link::LinkFlags;
 use rtnetlink::packet_route::tc::{
@@ -17,12 +18,13 @@ use rtnetlink::packet_route::tc::{
 use serde::{Deserialize, Serialize};
 use vzd_state::subsystem::network::Direction;
 
+use super::htb::{self, Counts};
 use super::read::Link;
-use super::tc::{INCOMING, OUTGOING, clsact, message};
+use super::tc::{INCOMING, OUTGOING, clsact, every_packet, message};
 use super::{Netlink, Request};
 use crate::error::{SysError, SysResult};
 
-/// A limit of a VE's bandwidth one way, as it is to be.
+/// Limits of a VE's bandwidth one way, as they are to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Shape {
@@ -32,59 +34,25 @@ pub struct Shape {
     pub alias: String,
     /// Which way.
     pub direction: Direction,
-    /// Bits a second.
-    pub rate: u64,
+    /// Bits a second of the VE as a whole, if that is limited.
+    pub rate: Option<u64>,
+    /// Bits a second of links with a limit of their own, by the names of their ends on the host.
+    pub links: BTreeMap<String, u64>,
 }
 
-/// The token bucket's handle.
-const BUCKET: TcHandle = TcHandle { major: 1, minor: 0 };
-
-const TCA_TBF_PARMS: u16 = 1;
-const TCA_TBF_RATE64: u16 = 4;
-const TCA_TBF_BURST: u16 = 6;
-
-/// Bytes that may go at once: the largest packet that there can be, or what the rate makes in 10 ms.
-fn burst(bytes: u64) -> u32 {
-    const LARGEST: u64 = 72 * 1024;
-    u32::try_from((bytes / 100).max(LARGEST)).unwrap_or(u32::MAX)
-}
-
-/// Bytes that may wait: what the rate makes in 50 ms, besides.
-fn room(bytes: u64) -> u32 {
-    u32::try_from(bytes / 20).unwrap_or(u32::MAX).saturating_add(burst(bytes))
-}
-
-/// `struct tc_tbf_qopt` and what goes with it (linux/pkt_sched.h).
-fn token_bucket(bits: u64) -> Vec<TcOption> {
-    /// `TC_LINKLAYER_ETHERNET`: no table of times is needed.
-    const ETHERNET: u8 = 1;
-    let bytes = bits / 8;
-    let mut options = vec![0, ETHERNET, 0, 0, 0, 0, 0, 0];
-    options.extend(u32::try_from(bytes).unwrap_or(u32::MAX).to_ne_bytes());
-    options.extend([0; 12]);
-    options.extend(room(bytes).to_ne_bytes());
-    // Told as BURST, in bytes.
-    options.extend([0; 8]);
-    let mut options = vec![TcOption::Other(DefaultNla::new(TCA_TBF_PARMS, options))];
-    if bytes > u64::from(u32::MAX) {
-        options.push(TcOption::Other(DefaultNla::new(TCA_TBF_RATE64, bytes.to_ne_bytes().into())));
-    }
-    options.push(TcOption::Other(DefaultNla::new(TCA_TBF_BURST, burst(bytes).to_ne_bytes().into())));
-    options
-}
-
-/// The bits a second of a token bucket. The options of a kind that rtnetlink doesn't know come as one, unparsed.
-fn rate_of(options: &[TcOption]) -> Option<u64> {
-    let [TcOption::Other(all)] = options else { return None };
-    let mut bytes = vec![0; all.value_len()];
-    all.emit_value(&mut bytes);
-    let value = |kind: u16| {
-        let is = |nla: &NlaBuffer<&[u8]>| nla.kind() == kind;
-        NlasIterator::new(bytes.as_slice()).filter_map(Result::ok).find(is).map(|nla| nla.value().to_vec())
-    };
-    let long = value(TCA_TBF_RATE64).and_then(|bytes| Some(u64::from_ne_bytes(bytes.try_into().ok()?)));
-    let short = || Some(u64::from(u32::from_ne_bytes(value(TCA_TBF_PARMS)?.get(8..12)?.try_into().ok()?)));
-    long.or_else(short)?.checked_mul(8)
+/// Limits as they are.
+#[derive(Debug, Clone, Default)]
+pub struct ShapeSeen {
+    /// Bits a second of the VE as a whole, if that is limited.
+    pub rate: Option<u64>,
+    /// Bits a second of links, by the names of their ends on the host.
+    pub links: BTreeMap<String, u64>,
+    /// The interfaces whose packets go past, by their names on the host.
+    pub past: Vec<String>,
+    /// What has gone through in all, and by link.
+    pub counts: Counts,
+    /// What has gone through of links.
+    pub counts_of: BTreeMap<String, Counts>,
 }
 
 impl Shape {
@@ -104,14 +72,13 @@ impl Shape {
         }
     }
 
-    /// Priority of the filter that leads there: after the filter by source (1), of every protocol (`ETH_P_ALL`). Two of
-    /// u32 at one interface and priority are one to the kernel, whichever way they look.
-    fn leads(&self) -> u32 {
-        let priority = match self.direction {
+    /// Priority of the filter that leads there: after the filter by source (1). Two of u32 at one interface and priority
+    /// are one to the kernel, whichever way they look.
+    fn leads(&self) -> u16 {
+        match self.direction {
             Direction::In => 3,
             Direction::Out => 2,
-        };
-        priority << 16 | u32::from(0x0003_u16.to_be())
+        }
     }
 
     /// The device, if it is there; also one that was made by a vzd that ended before it could be marked.
@@ -141,25 +108,71 @@ impl Shape {
             }
             host.run(requests)?;
         }
-        if host.bucket(device.index)?.map(|(rate, _)| rate) != Some(self.rate) {
-            let mut bucket = message(device.index);
-            (bucket.header.parent, bucket.header.handle) = (TcHandle::ROOT, BUCKET);
-            bucket.attributes =
-                vec![TcAttribute::Kind("tbf".into()), TcAttribute::Options(token_bucket(self.rate))];
-            let bucket = Message::NewQueueDiscipline(bucket);
-            changed +=
-                host.run(vec![Request::new("set the rate of", format!("device {name}"), bucket).replace()])?;
-        }
+        changed += self.set_rates(host, device.index, links)?;
         if !device.up {
             let up = Request::link_flags(device.index, &name, LinkFlags::Up, LinkFlags::empty());
             changed += host.run(vec![up])?;
         }
         for link in links {
-            if host.led_to(link.index, self.at())? != Some(device.index) {
-                changed += host.run(self.lead(link, device.index))?;
+            let led = host.led_to(link.index, self.at())?;
+            if self.is_for(link) {
+                if led != Some(device.index) {
+                    changed += host.run(self.lead(link, device.index))?;
+                }
+            } else if led.is_some() {
+                changed += host.run(vec![self.lead_no_more(link)])?;
             }
         }
         Ok(changed)
+    }
+
+    /// Whether a link's packets are limited at all.
+    fn is_for(&self, link: &Link) -> bool {
+        self.rate.is_some() || self.links.contains_key(&link.name)
+    }
+
+    /// Has the device's buckets be as they are to be: all of it at once, and nothing that is so already.
+    fn set_rates(&self, host: &mut Netlink, device: u32, links: &[Link]) -> SysResult<usize> {
+        let name = self.name();
+        let mut requests = Vec::new();
+        let seen = host.buckets(device)?;
+        if seen.is_none() {
+            requests.push(htb::make(device, &name));
+        }
+        let htb::Buckets { classes, links: led, gone, .. } = seen.unwrap_or_default();
+        let whole = classes.get(&htb::WHOLE);
+        let is_whole = whole.is_some_and(|whole| whole.rate == self.rate);
+        if !is_whole {
+            requests.push(htb::set_whole(device, &name, self.rate));
+        }
+        let is = |minor: u16, rate: Option<u64>| {
+            is_whole && classes.get(&minor).is_some_and(|class| class.queue && class.rate == rate)
+        };
+        if !is(htb::REST, self.rate) {
+            requests.extend(htb::set_leaf(device, &name, htb::REST, self.rate, self.rate));
+        }
+        let wanted: BTreeMap<&String, u64> =
+            links.iter().filter_map(|link| Some((&link.name, *self.links.get(&link.name)?))).collect();
+        let stale = led.iter().filter(|(link, _)| !wanted.contains_key(link)).map(|(_, minor)| *minor);
+        let mut stale: Vec<u16> = stale.chain(gone).collect();
+        requests.extend(stale.iter().map(|minor| htb::classify_no_more(device, &name, *minor)));
+        // One whose filter is gone.
+        let used = |minor: &u16| *minor < htb::FIRST_LINK || led.values().any(|used| used == minor);
+        let unused = classes.keys().filter(|minor| !used(minor) && !stale.contains(minor));
+        let unused: Vec<u16> = unused.copied().collect();
+        stale.extend(unused);
+        requests.extend(stale.iter().map(|minor| htb::remove_class(device, &name, *minor)));
+        let mut free = (htb::FIRST_LINK..).filter(|minor| !classes.contains_key(minor));
+        for (link, rate) in wanted {
+            let minor = led.get(link).copied().or_else(|| free.next()).unwrap_or(htb::FIRST_LINK);
+            if !is(minor, Some(rate)) {
+                requests.extend(htb::set_leaf(device, &name, minor, Some(rate), self.rate));
+            }
+            if !led.contains_key(link) {
+                requests.push(htb::classify(device, &name, minor, link));
+            }
+        }
+        host.run(requests)
     }
 
     fn lead(&self, link: &Link, device: u32) -> Vec<Request> {
@@ -175,7 +188,7 @@ impl Shape {
         let mut every = TcU32Selector::default();
         (every.flags, every.nkeys, every.keys) = (TcU32SelectorFlags::Terminal, 1, vec![TcU32Key::default()]);
         let mut filter = message(link.index);
-        (filter.header.parent, filter.header.info) = (self.at(), self.leads());
+        (filter.header.parent, filter.header.info) = (self.at(), every_packet(self.leads()));
         filter.attributes = vec![
             TcAttribute::Kind(TcFilterU32::KIND.into()),
             TcAttribute::Options(vec![
@@ -193,7 +206,7 @@ impl Shape {
 
     fn lead_no_more(&self, link: &Link) -> Request {
         let mut filter = message(link.index);
-        (filter.header.parent, filter.header.info) = (self.at(), self.leads());
+        (filter.header.parent, filter.header.info) = (self.at(), every_packet(self.leads()));
         let object = format!("interface {}", link.name);
         Request::new("shape no packets of", object, Message::DelTrafficFilter(filter)).unless_none()
     }
@@ -207,69 +220,31 @@ impl Shape {
         }
     }
 
-    /// The rate that there is, and the names of the interfaces whose packets go past it.
-    pub fn see(&self, host: &mut Netlink, links: &[Link]) -> SysResult<Option<(u64, Vec<String>)>> {
+    /// The limits that there are.
+    pub fn see(&self, host: &mut Netlink, links: &[Link]) -> SysResult<Option<ShapeSeen>> {
         let Some(device) = self.device(host)? else { return Ok(None) };
-        let Some((rate, _)) = host.bucket(device.index)? else { return Ok(None) };
-        let mut past = Vec::new();
+        let Some(buckets) = host.buckets(device.index)? else { return Ok(None) };
+        let mut seen = ShapeSeen { counts: buckets.counts, ..ShapeSeen::default() };
         for link in links {
-            if host.led_to(link.index, self.at())? != Some(device.index) {
-                past.push(link.name.clone());
+            if !device.up || host.led_to(link.index, self.at())? != Some(device.index) {
+                seen.past.push(link.name.clone());
             }
         }
-        if !device.up {
-            past = links.iter().map(|link| link.name.clone()).collect();
+        let class = |minor: u16| buckets.classes.get(&minor);
+        let whole = class(htb::WHOLE).zip(class(htb::REST));
+        seen.rate = whole.filter(|(_, rest)| rest.queue).and_then(|(whole, _)| whole.rate);
+        for (link, minor) in buckets.links {
+            let Some(class) = class(minor).filter(|class| class.queue) else { continue };
+            if let Some(rate) = class.rate.filter(|_| !seen.past.contains(&link)) {
+                seen.links.insert(link.clone(), rate);
+                seen.counts_of.insert(link, class.counts);
+            }
         }
-        Ok(Some((rate, past)))
+        Ok(Some(seen))
     }
-}
-
-/// What a token bucket has done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Counts {
-    /// Bytes that went through.
-    pub bytes: u64,
-    /// Packets that went through.
-    pub packets: u32,
-    /// Packets dropped, as too many waited.
-    pub dropped: u32,
-    /// How often one had to wait.
-    pub waited: u32,
 }
 
 impl Netlink {
-    /// The rate of a device's token bucket, and what that has done.
-    pub fn bucket(&mut self, device: u32) -> SysResult<Option<(u64, Counts)>> {
-        let all = self.dump("queues", &Message::GetQueueDiscipline(message(device)))?;
-        let read = |message: &Message| {
-            let Message::NewQueueDiscipline(TcMessage { header, attributes, .. }) = message else {
-                return None;
-            };
-            if header.index != device.cast_signed() || header.parent != TcHandle::ROOT {
-                return None;
-            }
-            let (mut rate, mut counts, mut tbf) = (None, Counts::default(), false);
-            for attribute in attributes {
-                match attribute {
-                    TcAttribute::Kind(kind) => tbf = kind == "tbf",
-                    TcAttribute::Options(options) => rate = rate_of(options),
-                    TcAttribute::Stats(is) => {
-                        counts = Counts {
-                            bytes: is.bytes,
-                            packets: is.packets,
-                            dropped: is.drops,
-                            waited: is.overlimits,
-                        };
-                    }
-                    _ => {}
-                }
-            }
-            tbf.then_some((rate?, counts))
-        };
-        Ok(all.iter().find_map(read))
-    }
-
     /// The device that all packets at a place are led to.
     fn led_to(&mut self, link: u32, at: TcHandle) -> SysResult<Option<u32>> {
         let found = self.filters(link, at)?;
@@ -302,11 +277,11 @@ pub fn try_shaping() -> SysResult<()> {
     let device = LinkIfb::new("vzd-probe").address(vec![0; 6]).build();
     let device = Request::new("make", "intermediate devices (modprobe ifb)", Message::NewLink(device)).make();
     let mut bucket = message(super::LOOPBACK_INDEX);
-    (bucket.header.parent, bucket.header.handle) = (TcHandle::ROOT, BUCKET);
-    bucket.attributes = vec![TcAttribute::Kind("tbf".into())];
+    (bucket.header.parent, bucket.header.handle) = (TcHandle::ROOT, htb::ROOT);
+    bucket.attributes = vec![TcAttribute::Kind(htb::KIND.into())];
     let bucket = Message::NewQueueDiscipline(bucket);
-    let bucket = Request::new("make", "token buckets (modprobe sch_tbf)", bucket).make();
-    // `ifb_validate` refuses the address, `tbf_init` that there are no options.
+    let bucket = Request::new("make", "token buckets (modprobe sch_htb)", bucket).make();
+    // `ifb_validate` refuses the address, `htb_init` that there are no options.
     for (request, known) in [(device, libc::EADDRNOTAVAIL), (bucket, libc::EINVAL)] {
         match net.run(vec![request]) {
             Err(e) if e.errno == known => {}

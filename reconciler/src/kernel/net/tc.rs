@@ -16,8 +16,13 @@ pub(super) const INCOMING: TcHandle = TcHandle { major: u16::MAX, minor: TcHandl
 /// What goes out over an interface.
 pub(super) const OUTGOING: TcHandle = TcHandle { major: u16::MAX, minor: TcHandle::MIN_EGRESS };
 
-/// Priority 1, every protocol (`ETH_P_ALL`).
-const EVERYTHING: u32 = 1 << 16 | (0x0003_u16.to_be() as u32);
+/// The first filter.
+const EVERYTHING: u32 = every_packet(1);
+
+/// A filter's priority, and that it is for every protocol (`ETH_P_ALL`).
+pub(super) const fn every_packet(priority: u16) -> u32 {
+    (priority as u32) << 16 | (0x0003_u16.to_be() as u32)
+}
 
 pub(super) fn message(link: u32) -> TcMessage {
     TcMessage::with_index(link.cast_signed())

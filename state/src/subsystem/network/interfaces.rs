@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vzd_schema::v1::{Address, Cidr, Mac};
 
+use super::rate::{self, Direction, Rates};
 use super::{Live, Network};
 use crate::digest::sha256_hex;
 use crate::disruption::{Cause, Change, Disruption};
@@ -63,6 +64,9 @@ pub struct Interface {
     pub mtu: Option<u32>,
     /// What the VE sends from another hardware address is dropped.
     pub mac_filter: bool,
+    /// Limits of its own bandwidth. A macvlan has none.
+    #[serde(default, skip_serializing_if = "Rates::is_empty")]
+    pub rates: Rates,
 }
 
 /// The largest packet of an interface of which nobody says it.
@@ -123,6 +127,9 @@ pub struct Seen {
     pub mtu: u32,
     /// What has another hardware address is dropped.
     pub mac_filter: bool,
+    /// Limits of its own bandwidth.
+    #[serde(default, skip_serializing_if = "Rates::is_empty")]
+    pub rates: Rates,
     /// It is up, and so is its other end.
     pub up: bool,
 }
@@ -147,7 +154,7 @@ fn differences(
     had: Option<&Interface>,
     cx: &Cx<'_>,
 ) -> Vec<Difference> {
-    let Interface { on, mac: _, host_name: _, addresses, gateways, mtu, mac_filter } = want;
+    let Interface { on, mac: _, host_name: _, addresses, gateways, mtu, mac_filter, rates } = want;
     let Seen {
         on: on_is,
         mac: mac_is,
@@ -156,6 +163,7 @@ fn differences(
         gateways: gateways_are,
         mtu: mtu_is,
         mac_filter: mac_filter_is,
+        rates: rates_are,
         up,
     } = seen;
     let mut found = Vec::new();
@@ -191,6 +199,11 @@ fn differences(
     };
     let ours: BTreeSet<Address> = gateways_are.iter().filter(of_ours).copied().collect();
     note("gateway", ours != *gateways, json(&ours), json(gateways), Disruption::Live);
+    for direction in Direction::ALL {
+        let (is, rate) = (rates_are.get(&direction), rates.get(&direction));
+        let field = format!("rate.{}", direction.name());
+        note(&field, is != rate, rate::shown(is.copied()), rate::shown(rate.copied()), Disruption::Live);
+    }
     note("name", !up, "down".into(), "up".into(), Disruption::Live);
     found
 }
@@ -219,7 +232,8 @@ pub(super) fn diff(
     }
     for (name, want) in wanted {
         let needed = if want.parent().is_some() { &cx.caps.macvlan } else { &cx.caps.venet };
-        let missing = needed.missing();
+        let limited = (!want.rates.is_empty()).then(|| cx.caps.shaping.missing()).flatten();
+        let missing = needed.missing().or(limited);
         let had = applied.get(name);
         let cause = if had == Some(want) { Cause::Drift } else { Cause::Spec };
         let Some(is) = seen.get(name) else {
@@ -235,8 +249,12 @@ pub(super) fn diff(
         if different.is_empty() {
             continue;
         }
-        let change = |d: Difference| Change::new(d.field, d.have, d.want, d.disruption).because(cause);
+        let change =
+            |d: Difference| Change::new(d.field, d.have, d.want, d.disruption).because(cause).unless(limited);
         let indices = different.into_iter().map(|d| changes.field(change(d))).collect();
+        if limited.is_some() {
+            continue;
+        }
         let from = Some(had.unwrap_or(want).clone());
         changes.live.push((Live::SetInterface { name: name.clone(), from, to: want.clone() }, indices));
     }
@@ -282,6 +300,7 @@ mod tests {
             gateways: BTreeSet::new(),
             mtu: None,
             mac_filter: true,
+            rates: Rates::new(),
         };
         let (uid, other) = (VeUid::from_bits(1), VeUid::from_bits(2));
         let mac = interface.mac_of(&uid, "eth0");

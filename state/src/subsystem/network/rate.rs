@@ -1,4 +1,4 @@
-//! The bandwidth that a VE has as a whole, each way.
+//! The bandwidth that a VE has as a whole, each way; what limits of single interfaces share with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -62,7 +62,7 @@ pub(crate) fn lower(given: &v1::Rate) -> Rates {
     both.into_iter().filter_map(|(direction, bits)| Some((direction, bits?))).collect()
 }
 
-fn shown(rate: Option<u64>) -> Value {
+pub(super) fn shown(rate: Option<u64>) -> Value {
     rate.map_or(Value::Null, |bits| BitRate::from_bits(bits).to_string().into())
 }
 
