@@ -3,9 +3,11 @@
 mod capacity;
 mod listing;
 mod moving;
+mod password;
 mod setting;
 mod snapshots;
 mod transient;
+mod vzpkg;
 
 use std::process::Command;
 
@@ -194,6 +196,8 @@ fn a_container_is_checkpointed_and_restored() {
     for (down, up) in [("suspend", "resume"), ("chkpnt", "restore")] {
         tool(&sandbox, &format!("vzctl {down} 101")).ends(0);
         tool(&sandbox, "vzctl status 101").ends(0).says("CTID 101 exist unmounted down suspended");
+        let listed = tool(&sandbox, "vzlist -S -H -o ctid,status").ends(0);
+        assert_eq!(listed.stdout, "       101 suspended\n");
         tool(&sandbox, &format!("vzctl {down} 101")).ends(31);
         tool(&sandbox, &format!("vzctl {up} 101")).ends(0);
         tool(&sandbox, "vzctl status 101").ends(0).says("CTID 101 exist mounted running");

@@ -45,6 +45,11 @@ impl Said {
         self.options.iter().any(|(known, _)| known == name)
     }
 
+    /// Every value of an option.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        self.options.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str()).collect()
+    }
+
     /// The last value of an option.
     pub fn last(&self, name: &str) -> Option<&str> {
         self.options.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())

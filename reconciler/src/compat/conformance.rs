@@ -190,14 +190,14 @@ const CODES: &[(&str, &str)] = &[
     ("70", "same, or 21"),
     ("71", "no: 21"),
     ("72, 73", "same, or 21"),
-    ("74", "of `--userpasswd`: always; `users` of the manifest is its place"),
+    ("74", "same; also where the manifest says the user's password"),
     ("77", "no: no setting is needed"),
     ("78", "same"),
     ("79", "not yet: action scripts"),
     ("82", "same"),
     ("85", "no: 21"),
     ("86", "same"),
-    ("87", "not yet: vzpkg"),
+    ("87", "no: there are no application templates"),
     ("89", "no: 34"),
     ("91", "same"),
     ("99", "no: there is no ploop"),
@@ -251,9 +251,23 @@ const TOOLS: &[(&str, &str)] = &[
         "`stat`, `show`: same table; a quota is always on: 5 for `on`, `init`; no: 1 for the rest; 6 for a VE that is down, 11 where there is none",
     ),
     (
-        "vzpkg",
-        "not yet by this name; `vzd packages` and `packages` of the manifest; `vzd template` builds and updates templates",
+        "vzpkg list, info, status",
+        "same, of templates and containers: `-p`, `-O`, `-c`, `--available`; codes 15, 16, 22 (not up to date), 23, 24, 26",
     ),
+    (
+        "vzpkg create, update, remove cache",
+        "same, by recipes (`vzpkg list --available`): 29, 23, 24; `remove cache` wants names, and refuses what manifests name",
+    ),
+    (
+        "vzpkg install, remove, update, localinstall, localupdate",
+        "same with `-p`, by the container's own package manager: 70 if it fails, 73 if there is none, 15 if the container is down; what \
+      its manifest says otherwise is refused (35)",
+    ),
+    (
+        "vzpkg upgrade, fetch, clean, link, appcache, template, metadata, image",
+        "no: 35; there are no application templates, nothing is kept between builds, and releases are the distribution's own matter",
+    ),
+    ("vzpkg's other options", "no: 35"),
     ("vzmigrate", "not yet"),
     ("vz.conf", "no: `kind: Host` is its place"),
     (
@@ -293,7 +307,7 @@ pub fn page() -> String {
             "vm_overcommit" => "no: `-` and 0",
             "netfilter" => "same: always `full`",
             "layout" => "same: `ploop` is a disk in an image, `simfs` any other",
-            "status" => "same; never `mounted` or `suspended`",
+            "status" => "same; never `mounted`",
             _ => "same",
         };
         (format!("`{}`", column.name), is.to_owned())
@@ -325,6 +339,7 @@ fn interface_parts() -> impl Iterator<Item = (String, String)> {
 
 fn verdict(param: &Param) -> String {
     match param.home {
+        Home::Inside(why) => return format!("same, of a container that runs (31): {why}"),
         Home::Nowhere(why) => return format!("no ({}): {why}", super::exit::BAD_VALUE.max(own_code(param))),
         Home::Needless(why) => return format!("no counterpart is needed: {why}"),
         _ => {}
@@ -351,7 +366,7 @@ fn verdict(param: &Param) -> String {
 }
 
 fn own_code(param: &Param) -> u8 {
-    if matches!(param.option, "name" | "userpasswd") { param.exit } else { 0 }
+    if param.option == "name" { param.exit } else { 0 }
 }
 
 /// A value that the parameter takes.
@@ -383,7 +398,9 @@ mod tests {
 
     #[test]
     fn each_parameter_takes_its_example() {
-        for param in PARAMS.iter().filter(|param| !matches!(param.home, Home::Nowhere(_) | Home::Needless(_)))
+        for param in PARAMS
+            .iter()
+            .filter(|param| !matches!(param.home, Home::Inside(_) | Home::Nowhere(_) | Home::Needless(_)))
         {
             let put = param.put(&mut Draft::default(), example(param), Written::Option);
             // What takes something away says that it is not there.

@@ -11,12 +11,14 @@ mod conformance;
 mod draft;
 mod exit;
 pub mod import;
+mod inside;
 pub mod install;
 mod manifests;
 mod params;
 mod tools;
 mod vzctl;
 mod vzlist;
+mod vzpkg;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -32,6 +34,7 @@ type Main = fn(Vec<String>) -> u8;
 const TOOLS: &[(&str, Main)] = &[
     ("vzctl", vzctl::main),
     ("vzlist", vzlist::main),
+    ("vzpkg", vzpkg::main),
     ("vzubc", tools::vzubc::main),
     ("vzpid", tools::vzpid::main),
     ("vzcalc", tools::vzcalc::main),

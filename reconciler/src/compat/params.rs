@@ -60,6 +60,8 @@ pub enum Home {
     KiB(&'static str),
     /// Whatever else: how it changes the draft.
     Own(fn(&mut Draft, &str, Written) -> Result<(), String>),
+    /// Not in the manifest but in the running container: what becomes of it there.
+    Inside(&'static str),
     /// It has none, and why.
     Nowhere(&'static str),
     /// It has none, and nothing is lost by that: why.
@@ -158,7 +160,7 @@ pub const PARAMS: &[Param] = params! {
     "ostemplate" "OSTEMPLATE" SYSTEM Text("spec.template");
     "name" "NAME" NAME Nowhere("a VE's name is its identity: another name is another VE");
     "disabled" "DISABLED" SYSTEM Own(disabled);
-    "userpasswd" "" PASSWORD Nowhere("say a passwordHash in `users` of the manifest, or use `vzctl exec`");
+    "userpasswd" "" PASSWORD Inside("its own `chpasswd` sets it, which needs it to run; `users` of the manifest has hashes");
     "distribution" "DISTRIBUTION" SYSTEM Needless("vzd finds it out from the template");
     "ha_enable" "HA_ENABLE" SYSTEM Nowhere("there is no cluster");
     "ha_prio" "HA_PRIO" SYSTEM Nowhere("there is no cluster");
@@ -219,6 +221,7 @@ impl Param {
             }
             Home::KiB(field) => kib(value).map(|text| draft.set(field, Value::Word(text))),
             Home::Own(own) => own(draft, value, written),
+            Home::Inside(why) => Err(format!("it is not in the manifest: {why}")),
             Home::Nowhere(why) | Home::Needless(why) => Err(format!("it has no counterpart: {why}")),
         }
     }

@@ -80,7 +80,7 @@ fn convert(kind: Kind, name: &str, start: Draft, conf: &Conf, mut residue: Vec<(
         };
         match param.home {
             // They do not apply, and nothing is lost.
-            Home::Needless(why) | Home::Nowhere(why) => {
+            Home::Inside(why) | Home::Needless(why) | Home::Nowhere(why) => {
                 tell(&format!("it has no counterpart: {why}"));
                 continue;
             }

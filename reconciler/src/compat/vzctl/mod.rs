@@ -3,6 +3,7 @@
 
 mod create;
 mod inside;
+mod password;
 mod power;
 mod set;
 mod snapshot;

@@ -17,7 +17,7 @@ use super::super::exit::{self, OK, Refusal, Tool};
 use super::super::manifests::{Edited, Manifests};
 use super::super::params::{self, PARAMS, Written};
 use super::create::{exit_of, unfit};
-use super::{Container, Vzctl, power};
+use super::{Container, Vzctl, password, power};
 use crate::control::{Control, PlanRequest, PowerAction, TransientChange, TransientRequest};
 use crate::engine::Access;
 
@@ -90,6 +90,7 @@ pub fn set(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
         Draft::new(&container.document.spec, None)
     };
     let codes = fill(&mut draft, &said, &manifests)?;
+    password::set(vzctl, &container, &said.all("userpasswd"), said.has("crypted"))?;
     if draft.changes().is_empty() {
         return Ok(OK);
     }
@@ -229,7 +230,7 @@ fn fill(draft: &mut Draft, said: &args::Said, manifests: &Manifests) -> Tool<Cod
     let mut interface: Option<&str> = None;
     for (option, value) in &said.options {
         match option.as_str() {
-            "save" | "force" | "setmode" | "crypted" | "offline-resize" => continue,
+            "save" | "force" | "setmode" | "crypted" | "offline-resize" | "userpasswd" => continue,
             "applyconfig" if !manifests.has_profile(value) => {
                 return Err(Refusal::new(
                     exit::APPLYCONFIG,
@@ -263,11 +264,7 @@ fn fill(draft: &mut Draft, said: &args::Said, manifests: &Manifests) -> Tool<Cod
         let put = param.put(draft, value, Written::Option);
         put.map_err(|why| {
             let refusal = bad(option, why);
-            if matches!(option.as_str(), "name" | "userpasswd") {
-                Refusal { exit: param.exit, ..refusal }
-            } else {
-                refusal
-            }
+            if option == "name" { Refusal { exit: param.exit, ..refusal } } else { refusal }
         })?;
         codes.note(draft, param.exit);
     }

@@ -5,6 +5,7 @@ use vzd_schema::v1::scalars::{Amount, Count, Limit, Pages, Pair, Size};
 use vzd_state::status::Document;
 use vzd_state::subsystem::beancounters::{Counter, Unit};
 
+use crate::cli::shown;
 use crate::control::{CounterView, VeUsage};
 
 /// No limit.
@@ -95,9 +96,13 @@ impl Row {
         (self.ctid().map(|ctid| ctid.to_string()).as_ref() != Some(&name)).then_some(name)
     }
 
-    /// `running`, `stopped`.
+    /// `running`, `suspended` (to disk), `stopped`.
     pub fn status(&self) -> &'static str {
-        if self.runs() { "running" } else { "stopped" }
+        match shown::state(&self.document).0 {
+            _ if self.runs() => "running",
+            "suspended" => "suspended",
+            _ => "stopped",
+        }
     }
 
     /// Its addresses, without the mask of a single one.

@@ -4,6 +4,14 @@
 #   query NAME...                       prints `installed NAME` for each that is, and `upgraded SECONDS` since the epoch
 #   apply UPGRADE NAME... -- NAME...    installs the first names, removes the others; UPGRADE: none, security, all
 #   update UPGRADE                      only that, and tells about it on standard output
+#   renew NAME...                       brings these up to date
+#   list                                prints what is installed, `NAME VERSION` a line
+#   show NAME...                        prints what is known of these
+#   has NAME                            ends with 1 if it is not installed
+#   outdated                            ends with 1 if there is anything newer
+#   file NAME                           installs a package's file of this name, which is on standard input
+#
+# It ends with 73 where there is no package manager that it knows.
 
 LOG=/var/log/vzd-packages.log
 STAMP=/var/lib/vzd-upgraded
@@ -17,7 +25,7 @@ elif has zypper; then family=zypper
 elif has apk; then family=apk
 else
   echo "it has no package manager that vzd knows: apt, dnf, zypper, apk"
-  exit 1
+  exit 73
 fi
 
 apt() {
@@ -60,6 +68,50 @@ drop() {
     dnf) dnf -y remove "$@" ;;
     zypper) zypper --non-interactive remove "$@" ;;
     apk) apk del "$@" ;;
+  esac
+}
+
+list() {
+  case $family in
+    apt) dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n' | sed -n 's/^installed //p' ;;
+    dnf | zypper) /usr/bin/rpm -qa --qf '%{NAME} %{VERSION}-%{RELEASE}\n' | sort ;;
+    apk) apk info -v | sort | sed 's/-\([^-]*-r[0-9]*\)$/ \1/' ;;
+  esac
+}
+
+show() {
+  case $family in
+    apt) dpkg-query -s -- "$@" ;;
+    dnf | zypper) /usr/bin/rpm -qi -- "$@" ;;
+    apk) apk info "$@" ;;
+  esac
+}
+
+renew() {
+  case $family in
+    apt) apt install --only-upgrade "$@" ;;
+    dnf) dnf -y upgrade "$@" ;;
+    zypper) zypper --non-interactive update "$@" ;;
+    apk) apk add -u "$@" ;;
+  esac
+}
+
+newer() {
+  case $family in
+    apt) apt-get -s --with-new-pkgs upgrade | grep '^Inst ' ;;
+    # The command's own 100 says that there are some.
+    dnf) dnf -q check-update ;;
+    zypper) zypper --non-interactive --quiet list-updates | grep '^v ' ;;
+    apk) apk version -q -l '<' ;;
+  esac
+}
+
+add_file() {
+  case $family in
+    apt) apt install "$1" ;;
+    dnf) dnf -y install "$1" ;;
+    zypper) zypper --non-interactive --no-gpg-checks install "$1" ;;
+    apk) apk add --allow-untrusted "$1" ;;
   esac
 }
 
@@ -109,6 +161,27 @@ case ${1-} in
     ;;
   update)
     refresh && upgrade "$2"
+    ;;
+  renew)
+    shift
+    refresh && renew "$@"
+    ;;
+  list) list ;;
+  show)
+    shift
+    show "$@"
+    ;;
+  has) [ -n "$(installed "$2")" ] ;;
+  outdated)
+    refresh >/dev/null || exit 2
+    [ -z "$(newer)" ]
+    ;;
+  file)
+    dir=$(mktemp -d /tmp/vzpkg.XXXXXX) && cat >"$dir/$2" && chmod 755 "$dir" || exit 2
+    add_file "$dir/$2"
+    status=$?
+    rm -rf "$dir"
+    exit $status
     ;;
   apply)
     mode=$2

@@ -1,0 +1,127 @@
+//! `vzpkg`: templates of the host, and software of a container by its own package manager, here one of the test's.
+
+use super::{running, tool};
+use vzd_tests::{Sandbox, needs};
+
+/// Stands for Alpine's: keeps names in a file, and notes how it was called.
+const APK: &str = r#"#!/bin/sh
+echo apk "$@" >> /root/calls
+for last; do :; done
+case "$*" in
+  'info -v') sed 's/$/-1.0-r0/' /root/db ;;
+  'info -e '*) shift 2; for n; do grep -x $n /root/db; done ;;
+  'info '*) echo "$last-1.0-r0 is here" ;;
+  'version '*) cat /root/newer ;;
+  'add broken') echo 'it is broken'; exit 1 ;;
+  'add --allow-untrusted '*) grep -q package $last && basename $last .apk >> /root/db ;;
+  'add -u '*) : > /root/newer ;;
+  'add '*) echo $last >> /root/db ;;
+  'del '*) sed -i "/^$last\$/d" /root/db ;;
+esac
+"#;
+
+fn put(sandbox: &Sandbox, path: &str, text: &str) {
+    let script = format!("rm -f {path}; cat > {path}; chmod 755 {path}");
+    sandbox.vzd_with_input(&["exec", "101", "--", "/bin/sh", "-c", &script], text.as_bytes()).ok();
+}
+
+#[test]
+fn software_of_a_container_is_its_package_managers() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = running();
+    let says = |line: &str, text: &str| assert_eq!(tool(&sandbox, line).ends(0).stdout, text, "{line}");
+    tool(&sandbox, "vzpkg list -p 101").ends(73).says("no package manager");
+    put(&sandbox, "/usr/bin/apk", APK);
+    sandbox.sh("101", "echo old > /root/db; echo old-2 > /root/newer");
+    says("vzpkg list -p 101", "old 1.0-r0\n");
+    says("vzpkg list 101", &format!("{}\n", sandbox.template()));
+    tool(&sandbox, "vzpkg install -p 101 new").ends(0);
+    says("vzpkg list -p 101", "new 1.0-r0\nold 1.0-r0\n");
+    says("vzpkg info -p 101 new", "new-1.0-r0 is here\n");
+    tool(&sandbox, "vzpkg remove -p 101 new").ends(0);
+    tool(&sandbox, "vzpkg remove -p 101 new").ends(26).says("new is not installed");
+    tool(&sandbox, "vzpkg install -p 101 broken").ends(70).says("it is broken");
+    // What there is that is newer.
+    tool(&sandbox, "vzpkg status 101").ends(22);
+    tool(&sandbox, "vzpkg update -p 101 old").ends(0);
+    tool(&sandbox, "vzpkg status 101").ends(0);
+    tool(&sandbox, "vzpkg update -p 101 new").ends(26);
+    tool(&sandbox, "vzpkg update 101").ends(0);
+    assert!(sandbox.sh("101", "cat /root/calls").contains("apk upgrade"));
+    // A file of the host.
+    let file = sandbox.host_dir("files").join("local.apk");
+    std::fs::write(&file, "a package").unwrap();
+    tool(&sandbox, &format!("vzpkg localinstall 101 {}", file.display())).ends(0);
+    says("vzpkg list -p 101", "local 1.0-r0\nold 1.0-r0\n");
+    assert_eq!(sandbox.sh("101", "ls /tmp | grep -c vzpkg || true"), "0");
+    tool(&sandbox, "vzpkg localinstall 101 /no/such.apk").ends(9);
+    // What the manifest says is not spoken against.
+    sandbox.write(
+        "101.yaml",
+        &sandbox.document(
+            "101",
+            serde_json::json!({
+        "ctid": 101, "packages": { "present": ["old"], "absent": ["evil"] } }),
+        ),
+    );
+    tool(&sandbox, "vzpkg remove -p 101 old").ends(35).says("spec.packages.present");
+    tool(&sandbox, "vzpkg install -p 101 evil").ends(35).says("spec.packages.absent");
+    for (line, code) in [
+        ("vzpkg", 35),
+        ("vzpkg frobnicate", 35),
+        ("vzpkg install -p", 35),
+        ("vzpkg install -p 101", 35),
+        ("vzpkg install -p 101 -x", 35),
+        ("vzpkg install -p 101 a;b", 35),
+        ("vzpkg install 101 app", 24),
+        ("vzpkg install -p 999 a", 16),
+        ("vzpkg status nothing", 24),
+        ("vzpkg upgrade 101", 35),
+        ("vzpkg fetch debian-12", 35),
+        ("vzpkg list appcache", 35),
+        ("vzpkg help", 0),
+    ] {
+        assert_eq!(tool(&sandbox, line).code, code, "{line}");
+    }
+    sandbox.vzd(&["stop", "101"]).ok();
+    tool(&sandbox, "vzpkg list -p 101").ends(15);
+}
+
+#[test]
+fn the_cache_is_what_templates_are_made_of() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let archive = sandbox.dir().join("web.tar");
+    let mut tar = std::process::Command::new("tar");
+    tar.arg("-C").arg(sandbox.template_dir()).arg("-cf").arg(&archive).arg(".");
+    assert!(tar.status().unwrap().success());
+    tool(&sandbox, &format!("template add web {}", archive.display())).ends(0);
+    let listed = tool(&sandbox, "vzpkg list -c").ends(0).stdout;
+    let (name, at) = listed.trim_end().split_at(35);
+    assert_eq!(name.trim_end(), "web");
+    assert!(at.len() == "2026-01-01 00:00:00".len() && at.as_bytes()[4] == b'-', "{listed}");
+    assert_eq!(tool(&sandbox, "vzpkg list -O").ends(0).stdout, format!("tiny\n{listed}"));
+    tool(&sandbox, "vzpkg list --available").ends(0).says("debian-12\n");
+    tool(&sandbox, "vzpkg info web").ends(0).says("Name:    web\nCached:  ").says("web.tar");
+    tool(&sandbox, "vzpkg info debian-12").ends(0).says("Cached:  no");
+    tool(&sandbox, "vzpkg status web").ends(0);
+    tool(&sandbox, "vzpkg status debian-12").ends(23);
+    for (line, code) in [
+        ("vzpkg info nothing", 24),
+        ("vzpkg create cache nothing", 24),
+        ("vzpkg create cache web", 29),
+        ("vzpkg update cache nothing", 23),
+        ("vzpkg update cache web", 24),
+        ("vzpkg remove cache", 35),
+        ("vzpkg remove cache nothing", 23),
+    ] {
+        assert_eq!(tool(&sandbox, line).code, code, "{line}");
+    }
+    sandbox.ve("one", serde_json::json!({ "template": "web", "state": "stopped" }));
+    sandbox.apply();
+    tool(&sandbox, "vzpkg remove cache web").ends(1).says("container one names template web");
+    sandbox.ve("one", serde_json::json!({ "state": "absent" }));
+    sandbox.apply();
+    tool(&sandbox, "vzpkg remove cache web").ends(0);
+    assert_eq!(tool(&sandbox, "vzpkg list -c").ends(0).stdout, "");
+}
