@@ -7,8 +7,9 @@ use crate::v1::Kind;
 use crate::yaml::path_steps;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 /// What a change of a field does to a running VE, from least to most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -110,6 +111,13 @@ pub(crate) fn all() -> &'static [Field] {
         }
         fields
     })
+}
+
+/// One text for all manifests that write the name of a field; none for a word that no field is called.
+pub(crate) fn shared_name(name: &str) -> Option<Arc<str>> {
+    static NAMES: LazyLock<HashSet<Arc<str>>> =
+        LazyLock::new(|| all().iter().map(|field| field.name().into()).collect());
+    NAMES.get(name).cloned()
 }
 
 /// The name under which the schema defines a kind.

@@ -1,9 +1,11 @@
 //! Identities: names, uids, container ids and ranges of user ids, each a type of its own.
 //!
-//! Only well-formed values exist; nothing here hands values out (that is `ledger`) or makes them up.
+//! Only well-formed values exist; nothing here hands values out (that is `ledger`) or makes them up. Names and uids are
+//! shared by those who hold them: each VE's are in a dozen places.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +24,7 @@ pub struct InvalidId {
 /// The name of a VE: a DNS label (1 to 63 of `a-z 0-9 -`, no `-` at either end).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct VeName(String);
+pub struct VeName(Arc<str>);
 
 impl VeName {
     /// The name as text.
@@ -45,14 +47,14 @@ impl FromStr for VeName {
         if value.starts_with('-') || value.ends_with('-') {
             return Err(invalid("it must not begin or end with -"));
         }
-        Ok(Self(value.to_owned()))
+        Ok(Self(value.into()))
     }
 }
 
 /// What identifies one VE for ever, across renames of files and reuse of names: 32 lower-case hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct VeUid(String);
+pub struct VeUid(Arc<str>);
 
 impl VeUid {
     /// The uid as text.
@@ -62,7 +64,7 @@ impl VeUid {
 
     /// The uid made of 128 random bits, which the caller draws.
     pub fn from_bits(bits: u128) -> Self {
-        Self(format!("{bits:032x}"))
+        Self(format!("{bits:032x}").into())
     }
 }
 
@@ -72,7 +74,7 @@ impl FromStr for VeUid {
     fn from_str(value: &str) -> Result<Self, InvalidId> {
         let well_formed = value.len() == 32 && value.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if well_formed {
-            Ok(Self(value.to_owned()))
+            Ok(Self(value.into()))
         } else {
             Err(InvalidId {
                 what: "VE uid",
@@ -101,7 +103,7 @@ macro_rules! text_id {
 
         impl From<$id> for String {
             fn from(id: $id) -> String {
-                id.0
+                id.as_str().to_owned()
             }
         }
     };

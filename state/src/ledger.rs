@@ -8,7 +8,7 @@ mod applied;
 mod entry;
 mod record;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use vzd_schema::Code;
@@ -107,7 +107,8 @@ pub struct Ledger {
     pool: IdPool,
     /// In boxes: a map keeps room for values that it does not have yet, and an entry is large.
     entries: BTreeMap<VeUid, Box<Entry>>,
-    names: BTreeMap<VeName, BTreeSet<VeUid>>,
+    /// In the order of their uids; mostly there is but one.
+    names: BTreeMap<VeName, Vec<VeUid>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -180,7 +181,10 @@ impl Ledger {
 
     /// Puts an entry in place of the one with its uid, if there is one.
     pub fn put(&mut self, entry: Entry) {
-        self.names.entry(entry.name.clone()).or_default().insert(entry.uid.clone());
+        let uids = self.names.entry(entry.name.clone()).or_default();
+        if let Err(place) = uids.binary_search(&entry.uid) {
+            uids.insert(place, entry.uid.clone());
+        }
         self.entries.insert(entry.uid.clone(), Box::new(entry));
     }
 
@@ -188,7 +192,7 @@ impl Ledger {
     pub fn remove(&mut self, uid: &VeUid) -> Option<Entry> {
         let entry = self.entries.remove(uid)?;
         if let Some(uids) = self.names.get_mut(&entry.name) {
-            uids.remove(uid);
+            uids.retain(|known| known != uid);
             if uids.is_empty() {
                 self.names.remove(&entry.name);
             }

@@ -274,7 +274,7 @@ impl Sim {
                 devices: Reading::Is(handed.clone()),
                 sysctls: {
                     let wanted = want.iter().flat_map(|want| want.network.sysctls.keys());
-                    let entry = self.ledger.get(uid).and_then(|entry| entry.applied.network.as_ref());
+                    let entry = self.ledger.get(uid).and_then(|entry| entry.applied.network.as_deref());
                     let known = wanted.chain(entry.iter().flat_map(|is| is.sysctls.keys()));
                     let value = |name: &String| sysctls.get(name).map_or("0", String::as_str).to_owned();
                     Reading::Is(known.map(|name| (name.clone(), value(name))).collect())
@@ -306,7 +306,7 @@ impl Sim {
     }
 
     fn observe_table(&self, uid: &VeUid, want: Option<&Desired>, is: Option<&String>) -> network::Table {
-        let applied = self.ledger.get(uid).and_then(|entry| entry.applied.network.as_ref());
+        let applied = self.ledger.get(uid).and_then(|entry| entry.applied.network.as_deref());
         let wanted = want.and_then(|want| want.network.firewall.as_ref());
         match (is, wanted.or(applied.and_then(|is| is.firewall.as_ref()))) {
             (None, _) => network::Table::None,

@@ -51,7 +51,7 @@ pub fn suspend(ve: Ve<'_>) -> SysResult<()> {
         checkpoint: dir(ve),
         mounts: mounts.map(PathBuf::from).collect(),
         entered: ve.host.cgroup(ve.entry).exec_dir(),
-        interfaces: applied.network.as_ref().map(interfaces).unwrap_or_default(),
+        interfaces: applied.network.as_deref().map(interfaces).unwrap_or_default(),
         at: clock::now(),
     })
 }
@@ -63,7 +63,7 @@ pub fn wait(ve: Ve<'_>) -> SysResult<()> {
 
 /// Has a VE that was not suspended after all go on: what a suspension that was cut off has left.
 pub fn call_off(ve: Ve<'_>, pid: i32) -> SysResult<()> {
-    if ve.entry.applied.network.as_ref().is_none_or(|network| !network.has_links()) {
+    if ve.entry.applied.network.as_deref().is_none_or(|network| !network.has_links()) {
         return Ok(());
     }
     ns::on_thread_in(&Namespace::of(pid, Kind::Net)?, net::let_through)

@@ -67,7 +67,7 @@ pub fn venet_spec(ve: Ve<'_>, want: &network::Desired) -> Option<Venet> {
 
 /// What was last set of the addresses.
 fn applied(ve: Ve<'_>) -> BTreeSet<Cidr> {
-    ve.entry.applied.network.as_ref().map(|is| is.addresses.clone()).unwrap_or_default()
+    ve.entry.applied.network.as_deref().map(|is| is.addresses.clone()).unwrap_or_default()
 }
 
 /// Has the host answer for the addresses of a VE that is about to start, and tells which of its interfaces go into it.
@@ -94,7 +94,7 @@ pub fn clear(ve: Ve<'_>) -> SysResult<()> {
         return Ok(());
     }
     let mut host = Netlink::open()?;
-    remove_links(ve, &mut host, ve.entry.applied.network.as_ref().unwrap_or(&network::Desired::default()))?;
+    remove_links(ve, &mut host, ve.entry.applied.network.as_deref().unwrap_or(&network::Desired::default()))?;
     for address in applied(ve) {
         ve.host.uplinks.withdraw(&mut host, address.address())?;
     }
@@ -216,7 +216,7 @@ fn remove_interface(
 /// vzd's routes in the VE, if any are wanted or were made.
 fn routes(ve: Ve<'_>, inside: &mut Netlink) -> SysResult<BTreeSet<network::Route>> {
     let known = ve.want.is_some_and(|want| !want.network.routes.is_empty())
-        || ve.entry.applied.network.as_ref().is_some_and(|is| !is.routes.is_empty());
+        || ve.entry.applied.network.as_deref().is_some_and(|is| !is.routes.is_empty());
     if known { inside.own_routes() } else { Ok(BTreeSet::new()) }
 }
 

@@ -106,7 +106,7 @@ pub struct Applied {
     pub devices: Option<devices::Desired>,
     /// The network of the present run, if it has any.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub network: Option<network::Desired>,
+    pub network: Option<Box<network::Desired>>,
     /// Users inside, by name, for as long as the root is.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub users: BTreeMap<String, users::Applied>,
@@ -178,7 +178,7 @@ pub struct Suspension {
     /// Its devices.
     pub devices: Option<devices::Desired>,
     /// Its network.
-    pub network: Option<network::Desired>,
+    pub network: Option<Box<network::Desired>>,
 }
 
 /// A state that stands above the manifest's.

@@ -14,7 +14,7 @@ use crate::desired::Desired;
 use crate::ids::VeUid;
 use crate::plan::Step;
 use crate::subsystem::lifecycle::{DeletionPolicy, End, Exit, RestartPolicy, StartReason, State, StopReason};
-use crate::subsystem::{beancounters, cgroup, disk, lifecycle, namespaces, network};
+use crate::subsystem::{beancounters, cgroup, disk, lifecycle, namespaces};
 use crate::transient::{self, Transients};
 use crate::units::Timestamp;
 
@@ -311,7 +311,7 @@ impl Entry {
             mounts: namespaces::wanted_mounts(&want.namespaces, facts.caps),
         });
         self.applied.devices = Some(want.devices.clone());
-        self.applied.network = Some(want.network.clone()).filter(network::Desired::is_any);
+        self.applied.network = want.network.is_any().then(|| Box::new(want.network.clone()));
     }
 
     /// A checkpoint brings back what was fixed in it; limits are as they are wanted now. A VE that never ended goes on

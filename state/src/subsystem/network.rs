@@ -399,7 +399,7 @@ fn diff_venet(changes: &mut Changes<Live, Infallible>, want: &Desired, venet: &V
     let addresses = &want.addresses;
     let Venet { there, faults, addresses: seen } = venet;
     let nothing = Desired::default();
-    let applied = cx.entry.and_then(|entry| entry.applied.network.as_ref());
+    let applied = cx.entry.and_then(|entry| entry.applied.network.as_deref());
     let had = &applied.unwrap_or(&nothing).addresses;
     for address in had.difference(addresses).filter(|address| seen.contains_key(*address)) {
         let change = Change::new(field(*address), address.to_string().into(), Value::Null, Disruption::Live);

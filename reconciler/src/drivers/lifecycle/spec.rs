@@ -18,7 +18,7 @@ pub(super) fn as_recorded(ve: Ve<'_>, want: &Desired) -> Desired {
     let applied = &ve.entry.applied;
     Desired {
         devices: applied.devices.clone().unwrap_or_default(),
-        network: applied.network.clone().unwrap_or_default(),
+        network: applied.network.as_deref().cloned().unwrap_or_default(),
         ..want.clone()
     }
 }

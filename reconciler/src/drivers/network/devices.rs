@@ -82,7 +82,7 @@ pub(super) fn look(ve: Ve<'_>, inside: &mut Netlink) -> SysResult<Devices> {
 /// Those that are in a VE that runs, with their counts.
 pub(super) fn look_whole(ve: Ve<'_>, inside: &mut Netlink) -> SysResult<Vec<(String, Link)>> {
     let known = ve.want.is_some_and(|want| !want.network.devices.is_empty())
-        || ve.entry.applied.network.as_ref().is_some_and(|is| !is.devices.is_empty());
+        || ve.entry.applied.network.as_deref().is_some_and(|is| !is.devices.is_empty());
     let mut found = Vec::new();
     if known {
         for (device, handed) in recorded(ve)? {

@@ -32,7 +32,7 @@ pub fn lines(want: &network::Desired) -> Files {
 pub(super) fn look(ve: Ve<'_>, running: &Running) -> SysResult<FilesSeen> {
     let mut seen = FilesSeen::default();
     let wanted = ve.want.map(|want| &want.network.files);
-    let applied = ve.entry.applied.network.as_ref().map(|is| &is.files);
+    let applied = ve.entry.applied.network.as_deref().map(|is| &is.files);
     let known = |file: &File| {
         wanted.is_some_and(|is| is.contains_key(file)) || applied.is_some_and(|is| is.contains_key(file))
     };

@@ -37,7 +37,7 @@ impl Tables {
 /// The table that is there, if one is wanted or was loaded.
 pub(super) fn look(ve: Ve<'_>, running: &Running) -> SysResult<FirewallSeen> {
     let wanted = ve.want.and_then(|want| want.network.firewall.as_ref());
-    let text = wanted.or(ve.entry.applied.network.as_ref().and_then(|is| is.firewall.as_ref()));
+    let text = wanted.or(ve.entry.applied.network.as_deref().and_then(|is| is.firewall.as_ref()));
     let Some(text) = text else { return Ok(FirewallSeen::default()) };
     if let Some(why) = ve.host.caps().firewall.missing() {
         return Ok(FirewallSeen { table: Table::None, problem: Some(why.to_owned()) });

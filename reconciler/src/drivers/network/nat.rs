@@ -43,7 +43,7 @@ impl Translator {
 }
 
 fn applied(ve: Ve<'_>) -> bool {
-    ve.entry.applied.network.as_ref().is_some_and(|is| !is.translations.is_empty())
+    ve.entry.applied.network.as_deref().is_some_and(|is| !is.translations.is_empty())
 }
 
 fn wanted(ve: Ve<'_>) -> bool {

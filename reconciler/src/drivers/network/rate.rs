@@ -49,7 +49,7 @@ pub(super) type Seen = BTreeMap<Direction, ShapeSeen>;
 pub(super) fn look(ve: Ve<'_>, host: &mut Netlink) -> SysResult<Seen> {
     let is_limited = |is: &network::Desired| is.has_rates();
     let wanted = ve.want.is_some_and(|want| is_limited(&want.network));
-    if wanted || ve.entry.applied.network.as_ref().is_some_and(is_limited) {
+    if wanted || ve.entry.applied.network.as_deref().is_some_and(is_limited) {
         look_whole(ve, host)
     } else {
         Ok(Seen::new())

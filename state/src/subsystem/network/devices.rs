@@ -32,7 +32,7 @@ pub(super) fn diff(
         Reading::Is(seen) => seen,
     };
     let none = Devices::new();
-    let applied = cx.entry.and_then(|entry| entry.applied.network.as_ref());
+    let applied = cx.entry.and_then(|entry| entry.applied.network.as_deref());
     let applied = applied.map_or(&none, |applied| &applied.devices);
     for (device, had) in applied.iter().filter(|(device, _)| !wanted.contains_key(*device)) {
         let name = seen.get(device).unwrap_or(had).clone();

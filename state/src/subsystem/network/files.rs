@@ -206,7 +206,7 @@ pub(super) fn diff(
         Reading::Is(seen) => seen,
     };
     let none = Files::new();
-    let applied = cx.entry.and_then(|entry| entry.applied.network.as_ref());
+    let applied = cx.entry.and_then(|entry| entry.applied.network.as_deref());
     let applied = applied.map_or(&none, |applied| &applied.files);
     for file in File::ALL {
         let (wish, had) = (wanted.get(&file), applied.get(&file));

@@ -153,7 +153,7 @@ pub(super) fn diff(
         Reading::Absent => return,
         Reading::Is(seen) => seen,
     };
-    let had = cx.entry.and_then(|entry| entry.applied.network.as_ref()).and_then(|is| is.firewall.as_ref());
+    let had = cx.entry.and_then(|entry| entry.applied.network.as_deref()).and_then(|is| is.firewall.as_ref());
     let before = match table {
         Table::None => Value::Null,
         Table::Same => shown(wanted.or(had)),

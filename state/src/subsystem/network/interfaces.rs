@@ -221,7 +221,7 @@ pub(super) fn diff(
         Reading::Is(seen) => seen,
     };
     let none = BTreeMap::new();
-    let applied = cx.entry.and_then(|entry| entry.applied.network.as_ref());
+    let applied = cx.entry.and_then(|entry| entry.applied.network.as_deref());
     let applied = applied.map_or(&none, |applied| &applied.interfaces);
     for (name, had) in applied {
         if !wanted.contains_key(name) && seen.contains_key(name) {

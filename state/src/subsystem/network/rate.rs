@@ -93,7 +93,7 @@ pub(super) fn diff(
         Reading::Is(seen) => seen,
     };
     let none = Rates::new();
-    let applied = cx.entry.and_then(|entry| entry.applied.network.as_ref());
+    let applied = cx.entry.and_then(|entry| entry.applied.network.as_deref());
     let applied = applied.map_or(&none, |applied| &applied.rates);
     for direction in Direction::ALL {
         let (want, had, is_now) =

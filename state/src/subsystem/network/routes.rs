@@ -121,7 +121,7 @@ pub(super) fn diff(
         Reading::Is(seen) => seen,
     };
     let none = BTreeSet::new();
-    let applied = cx.entry.and_then(|entry| entry.applied.network.as_ref());
+    let applied = cx.entry.and_then(|entry| entry.applied.network.as_deref());
     let applied = applied.map_or(&none, |applied| &applied.routes);
     let at = |routes: &BTreeSet<Route>, route: &Route| routes.iter().find(|is| is.same_place(route)).cloned();
     for had in applied.iter().filter(|had| at(wanted, had).is_none()) {

@@ -37,7 +37,7 @@ pub(super) fn diff(
         Reading::Is(seen) => seen,
     };
     let none = BTreeMap::new();
-    let applied = cx.entry.and_then(|entry| entry.applied.network.as_ref());
+    let applied = cx.entry.and_then(|entry| entry.applied.network.as_deref());
     let applied = applied.map_or(&none, |applied| &applied.sysctls);
     for (name, set) in applied.iter().filter(|(name, _)| !wanted.contains_key(*name)) {
         let from = seen.get(name).unwrap_or(set).clone();

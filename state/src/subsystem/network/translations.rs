@@ -136,7 +136,7 @@ pub(super) fn diff(
         Reading::Is(seen) => seen,
     };
     let none = Translations::new();
-    let applied = cx.entry.and_then(|entry| entry.applied.network.as_ref());
+    let applied = cx.entry.and_then(|entry| entry.applied.network.as_deref());
     let applied = applied.map_or(&none, |applied| &applied.translations);
     let cause = if applied == wanted { Cause::Drift } else { Cause::Spec };
     // One that is gone by itself and that nobody wants any more is forgotten by the same step.
