@@ -14,7 +14,7 @@ use serde_json::Value;
 use vzd_schema::v1::{self, defaults};
 use vzd_schema::{Document, Node, Resolved, VeSpec};
 
-use crate::caps::{Cap, CapSet};
+use crate::caps::CapSet;
 use crate::desired::{Desired, FieldSource, Places, SourceRef};
 use crate::digest::SpecDigest;
 use crate::ids::{Ctid, IdRange, VeName};
@@ -212,7 +212,7 @@ fn lower_lifecycle(
     lifecycle::Desired {
         state,
         depends_on: depends_on.collect(),
-        cold: lower_cold(spec, wrong),
+        cold: lower_cold(spec),
         restart_policy: match spec.restart_policy.unwrap_or(defaults::RESTART_POLICY) {
             v1::RestartPolicy::Always => RestartPolicy::Always,
             v1::RestartPolicy::OnFailure => RestartPolicy::OnFailure,
@@ -245,21 +245,15 @@ fn millis(written: Option<v1::Duration>, default: v1::Duration) -> Millis {
     Millis(written.unwrap_or(default).millis())
 }
 
-fn lower_cold(spec: &VeSpec, wrong: &mut Errors) -> ColdSpec {
+fn lower_cold(spec: &VeSpec) -> ColdSpec {
     let v1::namespaces::Capabilities { add, drop } = &spec.security.capabilities;
-    let mut caps = |names: &[v1::Capability], set: CapSet, change: fn(CapSet, Cap) -> CapSet| {
-        let parsed = names
-            .iter()
-            .filter_map(|name| wrong.check("spec.security.capabilities", name.to_string().parse::<Cap>()));
-        parsed.fold(set, change)
-    };
-    let capabilities = caps(add, CapSet::default(), CapSet::with);
+    let capabilities = add.iter().copied().fold(CapSet::default(), CapSet::with);
     ColdSpec {
         init: spec
             .init
             .as_ref()
             .map_or_else(|| vec![defaults::INIT.to_owned()], |init| init.words().to_vec()),
-        capabilities: caps(drop, capabilities, CapSet::without),
+        capabilities: drop.iter().copied().fold(capabilities, CapSet::without),
         seccomp: match &spec.security.seccomp {
             None | Some(v1::Seccomp::Default) => Seccomp::Default,
             Some(v1::Seccomp::File(path)) => Seccomp::File { path: path.as_str().to_owned() },

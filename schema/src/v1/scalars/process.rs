@@ -151,6 +151,11 @@ impl Capability {
         self.0
     }
 
+    /// Its name without `CAP_`.
+    pub fn name(self) -> &'static str {
+        CAPABILITIES[usize::from(self.0)]
+    }
+
     /// Every capability this version knows, by number.
     pub fn all() -> impl Iterator<Item = Self> {
         (0_u8..).take(CAPABILITIES.len()).map(Self)
@@ -163,7 +168,7 @@ impl FromStr for Capability {
     fn from_str(text: &str) -> Result<Self, ScalarError> {
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
-        Self::all().find(|capability| CAPABILITIES[usize::from(capability.0)] == name).ok_or_else(|| {
+        Self::all().find(|capability| capability.name() == name).ok_or_else(|| {
             ScalarError::not(
                 text,
                 "a capability",
@@ -175,7 +180,7 @@ impl FromStr for Capability {
 
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CAP_{}", CAPABILITIES[usize::from(self.0)])
+        write!(f, "CAP_{}", self.name())
     }
 }
 
