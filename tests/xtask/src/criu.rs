@@ -11,7 +11,7 @@ use crate::lab::Apt;
 use crate::run::{Context, Result, is_root, on_path};
 
 /// Where tests look for it; see `vzd_tests::CRIU`.
-const FOLDER: &str = "/usr/local/lib/vzd/criu";
+pub(crate) const FOLDER: &str = "/usr/local/lib/vzd/criu";
 /// The suite that has a recent one.
 const SUITE: &str = "sid";
 

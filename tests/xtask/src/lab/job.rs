@@ -45,6 +45,9 @@ impl Job<'_> {
             install(program, &staging.join(file_name(program)))?;
         }
         copy(&root().join("examples"), &staging.join("examples"))?;
+        if Path::new(crate::criu::FOLDER).is_dir() {
+            copy(Path::new(crate::criu::FOLDER), &staging.join("criu"))?;
+        }
         if self.kind == Kind::Systemd {
             self.with_systemd(&staging.join("root"))?;
         }
@@ -74,8 +77,9 @@ impl Job<'_> {
         json!({
             "tests": self.tests.iter().map(test).collect::<Vec<_>>(), "environment": environment,
             "sideBySide": side_by_side, "limit": self.limit,
-            // Tests were told at compile time where their sources are.
-            "links": { root().join("examples").display().to_string(): "/lab/examples" },
+            // Tests were told at compile time where their sources are, and that CRIU lies where it is on this machine.
+            "links": { root().join("examples").display().to_string(): "/lab/examples",
+                       crate::criu::FOLDER: "/lab/criu" },
         })
     }
 
@@ -118,13 +122,19 @@ fn write(to: &PathBuf, text: &str) -> Result<()> {
     std::fs::set_permissions(to, std::fs::Permissions::from_mode(mode)).context(to.display())
 }
 
+/// A directory with all that is in it; links stay links.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to).context(to.display())?;
-    for entry in std::fs::read_dir(from).context(from.display())?.flatten() {
-        let target = to.join(entry.file_name());
-        match entry.path().is_dir() {
-            true => copy(&entry.path(), &target)?,
-            false => std::fs::copy(entry.path(), &target).map(|_| ()).context(entry.path().display())?,
+    for entry in std::fs::read_dir(from).context(from.display())? {
+        let entry = entry.context(from.display())?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().context(path.display())?;
+        if kind.is_symlink() {
+            std::fs::read_link(&path).and_then(|way| symlink(way, &target)).context(path.display())?;
+        } else if kind.is_dir() {
+            copy(&path, &target)?;
+        } else {
+            std::fs::copy(&path, &target).context(path.display())?;
         }
     }
     Ok(())
