@@ -15,7 +15,7 @@ use vzd_state::subsystem::beancounters::{Counter, Enforcement, Unit};
 use vzd_state::transient::Transient;
 use vzd_state::units::Timestamp;
 
-use crate::drivers::network::Sight;
+use crate::drivers::network::{LinkUse, Sight};
 use crate::kernel::cgroup::Usage;
 use crate::runtime::enter::Door;
 
@@ -306,6 +306,9 @@ pub struct VeUsage {
     pub usage: Usage,
     /// Every counter, in OpenVZ's order; none while it does not run.
     pub counters: Vec<CounterView>,
+    /// What went over its links; none while it does not run.
+    #[serde(default)]
+    pub links: Vec<LinkUse>,
     /// Passes over it since the controller started.
     pub passes: u64,
     /// Those of them that ended with an error.

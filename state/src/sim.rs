@@ -266,6 +266,7 @@ impl Sim {
             },
             network: network::Observed {
                 venet: Reading::Is(network::Venet {
+                    taken: BTreeMap::new(),
                     there: venet.is_some(),
                     faults: BTreeSet::new(),
                     addresses: venet.iter().flatten().map(|address| (*address, BTreeSet::new())).collect(),

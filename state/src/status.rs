@@ -53,6 +53,8 @@ pub enum ConditionType {
     ResizePending,
     /// A soft limit of its disk is exceeded; present only while it is.
     OverQuota,
+    /// Somebody else on the wire has an address of it too; present only while that is known.
+    AddressConflict,
     /// Bounds that the manifest gives and this host's kernel lacks the means to enforce: these are counted only. Present
     /// only while there are any.
     Unenforced,
@@ -66,7 +68,7 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// Every one.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Ready,
         Self::Reconciling,
         Self::Stalled,
@@ -75,6 +77,7 @@ impl ConditionType {
         Self::RestartRequired,
         Self::ResizePending,
         Self::OverQuota,
+        Self::AddressConflict,
         Self::Unenforced,
         Self::Suspended,
         Self::DeletionPending,

@@ -11,6 +11,7 @@ mod rate;
 mod routes;
 mod spoofing;
 mod suspended;
+mod taken;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -6,7 +6,7 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::Receiver;
 
 use serde_json::{Value, json};
-use vzd_tests::{Guarded, LONG, Sandbox, eventually, needs, within};
+use vzd_tests::{Guarded, LONG, NetLab, Sandbox, eventually, needs, within};
 
 /// A VE that is busy, one that is not, one that does not run.
 fn three(sandbox: &Sandbox) {
@@ -187,6 +187,39 @@ fn ask(mut stream: impl Read + Write, path: &str) -> String {
 fn value(text: &str, series: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{series} is not in {text}")).parse().unwrap()
+}
+
+/// What the VE has sent and received over each kind of link, by the host's ends.
+#[test]
+fn metrics_tell_what_went_over_links() {
+    needs!(Root, Cgroups, Busybox, Ip);
+    let lab = NetLab::new();
+    let sandbox = Sandbox::new();
+    let interfaces = json!([
+        { "name": "eth0", "bridge": "vmlan", "addresses": ["10.5.0.1/24"] },
+        { "name": "eth1", "parent": "eth0", "addresses": ["192.0.2.150/24"] },
+    ]);
+    sandbox.ve("web", json!({ "network": { "addresses": ["192.0.2.101"], "interfaces": interfaces } }));
+    let socket = sandbox.run_dir().join("metrics.sock");
+    let _daemon = sandbox.daemon_with(|command| {
+        command.env("VZD_METRICS", &socket);
+    });
+    sandbox.until_ready("web");
+    let of = |name: &str, link: &str| {
+        let text = ask(UnixStream::connect(&socket).unwrap(), "/metrics");
+        value(&text, &format!(r#"vzd_ve_network_{name}_total{{ve="web",interface="{link}"}}"#))
+    };
+    for (link, address) in [("venet0", "192.0.2.101"), ("eth1", "192.0.2.150")] {
+        let before = ["received", "sent"].map(|way| of(&format!("{way}_packets"), link));
+        assert!(lab.client_reaches(address));
+        for (way, before) in ["received", "sent"].into_iter().zip(before) {
+            assert!(of(&format!("{way}_packets"), link) > before, "{link} {way}");
+            assert!(of(&format!("{way}_bytes"), link) >= 84.0, "{link} {way}");
+        }
+    }
+    let sent = of("sent_packets", "eth0");
+    sandbox.sh("web", "ping -c 1 -W 1 10.5.0.2 || true");
+    assert!(of("sent_packets", "eth0") > sent, "nothing was asked over eth0");
 }
 
 #[test]

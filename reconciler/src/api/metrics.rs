@@ -8,6 +8,7 @@ use std::fmt::Write;
 use vzd_state::subsystem::beancounters::{UNLIMITED, Unit};
 
 use crate::control::{CounterView, Info, VeState, VeUsage};
+use crate::drivers::network::LinkUse;
 
 /// The type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -81,6 +82,20 @@ const OF_COUNTER: [OfCounter; 5] = [
     }),
 ];
 
+/// A metric of each link of each VE.
+type OfLink = (&'static str, &'static str, fn(&LinkUse) -> u64);
+
+const OF_LINK: [OfLink; 6] = [
+    ("vzd_ve_network_received_bytes_total", "Bytes that the VE received.", |is| is.received.bytes),
+    ("vzd_ve_network_received_packets_total", "Packets that the VE received.", |is| is.received.packets),
+    ("vzd_ve_network_received_dropped_total", "Packets to the VE that were dropped.", |is| {
+        is.received.dropped
+    }),
+    ("vzd_ve_network_sent_bytes_total", "Bytes that the VE sent.", |is| is.sent.bytes),
+    ("vzd_ve_network_sent_packets_total", "Packets that the VE sent.", |is| is.sent.packets),
+    ("vzd_ve_network_sent_dropped_total", "Packets from the VE that were dropped.", |is| is.sent.dropped),
+];
+
 #[expect(clippy::cast_precision_loss, reason = "Prometheus knows no other numbers")]
 fn number(number: u64) -> f64 {
     number as f64
@@ -142,6 +157,12 @@ pub fn text(info: &Info, ves: &[VeUsage]) -> String {
             value(is).into_iter().for_each(|value| sample(out, name, &labels, value));
         }
     }
+    for (name, help, value) in OF_LINK {
+        head(out, name, Kind::Counter, help);
+        for (ve, is) in ves.iter().flat_map(|ve| ve.links.iter().map(move |is| (ve, is))) {
+            sample(out, name, &[("ve", &ve.name), ("interface", &is.name)], number(value(is)));
+        }
+    }
     text
 }
 
@@ -184,6 +205,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::cgroup::{Io, Usage};
+    use crate::kernel::net::Traffic;
 
     fn text() -> String {
         let counter = |(name, _, unit)| CounterView {
@@ -196,6 +218,7 @@ mod tests {
             failcnt: 3,
             enforcement: Enforcement::Accounted("x".to_owned()),
         };
+        let received = Traffic { bytes: 1500, packets: 2, dropped: 3 };
         let io = Io { read_bytes: 4096, written_bytes: 0, reads: 1, writes: 0 };
         let web = VeUsage {
             name: "we\"b".to_owned(),
@@ -210,6 +233,7 @@ mod tests {
                 tasks: Some(2),
                 io: Some(io),
             },
+            links: vec![LinkUse { name: "venet0".to_owned(), received, sent: Traffic::default() }],
             counters: Counter::ALL.map(counter).into(),
             passes: 5,
             errors: 1,
@@ -220,6 +244,7 @@ mod tests {
             state: VeState::Stopped,
             started_at: None,
             usage: Usage::default(),
+            links: Vec::new(),
             counters: Vec::new(),
             ..web.clone()
         };
@@ -267,6 +292,9 @@ mod tests {
         let kmemsize = r#"ve="we\"b",counter="kmemsize",unit="bytes""#.to_owned();
         assert_eq!(of("vzd_ve_ubc_held")[0], (kmemsize, 7.0));
         assert!(of("vzd_ve_ubc_limit").iter().all(|(_, limit)| limit.is_infinite()));
+        let venet0 = r#"ve="we\"b",interface="venet0""#.to_owned();
+        assert_eq!(of("vzd_ve_network_received_bytes_total"), [(venet0.clone(), 1500.0)]);
+        assert_eq!(of("vzd_ve_network_received_dropped_total"), [(venet0, 3.0)]);
         let states: Vec<_> = of("vzd_ve_state").iter().map(|(_, is)| *is).collect();
         assert_eq!(states, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
     }

@@ -52,10 +52,11 @@ pub fn state(ve: &Document) -> (&'static str, Option<Paint>) {
 /// Why a VE is as it is, and what else there is to know about it.
 pub fn reasons(ve: &Document) -> String {
     use ConditionType::{
-        DeletionPending, Drifted, Ready, ResizePending, RestartRequired, Stalled, Suspended,
+        AddressConflict, DeletionPending, Drifted, Ready, ResizePending, RestartRequired, Stalled, Suspended,
     };
     let ready = condition(ve, Ready).map(|ready| ready.reason.clone());
-    let also = [Stalled, RestartRequired, ResizePending, Drifted, Suspended, DeletionPending];
+    let also =
+        [Stalled, AddressConflict, RestartRequired, ResizePending, Drifted, Suspended, DeletionPending];
     let also = also.into_iter().filter(|wanted| {
         condition(ve, *wanted).is_some_and(|condition| condition.status == ConditionStatus::True)
     });

@@ -12,6 +12,8 @@ mod nat;
 mod rate;
 mod sight;
 mod socket;
+mod taken;
+mod traffic;
 mod uplinks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +38,7 @@ pub use nat::Translator;
 pub use rate::shapes;
 pub use sight::{Sight, sight};
 pub use socket::socket;
+pub use traffic::{LinkUse, traffic};
 pub use uplinks::Uplinks;
 
 /// What the interfaces of this vzd are marked with, followed by the VE's uid.
@@ -254,6 +257,10 @@ fn look(ve: Ve<'_>, host: &mut Netlink, inside: &mut Netlink) -> SysResult<netwo
     let mut seen = network::Venet::default();
     let answered = |host: &mut Netlink, address| ve.host.uplinks.answered(host, address);
     if let Some(ends) = venet.find(host, inside)? {
+        for address in &known {
+            let taken = ve.host.uplinks.taken(host, address.address());
+            seen.taken.extend(taken.map(|taken| (address.address(), taken)));
+        }
         known.extend(ve.want.iter().flat_map(|want| &want.network.addresses));
         let pairs = known.iter().copied().map(pair).collect();
         seen.there = true;

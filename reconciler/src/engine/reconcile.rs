@@ -404,6 +404,7 @@ impl Engine {
                 ConditionType::Stalled
                 | ConditionType::RestartRequired
                 | ConditionType::ResizePending
+                | ConditionType::AddressConflict
                 | ConditionType::DeletionPending => (EventType::Warning, ConditionStatus::True),
                 // That it is exceeded was told when that was noted.
                 ConditionType::OverQuota if now.reason == "GraceRunOut" => {

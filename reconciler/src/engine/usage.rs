@@ -1,9 +1,12 @@
 //! What VEs use and how they fare, for `vzd top` and metrics: read when somebody asks.
 
+use vzd_state::ledger::Entry;
 use vzd_state::subsystem::lifecycle::Run;
 
 use crate::control::{VeState, VeUsage};
-use crate::engine::reconcile::Leave;
+use crate::drivers::network::LinkUse;
+use crate::drivers::{Ve, lifecycle, network};
+use crate::engine::reconcile::{Leave, View};
 use crate::engine::{Engine, Subject, clock};
 use crate::kernel::cgroup::Usage;
 use vzd_state::status::ConditionType;
@@ -55,10 +58,23 @@ impl Engine {
             started_at: started_at.filter(|_| runs),
             at: clock::now(),
             usage: group.map(|group| group.usage()).unwrap_or_else(Usage::default),
+            links: view
+                .entry
+                .as_ref()
+                .filter(|_| runs)
+                .map(|entry| self.links_of(&view, entry))
+                .unwrap_or_default(),
             counters,
             passes,
             errors,
             restarts: entry.map_or(0, |entry| entry.restarts),
         })
+    }
+
+    /// What went over the links of a VE that runs. One that cannot be read is told by its conditions.
+    fn links_of(&self, view: &View, entry: &Entry) -> Vec<LinkUse> {
+        let ve = Ve { host: &self.host, entry, want: view.want() };
+        let links = lifecycle::running(ve).ok().and_then(|running| network::traffic(ve, &running).ok());
+        links.unwrap_or_default()
     }
 }

@@ -67,6 +67,7 @@ pub fn conditions(inputs: &Inputs<'_>, previous: &[Condition]) -> Vec<Condition>
         Some(restart_required(inputs.plan)),
         resize_pending(inputs.plan),
         over_quota(inputs),
+        address_conflict(inputs),
         unenforced(inputs),
         inputs
             .plan
@@ -286,6 +287,13 @@ fn resize_pending<'a>(plan: &VePlan<Approved>) -> Option<Found<'a>> {
     let waiting = plan.held.iter().filter(|held| held.held_for == HeldFor::InUse);
     let fields: Vec<_> = waiting.map(|held| format!("{}: {}", held.field, held.why)).collect();
     (!fields.is_empty()).then(|| Found::yes(ConditionType::ResizePending, "InUse", fields.join("; ")))
+}
+
+fn address_conflict<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {
+    let taken = &inputs.have.network.venet.is()?.taken;
+    let told = taken.iter().map(|(address, by)| format!("{address} is also {}'s on {}", by.mac, by.on));
+    let told: Vec<_> = told.collect();
+    (!told.is_empty()).then(|| Found::yes(ConditionType::AddressConflict, "AddressTaken", told.join("; ")))
 }
 
 fn unenforced<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {

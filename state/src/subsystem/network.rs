@@ -19,7 +19,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use vzd_schema::v1::Cidr;
+use vzd_schema::v1::{Cidr, Mac};
 
 pub use devices::Devices;
 pub use files::{File, Files, FilesSeen, Resolvers, join, split};
@@ -161,6 +161,19 @@ pub struct Venet {
     pub faults: BTreeSet<String>,
     /// Addresses of which anything is there, on the host or in the VE, each with what of it is missing.
     pub addresses: BTreeMap<Cidr, BTreeSet<String>>,
+    /// Its addresses that somebody else on the wire has too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub taken: BTreeMap<IpAddr, Taken>,
+}
+
+/// Somebody on the wire who has an address of the VE's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Taken {
+    /// His hardware address.
+    pub mac: Mac,
+    /// The host's interface over which he answered.
+    pub on: String,
 }
 
 impl Observed {
@@ -397,7 +410,8 @@ impl Subsystem for Network {
 /// Steps that make the routed link and its addresses as wanted.
 fn diff_venet(changes: &mut Changes<Live, Infallible>, want: &Desired, venet: &Venet, cx: &Cx<'_>) {
     let addresses = &want.addresses;
-    let Venet { there, faults, addresses: seen } = venet;
+    // That somebody else has one too is told, and nothing of this VE's to change.
+    let Venet { there, faults, addresses: seen, taken: _ } = venet;
     let nothing = Desired::default();
     let applied = cx.entry.and_then(|entry| entry.applied.network.as_deref());
     let had = &applied.unwrap_or(&nothing).addresses;

@@ -104,6 +104,8 @@ fn a_stream_is_as_fast_as_the_manifest_says() {
     assert!(shown["rates"][0]["bytes"].as_u64() > Some(2_000_000), "{shown}");
     sandbox.vzd(&["net"]).ok().says("in at most 8Mbit/s");
     sandbox.vzd(&["describe", "one"]).ok().says("venet101");
+    let described = sandbox.vzd(&["describe", "one", "-o", "json"]).ok().json();
+    assert!(described["network"]["links"][0]["sent"]["bytes"].as_u64() > Some(1_000_000), "{described}");
     // Live, while the other way stays as it is.
     change(&sandbox, pid, with(json!({ "in": "16M", "out": "4M" })));
     is_about(stream(&lab, "in", ONE[1], "venet101"), 16e6, "in, changed");

@@ -165,6 +165,7 @@ mod tests {
                 failcnt,
                 enforcement: Enforcement::Enforced("x".to_owned()),
             }],
+            links: Vec::new(),
             passes: 1,
             errors: 0,
             restarts: 0,

@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use vzd_state::subsystem::network::Taken;
+
+use super::taken::Wires;
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::net::{Netlink, Request, Route, uplinks};
 use crate::store::{Writes, atomic};
@@ -26,6 +29,7 @@ pub struct Uplinks {
     /// What settings were before, while they are changed.
     record: PathBuf,
     inner: Mutex<Option<View>>,
+    wires: Wires,
 }
 
 /// The host as it was seen last.
@@ -109,7 +113,11 @@ fn follows(name: &str) -> SysResult<Vec<String>> {
 impl Uplinks {
     /// Of a vzd with this run directory.
     pub fn new(run_dir: &Path) -> Self {
-        Uplinks { record: run_dir.join("host-network.json"), inner: Mutex::default() }
+        Uplinks {
+            record: run_dir.join("host-network.json"),
+            inner: Mutex::default(),
+            wires: Wires::default(),
+        }
     }
 
     fn view(&self, host: &mut Netlink, fresh: bool) -> SysResult<MutexGuard<'_, Option<View>>> {
@@ -181,9 +189,18 @@ impl Uplinks {
         changed += self.set(&settings, view)?;
         let missing: Vec<u32> =
             on.into_iter().filter(|link| !view.proxies.contains_key(&(address, *link))).collect();
+        if !missing.is_empty() {
+            // Before others see that this host answers.
+            self.wires.ask(host, address, &missing);
+        }
         changed += host.run(missing.iter().map(|link| Request::add_proxy(address, *link)).collect())?;
         view.proxies.extend(missing.into_iter().map(|link| ((address, link), true)));
         Ok(changed)
+    }
+
+    /// Who else on a wire of the host's has an address, as far as that was heard.
+    pub fn taken(&self, host: &mut Netlink, address: IpAddr) -> Option<Taken> {
+        self.wires.taken(host, address)
     }
 
     /// The host answers for an address no more, unless it is another VE's by now.
@@ -193,6 +210,7 @@ impl Uplinks {
         if view.routes.iter().any(|route| route.ours && route.to.0 == address) {
             return Ok(0);
         }
+        self.wires.forget(address);
         let ours: Vec<u32> = view
             .proxies
             .iter()

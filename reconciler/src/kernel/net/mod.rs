@@ -19,6 +19,7 @@ mod shape;
 mod sysctl;
 mod tc;
 mod venet;
+mod wire;
 
 use std::collections::BTreeMap;
 
@@ -43,6 +44,7 @@ pub use read::{Link, Route, Traffic};
 pub use shape::{Shape, ShapeSeen, try_shaping};
 pub use sysctl::{default_sysctl, read_sysctl, write_sysctl};
 pub use venet::{Ends, INSIDE, Venet, uplinks};
+pub use wire::Ear;
 
 /// What the kernel answers fits: it makes no message of a dump larger than this.
 const BUFFER: usize = 64 * 1024;
