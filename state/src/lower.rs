@@ -335,7 +335,7 @@ fn lower_disk(disk: &v1::Disk) -> disk::Desired {
         quotatime,
         quotaugidlimit: _,
         backend,
-        read_only: _,
+        read_only,
         mount_options: _,
     } = disk;
     // To a quota in the kernel, nothing means no limit: the least is one.
@@ -360,6 +360,7 @@ fn lower_disk(disk: &v1::Disk) -> disk::Desired {
         space,
         inodes,
         grace: millis(*quotatime, v1::Duration::default()),
+        read_only: read_only.unwrap_or_default(),
         ..disk::Desired::default()
     }
 }

@@ -92,7 +92,9 @@ impl Step {
                 | LifecycleStep::Discard
                 | LifecycleStep::Destroy => false,
             },
-            Self::DiskLive(step) => !matches!(step, disk::Live::SetLimit { .. }),
+            Self::DiskLive(step) => {
+                matches!(step, disk::Live::StartGrace { .. } | disk::Live::EndGrace { .. })
+            }
             Self::Cgroup(_)
             | Self::Beancounters(_)
             | Self::Disk(_)

@@ -83,6 +83,8 @@ pub struct SimRun {
     pub limits: Option<[Option<u64>; 2]>,
     /// What it uses of those.
     pub used: [u64; 2],
+    /// Its root is read-only.
+    pub read_only: bool,
     /// The UTS node name.
     pub hostname: String,
     /// The UTS domain name.
@@ -205,7 +207,12 @@ impl Sim {
         };
         let usage =
             run.as_ref().and_then(|run| Some(disk::Usage { space: meter(run, 0)?, inodes: meter(run, 1)? }));
-        let disk = disk::Observed { root, usage: usage.map_or(Reading::Absent, Reading::Is) };
+        let set =
+            self.ledger.get(uid).and_then(|entry| entry.disk.as_ref()).is_some_and(|disk| disk.read_only);
+        let asked = set || want.is_some_and(|want| want.disk.read_only);
+        let read_only =
+            run.as_ref().filter(|_| asked).map_or(Reading::Absent, |run| Reading::Is(run.read_only));
+        let disk = disk::Observed { root, usage: usage.map_or(Reading::Absent, Reading::Is), read_only };
         let checkpoint =
             checkpoint.as_ref().map(|run| lifecycle::Checkpoint { at: run.started_at, bytes: 4096 });
         let checkpoint = checkpoint.map_or(Reading::Absent, Reading::Is);
@@ -227,6 +234,7 @@ impl Sim {
             memory: _,
             limits: _,
             used: _,
+            read_only: _,
             hostname,
             domainname,
             mounts,
@@ -453,6 +461,9 @@ impl Sim {
                 let limits = run.limits.as_mut().ok_or(Broken::NoLimits)?;
                 Ok(set(&mut limits[*resource as usize], *to))
             }
+            Step::DiskLive(disk::Live::SetReadOnly { to }) => {
+                Ok(set(&mut self.running(uid, step)?.read_only, *to))
+            }
             Step::DiskLive(disk::Live::StartGrace { .. } | disk::Live::EndGrace { .. }) => {
                 Ok(Effect::AlreadySo)
             }
@@ -537,6 +548,7 @@ impl Sim {
                 disk::Resource::ALL.map(|one| disk::quota::in_force(&want.disk, record.as_ref(), one, now))
             }),
             used: [0, 0],
+            read_only: want.disk.read_only,
             hostname: want.namespaces.hostname.clone(),
             domainname: want.namespaces.domainname.clone(),
             mounts: namespaces::wanted_mounts(&want.namespaces, &caps),
@@ -571,7 +583,8 @@ impl Sim {
         self.start(uid, want)?;
         let run = self.ve(uid).run.take().ok_or(Broken::NoRoot)?;
         let SimRun { init_pid, started_at, frozen, knobs, settings, limits, .. } = run;
-        self.ve(uid).run = Some(SimRun { init_pid, started_at, frozen, knobs, settings, limits, ..kept });
+        let anew = SimRun { init_pid, started_at, frozen, knobs, settings, limits, read_only: false, ..kept };
+        self.ve(uid).run = Some(anew);
         Ok(Effect::Changed)
     }
 

@@ -29,6 +29,9 @@ pub fn inverse(step: &Step) -> Option<Step> {
             let (resource, from, to) = (*resource, *to, *from);
             Some(Step::DiskLive(disk::Live::SetLimit { resource, from, to }))
         }
+        Step::DiskLive(disk::Live::SetReadOnly { to }) => {
+            Some(Step::DiskLive(disk::Live::SetReadOnly { to: !to }))
+        }
         // What was noted is so.
         Step::DiskLive(disk::Live::StartGrace { .. } | disk::Live::EndGrace { .. }) => None,
         Step::Namespaces(step) => namespaces_inverse(step).map(Step::Namespaces),

@@ -2,6 +2,7 @@
 
 mod image;
 mod project;
+mod read_only;
 mod snapshots;
 
 use std::ops::Deref;

@@ -14,6 +14,7 @@ pub mod ext4;
 mod image;
 mod pool;
 pub mod project;
+mod read_only;
 mod remove;
 pub mod snapshot;
 
@@ -58,7 +59,7 @@ pub fn observe(ve: Ve<'_>) -> Observed {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Reading::Absent,
         Err(e) => Reading::Unreadable(SysError::new("stat", dir.join("lower").display(), e).to_string()),
     };
-    Observed { root, usage: Reading::Absent }
+    Observed { root, ..Observed::default() }
 }
 
 fn is_lost_with_pool(ve: Ve<'_>, dir: &Path) -> bool {
@@ -69,8 +70,13 @@ fn backend(ve: Ve<'_>) -> Backend {
     ve.entry.disk.as_ref().map(|disk| disk.backend).unwrap_or_default()
 }
 
-/// Reads use and limits of a VE that runs.
-pub fn usage(ve: Ve<'_>, _running: &Running) -> Reading<Usage> {
+/// Reads what there is to be read of a VE that runs: use and limits, and whether it may write.
+pub fn observe_running(ve: Ve<'_>, running: &Running, observed: &mut Observed) {
+    observed.usage = usage(ve);
+    observed.read_only = read_only::look(ve, running);
+}
+
+fn usage(ve: Ve<'_>) -> Reading<Usage> {
     match backend(ve) {
         Backend::Directory => Reading::Absent,
         Backend::Image => {
@@ -84,9 +90,13 @@ pub fn usage(ve: Ve<'_>, _running: &Running) -> Reading<Usage> {
     }
 }
 
-/// Sets a limit of a VE that runs.
-pub fn apply_live(ve: Ve<'_>, step: &Live, _running: &Running) -> SysResult<Effect> {
-    let Live::SetLimit { resource, to, .. } = step else { return Ok(Effect::AlreadySo) };
+/// Changes the disk of a VE that runs.
+pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effect> {
+    let (resource, to) = match step {
+        Live::SetLimit { resource, to, .. } => (resource, to),
+        Live::SetReadOnly { to } => return read_only::set(running, *to),
+        Live::StartGrace { .. } | Live::EndGrace { .. } => return Ok(Effect::AlreadySo),
+    };
     match backend(ve) {
         Backend::Directory => {
             Err(SysError::refused("limit", ve.entry.name.as_str(), "its root is a directory"))
@@ -178,6 +188,7 @@ pub fn open(ve: Ve<'_>, want: &Desired) -> SysResult<Opened> {
         work: dir.join("work"),
         staging: staging.clone(),
         volume,
+        read_only: want.disk.read_only,
     };
     let limit = |set: &dyn Fn(Resource, Option<u64>) -> SysResult<Effect>| {
         let mut all = Resource::ALL.into_iter();

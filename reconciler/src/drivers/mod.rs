@@ -111,7 +111,7 @@ pub fn observe(ve: Ve<'_>, census: Option<&Census>) -> (Observed, Option<Arc<Run
     observed.network = network::observe(ve, &running);
     observed.users = users::observe(ve, &running);
     observed.packages = packages::observe(ve, &running, observed.frozen());
-    observed.disk.usage = disk::usage(ve, &running);
+    disk::observe_running(ve, &running, &mut observed.disk);
     // What was read by pid is worth nothing if the pid has changed hands meanwhile.
     if running.is_alive() {
         return (observed, Some(Arc::new(running)));

@@ -318,7 +318,7 @@ fn reason(step: &Step) -> Option<&'static str> {
         Step::Disk(_) => "DiskChanged",
         Step::DiskLive(disk::Live::StartGrace { .. }) => "SoftLimitExceeded",
         Step::DiskLive(disk::Live::EndGrace { .. }) => "SoftLimitKept",
-        Step::DiskLive(disk::Live::SetLimit { .. }) => "ChangedLive",
+        Step::DiskLive(disk::Live::SetLimit { .. } | disk::Live::SetReadOnly { .. }) => "ChangedLive",
         Step::Cgroup(_)
         | Step::Beancounters(_)
         | Step::Namespaces(_)

@@ -79,6 +79,22 @@ pub fn reconfigure(root: impl AsFd, path: &str, kind: &str, options: &[(&str, &s
         .map_err(|e| with_log(SysError::new("reconfigure file system", path, e), &fs))
 }
 
+/// Makes the overlay whose root `at` is read-only or writable as a whole, for everyone who has it mounted.
+pub fn set_read_only(at: impl AsFd, on: bool) -> SysResult<()> {
+    const WHAT: &str = "the VE's root";
+    if rustix::fs::fstatfs(&at).at("stat file system", WHAT)?.f_type != OVERLAYFS_SUPER_MAGIC {
+        return Err(SysError::refused("reconfigure", WHAT, "it is no overlay"));
+    }
+    let flags = rustix::mount::FsPickFlags::FSPICK_CLOEXEC | rustix::mount::FsPickFlags::FSPICK_EMPTY_PATH;
+    let fs = rustix::mount::fspick(at, "", flags).at("pick file system", WHAT)?;
+    let option = if on { "ro" } else { "rw" };
+    rustix::mount::fsconfig_set_flag(fs.as_fd(), option)
+        .and_then(|()| rustix::mount::fsconfig_reconfigure(fs.as_fd()))
+        .map_err(|e| with_log(SysError::new("reconfigure", WHAT, e).value(option), &fs))
+}
+
+/// overlayfs, as statfs(2) tells it.
+const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
 /// devpts, as statfs(2) tells it.
 const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 

@@ -106,6 +106,9 @@ pub struct RootSpec {
     /// The file system that `upper` and `work` lie on, if it is to be mounted for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<VolumeSpec>,
+    /// Nothing of it can be written once the VE runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
 }
 
 /// A file system on a block device.

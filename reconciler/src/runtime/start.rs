@@ -110,6 +110,10 @@ fn raise(
         let mntns = Namespace::open_at(&host_proc, pid, Kind::Mount)?;
         inject::add(proof, mounts, &userns, &mntns)?;
     }
+    if spec.root.read_only {
+        // Not before: mount points were made in it. It is this process's root as well.
+        mount::set_read_only(mount::open_path(Path::new("/"))?, true)?;
+    }
     seqpacket::send(first, &Word::Go, &[])?;
     match hear(first)? {
         None => Ok(Started { pid }),

@@ -14,7 +14,6 @@ const REFUSED: &[&str] = &[
     "spec.timezone",
     "spec.locale",
     "spec.disk.quotaugidlimit",
-    "spec.disk.readOnly",
     "spec.disk.mountOptions",
     "spec.network.interfaces[].vlan",
     "spec.security.features.bridge",

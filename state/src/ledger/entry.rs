@@ -142,6 +142,9 @@ pub struct DiskRecord {
     /// Since when soft limits are exceeded.
     #[serde(default, skip_serializing_if = "disk::Over::is_none")]
     pub over: disk::Over,
+    /// It was made read-only, of a VE that runs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
 }
 
 /// A run, written down before it begins.

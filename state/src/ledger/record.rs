@@ -105,13 +105,22 @@ impl Entry {
             Step::Disk(disk::Cold::CreateRoot { template, backend }) => {
                 let (template, backend) = (template.clone(), *backend);
                 let (root, digest, over) = (None, None, disk::Over::default());
-                self.disk = Some(DiskRecord { template, ready: false, root, digest, backend, over });
+                self.disk = Some(DiskRecord {
+                    template,
+                    ready: false,
+                    root,
+                    digest,
+                    backend,
+                    over,
+                    read_only: false,
+                });
             }
             Step::Disk(disk::Cold::DestroyRoot) => {
                 if let Some(disk) = &mut self.disk {
                     disk.ready = false;
                 }
             }
+            Step::DiskLive(disk::Live::SetReadOnly { to: true }) => self.note_read_only(true),
             Step::DiskLive(_) => {}
             Step::Namespaces(step) => self.apply_namespaces(step, Phase::Before),
             Step::Devices(step) => self.apply_devices(step, Phase::Before),
@@ -142,6 +151,7 @@ impl Entry {
                 let (resource, since) = match step {
                     disk::Live::StartGrace { resource, since } => (*resource, Some(*since)),
                     disk::Live::EndGrace { resource } => (*resource, None),
+                    disk::Live::SetReadOnly { to } => return self.note_read_only(*to),
                     disk::Live::SetLimit { .. } => return,
                 };
                 if let Some(disk) = &mut self.disk {
@@ -299,8 +309,15 @@ impl Entry {
         }
     }
 
+    fn note_read_only(&mut self, is: bool) {
+        if let Some(disk) = &mut self.disk {
+            disk.read_only = is;
+        }
+    }
+
     /// A start applies everything at once.
     fn apply_all(&mut self, want: &Desired, facts: &Facts<'_>) {
+        self.note_read_only(want.disk.read_only);
         let knobs = cgroup::wanted_knobs(&want.cgroup.limits, facts.caps, self.ctid.get());
         self.applied.cgroup = Some(cgroup::Applied { frozen: false, knobs, squeezed: None });
         let early = beancounters::set_by_start(&want.beancounters, facts.caps);
@@ -331,9 +348,12 @@ impl Entry {
             stopping: None,
             transient: Transients::new(),
         }));
+        // Files are opened anew for its processes: its root is made read-only after that, not by the resumption.
+        let read_only = self.disk.as_ref().is_some_and(|disk| disk.read_only);
         if let Some(want) = want {
             self.apply_all(want, facts);
         }
+        self.note_read_only(read_only);
         (self.applied.namespaces, self.applied.devices, self.applied.network) =
             (namespaces, devices, network);
     }
@@ -422,6 +442,7 @@ impl Entry {
     /// Nothing of the run is in force any more.
     fn end_run(&mut self) {
         self.run = None;
+        self.note_read_only(false);
         self.applied.cgroup = None;
         self.applied.beancounters = None;
         self.applied.namespaces = None;

@@ -64,6 +64,7 @@ const LOCATED: &[&str] = &[
     "spec.disk.diskinodes",
     "spec.disk.quotatime",
     "spec.disk.backend",
+    "spec.disk.readOnly",
     "spec.devices",
     "spec.network.addresses",
     "spec.network.interfaces",

@@ -170,6 +170,8 @@ impl fmt::Display for Step {
             Self::DiskLive(disk::Live::EndGrace { resource }) => {
                 write!(f, "note that {resource} is within its soft limit")
             }
+            Self::DiskLive(disk::Live::SetReadOnly { to: true }) => f.write_str("make the root read-only"),
+            Self::DiskLive(disk::Live::SetReadOnly { to: false }) => f.write_str("make the root writable"),
             Self::Namespaces(step) => match step {
                 namespaces::Live::SetHostname { to, .. } => write!(f, "set hostname {to}"),
                 namespaces::Live::SetDomainname { to, .. } => write!(f, "set domainname {to:?}"),

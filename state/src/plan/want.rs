@@ -339,8 +339,12 @@ fn running(draft: &mut Draft<'_>, want: &Desired) {
         // It was used, or its suspension was called off.
         draft.note(lifecycle::Step::Discard, Disruption::None, Vec::new());
     }
-    let (limits, root) = diff_disk(draft, want);
-    let live: Vec<_> = limits.into_iter().chain(diff_live(draft, want)).collect();
+    let (disk, root) = diff_disk(draft, want);
+    // What writes to the root comes before that can't be written to any more.
+    let is_last =
+        |planned: &PlannedStep| matches!(planned.step, Step::DiskLive(disk::Live::SetReadOnly { to: true }));
+    let (last, first): (Vec<_>, Vec<_>) = disk.into_iter().partition(is_last);
+    let live: Vec<_> = first.into_iter().chain(diff_live(draft, want)).chain(last).collect();
     let cold = cold_changes(draft);
     let missing = if cold.is_empty() { Vec::new() } else { infeasible(want, draft.cx.caps) };
     if !missing.is_empty() {

@@ -7,6 +7,7 @@
 //! grace works alike on all of them.
 
 pub mod quota;
+mod read_only;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -41,6 +42,9 @@ pub struct Desired {
     /// How long a soft limit may be exceeded.
     #[serde(default)]
     pub grace: Millis,
+    /// Nothing of it can be written.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 impl Desired {
@@ -121,6 +125,8 @@ pub struct Observed {
     pub root: Reading<Root>,
     /// Use and limits, of a VE that runs; absent where the backend has none.
     pub usage: Reading<Usage>,
+    /// Whether the root of a VE that runs is read-only; absent where that is neither wanted nor was set.
+    pub read_only: Reading<bool>,
 }
 
 /// A root that exists. Which template it was made from is in the ledger.
@@ -172,6 +178,11 @@ pub enum Live {
         /// Of what.
         resource: Resource,
     },
+    /// Make the root read-only, or writable again.
+    SetReadOnly {
+        /// Which.
+        to: bool,
+    },
 }
 
 /// The subsystem.
@@ -182,6 +193,9 @@ pub struct Disk;
 pub fn report(want: &Desired, have: &Observed, record: &DiskRecord) -> Value {
     let mut shown = serde_json::Map::new();
     shown.insert("backend".into(), record.backend.name().into());
+    if have.read_only.is() == Some(&true) {
+        shown.insert("readOnly".into(), true.into());
+    }
     if let Some(usage) = have.usage.is() {
         for resource in Resource::ALL {
             let (bounds, meter) = (want.bounds(resource), usage.of(resource));
@@ -202,9 +216,17 @@ impl Subsystem for Disk {
     type Cold = Cold;
 
     fn diff(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Changes<Live, Cold> {
-        let Desired { template: _, inherited: _, may_destroy: _, backend: _, space: _, inodes: _, grace: _ } =
-            want;
-        let Observed { root, usage } = have;
+        let Desired {
+            template: _,
+            inherited: _,
+            may_destroy: _,
+            backend: _,
+            space: _,
+            inodes: _,
+            grace: _,
+            read_only,
+        } = want;
+        let Observed { root, usage, read_only: read_only_is } = have;
         let mut changes = Changes::default();
         match root {
             Reading::Unreadable(why) => changes.cannot_read(TEMPLATE, why),
@@ -215,15 +237,26 @@ impl Subsystem for Disk {
             Reading::Absent => {}
             Reading::Is(usage) => quota::diff(&mut changes, want, usage, cx),
         }
+        read_only::diff(&mut changes, *read_only, read_only_is, cx);
         changes
     }
 
     fn satisfied(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
-        let Desired { template, inherited, may_destroy: _, backend, space: _, inodes: _, grace: _ } = want;
-        let Observed { root, usage } = have;
+        let Desired {
+            template,
+            inherited,
+            may_destroy: _,
+            backend,
+            space: _,
+            inodes: _,
+            grace: _,
+            read_only,
+        } = want;
+        let Observed { root, usage, read_only: read_only_is } = have;
         let record = cx.entry.and_then(|entry| entry.disk.as_ref());
         let whole = record.filter(|record| record.ready);
         let mut wrong = usage.is().map(|usage| quota::unsatisfied(want, usage, cx)).unwrap_or_default();
+        wrong.extend(read_only::unsatisfied(*read_only, read_only_is));
         let is = match (root, whole) {
             (Reading::Is(_), Some(whole)) => {
                 if let Some(backend) = backend.filter(|backend| *backend != whole.backend) {

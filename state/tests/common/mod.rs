@@ -251,15 +251,10 @@ fn quotas() -> impl Strategy<Value = disk::Desired> {
             .prop_map(|(soft, hard)| disk::Bounds { soft, hard })
     };
     let backend = select(vec![None, None, Some(disk::Backend::Image), Some(disk::Backend::Project)]);
-    (pair(), pair(), backend, select(vec![Millis(0), Millis(60_000)])).prop_map(
-        |(space, inodes, backend, grace)| disk::Desired {
-            space,
-            inodes,
-            backend,
-            grace,
-            ..Default::default()
-        },
-    )
+    let grace = select(vec![Millis(0), Millis(60_000)]);
+    (pair(), pair(), backend, grace, any::<bool>()).prop_map(|(space, inodes, backend, grace, read_only)| {
+        disk::Desired { space, inodes, backend, grace, read_only, ..Default::default() }
+    })
 }
 
 fn counters() -> impl Strategy<Value = beancounters::Desired> {
