@@ -5,6 +5,7 @@ mod connections;
 mod devices;
 mod firewall;
 mod macvlan;
+mod many;
 mod names;
 mod nat;
 mod rate;
