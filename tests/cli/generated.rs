@@ -47,6 +47,30 @@ fn there_are_completions_for_every_shell() {
     }
 }
 
+/// What bash makes of the script, for the last of these words.
+#[test]
+fn openvzs_tools_are_completed() {
+    let place = Place::new();
+    place.write("completions", &place.vzd_alone(&["compat", "completions"]).stdout);
+    let complete = |function: &str, words: &[&str]| {
+        let script = format!(
+            "source completions; vzlist() {{ printf ' 101\\n 1017\\n'; }}; COMP_WORDS=({}); COMP_CWORD={}; {function}; echo ${{COMPREPLY[*]}}",
+            words.join(" "),
+            words.len() - 1
+        );
+        let mut bash = std::process::Command::new("bash");
+        let ended = bash.args(["-c", &script]).current_dir(place.path()).output().unwrap();
+        assert!(ended.status.success() && ended.stderr.is_empty(), "{ended:?}");
+        String::from_utf8(ended.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(complete("_vzctl", &["vzctl", "sta"]), "start status");
+    assert_eq!(complete("_vzctl", &["vzctl", "start", "10"]), "101 1017");
+    assert_eq!(complete("_vzctl", &["vzctl", "set", "101", "--numpr"]), "--numproc");
+    assert_eq!(complete("_vzlist", &["vzlist", "-o", "smart"]), "smart_name");
+    assert_eq!(complete("_vzpkg", &["vzpkg", "create", "ca"]), "cache");
+    assert_eq!(complete("_vz_containers", &["vzcalc", "1017"]), "1017");
+}
+
 #[test]
 fn there_is_a_man_page_for_every_command() {
     let place = Place::new();
@@ -56,6 +80,13 @@ fn there_is_a_man_page_for_every_command() {
         let text = std::fs::read_to_string(place.path().join("man").join(page)).unwrap();
         assert!(text.contains(".SH NAME"), "{page}");
     }
+    for tool in place.vzd_alone(&["compat", "list"]).stdout.lines() {
+        let page = place.path().join("man").join(format!("{tool}.8"));
+        let text = std::fs::read_to_string(&page).unwrap();
+        assert!(text.contains(&format!(".TH {tool} 8")) && text.contains(".SH SYNOPSIS"), "{text}");
+    }
+    let vzctl = std::fs::read_to_string(place.path().join("man/vzctl.8")).unwrap();
+    assert!(vzctl.contains("snapshot\\-list") && vzctl.contains("spec.beancounters.numproc"), "{vzctl}");
     assert!(!place.path().join("man/vzd-keeper.1").exists());
     assert!(place.vzd(&["man"]).stdout.contains(".TH vzd 1"));
 }

@@ -1,9 +1,10 @@
-//! `vzd man`, hidden: man pages for packages, one for vzd and one for each command.
+//! `vzd man`, hidden: man pages for packages, one for vzd, one for each command and one for each of OpenVZ's tools.
 
 use std::path::PathBuf;
 
 use crate::cli::failure::{Failure, OK, Outcome};
 use crate::cli::{Context, command};
+use crate::compat;
 
 /// Options of `vzd man`.
 #[derive(Debug, clap::Args)]
@@ -19,6 +20,7 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
         clap_mangen::generate_to(command(), dir).map_err(|error| {
             Failure::new(format!("cannot write man pages to {}", dir.display())).because(error)
         })?;
+        compat::man::write(dir)?;
         return Ok(OK);
     }
     let mut page = Vec::new();

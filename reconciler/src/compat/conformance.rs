@@ -278,6 +278,16 @@ const TOOLS: &[(&str, &str)] = &[
     ("vzeventd", "better: the controller is told by the kernel, and restarts what was rebooted"),
 ];
 
+/// What is a command of vzctl, by all its names.
+pub fn commands() -> impl Iterator<Item = (&'static str, &'static str)> {
+    COMMANDS.iter().copied().filter(|(name, _)| !name.starts_with("--"))
+}
+
+/// Exit codes of vzctl, with what is to be said of each.
+pub fn codes() -> impl Iterator<Item = (&'static str, &'static str)> {
+    CODES.iter().copied()
+}
+
 /// The page.
 pub fn page() -> String {
     let mut page = HEAD.to_owned();
@@ -337,7 +347,8 @@ fn interface_parts() -> impl Iterator<Item = (String, String)> {
         )])
 }
 
-fn verdict(param: &Param) -> String {
+/// What becomes of a parameter.
+pub fn verdict(param: &Param) -> String {
     match param.home {
         Home::Inside(why) => return format!("same, of a container that runs (31): {why}"),
         Home::Nowhere(why) => return format!("no ({}): {why}", super::exit::BAD_VALUE.max(own_code(param))),

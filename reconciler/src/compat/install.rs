@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::Context;
 use crate::cli::failure::{Failure, OK, Outcome};
-use crate::compat::{conformance, names};
+use crate::compat::{completions, conformance, names};
 
 /// Options of `vzd compat`.
 #[derive(Debug, clap::Args)]
@@ -32,6 +32,8 @@ enum Command {
     },
     /// Name the tools
     List,
+    /// Print a script that completes their command lines: for bash, and for zsh after bashcompinit
+    Completions,
     /// Print docs/vzctl-conformance.md
     #[command(hide = true)]
     Conformance,
@@ -43,6 +45,7 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
         .map_err(|error| Failure::new("cannot tell where this program is").because(error))?;
     match &args.command {
         Command::Conformance => cx.out.text(&conformance::page())?,
+        Command::Completions => cx.out.text(&completions::script())?,
         Command::List => names().try_for_each(|name| cx.out.line(name))?,
         Command::Install { dir } => {
             // All or nothing: what is in the way of one is told before any is made.

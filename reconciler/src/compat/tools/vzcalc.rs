@@ -8,16 +8,17 @@ use super::memory::{Host, percent, share};
 use super::{control, finish, print};
 use crate::control::{Selector, VeCounters};
 
+pub(crate) const USAGE: &str = "Usage: vzcalc [-v] <CTID|NAME>";
+
 /// Runs the command line.
 pub fn main(words: Vec<String>) -> u8 {
     finish(run(&words))
 }
 
 fn run(words: &[String]) -> Tool {
-    let usage = "Usage: vzcalc [-v] <CTID|NAME>";
     let said = args::parse(&[flag("").short('v'), flag("help").short('h')], words);
-    let said = said.map_err(|why| Refusal::new(1, format!("{why}\n{usage}")))?;
-    let [id] = said.words.as_slice() else { return Err(Refusal::new(1, usage)) };
+    let said = said.map_err(|why| Refusal::new(1, format!("{why}\n{USAGE}")))?;
+    let [id] = said.words.as_slice() else { return Err(Refusal::new(1, USAGE)) };
     let select = Selector { names: vec![id.clone()], ..Selector::default() };
     let ves = control()?.counters(&select).map_err(|error| Refusal::of(1, &error))?;
     let ve = ves.first().ok_or_else(|| Refusal::new(1, format!("Container {id} is not running")))?;

@@ -9,7 +9,7 @@ use super::vzcfgvalidate::validate;
 use super::{finish, numbers, print};
 use crate::cli::output::{harmless, note};
 
-const USAGE: &str = "\
+pub(crate) const USAGE: &str = "\
 Usage: vzcfgscale [options] <configfile>
     -a factor    scale everything
     -c factor    scale CPU parameters

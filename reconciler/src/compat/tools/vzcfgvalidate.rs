@@ -16,7 +16,7 @@ use super::{finish, numbers, print};
 use crate::cli::output::harmless;
 use crate::store::{Writes, atomic};
 
-const USAGE: &str = "\
+pub(crate) const USAGE: &str = "\
 Usage: vzcfgvalidate [-r | -i] [-v yes|no] <configfile>
     -r    repair
     -i    ask before each repair

@@ -5,17 +5,18 @@ use super::super::exit::{Refusal, Tool};
 use super::{control, finish, print};
 use crate::control::Selector;
 
+pub(crate) const USAGE: &str = "Usage: vzcpucheck [-v]";
+
 /// Runs the command line.
 pub fn main(words: Vec<String>) -> u8 {
     finish(run(&words))
 }
 
 fn run(words: &[String]) -> Tool {
-    let usage = "Usage: vzcpucheck [-v]";
     let said = args::parse(&[flag("").short('v')], words)
-        .map_err(|why| Refusal::new(2, format!("{why}\n{usage}")))?;
+        .map_err(|why| Refusal::new(2, format!("{why}\n{USAGE}")))?;
     if !said.words.is_empty() {
-        return Err(Refusal::new(2, usage));
+        return Err(Refusal::new(2, USAGE));
     }
     let ves = control()?.list(&Selector { all: true, ..Selector::default() }, false);
     let ves = ves.map_err(|error| Refusal::of(1, &error))?;

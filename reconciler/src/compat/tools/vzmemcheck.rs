@@ -11,18 +11,20 @@ veid        LowMem  LowMem     RAM MemSwap MemSwap   Alloc   Alloc   Alloc
               util  commit    util    util  commit    util  commit   limit
 ";
 
+pub(crate) const USAGE: &str =
+    "Usage: vzmemcheck [-v] [-A]\n    -v    per container\n    -A    absolute values, in MB";
+
 /// Runs the command line.
 pub fn main(words: Vec<String>) -> u8 {
     finish(run(&words))
 }
 
 fn run(words: &[String]) -> Tool {
-    let usage = "Usage: vzmemcheck [-v] [-A]\n    -v    per container\n    -A    absolute values, in MB";
     let said =
         args::parse(&[flag("").short('v'), flag("absolute").short('A'), flag("help").short('h')], words);
-    let said = said.map_err(|why| Refusal::new(1, format!("{why}\n{usage}")))?;
+    let said = said.map_err(|why| Refusal::new(1, format!("{why}\n{USAGE}")))?;
     if said.has("help") || !said.words.is_empty() {
-        return Err(Refusal::new(1, usage));
+        return Err(Refusal::new(1, USAGE));
     }
     let ves = control()?.counters(&Selector { all: true, ..Selector::default() });
     let ves = ves.map_err(|error| Refusal::of(1, &error))?;

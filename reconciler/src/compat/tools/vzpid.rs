@@ -6,17 +6,19 @@ use super::super::args::{self, flag};
 use super::super::exit::{Refusal, Tool};
 use super::{finish, print, settings};
 
+pub(crate) const USAGE: &str =
+    "Usage: vzpid [-p] <pid> [<pid> ...]\n       vzpid [-p] -    take pids from standard input";
+
 /// Runs the command line.
 pub fn main(words: Vec<String>) -> u8 {
     finish(run(&words))
 }
 
 fn run(words: &[String]) -> Tool {
-    let usage = "Usage: vzpid [-p] <pid> [<pid> ...]\n       vzpid [-p] -    take pids from standard input";
     let said = args::parse(&[flag("").short('p'), flag("help").short('h')], words);
-    let said = said.map_err(|why| Refusal::new(1, format!("{why}\n{usage}")))?;
+    let said = said.map_err(|why| Refusal::new(1, format!("{why}\n{USAGE}")))?;
     if said.words.is_empty() {
-        return Err(Refusal::new(1, usage));
+        return Err(Refusal::new(1, USAGE));
     }
     let mut pids = said.words.clone();
     if pids == ["-"] {

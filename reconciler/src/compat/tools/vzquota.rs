@@ -8,7 +8,7 @@ use super::{control, finish, print};
 use crate::control::Selector;
 use crate::engine::clock;
 
-const USAGE: &str = "Usage: vzquota stat|show <CTID|NAME> [-t]";
+pub(crate) const USAGE: &str = "Usage: vzquota stat|show <CTID|NAME> [-t]";
 /// It is on already.
 const RUNNING: u8 = 5;
 /// It is looked at, and kept, while the container runs.

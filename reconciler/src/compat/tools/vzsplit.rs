@@ -9,7 +9,7 @@ use super::super::manifests::Manifests;
 use super::memory::{Host, whole};
 use super::{finish, print, settings};
 
-const USAGE: &str = "\
+pub(crate) const USAGE: &str = "\
 Usage: vzsplit -n <num> [-f <name>] [-s <swap KB>] [-v yes|no]
     -n    number of containers
     -f    make the profile <name> of it, for `vzctl create --config <name>`; else it is printed

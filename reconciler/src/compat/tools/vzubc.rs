@@ -14,7 +14,7 @@ use super::{control, finish, print, settings};
 use crate::control::{CounterView, Selector, VeCounters};
 use crate::store::{Writes, atomic};
 
-const USAGE: &str = "\
+pub(crate) const USAGE: &str = "\
 Usage: vzubc [option ...] [<CTID|NAME> ...]
   -q, --quiet            only what was refused, or is near its limit
   -qh, --qheld RATIO     ... held above that part of the barrier (0.5)

@@ -23,7 +23,7 @@ use crate::settings::Settings;
 /// The largest number that OpenVZ gives containers.
 const MOST: u32 = 2_147_483_644;
 
-const USAGE: &str = "\
+pub(crate) const USAGE: &str = "\
 Usage: vzctl [options] <command> <ctid|name> [parameters]
 vzctl create <ctid> [--ostemplate <name>] [--config <name>] [--name <name>]
    [--hostname <name>] [--ipadd <addr>] [--diskspace <kbytes>] [--description <text>] ...
@@ -37,6 +37,7 @@ vzctl exec | exec2 <ctid> <command> [arg ...]
 vzctl exec3 <ctid> <program> [arg ...]
 vzctl runscript <ctid> <script>
 vzctl console <ctid>
+vzctl suspend | resume <ctid>
 vzctl snapshot <ctid> [--id <uuid>] [--skip-suspend]
 vzctl snapshot-list <ctid> [-H] [-o field[,field...]] [--id <uuid>]
 vzctl snapshot-switch | snapshot-delete <ctid> --id <uuid>

@@ -32,7 +32,7 @@ const KNOWN: &[Opt] = &[
     flag("help"),
 ];
 
-const USAGE: &str = "\
+pub(crate) const USAGE: &str = "\
 Usage: vzlist [-a | -S] [-n] [-H] [-t] [-o field[,field...] | -1] [-s [-]field] [-h pattern] [-N pattern]
               [-d pattern] [-j] [CTID|NAME ...]
        vzlist -L | --list

@@ -57,7 +57,7 @@ const KNOWN: &[Opt] = &[
     flag("help").short('h'),
 ];
 
-const USAGE: &str = "\
+pub(crate) const USAGE: &str = "\
 Usage: vzpkg list [-O] [-c | --available]             templates of the host: those there are, or could be made
        vzpkg list [-p] CTID|NAME ...                  the template or, with -p, the packages of containers
        vzpkg create | update | remove cache [TEMPLATE ...]
