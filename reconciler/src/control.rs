@@ -16,6 +16,7 @@ use vzd_state::transient::Transient;
 use vzd_state::units::Timestamp;
 
 use crate::drivers::network::{LinkUse, Sight};
+use crate::handover;
 use crate::kernel::cgroup::Usage;
 use crate::runtime::enter::Door;
 
@@ -424,6 +425,8 @@ pub trait Control: Send + Sync {
     fn snapshots(&self, ve: &str) -> ControlResult<Vec<Snapshot>>;
     /// Takes, reverts to or throws away a snapshot.
     fn snapshot(&self, request: &SnapshotRequest) -> ControlResult<()>;
+    /// Carries out a step of handing a VE over to another host, or receiving one.
+    fn handover(&self, request: &handover::Request) -> ControlResult<handover::Answer>;
     /// The event log.
     fn events(&self, query: &EventQuery) -> ControlResult<Vec<LoggedEvent>>;
     /// Where a field's value comes from.

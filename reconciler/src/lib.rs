@@ -11,6 +11,7 @@ pub mod control;
 pub mod drivers;
 pub mod engine;
 pub mod error;
+pub mod handover;
 pub mod host;
 pub mod keeper;
 #[expect(unsafe_code, reason = "raw system calls live here and nowhere else, each with its SAFETY note")]

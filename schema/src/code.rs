@@ -83,6 +83,7 @@ codes! {
     "VZ0406" NotEditable "a manifest cannot be edited in place",
     "VZ0501" SuspendFailed "a VE could not be suspended",
     "VZ0502" ResumeFailed "a VE could not be resumed",
+    "VZ0503" HandoverRefused "a VE could not be handed over",
 }
 
 impl fmt::Display for Code {

@@ -11,6 +11,7 @@ pub mod desired;
 pub mod digest;
 pub mod disruption;
 pub mod event;
+pub mod handover;
 pub mod ids;
 pub mod ledger;
 pub mod lower;

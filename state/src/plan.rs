@@ -6,6 +6,7 @@
 mod draft;
 mod feasible;
 mod gone;
+mod handover;
 mod host;
 mod json;
 mod power;
@@ -277,6 +278,9 @@ pub(crate) struct Gentler {
 /// Whatever part of an earlier plan was done, a new plan goes on from there. The result is only a
 /// proposal: `policy::authorize` decides about restarts and removals.
 pub fn plan_ve(name: &VeName, wish: Wish<'_>, have: &Observed, cx: &Cx<'_>) -> VePlan<Proposed> {
+    if let Some(plan) = handover::plan(name, wish, have, cx) {
+        return plan;
+    }
     match wish {
         Wish::Want(want) => want::plan(want, draft::Source::Manifest, have, cx),
         Wish::Keep(want) => want::plan(want, draft::Source::Ledger, have, cx),

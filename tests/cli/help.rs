@@ -3,7 +3,7 @@
 use crate::harness::{Place, same};
 
 /// Every command that is shown, in the order of the help.
-const COMMANDS: [&str; 32] = [
+const COMMANDS: [&str; 34] = [
     "run",
     "validate",
     "plan",
@@ -29,6 +29,8 @@ const COMMANDS: [&str; 32] = [
     "template",
     "packages",
     "wait",
+    "migrate",
+    "receive",
     "status",
     "explain",
     "why",

@@ -16,6 +16,7 @@ mod exec;
 mod health;
 mod isolation;
 mod lifecycle;
+mod migrate;
 mod namespaces;
 mod network;
 mod order;

@@ -16,13 +16,14 @@ use vzd_schema::Code;
 use vzd_state::status::Document;
 
 use crate::api::query::{address, of_selector};
-use crate::api::routes::{NameRequest, WaitRequest};
+use crate::api::routes::{HANDOVER, NameRequest, WaitRequest};
 use crate::api::{LONGEST_WAIT, MOST_ANSWER};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
     PlanRequest, PlanView, PowerRequest, Selector, Snapshot, SnapshotRequest, TransientRequest, VeCounters,
     VeNetwork, VeUsage, Why,
 };
+use crate::handover;
 
 /// More names than that are asked for in several questions: an address has limits.
 const NAMES_AT_ONCE: usize = 200;
@@ -159,6 +160,10 @@ impl Control for Client {
 
     fn snapshot(&self, request: &SnapshotRequest) -> ControlResult<()> {
         self.post("/v1/snapshots", request)
+    }
+
+    fn handover(&self, request: &handover::Request) -> ControlResult<handover::Answer> {
+        self.post(HANDOVER, request)
     }
 
     fn events(&self, query: &EventQuery) -> ControlResult<Vec<LoggedEvent>> {

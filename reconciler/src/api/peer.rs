@@ -24,10 +24,24 @@ pub fn protect(socket: &Path) -> io::Result<()> {
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(mode))
 }
 
-/// Whether a process with these credentials may ask. Asks the user database, which may take a while.
-pub fn may_ask(peer: &UCred) -> bool {
+/// What somebody may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rank {
+    /// Everything: root, or whoever runs the controller.
+    Owner,
+    /// What is about the host's VEs as their manifests describe them: a member of the group.
+    Member,
+    /// Nothing.
+    Stranger,
+}
+
+/// What a process with these credentials may ask. Asks the user database, which may take a while.
+pub fn rank(peer: &UCred) -> Rank {
     let uid = Uid::from_raw(peer.uid());
-    uid.is_root() || uid == Uid::effective() || is_member(uid, Gid::from_raw(peer.gid()))
+    if uid.is_root() || uid == Uid::effective() {
+        return Rank::Owner;
+    }
+    if is_member(uid, Gid::from_raw(peer.gid())) { Rank::Member } else { Rank::Stranger }
 }
 
 fn is_member(uid: Uid, gid: Gid) -> bool {

@@ -25,6 +25,7 @@ use crate::control::{
     PlanView, PowerRequest, Selector, Snapshot, SnapshotRequest, TransientRequest, VeCounters, VeNetwork,
     VeUsage, Why,
 };
+use crate::handover;
 
 /// Questions of one kind that are answered at the same time.
 pub const AT_ONCE: usize = 24;
@@ -107,6 +108,9 @@ pub struct NameRequest {
     pub name: String,
 }
 
+/// The address of hand-overs, which are root's.
+pub const HANDOVER: &str = "/v1/handover";
+
 /// Every address.
 pub fn router(answering: Answering) -> Router {
     Router::new()
@@ -119,6 +123,7 @@ pub fn router(answering: Answering) -> Router {
         .route("/v1/transient", post(transient))
         .route("/v1/undelete", post(undelete))
         .route("/v1/snapshots", get(snapshots).post(snapshot))
+        .route(HANDOVER, post(handover))
         .route("/v1/events", get(events))
         .route("/v1/why", get(why))
         .route("/v1/entrances", get(entrances))
@@ -207,6 +212,10 @@ async fn snapshots(State(ask): Ask, mut query: Parameters) -> Answer<Vec<Snapsho
 
 async fn snapshot(State(ask): Ask, Strict(request): Strict<SnapshotRequest>) -> Answer<()> {
     ask.with(&ask.work, move |control| control.snapshot(&request)).await
+}
+
+async fn handover(State(ask): Ask, Strict(request): Strict<handover::Request>) -> Answer<handover::Answer> {
+    ask.with(&ask.work, move |control| control.handover(&request)).await
 }
 
 async fn events(State(ask): Ask, mut query: Parameters) -> Answer<Vec<LoggedEvent>> {

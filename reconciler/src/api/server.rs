@@ -16,6 +16,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
+use axum::routing::any;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,8 +25,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use vzd_schema::Code;
 
-use crate::api::peer;
+use crate::api::peer::{self, Rank};
 use crate::api::refusal::Refusal;
+use crate::api::routes::HANDOVER;
 use crate::api::routes::{AT_ONCE, Answering, metrics_router, router};
 use crate::control::Control;
 
@@ -192,12 +194,17 @@ async fn accepted<S, A>(accepted: io::Result<(S, A)>) -> Option<S> {
 
 /// One connection to a Unix socket, whose peer has to be one who may ask.
 async fn converse_with_peer(stream: UnixStream, router: Router, permit: OwnedSemaphorePermit) {
-    let allowed = match stream.peer_cred() {
-        Ok(peer) => tokio::task::spawn_blocking(move || peer::may_ask(&peer)).await.unwrap_or(false),
-        Err(_) => false,
+    let rank = match stream.peer_cred() {
+        Ok(peer) => tokio::task::spawn_blocking(move || peer::rank(&peer)).await.unwrap_or(Rank::Stranger),
+        Err(_) => Rank::Stranger,
     };
-    let router = if allowed { router } else { Router::new().fallback(refuse) };
-    converse(stream, router, allowed, permit).await;
+    let router = match rank {
+        Rank::Owner => router,
+        // What comes from another host's ledger is believed: mounts, devices and all.
+        Rank::Member => Router::new().route(HANDOVER, any(refuse_member)).fallback_service(router),
+        Rank::Stranger => Router::new().fallback(refuse),
+    };
+    converse(stream, router, rank != Rank::Stranger, permit).await;
 }
 
 /// One connection, to its end.
@@ -215,6 +222,10 @@ async fn converse(
     if let Err(error) = served.await {
         tracing::debug!(%error, "a connection to the API ended early");
     }
+}
+
+async fn refuse_member() -> impl IntoResponse {
+    Refusal::new(StatusCode::FORBIDDEN, Code::HandoverRefused, "only root may hand VEs over")
 }
 
 async fn refuse() -> impl IntoResponse {

@@ -14,6 +14,8 @@ use crate::control::{
     SnapshotRequest, TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
 };
 
+use crate::handover;
+
 struct Rote;
 
 fn refused(code: &str) -> ControlError {
@@ -35,6 +37,9 @@ impl Control for Rote {
     }
     fn apply(&self, _: &PlanRequest) -> ControlResult<ApplyOutcome> {
         Err(refused("VZ0205"))
+    }
+    fn handover(&self, _: &handover::Request) -> ControlResult<handover::Answer> {
+        Err(refused("VZ0503"))
     }
     fn drift(&self, _: &Selector) -> ControlResult<PlanView> {
         panic!("as a bug would")

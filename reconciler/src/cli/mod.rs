@@ -18,6 +18,7 @@ pub(crate) mod failure;
 mod get;
 mod keeper;
 mod man;
+mod migrate;
 mod net;
 pub(crate) mod output;
 mod packages;
@@ -120,6 +121,10 @@ enum Command {
     Packages(packages::Args),
     /// Wait until VEs have a condition
     Wait(wait::Args),
+    /// Hand a VE over to another host, with everything that runs in it
+    Migrate(migrate::Args),
+    /// Be the other end of `vzd migrate`, over standard input and output
+    Receive(migrate::ReceiveArgs),
     /// Show the state of the controller
     Status(status::Args),
     /// Explain an error code or a field
@@ -208,6 +213,8 @@ fn carry_out(command: Command, cx: &mut Context) -> Outcome {
         Command::Template(args) => template::run(&args, cx),
         Command::Packages(args) => packages::run(args, cx),
         Command::Wait(args) => wait::run(args, cx),
+        Command::Migrate(args) => migrate::run(&args, cx),
+        Command::Receive(_) => migrate::receive(cx),
         Command::Status(args) => status::run(&args, cx),
         Command::Explain(args) => explain::run(&args, cx),
         Command::Why(args) => why::run(&args, cx),

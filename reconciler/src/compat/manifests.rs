@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vzd_schema::edit::{Change, edit};
+use vzd_schema::edit::{Change, Value, edit, to_yaml};
 use vzd_schema::render::{Style, render};
 use vzd_schema::v1::ManifestPolicy;
 use vzd_schema::{Code, Diagnostic, Document, Kind, Node, Set, parse};
@@ -103,8 +103,8 @@ impl Manifests {
         Ok(Edited { path, file, old, new })
     }
 
-    /// Makes a file for a VE that no manifest describes yet.
-    pub fn add(&self, stem: &str, text: &str) -> Result<PathBuf, Unfit> {
+    /// Whether such a file could be made, and where it would be.
+    pub fn try_add(&self, stem: &str, text: &str) -> Result<PathBuf, Unfit> {
         let path = self.dir.join(format!("{stem}.yaml"));
         let file = path.display().to_string();
         let wrong: Vec<_> =
@@ -113,6 +113,16 @@ impl Manifests {
             return Err(Unfit::of(&wrong, text));
         }
         self.check(&file, text)?;
+        if path.exists() {
+            return Err(Unfit::new(format!("cannot write {file}: it is there already")));
+        }
+        Ok(path)
+    }
+
+    /// Makes a file for a VE that no manifest describes yet.
+    pub fn add(&self, stem: &str, text: &str) -> Result<PathBuf, Unfit> {
+        let path = self.try_add(stem, text)?;
+        let file = path.display().to_string();
         let cannot = |error: std::io::Error| Unfit::new(format!("cannot write {file}: {error}"));
         // Under a name that no reader takes, then put in its place, unless something is there.
         let hidden = self.dir.join(format!(".{stem}.yaml.{}.tmp", std::process::id()));
@@ -161,9 +171,19 @@ impl Manifests {
         Ok(self.patches.clone())
     }
 
-    /// Takes a VE's file out of the directory, under a name that is passed over; false if the file
-    /// describes more than that VE.
-    pub fn retire(&self, name: &str) -> SysResult<bool> {
+    /// The text of a VE's manifest, and of nothing else: as it is written, if it has a file of its own.
+    pub fn text(&self, name: &str) -> SysResult<Option<String>> {
+        let Some(held) = self.revision.ve(name) else { return Ok(None) };
+        let of_file = self.revision.documents.iter().filter(|other| other.file == held.file).count();
+        if of_file > 1 {
+            return Ok(Some(to_yaml(&Value::of(&held.document.tree))));
+        }
+        fs::read_to_string(&*held.file).map(Some).at("read", &held.file)
+    }
+
+    /// Takes a VE's file out of the directory, under a name with that at its end, which is passed over; false if the
+    /// file describes more than that VE.
+    pub fn retire(&self, name: &str, end: &str) -> SysResult<bool> {
         let Some(held) = self.revision.ve(name) else { return Ok(true) };
         let path = PathBuf::from(&*held.file);
         let of_file = self.revision.documents.iter().filter(|other| other.file == held.file).count();
@@ -171,7 +191,7 @@ impl Manifests {
             return Ok(false);
         }
         let mut retired = path.clone().into_os_string();
-        retired.push(".destroyed");
+        retired.push(end);
         fs::rename(&path, &retired).at("rename", path.display())?;
         Ok(true)
     }

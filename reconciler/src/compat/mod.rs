@@ -15,7 +15,7 @@ pub mod import;
 mod inside;
 pub mod install;
 pub mod man;
-mod manifests;
+pub(crate) mod manifests;
 mod params;
 mod tools;
 mod vzctl;

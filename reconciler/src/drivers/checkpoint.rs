@@ -17,13 +17,14 @@ use crate::runtime::checkpoint::image::{self, Image};
 use crate::runtime::spec::CheckpointSpec;
 
 /// The directory of a VE's checkpoint, with the VE's own files.
-fn dir(ve: Ve<'_>) -> PathBuf {
+pub fn dir(ve: Ve<'_>) -> PathBuf {
     ve.host.ve_dir(&ve.entry.uid).join("checkpoint")
 }
 
 /// What a VE is resumed from.
 pub fn spec(ve: Ve<'_>) -> CheckpointSpec {
-    CheckpointSpec { criu: ve.host.settings.criu.clone(), dir: dir(ve) }
+    let groups = ve.host.cgroup(ve.entry).places();
+    CheckpointSpec { criu: ve.host.settings.criu.clone(), dir: dir(ve), groups }
 }
 
 /// The interfaces that vzd has given a VE, by their names in it.
@@ -51,6 +52,8 @@ pub fn suspend(ve: Ve<'_>) -> SysResult<()> {
         checkpoint: dir(ve),
         mounts: mounts.map(PathBuf::from).collect(),
         entered: ve.host.cgroup(ve.entry).exec_dir(),
+        delegated: ve.host.cgroup(ve.entry).delegated_dir(),
+        groups: ve.host.cgroup(ve.entry).places(),
         interfaces: applied.network.as_deref().map(interfaces).unwrap_or_default(),
         at: clock::now(),
     })

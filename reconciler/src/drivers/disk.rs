@@ -17,13 +17,14 @@ pub mod project;
 mod read_only;
 mod remove;
 pub mod snapshot;
+pub mod stream;
 
 use std::os::unix::fs::{DirBuilderExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vzd_state::desired::Desired;
-use vzd_state::ledger::MadeRoot;
+use vzd_state::ledger::{DiskRecord, MadeRoot};
 use vzd_state::reading::Reading;
 use vzd_state::subsystem::disk::quota::in_force;
 use vzd_state::subsystem::disk::{Backend, Cold, Live, Observed, Resource, Root, Usage};
@@ -123,6 +124,19 @@ pub fn prepare(host: &Host, step: &Cold) -> Result<(), StepError> {
     Ok(())
 }
 
+/// Why this host cannot have the root of a VE of another host's: it lacks the template, or has another one.
+pub fn lacks_template(host: &Host, record: &DiskRecord) -> Option<String> {
+    let template = &record.template;
+    let found = host.templates().and_then(|store| store.ensure(&source(template)));
+    match found {
+        Err(e) => Some(format!("template {template}: {}", StepError::from(e))),
+        Ok(found) if Some(&found.digest) != record.digest.as_ref() => {
+            Some(format!("template {template} is not the same there"))
+        }
+        Ok(_) => None,
+    }
+}
+
 fn create(ve: Ve<'_>, dir: &Path, template: &str, backend: Backend) -> Result<(Effect, Made), StepError> {
     // Held until the link is made: from then on the template counts as used.
     let template = ve.host.templates()?.ensure(&source(template))?;
@@ -157,6 +171,26 @@ fn source(template: &str) -> Source {
         Some(("dir", path)) => Source::Dir(PathBuf::from(path)),
         Some(("file", path)) => Source::File(PathBuf::from(path)),
         _ => Source::Named(template.to_owned()),
+    }
+}
+
+/// A VE's upper layer and work directory, reachable as long as this lives.
+#[derive(Debug)]
+struct Layers {
+    path: PathBuf,
+    project: Option<Project>,
+}
+
+impl Layers {
+    fn open(ve: Ve<'_>, dir: &Path) -> SysResult<Self> {
+        let (path, project) = match backend(ve) {
+            Backend::Project => {
+                let project = Project::open(ve, dir)?;
+                (project.path(ve, dir), Some(project))
+            }
+            Backend::Directory | Backend::Image => (dir.join(LAYERS), None),
+        };
+        Ok(Self { path, project })
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use vzd_schema::{Code, Diagnostic};
 use vzd_state::desired::Desired;
+use vzd_state::handover::{Here, Stage};
 use vzd_state::ids::{Ctid, VeName};
 use vzd_state::ledger::{By, Entry, Facts};
 use vzd_state::observed::Observed;
@@ -26,6 +27,7 @@ use crate::engine::pass::{Look, failure_of, plan_view, refusal_of};
 use crate::engine::reconcile::{Leave, View};
 use crate::engine::wishes::Wanted;
 use crate::engine::{Engine, Subject, clock};
+use crate::handover;
 
 pub(super) fn error(code: &str, message: impl Into<String>) -> ControlError {
     ControlError { code: code.to_owned(), message: message.into(), help: None }
@@ -137,6 +139,13 @@ impl Engine {
     /// Overrides the state of a VE, as an operator, and makes it so.
     fn order(&self, subject: &Subject, state: State, by: By, force: bool) -> ControlResult<()> {
         let view = self.view(subject, Leave::default());
+        if let Some(entry) = view.as_ref().and_then(|view| view.entry.as_ref()) {
+            let is_down = entry.here() == Here::At(Stage::Moved) || by == By::Host;
+            if !entry.here().may_run() && state == State::Stopped && is_down {
+                return Ok(());
+            }
+            self.is_ours(entry)?;
+        }
         let want = view.as_ref().and_then(View::want);
         let said = want.map(|want| want.lifecycle.state);
         let entry = {
@@ -309,7 +318,9 @@ impl Control for Engine {
                 let taken = format!("there is a VE {name} again; remove or rename that first");
                 return Err(error("VZ0307", taken));
             }
-            let uid = shared.ledger.quarantined(&name).map(|entry| entry.uid.clone()).ok_or_else(missing)?;
+            let found = shared.ledger.quarantined(&name).ok_or_else(missing)?;
+            self.is_ours(found)?;
+            let uid = found.uid.clone();
             let restore = Step::Lifecycle(LifecycleStep::Restore);
             let caps = self.host.caps();
             let facts = Facts::at(&caps, clock::now());
@@ -328,6 +339,10 @@ impl Control for Engine {
 
     fn snapshot(&self, request: &SnapshotRequest) -> ControlResult<()> {
         self.do_snapshot(request)
+    }
+
+    fn handover(&self, request: &handover::Request) -> ControlResult<handover::Answer> {
+        self.do_handover(request)
     }
 
     fn events(&self, query: &EventQuery) -> ControlResult<Vec<LoggedEvent>> {

@@ -11,6 +11,7 @@
 //!   and [`inside`] tells it to the VEs themselves,
 //! - [`usage`] tells what they use,
 //! - [`snapshots`] takes snapshots of disks and reverts to them,
+//! - [`handover`] is the engine's part of handing VEs over to other hosts,
 //! - [`transient`] changes running VEs until they stop,
 //! - [`health`] runs probes, [`clock`] is where time and chance come from,
 //! - [`answer`] answers what can be asked ([`crate::control`]), with [`why`].
@@ -23,6 +24,7 @@ pub(crate) mod clock;
 mod counters;
 mod execute;
 pub(crate) mod fault;
+mod handover;
 mod health;
 mod host_stop;
 mod inside;

@@ -7,6 +7,7 @@ use vzd_state::capability::Capabilities;
 use vzd_state::desired::Desired;
 use vzd_state::disruption::Disruption;
 use vzd_state::event::{Event, EventType};
+use vzd_state::handover::{Here, Stage};
 use vzd_state::ids::VeName;
 use vzd_state::ledger::Entry;
 use vzd_state::lower::lower_entry;
@@ -165,7 +166,9 @@ impl Shared {
         let active = || self.ledger.entries().filter(|entry| !entry.is_quarantined());
         let emptied = leave.allow_prune.is_some();
         let wanted = |entry: &Entry| self.wishes.wanted(&entry.name, Some(entry), emptied);
-        let gone = active().filter(|entry| matches!(wanted(entry), Wanted::Gone)).count();
+        // What has moved to another host is no loss.
+        let here = active().filter(|entry| entry.here() != Here::At(Stage::Moved));
+        let gone = here.filter(|entry| matches!(wanted(entry), Wanted::Gone)).count();
         if self.wishes.is_emptied() {
             return empty_guard(gone, leave.allow_prune);
         }
@@ -188,8 +191,9 @@ impl Engine {
             None => wanted,
         };
         let broken = shared.wishes.broken_because(&name).map(str::to_owned);
+        let has_moved = entry.as_ref().is_some_and(|entry| entry.here() == Here::At(Stage::Moved));
         let no_removals = match wanted {
-            Wanted::Gone if matches!(subject, Subject::Name(_)) => shared.no_removals(leave),
+            Wanted::Gone if matches!(subject, Subject::Name(_)) && !has_moved => shared.no_removals(leave),
             _ => None,
         };
         drop(shared);
@@ -254,6 +258,7 @@ impl Engine {
     pub(super) fn reconcile(&self, subject: &Subject, leave: Leave, census: Option<&Census>) -> Outcome {
         let lock = self.lock_of(subject);
         let _one_at_a_time = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end_abandoned(subject);
         let mut outcome = Outcome::default();
         if census.is_none() {
             outcome = self.change_limits(subject, leave);

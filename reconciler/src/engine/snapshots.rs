@@ -35,6 +35,7 @@ impl Engine {
         let _nobody_else = alone.then(|| lock.lock().unwrap_or_else(PoisonError::into_inner));
         // As it is now that nobody else works on it.
         let (_, entry) = self.made(&request.ve)?;
+        self.is_ours(&entry)?;
         let ve = Ve { host: &self.host, entry: &entry, want: None };
         match request.action {
             SnapshotAction::Create => create(ve, &name, &request.note),

@@ -3,6 +3,7 @@
 //! Plain data, all of it decided before; the starter decides nothing. The keeper of an older vzd refuses a
 //! field that it does not know: nothing is started with less than was asked for.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,9 @@ pub struct CheckpointSpec {
     pub criu: PathBuf,
     /// The directory of the checkpoint.
     pub dir: PathBuf,
+    /// The groups that the VE is to be in, by controller.
+    #[serde(default)]
+    pub groups: BTreeMap<String, String>,
 }
 
 /// An overlay over a read-only template.

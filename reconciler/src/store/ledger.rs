@@ -98,6 +98,12 @@ impl LedgerStore {
         atomic::write(&path, format!("{}\n", entry.to_json()).as_bytes(), &self.writes)
     }
 
+    /// The same for what another host is told of next: not even a power cut may bring back what was before.
+    pub fn save_for_good(&self, entry: &Entry) -> SysResult<()> {
+        self.save(entry)?;
+        atomic::sync(&self.dir)
+    }
+
     /// Removes the record of a VE, if there is one.
     pub fn remove(&self, uid: &VeUid) -> SysResult<Written> {
         let path = self.path_of(uid)?;
@@ -207,6 +213,7 @@ mod tests {
             last_exit: None,
             backoff: None,
             restarts: 0,
+            handover: None,
             standing: Standing::Active,
         }
     }

@@ -53,6 +53,18 @@ impl Ledger {
         self.assign_ids(want.namespaces.id_range).map(drop)
     }
 
+    /// Why a VE of another host's cannot be taken in as it is. What it was here before does not count.
+    pub fn conflicts(&self, theirs: &Entry) -> Vec<LedgerError> {
+        let others = || self.entries().filter(|entry| entry.uid != theirs.uid);
+        let name = others().find(|entry| entry.name == theirs.name && !entry.is_quarantined());
+        let ctid = others().find(|entry| entry.ctid == theirs.ctid);
+        let ids = others().find(|entry| entry.ids.overlaps(theirs.ids));
+        let name = name.map(|owner| LedgerError::NameTaken(owner.name.clone()));
+        let ctid = ctid.map(|owner| LedgerError::CtidTaken { ctid: theirs.ctid, owner: owner.name.clone() });
+        let ids = ids.map(|owner| LedgerError::IdsTaken { range: theirs.ids, owner: owner.name.clone() });
+        name.into_iter().chain(ctid).chain(ids).collect()
+    }
+
     /// The ctid wanted, or the lowest free one.
     pub fn assign_ctid(&self, wanted: Option<Ctid>) -> Result<Ctid, LedgerError> {
         if let Some(ctid) = wanted {
@@ -125,6 +137,7 @@ impl Entry {
             last_exit: None,
             backoff: None,
             restarts: 0,
+            handover: None,
             standing: Standing::Active,
         }
     }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::desired::SourceRef;
 use crate::digest::SpecDigest;
+use crate::handover::Handover;
 use crate::ids::{Ctid, IdRange, VeName, VeUid};
 use crate::subsystem::beancounters::Setting;
 use crate::subsystem::lifecycle::{ColdSpec, End, Exit, StartReason, State, StopReason};
@@ -70,6 +71,9 @@ pub struct Entry {
     /// How often it was started again after an end of its own.
     #[serde(default)]
     pub restarts: u64,
+    /// Its way to another host, or from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover: Option<Handover>,
     /// Whether it is managed, kept or on its way out.
     pub standing: Standing,
 }

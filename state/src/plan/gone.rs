@@ -4,6 +4,7 @@ use super::draft::Draft;
 use super::power::{Power, Reason, Target};
 use super::{Action, Proposed, VePlan};
 use crate::disruption::{Cause, Disruption};
+use crate::handover::{Here, Stage};
 use crate::ids::VeName;
 use crate::ledger::Standing;
 use crate::observed::Observed;
@@ -16,7 +17,12 @@ pub(super) fn plan(name: &VeName, have: &Observed, cx: &Cx<'_>) -> VePlan<Propos
     let mut draft = Draft::new(name, have, cx);
     let Some(entry) = cx.entry else { return draft.plan };
     draft.plan.target = Target { power: Power::Absent, reason: Reason::Removed };
-    match (entry.standing, entry.deletion_policy()) {
+    let policy = match entry.here() {
+        // It is not its end.
+        Here::At(Stage::Moved) => DeletionPolicy::Quarantine,
+        Here::At(_) | Here::Ordinary | Here::Unknown => entry.deletion_policy(),
+    };
+    match (entry.standing, policy) {
         (Standing::Retained, _) => {
             draft.plan.target.reason = Reason::Unmanaged;
         }

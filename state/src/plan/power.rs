@@ -40,6 +40,8 @@ pub enum Reason {
     Removed,
     /// It is not managed.
     Unmanaged,
+    /// It is on its way to another host or from there, or has gone.
+    HandedOver,
 }
 
 /// The state to be in and why.

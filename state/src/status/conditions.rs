@@ -167,6 +167,10 @@ fn not_to_run<'a>(inputs: &Inputs<'a>) -> Found<'a> {
         (Reason::Override(By::Operator), _) => ("StoppedByOperator", String::new()),
         (Reason::Removed, _) => ("ManifestRemoved", String::new()),
         (Reason::Unmanaged, _) => ("Unmanaged", String::new()),
+        (Reason::HandedOver, _) => {
+            let handover = inputs.entry.and_then(|entry| entry.handover.as_ref());
+            ("HandedOver", handover.map(ToString::to_string).unwrap_or_default())
+        }
         (Reason::Spec, Power::Paused) => ("Paused", String::new()),
         (Reason::Spec, Power::Suspended) => suspended(inputs, "SuspendedToDisk"),
         (Reason::Spec, Power::Absent) => ("Absent", String::new()),

@@ -170,7 +170,7 @@ pub fn destroy(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
         .map_err(|wrong| unfit(&wrong))?;
     edited.write().map_err(|wrong| unfit(&wrong))?;
     make(&*control, &container.name).map_err(|refusal| Refusal { exit: exit::DELETE, ..refusal })?;
-    let retired = Manifests::read(&vzctl.settings).retire(&container.name);
+    let retired = Manifests::read(&vzctl.settings).retire(&container.name, ".destroyed");
     if !retired.map_err(|error| Refusal::new(exit::DELETE, error.to_string()))? {
         vzctl.say(&format!("{} describes other containers too: it says `state: absent` now", edited.file()));
     }
@@ -198,7 +198,7 @@ pub fn unregister(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     if manifests.policy() != ManifestPolicy::Edit || !manifests.has(&container.name) {
         return Err(Refusal::new(exit::UNREGISTER, "the manifest is not to be edited by commands"));
     }
-    let retired = manifests.retire(&container.name);
+    let retired = manifests.retire(&container.name, ".destroyed");
     if !retired.map_err(|error| Refusal::new(exit::UNREGISTER, error.to_string()))? {
         return Err(Refusal::new(
             exit::UNREGISTER,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, SeekFrom, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{At, SysError, SysResult};
 
@@ -119,43 +120,91 @@ impl Trees {
             rustix::fs::mknodat(CWD, to, node, rustix::fs::Mode::empty(), number)
                 .at("make node", to.display())?;
         }
-        finish(from, to, is)
+        Traits::of(from, is)?.give(to)
     }
 }
 
-/// Gives a copy the owner, attributes, mode and times of what it was copied from, in an order in which none undoes
-/// another.
-fn finish(from: &Path, to: &Path, is: &Metadata) -> SysResult<()> {
-    std::os::unix::fs::lchown(to, Some(is.uid()), Some(is.gid())).at("chown", to.display())?;
-    xattrs(from, to)?;
-    if !is.file_type().is_symlink() {
-        let mode = std::fs::Permissions::from_mode(is.mode() & 0o7777);
-        std::fs::set_permissions(to, mode).at("chmod", to.display())?;
+/// Bytes that are text most of the time. They are told as one: each byte as the character of its number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Bytes(pub Vec<u8>);
+
+impl From<Bytes> for String {
+    fn from(bytes: Bytes) -> String {
+        bytes.0.into_iter().map(char::from).collect()
     }
-    let time = |seconds, nanos| Timespec { tv_sec: seconds, tv_nsec: nanos };
-    let times = Timestamps {
-        last_access: time(is.atime(), is.atime_nsec()),
-        last_modification: time(is.mtime(), is.mtime_nsec()),
-    };
-    rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW).at("set times of", to.display())
 }
 
-fn xattrs(from: &Path, to: &Path) -> SysResult<()> {
+impl From<String> for Bytes {
+    /// What is no byte becomes a `?`: such a name does not fit what was summed, and is refused then.
+    fn from(text: String) -> Bytes {
+        Bytes(text.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect())
+    }
+}
+
+/// What a file has beside its content: owner, mode, times, and attributes, overlayfs's own marks too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Traits {
+    /// Its owner and group, as the host's ids.
+    pub owner: (u32, u32),
+    /// Its permissions; a symbolic link has none.
+    pub mode: Option<u32>,
+    /// When it was read, in seconds and nanoseconds.
+    pub accessed: (i64, i64),
+    /// When it was written to.
+    pub modified: (i64, i64),
+    /// Its attributes, by name.
+    pub attributes: Vec<(Bytes, Bytes)>,
+}
+
+impl Traits {
+    /// Reads those of a file, which is not followed if it is a link.
+    pub fn of(path: &Path, is: &Metadata) -> SysResult<Self> {
+        Ok(Traits {
+            owner: (is.uid(), is.gid()),
+            mode: (!is.file_type().is_symlink()).then(|| is.mode() & 0o7777),
+            accessed: (is.atime(), is.atime_nsec()),
+            modified: (is.mtime(), is.mtime_nsec()),
+            attributes: attributes(path)?,
+        })
+    }
+
+    /// Gives them to a file, in an order in which none undoes another.
+    pub fn give(&self, to: &Path) -> SysResult<()> {
+        let Traits { owner: (uid, gid), mode, accessed, modified, attributes } = self;
+        std::os::unix::fs::lchown(to, Some(*uid), Some(*gid)).at("chown", to.display())?;
+        for (Bytes(name), Bytes(value)) in attributes {
+            rustix::fs::lsetxattr(to, name.as_slice(), value, XattrFlags::empty()).map_err(|e| {
+                SysError::new("set attribute of", to.display(), e).value(String::from_utf8_lossy(name))
+            })?;
+        }
+        if let Some(mode) = mode {
+            let mode = std::fs::Permissions::from_mode(*mode);
+            std::fs::set_permissions(to, mode).at("chmod", to.display())?;
+        }
+        let time = |(seconds, nanos): (i64, i64)| Timespec { tv_sec: seconds, tv_nsec: nanos };
+        let times = Timestamps { last_access: time(*accessed), last_modification: time(*modified) };
+        rustix::fs::utimensat(CWD, to, &times, AtFlags::SYMLINK_NOFOLLOW).at("set times of", to.display())
+    }
+}
+
+fn attributes(of: &Path) -> SysResult<Vec<(Bytes, Bytes)>> {
     let mut names = vec![0_u8; XATTR_MOST];
-    let length = match rustix::fs::llistxattr(from, &mut names) {
+    let length = match rustix::fs::llistxattr(of, &mut names) {
         Ok(length) => length,
         Err(Errno::OPNOTSUPP) => 0,
-        Err(e) => return Err(SysError::new("list attributes of", from.display(), e)),
+        Err(e) => return Err(SysError::new("list attributes of", of.display(), e)),
     };
+    let mut all = Vec::new();
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty() && *name != INDEX_OF)
     {
         let mut value = vec![0_u8; XATTR_MOST];
-        let length = rustix::fs::lgetxattr(from, name, &mut value).at("read attribute of", from.display())?;
-        rustix::fs::lsetxattr(to, name, &value[..length], XattrFlags::empty()).map_err(|e| {
-            SysError::new("set attribute of", to.display(), e).value(String::from_utf8_lossy(name))
-        })?;
+        let length = rustix::fs::lgetxattr(of, name, &mut value).at("read attribute of", of.display())?;
+        value.truncate(length);
+        all.push((Bytes(name.to_vec()), Bytes(value)));
     }
-    Ok(())
+    Ok(all)
 }
 
 #[cfg(test)]

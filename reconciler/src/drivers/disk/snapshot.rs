@@ -11,8 +11,7 @@ use vzd_state::ids::VeName;
 use vzd_state::subsystem::disk::{Backend, Resource};
 
 use super::copy::{self, Trees};
-use super::project::Project;
-use super::{Image, LAYERS, backend, image, make_dir, make_layers, remove};
+use super::{Image, Layers, backend, image, make_dir, make_layers, remove};
 use crate::control::Snapshot;
 use crate::drivers::{Stopped, Ve};
 use crate::engine::fault;
@@ -150,25 +149,6 @@ pub(super) fn find(ve: Ve<'_>, name: &VeName) -> SysResult<PathBuf> {
     Err(SysError::refused("find", format_args!("snapshot {name}"), "there is none of this name"))
 }
 
-/// A VE's upper layer and work directory, reachable as long as this lives.
-struct Layers {
-    path: PathBuf,
-    project: Option<Project>,
-}
-
-impl Layers {
-    fn open(ve: Ve<'_>, dir: &Path) -> SysResult<Self> {
-        let (path, project) = match backend(ve) {
-            Backend::Project => {
-                let project = Project::open(ve, dir)?;
-                (project.path(ve, dir), Some(project))
-            }
-            Backend::Directory | Backend::Image => (dir.join(LAYERS), None),
-        };
-        Ok(Self { path, project })
-    }
-}
-
 /// The upper layer, and the index that belongs to it.
 fn copy_layers(from: &Path, to: &Path) -> SysResult<()> {
     let mut trees = Trees::default();
@@ -183,7 +163,7 @@ fn copy_layers(from: &Path, to: &Path) -> SysResult<()> {
 }
 
 /// Writes all of the file system to disk that a directory is on: a tree has too many files to do so one by one.
-fn sync(dir: &Path) -> SysResult<()> {
+pub(super) fn sync(dir: &Path) -> SysResult<()> {
     let fd = std::fs::File::open(dir).at("open", dir.display())?;
     rustix::fs::syncfs(fd).at("write to disk", dir.display())
 }

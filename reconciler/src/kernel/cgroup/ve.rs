@@ -1,5 +1,6 @@
 //! The control groups of one VE: make, join, freeze, kill, remove.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,13 @@ impl<'a> VeCgroup<'a> {
     /// Our directories in the version 1 trees.
     pub fn v1_dirs(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.layout.v1.iter().map(|top| top.join(&self.layout.root).join(self.ctid.to_string()))
+    }
+
+    /// The groups that its processes are in, as paths below the top, by controller; version 2's has no name.
+    pub fn places(&self) -> BTreeMap<String, String> {
+        let group = Path::new("/").join(&self.layout.root).join(self.ctid.to_string());
+        let v1 = self.layout.v1_controllers.keys().map(|name| (name.clone(), group.display().to_string()));
+        v1.chain([(String::new(), group.join(VE).display().to_string())]).collect()
     }
 
     /// Our directory in the tree that has a controller, by its name in version 2, and that tree.

@@ -40,6 +40,10 @@ pub struct DumpSpec {
     pub mounts: Vec<PathBuf>,
     /// The control group of processes that were put into it.
     pub entered: PathBuf,
+    /// The control group that the VE sees as its root.
+    pub delegated: PathBuf,
+    /// The groups it is in, by controller.
+    pub groups: BTreeMap<String, String>,
     /// The interfaces that vzd has given it. What they carry is held up meanwhile.
     pub interfaces: Vec<String>,
     /// The time now.
@@ -77,6 +81,7 @@ fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()>
     ns::unshare(&[Kind::Mount])?;
     mount::make_all_private()?;
     no_strangers(spec.pid, &spec.entered)?;
+    take_in(&spec.entered, &spec.delegated)?;
     let (external, skipped) = mounts(spec)?;
     let root = open_root(spec.pid)?;
     let tty = tty(&root)?;
@@ -112,6 +117,7 @@ fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()>
         tty,
         mounts: external,
         dev: Vec::new(),
+        groups: spec.groups.clone(),
         files: BTreeMap::new(),
     };
     let criu = Swrk::start(proof, &spec.criu, &[image.lock_file().as_raw_fd()])?;
@@ -172,6 +178,31 @@ fn no_strangers(init: i32, group: &Path) -> SysResult<()> {
         if pid_namespace(&parent.to_string()) != own {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             return Err(refusal(format!("process {pid} ({}) was put into it by exec or enter", name.trim())));
+        }
+    }
+    Ok(())
+}
+
+/// Such moves are tried so often.
+const TAKE_IN_ROUNDS: usize = 100;
+
+/// What an `exec` has left behind is the VE's own now, and CRIU takes all of its groups to be below its root's.
+fn take_in(group: &Path, delegated: &Path) -> SysResult<()> {
+    let procs = delegated.join("cgroup.procs");
+    // They may have children meanwhile.
+    for _ in 0..TAKE_IN_ROUNDS {
+        let left = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+        if left.is_empty() {
+            break;
+        }
+        for pid in left.lines() {
+            match std::fs::write(&procs, pid) {
+                // It has ended meanwhile.
+                Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}
+                // Nobody may be in a group that others are below, those of its own services: they stay apart.
+                Err(e) if e.raw_os_error() == Some(libc::EBUSY) => return Ok(()),
+                other => other.at("write", procs.display()).map_err(|e| e.value(pid))?,
+            }
         }
     }
     Ok(())

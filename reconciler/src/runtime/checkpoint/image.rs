@@ -53,6 +53,9 @@ pub struct Contents {
     pub mounts: BTreeMap<String, String>,
     /// What the VE had in its /dev.
     pub dev: Vec<DevEntry>,
+    /// The groups it was in, by controller.
+    #[serde(default)]
+    pub groups: BTreeMap<String, String>,
     /// CRIU's files.
     pub files: BTreeMap<String, Sum>,
 }
@@ -135,6 +138,17 @@ impl Image {
             Some(parent) => atomic::sync(parent),
             None => Ok(()),
         }
+    }
+
+    /// Its files, the list last, by name with their paths and permissions.
+    pub fn parts(&self) -> SysResult<Vec<(String, PathBuf, u32)>> {
+        let contents = read(&self.dir)?;
+        let part = |name: &str| {
+            let path = self.dir.join(name);
+            let mode = std::fs::metadata(&path).at("stat", path.display())?.permissions().mode();
+            Ok((name.to_owned(), path, mode & 0o777))
+        };
+        contents.files.keys().map(String::as_str).chain([LIST]).map(part).collect()
     }
 
     /// Reads the list, and refuses a checkpoint that is not this VE's or not as it was written.
@@ -246,6 +260,7 @@ mod tests {
             tty: "tty[1:2]".into(),
             mounts: BTreeMap::new(),
             dev: Vec::new(),
+            groups: BTreeMap::new(),
             files: BTreeMap::new(),
         }
     }

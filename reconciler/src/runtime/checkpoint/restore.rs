@@ -5,6 +5,7 @@
 //! replaced by such as a start makes, whose masks are locked. The network is made when its namespace is there, and holds
 //! everything up until the VE's sockets are back.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -113,7 +114,11 @@ impl Stage {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let images = rustix::fs::open(image.dir(), flags, Mode::empty()).at("open", image.dir().display())?;
         let request = Request {
-            ask: Ask::Restore { tty: (contents.tty.clone(), tty.as_raw_fd()), root: self.at.join(ROOT) },
+            ask: Ask::Restore {
+                tty: (contents.tty.clone(), tty.as_raw_fd()),
+                root: self.at.join(ROOT),
+                groups: moved(&contents.groups, &checkpoint.groups),
+            },
             images: &images,
             log: LOG,
             external: self.external.clone(),
@@ -197,6 +202,12 @@ impl Stage {
 }
 
 const ROOT: &str = "root";
+
+/// The groups that are not what they were: the VE has another number, or comes from another host.
+fn moved(were: &BTreeMap<String, String>, are: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let other = |(name, path): &(&String, &String)| were.get(*name).is_some_and(|was| was != *path);
+    are.iter().filter(other).map(|(name, path)| (name.clone(), path.clone())).collect()
+}
 
 /// A user namespace with the VE's ids, for layers that are to show them. It lasts as long as what is returned.
 fn user_namespace(proof: SingleThreaded, spec: &StartSpec) -> SysResult<Namespace> {

@@ -3,6 +3,7 @@
 //! CRIU is never killed here: a dump that is cut off would leave its code in the VE's processes. It ends when the
 //! socket closes, and undoes what it has not finished.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -48,6 +49,8 @@ pub enum Ask {
         tty: (String, RawFd),
         /// A mount that becomes its root.
         root: std::path::PathBuf,
+        /// Groups, by controller, in the place of those that it was in.
+        groups: BTreeMap<String, String>,
     },
 }
 
@@ -94,10 +97,13 @@ impl Request<'_> {
                 }
                 (DUMP, opts)
             }
-            Ask::Restore { tty: (name, fd), root } => {
+            Ask::Restore { tty: (name, fd), root, groups } => {
                 let fd = u64::try_from(*fd).unwrap_or_default();
                 let inherited = Message::default().text(1, name).number(2, fd);
                 let root = root.display().to_string();
+                for (name, path) in groups {
+                    opts = opts.message(25, Message::default().text(1, name).text(2, path)); // cg_root
+                }
                 (RESTORE, opts.text(13, &root).number(26, 1).message(27, inherited))
             }
         };

@@ -1,0 +1,242 @@
+//! `vzd migrate`: hands a VE over to another host. `vzd receive` is its other end.
+
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::json;
+use vzd_schema::Code;
+use vzd_schema::edit::{Value, to_yaml};
+use vzd_schema::v1::ManifestPolicy;
+use vzd_state::handover::Told;
+use vzd_state::ledger::Entry;
+
+use crate::cli::Context;
+use crate::cli::connect::connect;
+use crate::cli::failure::{FAILED, Failure, OK, Outcome};
+use crate::cli::progress::Progress;
+use crate::compat::manifests::Manifests;
+use crate::control::{Control, PlanRequest, Selector};
+use crate::drivers::Ve;
+use crate::engine::{Access, clock};
+use crate::error::At;
+use crate::handover::fit::Offer;
+use crate::handover::source::{Moved, Source, ceded};
+use crate::handover::target::Target;
+use crate::handover::{Request, source};
+use crate::host::Host;
+
+/// Options of `vzd migrate`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The VE
+    #[arg(value_name = "VE")]
+    ve: String,
+    /// The other host, as ssh knows it
+    #[arg(value_name = "HOST", required_unless_present_any = ["via", "take_back"])]
+    host: Option<String>,
+    /// Reach vzd there by this command, instead of `ssh HOST vzd`
+    #[arg(long, value_name = "COMMAND", conflicts_with = "host")]
+    via: Option<String>,
+    /// Only show what would be sent, and what stands in the way
+    #[arg(long)]
+    dry_run: bool,
+    /// Have it run here again although the other host was given it: only if that host is lost for good
+    #[arg(long, conflicts_with_all = ["host", "via", "dry_run"])]
+    take_back: bool,
+}
+
+/// Hands it over.
+pub fn run(args: &Args, cx: &mut Context) -> Outcome {
+    let access = if args.dry_run { Access::Read } else { Access::Write };
+    let control = connect(&cx.settings, access)?;
+    let entry = entry(&*control, &args.ve)?;
+    let id = entry.handover.as_ref().map(|handover| handover.id.clone());
+    if args.take_back {
+        let request = Request::Tell { uid: entry.uid, id: id.unwrap_or_default(), told: Told::TakeBack };
+        let answer = control.handover(&request)?;
+        return match answer.problems.first() {
+            Some(problem) => Err(Failure::new(problem.clone()).coded(Code::HandoverRefused)),
+            None => said(cx, entry.name.as_str(), "takenBack", "taken back"),
+        };
+    }
+    let host = Host::find(&cx.settings).map_err(source::refused)?;
+    let manifest = manifest(cx, &entry)?;
+    let mut there = There::reach(args)?;
+    let peer = there.peer.clone();
+    let mut source = Source::new(&*control, &host, there.streams()?, &peer);
+    let moved = match ceded(&entry) {
+        Some(id) => source.ask_again(&entry, id, manifest)?,
+        None => {
+            let (offer, mut problems) =
+                Offer::of(Ve { host: &host, entry: &entry, want: None }, manifest.clone())
+                    .map_err(source::refused)?;
+            if args.dry_run && !cx.out.is_data() {
+                plan(cx, &offer, &peer)?;
+            }
+            problems.extend(source.ask(offer.clone())?);
+            if args.dry_run && cx.out.is_data() {
+                cx.out.data(&json!({
+                    "ve": entry.name, "to": peer, "live": offer.live.is_some(),
+                    "diskBytes": offer.disk_bytes, "memoryBytes": offer.memory_bytes, "problems": problems,
+                }))?;
+            }
+            if !problems.is_empty() {
+                return misfit(&entry, &peer, problems, args.dry_run && cx.out.is_data());
+            }
+            if args.dry_run {
+                return Ok(OK);
+            }
+            let _progress = Progress::start("handing over");
+            source.hand_over(&entry, &clock::new_uid().to_string(), manifest)?
+        }
+    };
+    drop(source);
+    drop(there);
+    settle(&*control, &entry, &moved, cx)?;
+    if cx.out.is_data() {
+        cx.out.data(&json!({ "ve": entry.name, "to": peer, "migrated": true, "bytes": moved.bytes }))?;
+    } else {
+        cx.out.line(&format!("{}: runs at {peer} now; {} bytes were sent", entry.name, moved.bytes))?;
+    }
+    Ok(OK)
+}
+
+/// Options of `vzd receive`.
+#[derive(Debug, clap::Args)]
+pub struct ReceiveArgs {}
+
+/// The other end of `vzd migrate`: speaks with it over standard input and output.
+pub fn receive(cx: &Context) -> Outcome {
+    let control = connect(&cx.settings, Access::Write)?;
+    let host = Host::find(&cx.settings).map_err(source::refused)?;
+    host.make_dirs().map_err(source::refused)?;
+    let streams = (std::io::stdin(), std::io::stdout());
+    Target::new(&*control, &host, streams).serve()?;
+    Ok(OK)
+}
+
+fn entry(control: &dyn Control, ve: &str) -> Result<Entry, Failure> {
+    let answer = control.handover(&Request::Look { ve: ve.to_owned() })?;
+    answer.entry.map(|entry| *entry).ok_or_else(|| Failure::new(format!("there is no VE {ve:?}")))
+}
+
+/// The text of its manifest; of one that has none, made of what the ledger holds.
+fn manifest(cx: &Context, entry: &Entry) -> Result<String, Failure> {
+    let written = Manifests::read(&cx.settings).text(entry.name.as_str()).map_err(source::refused)?;
+    if let Some(text) = written {
+        return Ok(text);
+    }
+    let metadata = json!({
+        "name": entry.name, "labels": entry.labels, "annotations": entry.annotations,
+    });
+    let whole = json!({ "apiVersion": "vzd/v1", "kind": "VE", "metadata": metadata, "spec": *entry.spec });
+    Ok(to_yaml(&value(&whole)))
+}
+
+fn value(json: &serde_json::Value) -> Value {
+    match json {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::Bool(is) => Value::word(is),
+        serde_json::Value::Number(number) => Value::word(number),
+        serde_json::Value::String(text) => Value::Text(text.clone()),
+        serde_json::Value::Array(items) => Value::Seq(items.iter().map(value).collect()),
+        serde_json::Value::Object(map) => {
+            Value::Map(map.iter().map(|(key, item)| (key.clone(), value(item))).collect())
+        }
+    }
+}
+
+fn plan(cx: &mut Context, offer: &Offer, peer: &str) -> Result<(), Failure> {
+    let (name, Offer { disk_bytes, memory_bytes, .. }) = (&offer.entry.name, offer);
+    cx.out.line(&format!("> {name} to {peer}"))?;
+    match offer.live {
+        Some(_) => cx.out.line(&format!(
+            "    it is suspended, its disk ({disk_bytes} bytes) and memory ({memory_bytes} bytes) are sent, it is resumed there"
+        ))?,
+        None => cx.out.line(&format!("    it does not run: its disk ({disk_bytes} bytes) is sent"))?,
+    }
+    cx.out.line("    what is left of it here is kept in quarantine; its snapshots stay")?;
+    Ok(())
+}
+
+fn misfit(entry: &Entry, peer: &str, problems: Vec<String>, is_told: bool) -> Outcome {
+    if is_told {
+        return Ok(FAILED);
+    }
+    let message = format!("{} cannot be handed over to {peer}", entry.name);
+    Err(Failure { causes: problems, ..Failure::new(message).coded(Code::HandoverRefused) })
+}
+
+/// Has the manifest here say nothing of it any more, as far as commands may do that.
+fn settle(control: &dyn Control, entry: &Entry, moved: &Moved, cx: &Context) -> Result<(), Failure> {
+    for note in &moved.notes {
+        cx.out.note(&format!("{}: {note}", entry.name));
+    }
+    let manifests = Manifests::read(&cx.settings);
+    let name = entry.name.as_str();
+    if !manifests.has(name) {
+        return Ok(());
+    }
+    let may = manifests.policy() == ManifestPolicy::Edit;
+    if !may || !manifests.retire(name, ".moved").map_err(source::refused)? {
+        cx.out.note(&format!(
+            "{name}: a manifest here still names it, which starts nothing: take it out by hand, or leave it if it is \
+             to come back"
+        ));
+        return Ok(());
+    }
+    let only = Selector { names: vec![name.to_owned()], ..Selector::default() };
+    match control.apply(&PlanRequest { only, ..PlanRequest::default() }) {
+        // A controller may have seen it before.
+        Err(error) if error.code != Code::NoSuchVe.as_str() => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn said(cx: &mut Context, name: &str, key: &str, words: &str) -> Outcome {
+    if cx.out.is_data() {
+        cx.out.data(&json!({ "ve": name, key: true }))?;
+    } else {
+        cx.out.line(&format!("{name}: {words}"))?;
+    }
+    Ok(OK)
+}
+
+/// The command that reaches the other host.
+struct There {
+    peer: String,
+    child: Child,
+}
+
+impl There {
+    fn reach(args: &Args) -> Result<There, Failure> {
+        let mut command = match (&args.via, &args.host) {
+            (Some(via), _) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("{via} receive")]);
+                shell
+            }
+            (None, host) => {
+                let mut ssh = Command::new("ssh");
+                ssh.arg("--").args(host).args(["vzd", "receive"]);
+                ssh
+            }
+        };
+        let peer = args.via.as_ref().or(args.host.as_ref()).cloned().unwrap_or_default();
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let child =
+            child.at("execute", format_args!("{:?}", command.get_program())).map_err(source::refused)?;
+        Ok(There { peer, child })
+    }
+
+    fn streams(&mut self) -> Result<(ChildStdout, ChildStdin), Failure> {
+        let streams = self.child.stdout.take().zip(self.child.stdin.take());
+        streams.ok_or_else(|| Failure::new("the command has no streams"))
+    }
+}
+
+impl Drop for There {
+    fn drop(&mut self) {
+        // Its input is closed: it ends by itself.
+        let _ = self.child.wait();
+    }
+}

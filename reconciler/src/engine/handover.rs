@@ -1,0 +1,335 @@
+//! Hand-overs of VEs between hosts, the engine's part: what each side has on record, and doing as that says. The rules
+//! are `vzd_state::handover`'s, sending and receiving the commands' (`crate::handover`).
+//!
+//! What another host is told of next is on disk for good before this returns.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use vzd_state::handover::{Handover, Here, Stage, Told, next};
+use vzd_state::ids::VeUid;
+use vzd_state::ledger::{DiskRecord, Entry, Standing};
+use vzd_state::lower::lower_entry;
+use vzd_state::plan::{Power, infeasible, target};
+use vzd_state::reading::Reading;
+use vzd_state::subsystem::disk::Cold;
+use vzd_state::subsystem::lifecycle::{Run, Step as LifecycleStep};
+
+use crate::control::ControlResult;
+use crate::drivers::{Ve, checkpoint, disk, lifecycle};
+use crate::engine::answer::error;
+use crate::engine::reconcile::Leave;
+use crate::engine::{Engine, Subject, clock, fault, wishes::host_device};
+use crate::handover::session::Session;
+use crate::handover::source::refused;
+use crate::handover::{Answer, Request};
+
+impl Answer {
+    fn of(entry: Entry) -> Self {
+        Self { entry: Some(Box::new(entry)), problems: Vec::new() }
+    }
+}
+
+impl Engine {
+    /// Carries out one step of a hand-over.
+    pub(super) fn do_handover(&self, request: &Request) -> ControlResult<Answer> {
+        match request {
+            Request::Look { ve } => {
+                let known: Vec<_> =
+                    self.subjects().into_iter().filter(|s| matches!(s, Subject::Name(_))).collect();
+                let named = self.named(ve, &known);
+                let shared = self.shared();
+                let found = match &named {
+                    Ok(subject) => shared.entry(subject),
+                    // What has gone to another host may still be asked about.
+                    Err(_) => ve.parse().ok().and_then(|name| shared.ledger.quarantined(&name)),
+                };
+                let found = found.filter(|entry| !entry.is_quarantined() || entry.handover.is_some());
+                found.cloned().map(Answer::of).ok_or_else(|| match named {
+                    Ok(_) => error("VZ0307", format!("VE {ve} has not been made yet")),
+                    Err(unknown) => unknown,
+                })
+            }
+            Request::Freeze { uid, id, peer } => self.freeze(uid, id, peer),
+            Request::Check { entry } => Ok(Answer { entry: None, problems: self.conflicts(entry) }),
+            Request::Receive { entry, id, peer } => self.receive(entry, id, peer),
+            Request::Accept { uid, id, entry } => self.accept(uid, id, entry.as_deref()),
+            Request::Tell { uid, id, told } => self.told(uid, id, *told),
+        }
+    }
+
+    /// Undoes what was begun by somebody who is gone. Nobody else works on the VE meanwhile.
+    pub(super) fn end_abandoned(&self, subject: &Subject) {
+        let entry = self.shared().entry(subject).cloned();
+        let Some(mut entry) = entry.filter(|entry| entry.here().needs_someone()) else { return };
+        match Session::try_begin(&self.host.settings, &entry.uid) {
+            Ok(Some(_nobody)) => {
+                let told = entry.tell(Told::Abandoned, clock::now());
+                let noted = told.map_err(refused).and_then(|()| self.note(&entry));
+                if let Err(e) = noted {
+                    tracing::warn!(ve = %entry.name, error = %e, "a hand-over that nobody works at goes on");
+                }
+            }
+            Ok(None) => {}
+            Err(e) => tracing::warn!(ve = %entry.name, error = %e, "it is not known who hands it over"),
+        }
+    }
+
+    /// Refuses changes of a VE that is not this host's to run.
+    pub(super) fn is_ours(&self, entry: &Entry) -> ControlResult<()> {
+        match &entry.handover {
+            Some(handover) if !entry.here().may_run() => Err(refused(handover)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The VE with that uid, and the lock of those who work on it.
+    fn with<T>(&self, uid: &VeUid, body: impl FnOnce(Option<Entry>) -> ControlResult<T>) -> ControlResult<T> {
+        let subject = self.subject_of(uid);
+        let lock = subject.as_ref().map(|subject| self.lock_of(subject));
+        let _nobody_else: Option<MutexGuard<'_, ()>> =
+            lock.as_ref().map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner));
+        let entry = self.shared().ledger.get(uid).cloned();
+        body(entry)
+    }
+
+    fn subject_of(&self, uid: &VeUid) -> Option<Subject> {
+        let shared = self.shared();
+        let entry = shared.ledger.get(uid)?;
+        Some(match entry.is_quarantined() {
+            true => Subject::Quarantined(uid.clone()),
+            false => Subject::Name(entry.name.clone()),
+        })
+    }
+
+    /// Writes a record down, for good.
+    fn note(&self, entry: &Entry) -> ControlResult<()> {
+        self.records.save_for_good(entry).map_err(|e| error("VZ0404", e.to_string()))?;
+        self.shared().ledger.put(entry.clone());
+        fault::point();
+        Ok(())
+    }
+
+    fn pass(&self, uid: &VeUid) -> Option<String> {
+        let subject = self.subject_of(uid)?;
+        let outcome = self.reconcile(&subject, Leave::default(), None);
+        outcome.failure.map(|failure| format!("{} [{}]", failure.message, failure.code))
+    }
+
+    fn freeze(&self, uid: &VeUid, id: &str, peer: &str) -> ControlResult<Answer> {
+        self.with(uid, |entry| {
+            let mut entry = entry.ok_or_else(|| error("VZ0307", "there is no such VE any more"))?;
+            if entry.standing != Standing::Active || !entry.disk.as_ref().is_some_and(|disk| disk.ready) {
+                return Err(refused("it has no disk, or is not managed"));
+            }
+            entry.set_out(Told::Freeze, id, peer, clock::now()).map_err(refused)?;
+            self.note(&entry)
+        })?;
+        let failure = self.pass(uid);
+        let down = self.with(uid, |entry| {
+            let entry = entry.ok_or_else(|| error("VZ0307", "there is no such VE any more"))?;
+            let ve = Ve { host: &self.host, entry: &entry, want: None };
+            Ok(lifecycle::stopped(ve).is_ok().then_some(entry))
+        })?;
+        match (down, failure) {
+            (Some(entry), None) => Ok(Answer::of(entry)),
+            (_, failure) => {
+                self.told(uid, id, Told::WasDeclined)?;
+                let why = failure.unwrap_or_else(|| "it could not be suspended".to_owned());
+                Ok(Answer { entry: None, problems: vec![why] })
+            }
+        }
+    }
+
+    /// A step of an ongoing hand-over, and what follows from it.
+    fn told(&self, uid: &VeUid, id: &str, told: Told) -> ControlResult<Answer> {
+        self.with(uid, |entry| {
+            let Some(mut entry) = entry else {
+                // It is gone, or never was.
+                return next(Here::Unknown, told).map(drop).map_err(refused);
+            };
+            if entry.handover.as_ref().is_some_and(|handover| handover.id != id) {
+                return Err(refused("it is in another hand-over"));
+            }
+            entry.tell(told, clock::now()).map_err(refused)?;
+            if entry.here() == Here::At(Stage::Moved) {
+                // Nothing may go on from it here.
+                let ve = Ve { host: &self.host, entry: &entry, want: None };
+                checkpoint::discard(ve).map_err(|e| error("VZ0404", e.to_string()))?;
+                entry.suspension = None;
+                // Nothing but a manifest keeps its name.
+                entry.pinned = false;
+            }
+            self.note(&entry)
+        })?;
+        let failure = self.pass(uid);
+        let entry = self.shared().ledger.get(uid).cloned();
+        Ok(Answer { entry: entry.map(Box::new), problems: failure.into_iter().collect() })
+    }
+
+    /// What the ledger and this host's features have against a VE of another host's.
+    fn conflicts(&self, entry: &Entry) -> Vec<String> {
+        let mut problems: Vec<String> = {
+            let shared = self.shared();
+            shared.ledger.conflicts(entry).iter().map(|e| format!("{}: {e}", e.field())).collect()
+        };
+        if let Some(here) = self.shared().ledger.get(&entry.uid).map(Entry::here)
+            && let Err(why) = next(abandoned(here), Told::Receive)
+        {
+            problems.push(why.to_string());
+        }
+        match lower_entry(entry, &host_device) {
+            Ok(want) => {
+                let lacking = infeasible(&want, &self.host.caps());
+                problems.extend(lacking.into_iter().map(|is| format!("{}: {}", is.field, is.why)));
+            }
+            Err(wrong) => problems.extend(wrong.iter().map(ToString::to_string)),
+        }
+        problems
+    }
+
+    fn receive(&self, theirs: &Entry, id: &str, peer: &str) -> ControlResult<Answer> {
+        // What an earlier one has left, or what it was when it was here before.
+        if let Some(subject) = self.subject_of(&theirs.uid) {
+            let lock = self.lock_of(&subject);
+            let _nobody_else = lock.lock().unwrap_or_else(PoisonError::into_inner);
+            self.make_room(theirs)?;
+        }
+        let record = theirs.disk.as_ref().ok_or_else(|| refused("it has no disk"))?;
+        let handover =
+            Handover { id: id.to_owned(), peer: peer.to_owned(), stage: Stage::Receiving, at: clock::now() };
+        let mut entry = Entry {
+            disk: Some(DiskRecord { ready: false, root: None, ..record.clone() }),
+            handover: Some(handover),
+            pinned: true,
+            run: None,
+            suspension: None,
+            standing: Standing::Active,
+            ..theirs.clone()
+        };
+        let subject = Subject::Name(entry.name.clone());
+        let lock = self.lock_of(&subject);
+        let _nobody_else = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let problems = self.conflicts(&entry);
+        if !problems.is_empty() {
+            return Err(refused(problems.join("; ")));
+        }
+        self.note(&entry)?;
+        let step = Cold::CreateRoot { template: record.template.clone(), backend: record.backend };
+        let ve = Ve { host: &self.host, entry: &entry, want: None };
+        let made = lifecycle::stopped(ve)
+            .map_err(refused)
+            .and_then(|stopped| disk::apply_cold(ve, &step, &stopped).map_err(refused));
+        let (_, made) = match made {
+            Ok(made) => made,
+            Err(why) => {
+                entry.tell(Told::Decline, clock::now()).map_err(refused)?;
+                self.note(&entry)?;
+                return Err(why);
+            }
+        };
+        let made = made.root.unwrap_or_default();
+        entry.disk =
+            Some(DiskRecord { ready: false, root: made.path, digest: made.digest, ..record.clone() });
+        self.note(&entry)?;
+        Ok(Answer::of(entry))
+    }
+
+    /// Throws away what a VE has left here that comes (again).
+    fn make_room(&self, theirs: &Entry) -> ControlResult<()> {
+        let Some(mut entry) = self.shared().ledger.get(&theirs.uid).cloned() else { return Ok(()) };
+        // The caller holds the session: whoever began to receive it before is gone.
+        entry.tell(Told::Abandoned, clock::now()).map_err(refused)?;
+        next(entry.here(), Told::Receive).map_err(refused)?;
+        entry.standing = Standing::Destroying;
+        self.note(&entry)?;
+        let ve = Ve { host: &self.host, entry: &entry, want: None };
+        lifecycle::apply(ve, &LifecycleStep::Destroy).map_err(refused)?;
+        self.records.remove(&entry.uid).map_err(|e| error("VZ0404", e.to_string()))?;
+        self.shared().ledger.remove(&entry.uid);
+        Ok(())
+    }
+
+    fn accept(&self, uid: &VeUid, id: &str, theirs: Option<&Entry>) -> ControlResult<Answer> {
+        let declined = |why: &str| Answer { entry: None, problems: vec![why.to_owned()] };
+        let is_here = self.with(uid, |entry| {
+            let ours = entry.filter(|entry| entry.here() != Here::Unknown);
+            let Some(mut ours) = ours else { return Ok(false) };
+            match (&ours.handover, theirs) {
+                (Some(handover), _) if handover.id != id => return Ok(false),
+                // The source has said already that it knows.
+                (None, _) => return Ok(true),
+                (Some(Handover { stage: Stage::Receiving, .. }), Some(theirs)) => {
+                    ours = taken_over(&ours, theirs);
+                }
+                // Nobody has received the whole of it.
+                (Some(Handover { stage: Stage::Receiving, .. }), None) => {
+                    ours.tell(Told::Decline, clock::now()).map_err(refused)?;
+                    return self.note(&ours).map(|()| false);
+                }
+                (Some(_), _) => {}
+            }
+            ours.tell(Told::Accept, clock::now()).map_err(refused)?;
+            self.note(&ours).map(|()| true)
+        })?;
+        if !is_here {
+            self.pass(uid);
+            return Ok(declined("the other host does not have it"));
+        }
+        let failure = self.pass(uid);
+        let kept = self.with(uid, |entry| {
+            let Some(mut entry) = entry else { return Ok(None) };
+            if entry.here() == Here::Ordinary || self.may_have_run(&entry)? {
+                return Ok(Some(entry));
+            }
+            entry.tell(Told::Decline, clock::now()).map_err(refused)?;
+            self.note(&entry).map(|()| None)
+        })?;
+        let Some(entry) = kept else {
+            self.pass(uid);
+            return Ok(declined(&failure.unwrap_or_else(|| "it could not be resumed there".to_owned())));
+        };
+        Ok(Answer { entry: Some(Box::new(entry)), problems: failure.into_iter().collect() })
+    }
+
+    /// Whether a VE that was accepted has gone on, or has nothing to go on with: else it may still be declined.
+    fn may_have_run(&self, entry: &Entry) -> ControlResult<bool> {
+        let ve = Ve { host: &self.host, entry, want: None };
+        let (seen, _) = lifecycle::observe(ve, None);
+        let wants_to = lower_entry(entry, &host_device)
+            .is_ok_and(|want| matches!(target(&want, Some(entry)).power, Power::Running | Power::Paused));
+        match seen.run {
+            Reading::Is(Run::Running { .. }) => Ok(true),
+            Reading::Unreadable(why) => Err(refused(why)),
+            Reading::Is(Run::Stopped { .. }) | Reading::Absent => {
+                Ok(!wants_to || entry.suspension.is_none() || seen.checkpoint.is().is_none())
+            }
+        }
+    }
+}
+
+/// What a VE is once nobody works at its hand-over.
+fn abandoned(here: Here) -> Here {
+    next(here, Told::Abandoned).unwrap_or(here)
+}
+
+/// What was received, with all that the source's ledger held of it in the end.
+fn taken_over(ours: &Entry, theirs: &Entry) -> Entry {
+    let disk = ours.disk.as_ref().map(|disk| DiskRecord {
+        ready: true,
+        over: theirs.disk.as_ref().map(|disk| disk.over).unwrap_or_default(),
+        ..disk.clone()
+    });
+    Entry {
+        uid: ours.uid.clone(),
+        name: ours.name.clone(),
+        ctid: ours.ctid,
+        ids: ours.ids,
+        disk,
+        handover: ours.handover.clone(),
+        pinned: true,
+        run: None,
+        backoff: None,
+        standing: Standing::Active,
+        ..theirs.clone()
+    }
+}

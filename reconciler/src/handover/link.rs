@@ -1,0 +1,254 @@
+//! What two hosts say to each other about a VE, over a pair of byte streams: frames of a kind, a length and a body, which
+//! is JSON or a piece of a file. Both ends sum all that passes, so that neither takes the other's VE for whole when it
+//! is not.
+
+use std::io::{ErrorKind, Read, Write};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use vzd_state::ids::VeUid;
+use vzd_state::ledger::Entry;
+
+use crate::drivers::disk::stream::{Item, Sink};
+use crate::error::{At, SysError, SysResult};
+use crate::handover::fit::Offer;
+use crate::template::index::hex;
+
+/// The protocol that this version speaks.
+pub const PROTOCOL: u32 = 1;
+/// No frame is larger.
+const LARGEST: u32 = 4 << 20;
+
+/// What is said. `S` is the source's, `T` the target's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum Message {
+    /// S: a VE is to come; would it fit? The first message of a hand-over.
+    Hello {
+        /// [`PROTOCOL`].
+        protocol: u32,
+        /// The VE.
+        offer: Box<Offer>,
+    },
+    /// T: what stands in the way; nothing if it can come.
+    Fits {
+        /// In words.
+        problems: Vec<String>,
+    },
+    /// S: it comes.
+    Begin {
+        /// Which hand-over.
+        id: String,
+    },
+    /// T: there is room for it.
+    Begun,
+    /// S: a piece of its files.
+    Item(Item),
+    /// S: a file of its checkpoint, with its mode; its content follows, and `Item::End`.
+    Image {
+        /// Its name.
+        name: String,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// S: that was all.
+    Whole {
+        /// What the ledger holds of the VE now that it stands still.
+        entry: Box<Entry>,
+        /// The sum of everything before this.
+        sum: String,
+    },
+    /// T: it is here, whole and on disk.
+    Prepared,
+    /// S: it is yours. Also the first message, when the answer to an earlier one was not heard.
+    Commit {
+        /// [`PROTOCOL`].
+        protocol: u32,
+        /// The VE.
+        uid: VeUid,
+        /// Which hand-over.
+        id: String,
+        /// The text of its manifest.
+        manifest: String,
+    },
+    /// T: it is, for good.
+    Arrived {
+        /// What else is to be told.
+        notes: Vec<String>,
+    },
+    /// T: it is not, and will not be.
+    Declined {
+        /// Why.
+        why: String,
+    },
+    /// S: I know that it has arrived.
+    Closed,
+}
+
+/// A frame.
+#[derive(Debug)]
+pub enum Frame {
+    /// A message.
+    Message(Message),
+    /// A piece of a file's content, at its place.
+    Data(u64, Vec<u8>),
+}
+
+const MESSAGE: u8 = b'm';
+const DATA: u8 = b'd';
+
+/// One end of a conversation.
+#[derive(Debug)]
+pub struct Link<R, W> {
+    from: R,
+    to: W,
+    /// Who is at the other end, in errors.
+    peer: String,
+    received: Sha256,
+    sent: Sha256,
+    bytes: u64,
+}
+
+impl<R: Read, W: Write> Link<R, W> {
+    /// A link whose other end is called so.
+    pub fn new(from: R, to: W, peer: &str) -> Self {
+        let (received, sent) = (Sha256::new(), Sha256::new());
+        Self { from, to, peer: peer.to_owned(), received, sent, bytes: 0 }
+    }
+
+    /// How much was sent, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The sum of all that was sent or received as content of a VE.
+    pub fn sum(&self, sent: bool) -> String {
+        let digest = if sent { &self.sent } else { &self.received };
+        hex(&digest.clone().finalize())
+    }
+
+    /// Says something, at once.
+    pub fn say(&mut self, message: &Message) -> SysResult<()> {
+        self.put(message)?;
+        self.flush()
+    }
+
+    /// Says something that more follows upon.
+    pub fn put(&mut self, message: &Message) -> SysResult<()> {
+        let body = serde_json::to_vec(message).map_err(|e| SysError::refused("encode", "message", e))?;
+        self.write(MESSAGE, &[&body])
+    }
+
+    fn flush(&mut self) -> SysResult<()> {
+        self.to.flush().at("write to", &self.peer)
+    }
+
+    fn write(&mut self, kind: u8, body: &[&[u8]]) -> SysResult<()> {
+        let length = body.iter().map(|part| part.len()).sum::<usize>();
+        let length = u32::try_from(length).ok().filter(|length| *length <= LARGEST);
+        let length = length.ok_or_else(|| SysError::refused("send", "message", "it is too large"))?;
+        let head = length.to_be_bytes();
+        for part in [&[kind][..], &head].iter().chain(body) {
+            self.to.write_all(part).at("write to", &self.peer)?;
+            self.sent.update(part);
+        }
+        self.bytes += u64::from(length);
+        Ok(())
+    }
+
+    /// The next frame; none when the other end has gone.
+    pub fn frame(&mut self) -> SysResult<Option<Frame>> {
+        let mut head = [0; 5];
+        match self.from.read_exact(&mut head) {
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+            other => other.at("read from", &self.peer)?,
+        }
+        let [kind, length @ ..] = head;
+        let length = u32::from_be_bytes(length);
+        let nonsense = |why: &str| SysError::refused("understand", &self.peer, why);
+        if length > LARGEST || ![MESSAGE, DATA].contains(&kind) {
+            return Err(nonsense("it does not speak vzd's protocol"));
+        }
+        let mut body = vec![0; usize::try_from(length).unwrap_or_default()];
+        match self.from.read_exact(&mut body) {
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+            other => other.at("read from", &self.peer)?,
+        }
+        if kind == DATA {
+            let (at, bytes) = body.split_first_chunk().ok_or_else(|| nonsense("a piece without a place"))?;
+            self.summed(&head, &body);
+            return Ok(Some(Frame::Data(u64::from_be_bytes(*at), bytes.to_vec())));
+        }
+        let message: Message = serde_json::from_slice(&body)
+            .map_err(|e| nonsense(&format!("it says what this vzd does not know: {e}")))?;
+        // The sum that it tells is of what was before.
+        if !matches!(message, Message::Whole { .. }) {
+            self.summed(&head, &body);
+        }
+        Ok(Some(Frame::Message(message)))
+    }
+
+    fn summed(&mut self, head: &[u8], body: &[u8]) {
+        self.received.update(head);
+        self.received.update(body);
+    }
+
+    /// The next message, which must be one.
+    pub fn hear(&mut self) -> SysResult<Message> {
+        match self.frame()? {
+            Some(Frame::Message(message)) => Ok(message),
+            Some(Frame::Data(..)) => Err(self.unexpected("a piece of a file")),
+            None => Err(SysError::refused("hear", &self.peer, "it has ended, or the link is cut")),
+        }
+    }
+
+    /// An error about something that makes no sense now.
+    pub fn unexpected(&self, what: impl std::fmt::Debug) -> SysError {
+        let what = format!("{what:?}").chars().take(100).collect::<String>();
+        SysError::refused("understand", &self.peer, format_args!("{what} makes no sense now"))
+    }
+}
+
+/// Sends files.
+impl<R: Read, W: Write> Sink for Link<R, W> {
+    fn item(&mut self, item: &Item) -> SysResult<()> {
+        self.put(&Message::Item(item.clone()))
+    }
+
+    fn data(&mut self, at: u64, bytes: &[u8]) -> SysResult<()> {
+        self.write(DATA, &[&at.to_be_bytes(), bytes])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_heard_and_both_know_the_same_sum() {
+        let mut wire = Vec::new();
+        let mut ours = Link::new(std::io::empty(), &mut wire, "the other");
+        ours.say(&Message::Begin { id: "x".into() }).unwrap();
+        ours.data(7, b"piece").unwrap();
+        let sum = ours.sum(true);
+        let mut theirs = Link::new(&wire[..], std::io::sink(), "the one");
+        assert_eq!(theirs.hear().unwrap(), Message::Begin { id: "x".into() });
+        let Some(Frame::Data(7, bytes)) = theirs.frame().unwrap() else { panic!("no data") };
+        assert_eq!(bytes, b"piece");
+        assert_eq!(theirs.sum(false), sum);
+        assert!(theirs.frame().unwrap().is_none());
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bytes in
+            [&b"Warning: no such host\n"[..], &[b'm', 0, 0, 0, 2, b'{', b'}'], &[b'd', 0, 0, 0, 1, 0]]
+        {
+            let mut link = Link::new(bytes, std::io::sink(), "it");
+            assert!(link.frame().is_err(), "{bytes:?}");
+        }
+        let mut cut = Link::new(&[b'm', 0, 0, 0, 9, b'{'][..], std::io::sink(), "it");
+        assert!(cut.frame().unwrap().is_none());
+        assert!(cut.hear().unwrap_err().to_string().contains("the link is cut"));
+    }
+}

@@ -1,0 +1,173 @@
+//! The source's part of a hand-over: asks whether the VE fits, has it stand still, sends it, cedes it, and does as the
+//! target then says.
+//!
+//! Until it is ceded whatever fails leaves the VE here, where it goes on. After that only the target's word counts, and
+//! it is asked again when it was not heard.
+
+use std::io::{BufReader, BufWriter, Read, Write};
+
+use vzd_state::handover::{Here, Stage, Told};
+use vzd_state::ledger::Entry;
+
+use crate::control::{Control, ControlError, ControlResult};
+use crate::drivers::disk::stream;
+use crate::drivers::{Ve, checkpoint};
+use crate::engine::fault;
+use crate::error::{SysError, SysResult};
+use crate::handover::fit::Offer;
+use crate::handover::link::{Link, Message, PROTOCOL};
+use crate::handover::session::Session;
+use crate::handover::{Answer, Request};
+use crate::host::Host;
+use crate::runtime::checkpoint::image::Image;
+
+/// A hand-over, as seen from the source.
+pub struct Source<'a, R: Read, W: Write> {
+    control: &'a dyn Control,
+    host: &'a Host,
+    link: Link<BufReader<R>, BufWriter<W>>,
+    peer: &'a str,
+}
+
+/// What a hand-over came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// How much was sent, in bytes.
+    pub bytes: u64,
+    /// What the target had to tell.
+    pub notes: Vec<String>,
+}
+
+pub(crate) fn refused(error: impl std::fmt::Display) -> ControlError {
+    ControlError {
+        code: vzd_schema::Code::HandoverRefused.to_string(),
+        message: error.to_string(),
+        help: None,
+    }
+}
+
+fn told(message: impl Into<String>, help: &str) -> ControlError {
+    ControlError { help: Some(help.to_owned()), ..refused(message.into()) }
+}
+
+impl<'a, R: Read, W: Write> Source<'a, R, W> {
+    /// Speaks to a target that is called `peer`.
+    pub fn new(control: &'a dyn Control, host: &'a Host, (from, to): (R, W), peer: &'a str) -> Self {
+        let link = Link::new(BufReader::new(from), BufWriter::new(to), peer);
+        Self { control, host, link, peer }
+    }
+
+    /// What stands in the way on the other side.
+    pub fn ask(&mut self, offer: Offer) -> ControlResult<Vec<String>> {
+        let hello = Message::Hello { protocol: PROTOCOL, offer: Box::new(offer) };
+        self.link.say(&hello).map_err(refused)?;
+        match self.link.hear().map_err(refused)? {
+            Message::Fits { problems } => Ok(problems),
+            other => Err(refused(self.link.unexpected(other))),
+        }
+    }
+
+    /// Hands a VE over for which everything was found to fit.
+    pub fn hand_over(&mut self, entry: &Entry, id: &str, manifest: String) -> ControlResult<Moved> {
+        let session = Session::try_begin(&self.host.settings, &entry.uid).map_err(refused)?;
+        let _session = session.ok_or_else(|| refused("somebody else is handing it over"))?;
+        self.link.say(&Message::Begin { id: id.to_owned() }).map_err(refused)?;
+        match self.link.hear().map_err(refused)? {
+            Message::Begun => {}
+            Message::Declined { why } => return Err(refused(why)),
+            other => return Err(refused(self.link.unexpected(other))),
+        }
+        fault::point();
+        let (uid, peer) = (entry.uid.clone(), self.peer.to_owned());
+        let frozen = self.control.handover(&Request::Freeze { uid, id: id.to_owned(), peer })?;
+        let Some(frozen) = frozen.entry.filter(|_| frozen.problems.is_empty()) else {
+            return Err(refused(frozen.problems.join("; ")));
+        };
+        fault::point();
+        let sent = match self.send(&frozen) {
+            // The target ends when it declines: that is worth more than that it has ended.
+            Err(e) if e.errno != libc::EPIPE => Err(refused(e)),
+            _ => match self.link.hear() {
+                Ok(Message::Prepared) => Ok(()),
+                Ok(Message::Declined { why }) => Err(refused(why)),
+                Ok(other) => Err(refused(self.link.unexpected(other))),
+                Err(e) => Err(refused(e)),
+            },
+        };
+        if let Err(why) = sent {
+            self.tell(&frozen, id, Told::WasDeclined)?;
+            return Err(told(why.message, "it goes on here"));
+        }
+        fault::point();
+        self.tell(&frozen, id, Told::Cede)?;
+        fault::point();
+        self.commit(&frozen, id, manifest)
+    }
+
+    /// Asks what has become of a VE that was ceded.
+    pub fn ask_again(&mut self, entry: &Entry, id: &str, manifest: String) -> ControlResult<Moved> {
+        let session = Session::try_begin(&self.host.settings, &entry.uid).map_err(refused)?;
+        let _session = session.ok_or_else(|| refused("somebody else is handing it over"))?;
+        self.commit(entry, id, manifest)
+    }
+
+    fn commit(&mut self, entry: &Entry, id: &str, manifest: String) -> ControlResult<Moved> {
+        let (uid, id_told) = (entry.uid.clone(), id.to_owned());
+        let commit = Message::Commit { protocol: PROTOCOL, uid, id: id_told, manifest };
+        let answer = self.link.say(&commit).and_then(|()| {
+            fault::point();
+            self.link.hear()
+        });
+        match answer {
+            Ok(Message::Arrived { notes }) => {
+                fault::point();
+                self.tell(entry, id, Told::HasArrived)?;
+                fault::point();
+                // If this is lost, the target only waits to be told by the next who asks.
+                let _ = self.link.say(&Message::Closed);
+                Ok(Moved { bytes: self.link.bytes(), notes })
+            }
+            Ok(Message::Declined { why }) => {
+                self.tell(entry, id, Told::WasDeclined)?;
+                Err(told(why, "it goes on here"))
+            }
+            Ok(other) => Err(unheard(self.link.unexpected(other))),
+            Err(e) => Err(unheard(e)),
+        }
+    }
+
+    fn tell(&self, entry: &Entry, id: &str, told: Told) -> ControlResult<Answer> {
+        let (uid, id) = (entry.uid.clone(), id.to_owned());
+        self.control.handover(&Request::Tell { uid, id, told })
+    }
+
+    /// Sends everything of a VE that stands still.
+    fn send(&mut self, entry: &Entry) -> SysResult<()> {
+        let ve = Ve { host: self.host, entry, want: None };
+        stream::send(ve, &mut self.link)?;
+        if entry.suspension.is_some() {
+            let image = Image::lock(&checkpoint::dir(ve))?;
+            for (name, path, mode) in image.parts()? {
+                self.link.put(&Message::Image { name, mode })?;
+                stream::content(&path, &mut self.link)?;
+            }
+        }
+        fault::point();
+        let sum = self.link.sum(true);
+        self.link.say(&Message::Whole { entry: Box::new(entry.clone()), sum })
+    }
+}
+
+/// The one state in which a host cannot know by itself.
+fn unheard(why: SysError) -> ControlError {
+    told(
+        format!("it was given to the other host, whose answer was not heard: {why}"),
+        "repeat the command: it asks again",
+    )
+}
+
+/// The hand-over that a VE has gone by: of which the target may not have said, or not have heard, everything.
+pub fn ceded(entry: &Entry) -> Option<&str> {
+    let is_ceded = matches!(entry.here(), Here::At(Stage::Ceded | Stage::Moved));
+    entry.handover.as_ref().filter(|_| is_ceded).map(|handover| handover.id.as_str())
+}

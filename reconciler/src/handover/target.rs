@@ -1,0 +1,255 @@
+//! The target's part of a hand-over: tells whether a VE fits, receives it, and takes it once the source has ceded it.
+//!
+//! Until it is accepted whatever fails, the end of the link too, removes what was received. What is accepted goes on
+//! here, and is declined only if it cannot and never did.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use vzd_schema::v1::ManifestPolicy;
+use vzd_state::handover::Told;
+use vzd_state::ids::VeUid;
+use vzd_state::ledger::Entry;
+
+use crate::compat::manifests::Manifests;
+use crate::control::{Control, ControlError, ControlResult, PlanRequest, Selector};
+use crate::drivers::disk::stream::{Item, Receiver, Sink};
+use crate::drivers::{Ve, checkpoint};
+use crate::engine::fault;
+use crate::error::{At, SysError, SysResult};
+use crate::handover::Request;
+use crate::handover::fit::Offer;
+use crate::handover::link::{Frame, Link, Message, PROTOCOL};
+use crate::handover::session::Session;
+use crate::handover::source::refused;
+use crate::host::Host;
+use crate::runtime::checkpoint::image::Image;
+
+/// A hand-over, as seen from the target.
+pub struct Target<'a, R: Read, W: Write> {
+    control: &'a dyn Control,
+    host: &'a Host,
+    link: Link<BufReader<R>, BufWriter<W>>,
+}
+
+impl<'a, R: Read, W: Write> Target<'a, R, W> {
+    /// Speaks to a source.
+    pub fn new(control: &'a dyn Control, host: &'a Host, (from, to): (R, W)) -> Self {
+        Self { control, host, link: Link::new(BufReader::new(from), BufWriter::new(to), "the source") }
+    }
+
+    /// Answers the source until that has no more to say.
+    pub fn serve(&mut self) -> ControlResult<()> {
+        match self.link.hear().map_err(refused)? {
+            Message::Hello { protocol, offer } => {
+                same(protocol)?;
+                self.offered(&offer)
+            }
+            Message::Commit { protocol, uid, id, manifest } => {
+                same(protocol)?;
+                // Whoever received it before may still be about to take it.
+                let _session = Session::begin(&self.host.settings, &uid).map_err(refused)?;
+                self.accept(&uid, &id, None, &manifest)
+            }
+            other => Err(refused(self.link.unexpected(other))),
+        }
+    }
+
+    fn offered(&mut self, offer: &Offer) -> ControlResult<()> {
+        let mut problems = offer.problems(self.host).map_err(refused)?;
+        let entry = offer.entry.clone();
+        problems.extend(self.control.handover(&Request::Check { entry })?.problems);
+        let manifests = Manifests::read(&self.host.settings);
+        if !manifests.has(offer.entry.name.as_str()) {
+            problems.extend(
+                manifests.try_add(offer.entry.name.as_str(), &offer.manifest).err().map(|e| e.message),
+            );
+        }
+        let fits = problems.is_empty();
+        self.link.say(&Message::Fits { problems }).map_err(refused)?;
+        match self.link.frame().map_err(refused)? {
+            None => Ok(()),
+            Some(Frame::Message(Message::Begin { id })) if fits => self.begin(offer, &id),
+            Some(other) => Err(refused(self.link.unexpected(other))),
+        }
+    }
+
+    fn begin(&mut self, offer: &Offer, id: &str) -> ControlResult<()> {
+        let (uid, entry, peer) = (offer.entry.uid.clone(), offer.entry.clone(), offer.from.clone());
+        let _session = Session::begin(&self.host.settings, &uid).map_err(refused)?;
+        fault::point();
+        let received = self.control.handover(&Request::Receive { entry, id: id.to_owned(), peer });
+        let room = match received {
+            Ok(answer) => answer.entry,
+            Err(error) => return self.link.say(&Message::Declined { why: error.message }).map_err(refused),
+        };
+        let Some(room) = room else { return Err(refused("there is no record of it")) };
+        fault::point();
+        let whole = self.receive(&room);
+        let whole = match whole {
+            Ok(Some(whole)) => whole,
+            Ok(None) => return self.decline(&uid, id, None),
+            Err(why) => return self.decline(&uid, id, Some(why.to_string())),
+        };
+        fault::point();
+        let commit = self.link.say(&Message::Prepared).and_then(|()| self.link.frame());
+        match commit {
+            Ok(Some(Frame::Message(Message::Commit { uid: same_uid, id: same_id, manifest, .. })))
+                if same_uid == uid && same_id == id =>
+            {
+                fault::point();
+                self.accept(&uid, id, Some(whole), &manifest)
+            }
+            Ok(None) => self.decline(&uid, id, None),
+            Ok(Some(other)) => self.decline(&uid, id, Some(self.link.unexpected(other).to_string())),
+            Err(e) => self.decline(&uid, id, Some(e.to_string())),
+        }
+    }
+
+    /// Removes what was received; `why` is told to a source that is still there.
+    fn decline(&mut self, uid: &VeUid, id: &str, why: Option<String>) -> ControlResult<()> {
+        self.control.handover(&Request::Tell { uid: uid.clone(), id: id.to_owned(), told: Told::Decline })?;
+        match why {
+            Some(why) => self.link.say(&Message::Declined { why }).map_err(refused),
+            None => Err(refused("the source has ended, or the link is cut: what was received is removed")),
+        }
+    }
+
+    /// Takes the VE, and has it go on.
+    fn accept(
+        &mut self,
+        uid: &VeUid,
+        id: &str,
+        entry: Option<Box<Entry>>,
+        manifest: &str,
+    ) -> ControlResult<()> {
+        let request = Request::Accept { uid: uid.clone(), id: id.to_owned(), entry };
+        let answer = self.control.handover(&request)?;
+        fault::point();
+        let Some(entry) = answer.entry else {
+            let why = answer.problems.join("; ");
+            return self.link.say(&Message::Declined { why }).map_err(refused);
+        };
+        let mut notes = answer.problems;
+        notes.extend(self.describe(&entry, manifest));
+        fault::point();
+        self.link.say(&Message::Arrived { notes }).map_err(refused)?;
+        match self.link.hear() {
+            Ok(Message::Closed) => {
+                let told = Told::Acknowledged;
+                self.control.handover(&Request::Tell { uid: uid.clone(), id: id.to_owned(), told }).map(drop)
+            }
+            Ok(other) => Err(refused(self.link.unexpected(other))),
+            Err(e) => Err(refused(e)),
+        }
+    }
+
+    /// Writes its manifest where there is none yet, and has it followed. What stands in the way of that is only told:
+    /// the VE is kept as the ledger says until there is one.
+    fn describe(&self, entry: &Entry, manifest: &str) -> Option<String> {
+        let manifests = Manifests::read(&self.host.settings);
+        let name = entry.name.as_str();
+        if manifests.has(name) {
+            return None;
+        }
+        if manifests.policy() != ManifestPolicy::Edit {
+            let what = "the host's manifestPolicy there does not let commands write manifests: it is kept as it is \
+                        until one names it";
+            return Some(what.to_owned());
+        }
+        if let Err(wrong) = manifests.add(name, manifest) {
+            return Some(format!("its manifest could not be written there: {}", wrong.message));
+        }
+        let only = Selector { names: vec![name.to_owned()], ..Selector::default() };
+        let outcome = self.control.apply(&PlanRequest { only, ..PlanRequest::default() });
+        let failed =
+            |error: ControlError| format!("not all of its manifest is in force there: {}", error.message);
+        outcome.map_or_else(|e| Some(failed(e)), |done| done.failed.into_values().next().map(failed))
+    }
+
+    /// Receives everything; none if the source has gone.
+    fn receive(&mut self, room: &Entry) -> SysResult<Option<Box<Entry>>> {
+        let ve = Ve { host: self.host, entry: room, want: None };
+        let mut tree = Receiver::new(ve)?;
+        let image = Image::lock(&checkpoint::dir(ve))?;
+        let mut part: Option<Part> = None;
+        self.link.say(&Message::Begun)?;
+        let mut has_image = false;
+        loop {
+            let Some(frame) = self.link.frame()? else { return Ok(None) };
+            match (frame, &mut part) {
+                (Frame::Data(at, bytes), Some(part)) => part.data(at, &bytes)?,
+                (Frame::Data(at, bytes), None) => tree.data(at, &bytes)?,
+                (Frame::Message(Message::Item(Item::End(size))), Some(open)) => {
+                    open.end(size)?;
+                    part = None;
+                }
+                (Frame::Message(Message::Item(item)), None) => tree.item(&item)?,
+                (Frame::Message(Message::Image { name, mode }), None) if tree.is_done() => {
+                    if !std::mem::replace(&mut has_image, true) {
+                        image.make()?;
+                    }
+                    part = Some(Part::make(image.dir(), &name, mode)?);
+                }
+                (Frame::Message(Message::Whole { entry, sum }), None) if tree.is_done() => {
+                    if self.link.sum(false) != sum {
+                        return Err(SysError::refused("receive", "VE", "what came is not what was sent"));
+                    }
+                    if has_image != entry.suspension.is_some() {
+                        return Err(SysError::refused(
+                            "receive",
+                            "VE",
+                            "its checkpoint is missing, or one too many",
+                        ));
+                    }
+                    if has_image {
+                        image.check(room.uid.as_str(), (room.ids.start, room.ids.count))?;
+                    }
+                    tree.sync()?;
+                    crate::store::atomic::sync(&self.host.ve_dir(&room.uid))?;
+                    return Ok(Some(entry));
+                }
+                (other, _) => return Err(self.link.unexpected(other)),
+            }
+        }
+    }
+}
+
+fn same(protocol: u32) -> ControlResult<()> {
+    if protocol == PROTOCOL {
+        return Ok(());
+    }
+    Err(refused(format!(
+        "the source speaks protocol {protocol}, and this vzd {PROTOCOL}: use the same version"
+    )))
+}
+
+/// A file of a checkpoint that is being received.
+struct Part {
+    file: File,
+    path: PathBuf,
+}
+
+impl Part {
+    fn make(dir: &Path, name: &str, mode: u32) -> SysResult<Part> {
+        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
+            return Err(SysError::refused("receive", format_args!("file {name:?}"), "it has no good name"));
+        }
+        let path = dir.join(name);
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.at("make", path.display())?;
+        let mode = std::fs::Permissions::from_mode(mode & 0o777);
+        file.set_permissions(mode).at("chmod", path.display())?;
+        Ok(Part { file, path })
+    }
+
+    fn data(&self, at: u64, bytes: &[u8]) -> SysResult<()> {
+        self.file.write_all_at(bytes, at).at("write", self.path.display())
+    }
+
+    fn end(&self, size: u64) -> SysResult<()> {
+        self.file.set_len(size).and_then(|()| self.file.sync_data()).at("write", self.path.display())
+    }
+}

@@ -1,0 +1,255 @@
+//! VEs handed over from one vzd to another, there and back; what stands in the way; and either side killed at every
+//! moment. Two sandboxes are two hosts: each has directories, control groups and a ledger of its own.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use vzd_tests::{Sandbox, VeStatus, eventually, needs, within};
+
+/// More points than a hand-over has.
+const MOST: usize = 80;
+
+/// A command that reaches another sandbox's vzd; `more` is put into its environment.
+fn via(there: &Sandbox, more: &str) -> String {
+    let command = there.command(&[]);
+    let variables = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    let variables: Vec<_> =
+        variables.map(|(name, value)| format!("'{}={}'", name.display(), value.display())).collect();
+    format!("env -i {} {more} '{}'", variables.join(" "), command.get_program().display())
+}
+
+fn migrate(from: &Sandbox, to: &Sandbox, name: &str) {
+    from.vzd(&["migrate", name, "--via", &via(to, "")]).ok();
+}
+
+/// Something that counts in its memory, and writes down each number.
+fn count(sandbox: &Sandbox, name: &str) {
+    let counter = "i=0; while :; do i=$((i+1)); echo $i >> /root/told; sleep 0.05; done";
+    sandbox.sh(name, &format!("setsid sh -c '{counter}' > /dev/null 2>&1 < /dev/null &"));
+    eventually("it counts", || counted(sandbox, name) > 2);
+}
+
+/// How far it has come: every number is there, once.
+#[track_caller]
+fn counted(sandbox: &Sandbox, name: &str) -> usize {
+    let text = sandbox.sh(name, "cat /root/told 2>/dev/null || true");
+    let numbers: Vec<usize> = text.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(numbers.iter().enumerate().all(|(at, number)| *number == at + 1), "{numbers:?}");
+    numbers.len()
+}
+
+fn goes_on(sandbox: &Sandbox, name: &str) {
+    let before = counted(sandbox, name);
+    eventually("it counts on", || counted(sandbox, name) > before);
+}
+
+/// Two hosts, and a VE on the first that is at work.
+fn two(spec: Value) -> (Sandbox, Sandbox) {
+    let (here, there) = (Sandbox::new(), Sandbox::new());
+    for sandbox in [&here, &there] {
+        // A directory without manifests is not believed.
+        sandbox.write("host.yaml", "{apiVersion: vzd/v1, kind: Host, metadata: {name: host}}\n");
+    }
+    here.ve("web", spec);
+    here.apply();
+    (here, there)
+}
+
+fn runs(sandbox: &Sandbox) -> bool {
+    sandbox.status("web").is_some_and(|ve| ve.init_pid().is_some())
+}
+
+fn quarantined(sandbox: &Sandbox) -> bool {
+    sandbox.status("web").is_none()
+        && sandbox.list().iter().any(|ve| ve.condition("DeletionPending").is_some())
+}
+
+/// Everything on disk and in the kernel that a refusal must leave as it is.
+fn trace(sandbox: &Sandbox) -> Vec<PathBuf> {
+    let mut all = sandbox.cgroups();
+    for dir in [sandbox.manifests(), sandbox.state_dir().join("ledger"), sandbox.state_dir().join("ves")] {
+        all.extend(std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path()));
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn a_ve_moves_with_its_memory_and_its_disk_there_and_back() {
+    needs!(Root, Cgroups, Busybox, Criu);
+    let (here, there) = two(json!({ "hostname": "moving" }));
+    count(&here, "web");
+    let files = "mkdir -p /root/d; echo data > /root/d/file; ln /root/d/file /root/other; ln -s d/file /root/link; \
+                 mkfifo /root/pipe; chown 7:8 /root/d/file; chmod 4711 /root/d/file; rm -r /etc/group; \
+                 dd if=/dev/zero of=/root/holes bs=1 count=1 seek=10M 2>/dev/null; touch -d '2001-02-03 04:05:06' /root/d";
+    here.sh("web", files);
+    let look = "cd /root; cat d/file link; stat -c '%n %s %F %u %g %a %h %Y' d d/file other pipe holes; ls /etc; \
+                readlink link; hostname; cat /proc/1/cmdline";
+    let before = here.sh("web", look);
+    let status = here.status("web").unwrap();
+    migrate(&here, &there, "web");
+    assert!(quarantined(&here), "{:?}", here.list());
+    assert!(here.cgroups().is_empty(), "{:?}", here.cgroups());
+    assert_eq!(there.sh("web", look), before);
+    goes_on(&there, "web");
+    let moved = there.status("web").unwrap();
+    assert_eq!((moved.ctid(), moved.generation()), (status.ctid(), status.generation()));
+    assert!(moved.is("Ready"), "{moved:?}");
+    there.vzd(&["apply", "--detailed-exitcode"]).ends(0);
+    // It is no VE of the first host's any more, and does not come back there by itself.
+    let refused = here.vzd(&["undelete", "web"]).ends(1);
+    assert!(
+        refused.stderr.contains("VZ0503") && refused.stderr.contains("it was handed over to"),
+        "{refused:?}"
+    );
+    here.vzd(&["apply", "--detailed-exitcode"]).ends(0);
+    migrate(&there, &here, "web");
+    assert!(quarantined(&there), "{:?}", there.list());
+    assert_eq!(here.sh("web", look), before);
+    goes_on(&here, "web");
+    // It ends like any other.
+    here.vzd(&["restart", "web"]).ok();
+    assert_eq!(here.sh("web", "cat /root/d/file"), "data");
+}
+
+#[test]
+fn controllers_on_both_sides_hand_a_ve_over_and_start_no_second_one() {
+    needs!(Root, Cgroups, Busybox, Criu);
+    let (here, there) = two(json!({}));
+    let (_here, _there) = (here.daemon(), there.daemon());
+    here.until_ready("web");
+    count(&here, "web");
+    migrate(&here, &there, "web");
+    goes_on(&there, "web");
+    eventually("it is gone here", || quarantined(&here));
+    assert!(there.until("web", "Ready", |ve| ve.is("Ready")).init_pid().is_some());
+    // A manifest that names it starts nothing here: it is somewhere else.
+    migrate(&there, &here, "web");
+    here.until_ready("web");
+    let text = std::fs::read_to_string(here.manifests().join("web.yaml")).unwrap();
+    here.write("more.yaml", &format!("{text}---\n{}", here.document("other", json!({ "state": "stopped" }))));
+    here.unlink("web.yaml");
+    here.until("other", "Stopped", |ve| ve.reason() == "Stopped");
+    let told = here.vzd(&["migrate", "web", "--via", &via(&there, "")]).ok();
+    assert!(told.stderr.contains("a manifest here still names it"), "{told:?}");
+    let left = here.until("web", "HandedOver", |ve| ve.reason() == "HandedOver");
+    assert!(left.init_pid().is_none());
+    let refused = here.vzd(&["start", "web"]).ends(1);
+    assert!(refused.stderr.contains("VZ0503"), "{refused:?}");
+    goes_on(&there, "web");
+}
+
+#[test]
+fn a_stopped_ve_moves_with_its_disk() {
+    needs!(Root, Cgroups, Busybox);
+    let (here, there) = two(json!({}));
+    here.sh("web", "echo data > /root/file");
+    here.vzd(&["stop", "web"]).ok();
+    migrate(&here, &there, "web");
+    let moved = there.status("web").unwrap();
+    assert_eq!((moved.init_pid(), moved.reason().as_str()), (None, "StoppedByOperator"));
+    there.vzd(&["start", "web"]).ok();
+    assert_eq!(there.sh("web", "cat /root/file"), "data");
+    // Asked again, the other host says the same.
+    migrate(&here, &there, "web");
+    here.vzd(&["undelete", "web"]).ends(1);
+    // That host burns down.
+    there.power_cut();
+    here.vzd(&["migrate", "web", "--take-back"]).ok();
+    here.vzd(&["undelete", "web"]).ok();
+    here.vzd(&["start", "web"]).ok();
+    assert_eq!(here.sh("web", "cat /root/file"), "data");
+}
+
+#[test]
+fn what_stands_in_the_way_changes_nothing() {
+    needs!(Root, Cgroups, Busybox, Criu);
+    let (here, there) = two(json!({}));
+    let pid = here.init_pid("web");
+    // It would fit.
+    let before = (trace(&here), trace(&there));
+    let plan = here.vzd(&["migrate", "web", "--via", &via(&there, ""), "--dry-run"]).ok();
+    assert!(plan.stdout.contains("> web to "), "{plan:?}");
+    assert_eq!((trace(&here), trace(&there)), before);
+    let refused = |why: &[&str], more: &str| {
+        let before = (trace(&here), trace(&there));
+        for words in [&["--dry-run"][..], &[]] {
+            let via = via(&there, more);
+            let words = [&["migrate", "web", "--via", &via], words].concat();
+            let ended = here.vzd(&words).ends(1);
+            assert!(ended.stderr.contains("VZ0503"), "{ended:?}");
+            assert!(why.iter().all(|why| ended.stderr.contains(why)), "{why:?}: {ended:?}");
+        }
+        assert_eq!((trace(&here), trace(&there)), before);
+        assert_eq!(here.init_pid("web"), pid);
+    };
+    refused(&["there it cannot be resumed", "/nonexistent/criu"], "VZD_CRIU=/nonexistent/criu");
+    there.ve("web", json!({ "state": "stopped", "template": here.template() }));
+    there.apply();
+    refused(&["there is a VE named web already", "ctid 101 belongs to VE web"], "");
+    // Somebody who is no vzd.
+    let ended = here.vzd(&["migrate", "web", "--via", "echo hello there;:"]).ends(1);
+    assert!(ended.stderr.contains("VZ0503"), "{ended:?}");
+    assert_eq!(here.init_pid("web"), pid);
+}
+
+/// Kills one side at every fault point of a hand-over, asks again where need be, and finds the VE on exactly one side.
+fn survives(env: impl Fn(&Sandbox, &Sandbox, usize) -> Command) {
+    let mut reached = 0;
+    for at in 1..MOST {
+        let (here, there) = two(json!({}));
+        count(&here, "web");
+        let output = env(&here, &there, at).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let whole = output.status.success();
+        assert!(!(runs(&here) && runs(&there)), "point {at}: it runs twice: {text}");
+        // Passes on both sides, and the question again while one cannot know.
+        let (on, off) = within(std::time::Duration::from_secs(60), format!("point {at}: it settles"), || {
+            for sandbox in [&here, &there] {
+                drop(sandbox.vzd(&["apply"]));
+            }
+            let status: Option<VeStatus> = here.status("web");
+            if status.is_some_and(|ve| ve.reason() == "HandedOver") {
+                drop(here.vzd(&["migrate", "web", "--via", &via(&there, "")]));
+            }
+            match (runs(&here), runs(&there)) {
+                (true, true) => panic!("point {at}: it runs twice: {text}"),
+                (true, false) => Some((&here, &there)),
+                (false, true) => Some((&there, &here)),
+                (false, false) => None,
+            }
+        });
+        goes_on(on, "web");
+        eventually("nothing is left on the other side but what is kept", || {
+            drop(off.vzd(&["apply"]));
+            off.cgroups().is_empty() && off.status("web").is_none_or(|ve| ve.reason() == "HandedOver")
+        });
+        // And it can be moved from there.
+        if whole {
+            reached = at - 1;
+            break;
+        }
+        migrate(on, off, "web");
+        goes_on(off, "web");
+    }
+    assert!((5..MOST - 1).contains(&reached), "{reached} fault points were reached");
+}
+
+#[test]
+fn the_source_is_killed_at_every_moment() {
+    needs!(Root, Cgroups, Busybox, Criu, FaultPoints);
+    survives(|here, there, at| {
+        let mut command = here.command(&["migrate", "web", "--via", &via(there, "")]);
+        command.env("VZD_FAULT_POINT", at.to_string());
+        command
+    });
+}
+
+#[test]
+fn the_target_is_killed_at_every_moment() {
+    needs!(Root, Cgroups, Busybox, Criu, FaultPoints);
+    survives(|here, there, at| {
+        here.command(&["migrate", "web", "--via", &via(there, &format!("VZD_FAULT_POINT={at}"))])
+    });
+}
