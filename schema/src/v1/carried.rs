@@ -26,6 +26,19 @@ const REFUSED: &[&str] = &[
     "spec.checkpoint.*",
 ];
 
+/// What is to be done instead of writing some of them.
+const INSTEAD: &[(&str, &str)] = &[
+    ("spec.security.features.bridge", "no switch is needed: the VE's root makes bridges in its own network"),
+    ("spec.security.features.ipgre", TUNNELS),
+    ("spec.security.features.ipip", TUNNELS),
+    ("spec.security.features.sit", TUNNELS),
+    (
+        "spec.security.features.nfs",
+        "a stock kernel mounts NFS in no user namespace: mount it on the host, and name that in `mounts`",
+    ),
+];
+const TUNNELS: &str = "no switch is needed: the VE's root makes tunnels in its own network, once the host has loaded the module";
+
 /// Values, by the beginning of their text, of fields that are carried out otherwise.
 const REFUSED_VALUES: &[(&str, &str)] = &[("spec.template", "oci:"), ("spec.disk.backend", "btrfs")];
 
@@ -83,7 +96,7 @@ pub(crate) fn check(kind: Kind, root: &Node) -> Vec<Diagnostic> {
             entry(root, path).filter(|entry| entry.value.text().is_some_and(|text| text.starts_with(value)))
         {
             let what = format!("`{path}: {}`", entry.value.text().unwrap_or_default());
-            problems.push(not_carried_out(&what).at(&entry.value.span, ""));
+            problems.push(not_carried_out(&what, None).at(&entry.value.span, ""));
         }
     }
     problems
@@ -105,13 +118,14 @@ fn entry<'t>(root: &'t Node, path: &str) -> Option<&'t Entry> {
 }
 
 fn refuse(path: &str, entry: &Entry) -> Diagnostic {
-    not_carried_out(&format!("`{path}`")).at(&entry.key.span, "")
+    let instead = INSTEAD.iter().find(|(field, _)| *field == path).map(|(_, instead)| *instead);
+    not_carried_out(&format!("`{path}`"), instead).at(&entry.key.span, "")
 }
 
-fn not_carried_out(what: &str) -> Diagnostic {
+fn not_carried_out(what: &str, instead: Option<&str>) -> Diagnostic {
     let message = format!("{what} is part of the format, but this version of vzd does not carry it out yet");
     Diagnostic::error(Code::NotCarriedOut, message)
-        .help("take it out for now; nothing that is written is ever ignored")
+        .help(instead.unwrap_or("take it out for now; nothing that is written is ever ignored"))
 }
 
 #[cfg(test)]
@@ -131,6 +145,9 @@ mod tests {
                 });
                 assert!(marked, "{path} is not marked in the JSON Schema");
             }
+        }
+        for (path, _) in INSTEAD {
+            assert!(REFUSED.contains(path), "{path} is carried out");
         }
         for (kind, values) in [(Kind::Ve, REFUSED_VALUES), (Kind::Host, REFUSED_VALUES_OF_HOST)] {
             for (path, _) in values {

@@ -49,6 +49,21 @@ fn any_hardware_address_is_reached() {
     }
 }
 
+/// Without a switch in the manifest: what it is given to is its own network.
+#[test]
+fn a_ve_makes_bridges_of_its_own() {
+    needs!(Root, Cgroups, Busybox, Ip);
+    let lab = NetLab::new();
+    let before = lab.everything();
+    let sandbox = Sandbox::new();
+    sandbox.ve("one", json!({}));
+    sandbox.apply();
+    sandbox.sh("one", "ip link add br7 type bridge && ip link set br7 up && ip addr add 10.7.0.1/24 dev br7");
+    assert!(sandbox.sh("one", "ip link show br7").contains("UP"));
+    sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
+    assert_same(&before, &lab.everything(), "it runs");
+}
+
 #[test]
 fn a_ve_on_a_bridge_is_a_host_on_its_wire() {
     needs!(Root, Cgroups, Busybox, Ip);
