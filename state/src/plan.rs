@@ -3,6 +3,7 @@
 //! A plan is proposed by `plan_ve`, cut down to what is allowed by `policy::authorize`, and only then
 //! executed: the type says which. Making a plan changes nothing.
 
+mod differences;
 mod draft;
 mod feasible;
 mod gone;

@@ -5,30 +5,24 @@
 //! that the two cannot drift apart.
 
 mod live;
+mod observe;
+mod ve;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use self::live::{
     apply_cgroup, apply_devices, apply_namespaces, apply_network, apply_packages, apply_users, set,
 };
+pub use self::ve::{SimRun, SimVe};
 use crate::backoff::Jitter;
 use crate::capability::Capabilities;
 use crate::desired::Desired;
 use crate::ids::{VeName, VeUid};
 use crate::ledger::{Facts, Ledger, LedgerError, Started};
-use crate::observed::Observed;
 use crate::plan::{Proposed, Step, VePlan, Wish, plan_ve};
-use crate::reading::Reading;
-use crate::subsystem::beancounters::{self, Setting};
-use crate::subsystem::cgroup::{self, Group, Knob};
-use crate::subsystem::devices::{self, Node, Rule, rules_digest};
-use crate::subsystem::disk::{self, Root};
-use crate::subsystem::lifecycle::{self, Exit, Run};
-use crate::subsystem::namespaces::{self, Mount, MountSeen, SourceSeen};
-use crate::subsystem::{Cx, Effect};
-use crate::subsystem::{network, packages, users};
+use crate::subsystem::lifecycle::{self, Exit};
+use crate::subsystem::{Cx, Effect, beancounters, cgroup, disk, namespaces, network, packages};
 use crate::units::{Millis, Timestamp};
-use vzd_schema::v1::Cidr;
 
 /// A host with its ledger.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,76 +37,6 @@ pub struct Sim {
     on_disk: Ledger,
     ves: BTreeMap<VeUid, SimVe>,
     next_pid: u32,
-}
-
-/// A VE in the model kernel.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct SimVe {
-    /// Its run, if it runs.
-    pub run: Option<SimRun>,
-    /// How the last run ended, as far as the kernel tells.
-    pub last_exit: Option<Exit>,
-    /// The template of its root, if it has one, and what keeps it.
-    pub root: Option<(String, disk::Backend)>,
-    /// The run that its checkpoint is of, if there is one.
-    pub checkpoint: Option<SimRun>,
-    /// Users in its root.
-    pub accounts: BTreeMap<String, users::Account>,
-    /// Software in its root.
-    pub software: packages::Seen,
-}
-
-/// A run in the model kernel.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SimRun {
-    /// The host's pid of init.
-    pub init_pid: u32,
-    /// When it was started.
-    pub started_at: Timestamp,
-    /// What it was started with.
-    pub cold: lifecycle::ColdSpec,
-    /// It is held still.
-    pub frozen: bool,
-    /// Values of its control group that are not as in a new one.
-    pub knobs: BTreeMap<Knob, cgroup::Value>,
-    /// Limits in its namespaces that are not as in a new one.
-    pub settings: BTreeMap<Setting, cgroup::Value>,
-    /// Memory it uses, in bytes: what the kernel can take back, and what it can't.
-    pub memory: (u64, u64),
-    /// Limits of its root that are in force; none where its backend has none.
-    pub limits: Option<[Option<u64>; 2]>,
-    /// What it uses of those.
-    pub used: [u64; 2],
-    /// Its root is read-only.
-    pub read_only: bool,
-    /// The UTS node name.
-    pub hostname: String,
-    /// The UTS domain name.
-    pub domainname: String,
-    /// Mounts by target.
-    pub mounts: BTreeMap<String, Mount>,
-    /// Nodes by path.
-    pub nodes: BTreeMap<String, Node>,
-    /// Rules wanted of those in force.
-    pub rules: BTreeSet<Rule>,
-    /// Its routed link, if it has one: the addresses.
-    pub venet: Option<BTreeSet<Cidr>>,
-    /// Its interfaces on bridges.
-    pub interfaces: BTreeMap<String, network::Interface>,
-    /// Interfaces of the host that it has.
-    pub handed: network::Devices,
-    /// Settings of its network namespace that are not 0, as in a new one.
-    pub sysctls: BTreeMap<String, String>,
-    /// Limits of its bandwidth.
-    pub rates: network::Rates,
-    /// Its packet filter.
-    pub firewall: Option<String>,
-    /// vzd's routes.
-    pub routes: BTreeSet<network::Route>,
-    /// vzd's lines in its files.
-    pub files: network::Files,
-    /// Addresses and ports that the host puts in the place of others.
-    pub translations: network::Translations,
 }
 
 /// A step that a real host must never see.
@@ -193,176 +117,6 @@ impl Sim {
         for ve in self.ves.values_mut() {
             (ve.run, ve.last_exit) = (None, None);
         }
-    }
-
-    /// What is seen of a VE. Sources of mounts are compared with what is wanted or was last applied.
-    pub fn observe(&self, uid: &VeUid, want: Option<&Desired>) -> Observed {
-        let Some(SimVe { run, last_exit, root, checkpoint, accounts, software }) = self.ves.get(uid) else {
-            return Observed::default();
-        };
-        let root =
-            root.as_ref().map_or(Reading::Absent, |_| Reading::Is(Root { path: format!("/ve/{uid}") }));
-        let meter = |run: &SimRun, at: usize| {
-            Some(disk::Meter { used: run.used[at], limit: run.limits?[at], most: None })
-        };
-        let usage =
-            run.as_ref().and_then(|run| Some(disk::Usage { space: meter(run, 0)?, inodes: meter(run, 1)? }));
-        let set =
-            self.ledger.get(uid).and_then(|entry| entry.disk.as_ref()).is_some_and(|disk| disk.read_only);
-        let asked = set || want.is_some_and(|want| want.disk.read_only);
-        let read_only =
-            run.as_ref().filter(|_| asked).map_or(Reading::Absent, |run| Reading::Is(run.read_only));
-        let disk = disk::Observed { root, usage: usage.map_or(Reading::Absent, Reading::Is), read_only };
-        let checkpoint =
-            checkpoint.as_ref().map(|run| lifecycle::Checkpoint { at: run.started_at, bytes: 4096 });
-        let checkpoint = checkpoint.map_or(Reading::Absent, Reading::Is);
-        let Some(run) = run else {
-            let run = Reading::Is(Run::Stopped { last_exit: *last_exit });
-            return Observed {
-                lifecycle: lifecycle::Observed { run, checkpoint },
-                disk,
-                ..Observed::default()
-            };
-        };
-        let SimRun {
-            init_pid,
-            started_at,
-            cold: _,
-            frozen,
-            knobs: _,
-            settings,
-            memory: _,
-            limits: _,
-            used: _,
-            read_only: _,
-            hostname,
-            domainname,
-            mounts,
-            nodes,
-            rules,
-            venet,
-            interfaces,
-            handed,
-            sysctls,
-            rates,
-            firewall,
-            routes,
-            files,
-            translations,
-        } = run;
-        let running = Run::Running { init_pid: *init_pid, started_at: *started_at };
-        Observed {
-            lifecycle: lifecycle::Observed { run: Reading::Is(running), checkpoint },
-            cgroup: self.observe_cgroup(*frozen, run),
-            beancounters: beancounters::Observed {
-                settings: Setting::ALL
-                    .map(|one| {
-                        let seen = settings.get(&one).cloned();
-                        (one, Reading::Is(seen.unwrap_or_else(cgroup::Value::max)))
-                    })
-                    .into(),
-            },
-            disk,
-            namespaces: namespaces::Observed {
-                hostname: Reading::Is(hostname.clone()),
-                domainname: Reading::Is(domainname.clone()),
-                mounts: Reading::Is(self.observe_mounts(uid, want, mounts)),
-            },
-            devices: devices::Observed {
-                nodes: Reading::Is(nodes.clone()),
-                rules_digest: Reading::Is(rules_digest(rules)),
-            },
-            network: network::Observed {
-                venet: Reading::Is(network::Venet {
-                    taken: BTreeMap::new(),
-                    there: venet.is_some(),
-                    faults: BTreeSet::new(),
-                    addresses: venet.iter().flatten().map(|address| (*address, BTreeSet::new())).collect(),
-                }),
-                interfaces: Reading::Is(self.observe_interfaces(uid, interfaces)),
-                devices: Reading::Is(handed.clone()),
-                sysctls: {
-                    let wanted = want.iter().flat_map(|want| want.network.sysctls.keys());
-                    let entry = self.ledger.get(uid).and_then(|entry| entry.applied.network.as_deref());
-                    let known = wanted.chain(entry.iter().flat_map(|is| is.sysctls.keys()));
-                    let value = |name: &String| sysctls.get(name).map_or("0", String::as_str).to_owned();
-                    Reading::Is(known.map(|name| (name.clone(), value(name))).collect())
-                },
-                rates: {
-                    let shaped = |rate: u64| network::Shaped { rate, past: BTreeSet::new() };
-                    Reading::Is(rates.iter().map(|(way, rate)| (*way, shaped(*rate))).collect())
-                },
-                firewall: Reading::Is(network::FirewallSeen {
-                    table: self.observe_table(uid, want, firewall.as_ref()),
-                    problem: None,
-                }),
-                routes: Reading::Is(routes.clone()),
-                translations: Reading::Is(translations.clone()),
-                files: Reading::Is(network::FilesSeen { lines: files.clone(), ..Default::default() }),
-            },
-            users: users::Observed { accounts: Reading::Is(accounts.clone()) },
-            packages: packages::Observed {
-                seen: if *frozen { Reading::Absent } else { Reading::Is(software.clone()) },
-            },
-        }
-    }
-
-    fn observe_cgroup(&self, frozen: bool, run: &SimRun) -> cgroup::Observed {
-        let knobs = Knob::ALL.map(|knob| (knob, Reading::Is(run.knob(knob, &self.caps)))).into();
-        let used = run.memory.0 + run.memory.1;
-        let used = [Knob::MemoryMax, Knob::MemoryTotal].map(|knob| (knob, used)).into();
-        cgroup::Observed { group: Reading::Is(Group { frozen, populated: true, knobs, used }) }
-    }
-
-    fn observe_table(&self, uid: &VeUid, want: Option<&Desired>, is: Option<&String>) -> network::Table {
-        let applied = self.ledger.get(uid).and_then(|entry| entry.applied.network.as_deref());
-        let wanted = want.and_then(|want| want.network.firewall.as_ref());
-        match (is, wanted.or(applied.and_then(|is| is.firewall.as_ref()))) {
-            (None, _) => network::Table::None,
-            (is, expected) if is == expected => network::Table::Same,
-            _ => network::Table::Other,
-        }
-    }
-
-    fn observe_interfaces(
-        &self,
-        uid: &VeUid,
-        interfaces: &BTreeMap<String, network::Interface>,
-    ) -> BTreeMap<String, network::Seen> {
-        let Some(entry) = self.ledger.get(uid) else { return BTreeMap::new() };
-        let seen = |(name, is): (&String, &network::Interface)| {
-            let seen = network::Seen {
-                on: Some(is.on.clone()),
-                mac: Some(is.mac_of(uid, name)),
-                host_name: is.bridge().map(|_| is.host_name_of(entry.ctid, uid, name)),
-                addresses: is.addresses.clone(),
-                gateways: is.gateways.clone(),
-                mtu: is.mtu.unwrap_or(network::MTU),
-                mac_filter: is.mac_filter,
-                rates: is.rates.clone(),
-                up: true,
-            };
-            (name.clone(), seen)
-        };
-        interfaces.iter().map(seen).collect()
-    }
-
-    fn observe_mounts(
-        &self,
-        uid: &VeUid,
-        want: Option<&Desired>,
-        mounts: &BTreeMap<String, Mount>,
-    ) -> BTreeMap<String, MountSeen> {
-        let wanted =
-            want.map(|want| namespaces::wanted_mounts(&want.namespaces, &self.caps)).unwrap_or_default();
-        let applied = self.ledger.get(uid).and_then(|entry| entry.applied.namespaces.as_ref());
-        let seen = |(target, mount): (&String, &Mount)| {
-            let expected = wanted.get(target).or_else(|| applied?.mounts.get(target));
-            let same = expected.is_some_and(|expected| expected.source == mount.source);
-            let source = if same { SourceSeen::Same } else { SourceSeen::Other };
-            (target.clone(), MountSeen { source, flags: mount.flags, idmapped: mount.idmap })
-        };
-        mounts.iter().map(seen).collect()
     }
 
     /// Plans for a VE, with every VE that runs counted as Ready.
