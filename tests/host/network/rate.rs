@@ -20,7 +20,7 @@ const FRAME: f64 = 1514.0;
 const HEADERS: f64 = 66.0;
 
 /// Bits a second on the wire, by what interfaces count behind the limit: there, packets that travel as one count as
-/// one, with one header.
+/// one, with one header. Since one may be 64 KB, time is taken from one of them to another.
 fn measured(lab: &NetLab, way: &str, link: &str) -> f64 {
     let read = || {
         let shown = match way {
@@ -29,13 +29,23 @@ fn measured(lab: &NetLab, way: &str, link: &str) -> f64 {
         };
         let counts = &shown.ok().json()[0]["stats64"][if way == "in" { "tx" } else { "rx" }];
         let count = |name: &str| counts[name].as_f64().unwrap();
-        (count("bytes") - HEADERS * count("packets"), Instant::now())
+        count("bytes") - HEADERS * count("packets")
     };
-    let start = read().0;
-    eventually("the first burst is through", || read().0 > start + 300_000.0);
-    let (before, since) = read();
+    // What has come in all when some comes, and when that was.
+    let arrival = || {
+        let (before, mut since) = (read(), Instant::now());
+        within(LONG, "the stream goes on", || {
+            let (bytes, now) = (read(), Instant::now());
+            let between = since + (now - since) / 2;
+            since = now;
+            (bytes > before).then_some((bytes, between))
+        })
+    };
+    let start = read();
+    eventually("the first burst is through", || read() > start + 300_000.0);
+    let (before, since) = arrival();
     std::thread::sleep(Duration::from_secs(3));
-    let (after, until) = read();
+    let (after, until) = arrival();
     (after - before) * 8.0 / (until - since).as_secs_f64() * FRAME / (FRAME - HEADERS)
 }
 
@@ -71,10 +81,20 @@ fn servers(sandbox: &Sandbox) -> [Guarded; 2] {
     [serve("8", &["/bin/busybox", "wc", "-c"]), serve("9", &["/bin/busybox", "cat", "/dev/zero"])]
 }
 
+/// Never more than the limit, and as much in one of a few tries: on a busy machine a stream is not always there to be
+/// limited.
 #[track_caller]
-fn is_about(measured: f64, wanted: f64, what: &str) {
-    let off = (measured / wanted - 1.0) * 100.0;
-    assert!(off.abs() < 5.0, "{what}: {measured:.0} bit/s instead of {wanted:.0}: {off:.1} % off");
+fn is_about(measure: impl Fn() -> f64, wanted: f64, what: &str) {
+    let mut less = Vec::new();
+    while less.len() < 6 {
+        let off = (measure() / wanted - 1.0) * 100.0;
+        assert!(off < 5.0, "{what}: {off:.1} % more than {wanted:.0} bit/s");
+        if off > -5.0 {
+            return;
+        }
+        less.push(off);
+    }
+    panic!("{what}: never near {wanted:.0} bit/s: {less:.1?} % off");
 }
 
 #[test]
@@ -88,8 +108,8 @@ fn a_stream_is_as_fast_as_the_manifest_says() {
     let pid = sandbox.init_pid("one");
     sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
     let servers = servers(&sandbox);
-    is_about(stream(&lab, "in", ONE[0], "venet101"), 8e6, "in");
-    is_about(stream(&lab, "out", ONE[1], "venet101"), 4e6, "out");
+    is_about(|| stream(&lab, "in", ONE[0], "venet101"), 8e6, "in");
+    is_about(|| stream(&lab, "out", ONE[1], "venet101"), 4e6, "out");
     let shown = sandbox.vzd(&["net", "one", "-o", "json"]).ok().json();
     let shown = &shown[0];
     let link = &shown["links"][0];
@@ -108,8 +128,8 @@ fn a_stream_is_as_fast_as_the_manifest_says() {
     assert!(described["network"]["links"][0]["sent"]["bytes"].as_u64() > Some(1_000_000), "{described}");
     // Live, while the other way stays as it is.
     change(&sandbox, pid, with(json!({ "in": "16M", "out": "4M" })));
-    is_about(stream(&lab, "in", ONE[1], "venet101"), 16e6, "in, changed");
-    is_about(stream(&lab, "out", ONE[0], "venet101"), 4e6, "out, as before");
+    is_about(|| stream(&lab, "in", ONE[1], "venet101"), 16e6, "in, changed");
+    is_about(|| stream(&lab, "out", ONE[0], "venet101"), 4e6, "out, as before");
     change(&sandbox, pid, with(json!({ "out": "4M" })));
     // Not more, since the lab's processor is an emulated one.
     assert!(stream(&lab, "in", ONE[0], "venet101") > 20e6, "it is still limited");
@@ -137,17 +157,17 @@ fn an_interface_has_a_limit_of_its_own() {
     sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
     let _servers = servers(&sandbox);
     let at = |way: &str, link: &str| stream(&lab, way, "192.0.2.150", link);
-    is_about(at("in", "veth101.0"), 4e6, "in over eth0");
-    is_about(at("out", "veth101.0"), 6e6, "out over eth0");
+    is_about(|| at("in", "veth101.0"), 4e6, "in over eth0");
+    is_about(|| at("out", "veth101.0"), 6e6, "out over eth0");
     sandbox.vzd(&["net", "one"]).ok().says("eth0 out at most 6Mbit/s");
     // Less than that for all of them.
     change(&sandbox, pid, with(json!({ "out": "3M" }), own.clone()));
-    is_about(at("out", "veth101.0"), 3e6, "out, of what there is for all");
-    is_about(at("in", "veth101.0"), 4e6, "in, as before");
+    is_about(|| at("out", "veth101.0"), 3e6, "out, of what there is for all");
+    is_about(|| at("in", "veth101.0"), 4e6, "in, as before");
     // Without a limit of its own it has what all have.
     change(&sandbox, pid, with(json!({ "out": "8M" }), json!({ "in": "5M" })));
-    is_about(at("out", "veth101.0"), 8e6, "out, without its own");
-    is_about(at("in", "veth101.0"), 5e6, "in, changed");
+    is_about(|| at("out", "veth101.0"), 8e6, "out, without its own");
+    is_about(|| at("in", "veth101.0"), 5e6, "in, changed");
     let drifted: [&[&str]; 4] = [
         &["tc", "filter", "del", "dev", "vzi101", "parent", "2:", "pref", "16"],
         &["tc", "qdisc", "del", "dev", "vzi101", "root"],
@@ -163,7 +183,7 @@ fn an_interface_has_a_limit_of_its_own() {
         sandbox.apply();
         sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
     }
-    is_about(at("in", "veth101.0"), 5e6, "in, put right");
+    is_about(|| at("in", "veth101.0"), 5e6, "in, put right");
     // As the VE starts with it.
     sandbox.vzd(&["restart", "one"]).ok();
     sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
