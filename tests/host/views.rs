@@ -195,31 +195,32 @@ fn metrics_tell_what_went_over_links() {
     needs!(Root, Cgroups, Busybox, Ip);
     let lab = NetLab::new();
     let sandbox = Sandbox::new();
-    let interfaces = json!([
-        { "name": "eth0", "bridge": "vmlan", "addresses": ["10.5.0.1/24"] },
-        { "name": "eth1", "parent": "eth0", "addresses": ["192.0.2.150/24"] },
-    ]);
-    sandbox.ve("web", json!({ "network": { "addresses": ["192.0.2.101"], "interfaces": interfaces } }));
+    let lan = json!([{ "name": "eth0", "bridge": "vmlan", "addresses": ["10.5.0.1/24"] }]);
+    sandbox.ve("web", json!({ "network": { "addresses": ["192.0.2.101"], "interfaces": lan } }));
+    // Another, since of two links to one net only one is taken to answer by.
+    let wire = json!([{ "name": "eth1", "parent": "eth0", "addresses": ["192.0.2.150/24"] }]);
+    sandbox.ve("wire", json!({ "network": { "interfaces": wire } }));
     let socket = sandbox.run_dir().join("metrics.sock");
     let _daemon = sandbox.daemon_with(|command| {
         command.env("VZD_METRICS", &socket);
     });
     sandbox.until_ready("web");
-    let of = |name: &str, link: &str| {
+    sandbox.until_ready("wire");
+    let of = |name: &str, ve: &str, link: &str| {
         let text = ask(UnixStream::connect(&socket).unwrap(), "/metrics");
-        value(&text, &format!(r#"vzd_ve_network_{name}_total{{ve="web",interface="{link}"}}"#))
+        value(&text, &format!(r#"vzd_ve_network_{name}_total{{ve="{ve}",interface="{link}"}}"#))
     };
-    for (link, address) in [("venet0", "192.0.2.101"), ("eth1", "192.0.2.150")] {
-        let before = ["received", "sent"].map(|way| of(&format!("{way}_packets"), link));
+    for (ve, link, address) in [("web", "venet0", "192.0.2.101"), ("wire", "eth1", "192.0.2.150")] {
+        let before = ["received", "sent"].map(|way| of(&format!("{way}_packets"), ve, link));
         assert!(lab.client_reaches(address));
         for (way, before) in ["received", "sent"].into_iter().zip(before) {
-            assert!(of(&format!("{way}_packets"), link) > before, "{link} {way}");
-            assert!(of(&format!("{way}_bytes"), link) >= 84.0, "{link} {way}");
+            assert!(of(&format!("{way}_packets"), ve, link) > before, "{link} {way}");
+            assert!(of(&format!("{way}_bytes"), ve, link) >= 84.0, "{link} {way}");
         }
     }
-    let sent = of("sent_packets", "eth0");
+    let sent = of("sent_packets", "web", "eth0");
     sandbox.sh("web", "ping -c 1 -W 1 10.5.0.2 || true");
-    assert!(of("sent_packets", "eth0") > sent, "nothing was asked over eth0");
+    assert!(of("sent_packets", "web", "eth0") > sent, "nothing was asked over eth0");
 }
 
 #[test]
