@@ -77,3 +77,42 @@ fn a_root_is_read_only_from_the_start_and_changes_live() {
     assert!(may_write(&sandbox));
     sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
 }
+
+/// A file system that is mounted on the host, until it is dropped.
+struct Mounted(String);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_file_system_of_the_hosts_is_left_as_it_is() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let [lower, upper, work, over] =
+        ["lower", "upper", "work", "over"].map(|name| sandbox.host_dir(name).display().to_string());
+    let layers = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    let mounted =
+        std::process::Command::new("mount").args(["-t", "overlay", "overlay", "-o", &layers, &over]).status();
+    assert!(mounted.unwrap().success());
+    let _mounted = Mounted(over.clone());
+    for dir in ["old", "srv/over"] {
+        std::fs::create_dir_all(format!("{over}/{dir}")).unwrap();
+    }
+    let with_mount = |read_only: bool| {
+        let mut spec = spec(read_only);
+        spec["mounts"] = json!([{ "source": over, "target": "/srv/over" }]);
+        spec
+    };
+    sandbox.ve("web", with_mount(false));
+    sandbox.apply();
+    // Its root puts the host's file system in the place of its own, with all that is looked for.
+    let put = "cd /srv/over && mount --bind . srv/over && pivot_root . old && echo put";
+    let put = sandbox.sh("web", put);
+    assert_eq!(put.trim(), "put");
+    sandbox.ve("web", with_mount(true));
+    sandbox.vzd(&["apply"]).ends(1).says("a file system of the host's");
+    std::fs::write(format!("{over}/x"), "").unwrap();
+}

@@ -7,7 +7,7 @@ use vzd_state::reading::Reading;
 
 use crate::drivers::namespaces::root_of;
 use crate::drivers::{Effect, Running, Ve, reading};
-use crate::error::{SysError, SysResult};
+use crate::error::{At, SysError, SysResult};
 use crate::kernel::{mount, procfs};
 
 /// Reads it, if it is wanted or was set.
@@ -30,7 +30,13 @@ pub(super) fn set(running: &Running, to: bool) -> SysResult<Effect> {
     if is(running)? == to {
         return Ok(Effect::AlreadySo);
     }
-    mount::set_read_only(root_of(running.pid)?, to).map_err(|error| match error.errno {
+    let root = root_of(running.pid)?;
+    let device = rustix::fs::fstat(&root).at("stat", "the VE's root")?.st_dev;
+    // A VE can make another file system its root. What the host has mounted for itself is not the VE's to have changed.
+    if procfs::mounts(nix::unistd::Pid::this().as_raw())?.iter().any(|line| line.device == device) {
+        return Err(SysError::refused("reconfigure", "the VE's root", "it is a file system of the host's"));
+    }
+    mount::set_read_only(root, to).map_err(|error| match error.errno {
         libc::EBUSY => SysError {
             detail: Some(
                 "programs in the VE have files open for writing; the next start makes it so".to_owned(),
