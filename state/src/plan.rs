@@ -107,6 +107,31 @@ impl Step {
             | Self::Packages(_) => false,
         }
     }
+
+    /// Whether it brings the VE to life: by a start, or from a checkpoint.
+    pub fn is_start(&self) -> bool {
+        matches!(self, Self::Lifecycle(LifecycleStep::Start { .. } | LifecycleStep::Resume { .. }))
+    }
+
+    /// Whether it is done to a VE as it runs, and other subsystems do not build on it.
+    pub fn is_live(&self) -> bool {
+        match self {
+            Self::Lifecycle(_) | Self::Disk(_) => false,
+            Self::Cgroup(_)
+            | Self::Beancounters(_)
+            | Self::DiskLive(_)
+            | Self::Namespaces(_)
+            | Self::Devices(_)
+            | Self::Network(_)
+            | Self::Users(_)
+            | Self::Packages(_) => true,
+        }
+    }
+
+    /// Whether its failure says nothing about other steps of its subsystem.
+    pub fn stands_alone(&self) -> bool {
+        matches!(self, Self::Users(_) | Self::Packages(_))
+    }
 }
 
 /// A step with what it carries out.

@@ -68,7 +68,7 @@ impl Engine {
         observed: &Observed,
         running: Option<Arc<Running>>,
     ) -> Executed {
-        if plan.steps.iter().any(|planned| is_start(&planned.step)) {
+        if plan.steps.iter().any(|planned| planned.step.is_start()) {
             self.host.layout.expect_moves();
         }
         let exit = match observed.lifecycle.run.is() {
@@ -97,10 +97,10 @@ impl Engine {
                 Err(error) => {
                     failed.insert(at);
                     executed.failure.get_or_insert(execution.failed(&planned.step, &error));
-                    if !is_live(&planned.step) {
+                    if !planned.step.is_live() {
                         break;
                     }
-                    if stands_alone(&planned.step) {
+                    if planned.step.stands_alone() {
                         continue;
                     }
                     execution.take_back(&done, &planned.step);
@@ -136,30 +136,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-fn is_start(step: &Step) -> bool {
-    matches!(step, Step::Lifecycle(lifecycle::Step::Start { .. } | lifecycle::Step::Resume { .. }))
-}
-
-/// A step that is done to a VE as it runs, and that other subsystems do not build on.
-fn is_live(step: &Step) -> bool {
-    matches!(
-        step,
-        Step::Cgroup(_)
-            | Step::Beancounters(_)
-            | Step::Namespaces(_)
-            | Step::Devices(_)
-            | Step::Network(_)
-            | Step::Users(_)
-            | Step::Packages(_)
-            | Step::DiskLive(_)
-    )
-}
-
-/// A step whose failure says nothing about others of its subsystem.
-fn stands_alone(step: &Step) -> bool {
-    matches!(step, Step::Users(_) | Step::Packages(_))
 }
 
 impl Execution<'_> {
@@ -233,7 +209,7 @@ impl Execution<'_> {
         let entry = entry.ok_or_else(|| {
             SysError::refused("change", format_args!("VE {}", self.name), "the ledger does not know it")
         })?;
-        let _leave = is_start(step).then(|| {
+        let _leave = step.is_start().then(|| {
             let limit = self.engine.shared().wishes.start_parallel;
             self.engine.starts.take(limit, self.name)
         });
