@@ -98,7 +98,7 @@ fn a_file_system_of_the_hosts_is_left_as_it_is() {
         std::process::Command::new("mount").args(["-t", "overlay", "overlay", "-o", &layers, &over]).status();
     assert!(mounted.unwrap().success());
     let _mounted = Mounted(over.clone());
-    for dir in ["old", "srv/over"] {
+    for dir in ["old", "proc", "srv/over"] {
         std::fs::create_dir_all(format!("{over}/{dir}")).unwrap();
     }
     let with_mount = |read_only: bool| {
@@ -109,7 +109,8 @@ fn a_file_system_of_the_hosts_is_left_as_it_is() {
     sandbox.ve("web", with_mount(false));
     sandbox.apply();
     // Its root puts the host's file system in the place of its own, with all that is looked for.
-    let put = "cd /srv/over && mount --bind . srv/over && pivot_root . old && echo put";
+    let put =
+        "cd /srv/over && mount --bind . srv/over && mount --rbind /proc proc && pivot_root . old && echo put";
     let put = sandbox.sh("web", put);
     assert_eq!(put.trim(), "put");
     sandbox.ve("web", with_mount(true));
