@@ -50,7 +50,7 @@ const HEARS: &str = "test -S /run/dbus/system_bus_socket || test -p /run/initctl
 /// Builds a distribution by its recipe and runs a VE of it until `is_up` says so in its words.
 fn boot(recipe: &str, is_up: &str, up: &str) -> Sandbox {
     let sandbox = Sandbox::new();
-    sandbox.vzd(&["template", "build", recipe]).ok().says("built");
+    sandbox.distribution(recipe);
     sandbox.ve("web", json!({ "template": recipe, "init": null, "stopTimeout": "30s" }));
     sandbox.apply();
     let said = || {
@@ -85,7 +85,7 @@ fn ends_as_it_likes(sandbox: &Sandbox) {
 
 #[test]
 fn debian_with_systemd_boots_and_ends() {
-    needs!(Root, Cgroups, Mmdebstrap);
+    needs!(Root, Cgroups, Distribution);
     let sandbox = boot("debian-13", "systemctl is-system-running", "running");
     assert_eq!(sandbox.sh("web", "systemctl --failed --no-legend"), "");
     // Its own, not the template's, nor the machine's that built that.
@@ -95,7 +95,7 @@ fn debian_with_systemd_boots_and_ends() {
 
 #[test]
 fn debian_with_sysvinit_boots_installs_and_ends() {
-    needs!(Root, Cgroups, Mmdebstrap);
+    needs!(Root, Cgroups, Distribution);
     let sandbox = boot("debian-12-sysvinit", "runlevel; pidof sshd >/dev/null && echo sshd", "N 2\nsshd");
     assert_eq!(sandbox.sh("web", "hostname; ls /etc/ssh/ssh_host_*_key | wc -l"), "web\n3");
     crate::packages::of_debian(&sandbox, "debian-12-sysvinit");

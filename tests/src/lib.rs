@@ -5,6 +5,7 @@
 //! cleans up by dropping what it took, also when it panics.
 
 mod daemon;
+mod distribution;
 mod drive;
 mod guest;
 mod must;

@@ -43,8 +43,8 @@ pub enum Need {
     Nft,
     /// A vzd with fault points: a debug build.
     FaultPoints,
-    /// mmdebstrap, and the archive that it makes roots from.
-    Mmdebstrap,
+    /// Roots of Debian: mmdebstrap and a mirror, or what they made elsewhere.
+    Distribution,
     /// The program `script` (bsdutils), which gives a command a terminal.
     Script,
     /// ext4 in an image file on a loop device.
@@ -93,7 +93,9 @@ impl Need {
             ),
             Need::Criu => absent(crate::CRIU),
             Need::Nft => absent("/usr/sbin/nft"),
-            Need::Mmdebstrap => absent("/usr/bin/mmdebstrap"),
+            Need::Distribution => {
+                absent("/usr/bin/mmdebstrap").filter(|_| crate::distribution::archives().is_none())
+            }
             Need::Script => absent("/usr/bin/script"),
             Need::FaultPoints => without(
                 !crate::vzd_binary().components().any(|part| part.as_os_str() == "release"),
@@ -140,7 +142,7 @@ impl Need {
                 | Need::Ip
                 | Need::Nft
                 | Need::Criu
-                | Need::Mmdebstrap
+                | Need::Distribution
                 | Need::Script
                 | Need::DiskImage
         )

@@ -131,14 +131,14 @@ impl Image {
     }
 }
 
-fn hash(what: &impl Hash) -> u64 {
+pub(super) fn hash(what: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     what.hash(&mut hasher);
     hasher.finish()
 }
 
 /// Makes a directory of the cache unless it is there already: beside it first, so that it appears as a whole.
-fn kept(directory: &Path, what: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(super) fn kept(directory: &Path, what: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if directory.is_dir() {
         return Ok(());
     }

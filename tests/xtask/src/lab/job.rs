@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::distributions;
 use super::image::file_system;
 use super::tests::{Kind, Test};
 use crate::guest::Guest;
@@ -48,12 +49,20 @@ impl Job<'_> {
         if Path::new(crate::criu::FOLDER).is_dir() {
             copy(Path::new(crate::criu::FOLDER), &staging.join("criu"))?;
         }
+        if self.has_distributions() {
+            copy(&distributions::folder()?, &staging.join("distributions"))?;
+        }
         if self.kind == Kind::Systemd {
             self.with_systemd(&staging.join("root"))?;
         }
         write(&staging.join("job.json"), &self.description().to_string())?;
         file_system(&staging, image)?;
         std::fs::remove_dir_all(&staging).context(staging.display())
+    }
+
+    /// Whether a test boots one.
+    fn has_distributions(&self) -> bool {
+        self.tests.iter().any(|test| test.needs.iter().any(|need| need == distributions::NEED))
     }
 
     fn description(&self) -> Value {
@@ -66,6 +75,9 @@ impl Job<'_> {
             "VZD_BIN": "/lab/vzd", "VZD_GUEST": "/lab/guest", "VZD_GUEST_PAUSE": "/lab/guest-pause",
             "VZD_TEST_SLOWNESS": SLOWNESS, "VZD_LAB": "1",
         });
+        if self.has_distributions() {
+            environment["VZD_TEST_DISTRIBUTIONS"] = json!("/lab/distributions");
+        }
         if self.keep {
             environment["VZD_TEST_KEEP"] = json!("1");
         }

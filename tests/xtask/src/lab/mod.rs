@@ -6,6 +6,7 @@
 mod apt;
 mod boot;
 mod cpio;
+mod distributions;
 mod image;
 mod inside;
 mod job;
