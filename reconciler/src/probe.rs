@@ -74,6 +74,7 @@ fn settled(layout: &Layout, io_disk: Option<String>, settings: &Settings) -> Cap
         venet: tried(bpf::try_load_sources()),
         macvlan: tried(net::try_macvlan()),
         shaping: tried(net::try_shaping()),
+        routing_rules: tried(net::try_rules()),
         firewall: tried(net::find_nft()),
         checkpoint: tried(swrk::try_version(&settings.criu)),
         fuse: exists("/dev/fuse", "there is no /dev/fuse on the host (modprobe fuse)"),

@@ -190,6 +190,14 @@ fn network() {
         ("::/0", "::/0"),
     ]);
     refuses::<RouteTarget>(&["10.0.0.1/8", "all"]);
+    reads::<Mark>(&[
+        ("7", "0x7"),
+        ("0x10", "0x10"),
+        ("0x10/0xff", "0x10/0xff"),
+        ("0/1", "0x0/0x1"),
+        ("1/0xFFFFFFFF", "0x1"),
+    ]);
+    refuses::<Mark>(&["", "0x", "-1", "0x1/0", "0x10/0xf", "0x100000000", "1/", "/1"]);
     reads::<Mac>(&[("00-18-51-0A-0B-0C", "00:18:51:0a:0b:0c")]);
     refuses::<Mac>(&[
         "",
@@ -250,6 +258,7 @@ fn canonical_as_any(text: &str) {
     canonical::<Cidr>(text);
     canonical::<RouteTarget>(text);
     canonical::<Mac>(text);
+    canonical::<Mark>(text);
     canonical::<Ports>(text);
     canonical::<TemplateSource>(text);
     canonical::<Capability>(text);

@@ -145,6 +145,8 @@ pub struct Capabilities {
     pub macvlan: Feature,
     /// Limits of bandwidth: token buckets (HTB) on intermediate devices (IFB).
     pub shaping: Feature,
+    /// Rules that say which routing table a packet is looked up in.
+    pub routing_rules: Feature,
     /// Packet filters of VEs: nftables, and its program on the host.
     pub firewall: Feature,
     /// Checkpoints: CRIU, in a version that this kernel's processes can be dumped with.
@@ -202,6 +204,7 @@ impl Capabilities {
             venet: Feature::Yes,
             macvlan: Feature::Yes,
             shaping: Feature::Yes,
+            routing_rules: Feature::Yes,
             firewall: Feature::Yes,
             checkpoint: Feature::Yes,
         }

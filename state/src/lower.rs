@@ -300,6 +300,7 @@ fn lower_network(given: &v1::Network) -> network::Desired {
         rates: if linked { network::rate::lower(&given.rate) } else { network::Rates::new() },
         firewall: given.firewall.as_ref().map(network::firewall::lower),
         routes: given.routes.iter().map(network::Route::lower).collect(),
+        rules: given.rules.iter().flat_map(network::Rule::lower).collect(),
         translations: network::translations::lower(given),
         files: network::files::lower(given),
     }

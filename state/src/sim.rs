@@ -315,6 +315,7 @@ impl Sim {
             rates: want.network.rates.clone(),
             firewall: want.network.firewall.clone(),
             routes: want.network.routes.clone(),
+            routing_rules: want.network.rules.clone(),
             translations: want.network.translations.clone(),
             files: {
                 let files = want.network.files.iter();

@@ -90,6 +90,8 @@ fn network_inverse(step: &network::Live) -> Option<network::Live> {
         Live::RemoveRoute { route } => Live::SetRoute { from: None, to: route },
         Live::SetRoute { from: None, to } => Live::RemoveRoute { route: to },
         Live::SetRoute { from: Some(from), to } => Live::SetRoute { from: Some(to), to: from },
+        Live::AddRule { rule } => Live::RemoveRule { rule },
+        Live::RemoveRule { rule } => Live::AddRule { rule },
         Live::SetFile { file, from, had, to, wish } => {
             Live::SetFile { file, from: to, had: wish, to: from, wish: had }
         }

@@ -10,6 +10,7 @@ mod names;
 mod nat;
 mod rate;
 mod routes;
+mod rules;
 mod spoofing;
 mod suspended;
 mod taken;

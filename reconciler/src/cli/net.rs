@@ -64,6 +64,9 @@ pub fn network(ve: &VeNetwork, colour: bool) -> String {
     for route in &ve.network.routes {
         text += &format!("  route {route}\n");
     }
+    for rule in &ve.network.rules {
+        text += &format!("  rule {rule}\n");
+    }
     for limit in &ve.network.rates {
         let counts = &limit.counts;
         text += &format!(

@@ -145,6 +145,7 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
                 devices: read(devices::look(ve, &mut inside)),
                 sysctls: read(sysctls(ve, running)),
                 routes: read(routes(ve, &mut inside)),
+                rules: read(rules(ve, &mut inside)),
                 firewall: read(firewall::look(ve, running)),
                 rates: read(limits.map(|limits| rate::of_all(&limits))),
                 translations: read(nat::look(ve)),
@@ -157,6 +158,7 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
             devices: Reading::Unreadable(e.to_string()),
             sysctls: Reading::Unreadable(e.to_string()),
             routes: Reading::Unreadable(e.to_string()),
+            rules: Reading::Unreadable(e.to_string()),
             firewall: Reading::Unreadable(e.to_string()),
             rates: Reading::Unreadable(e.to_string()),
             translations: Reading::Unreadable(e.to_string()),
@@ -221,6 +223,13 @@ fn routes(ve: Ve<'_>, inside: &mut Netlink) -> SysResult<BTreeSet<network::Route
     let known = ve.want.is_some_and(|want| !want.network.routes.is_empty())
         || ve.entry.applied.network.as_deref().is_some_and(|is| !is.routes.is_empty());
     if known { inside.own_routes() } else { Ok(BTreeSet::new()) }
+}
+
+/// vzd's rules in the VE, if any are wanted or were made.
+fn rules(ve: Ve<'_>, inside: &mut Netlink) -> SysResult<BTreeSet<network::Rule>> {
+    let known = ve.want.is_some_and(|want| !want.network.rules.is_empty())
+        || ve.entry.applied.network.as_deref().is_some_and(|is| !is.rules.is_empty());
+    if known { inside.own_rules() } else { Ok(BTreeSet::new()) }
 }
 
 /// Settings that are wanted or were set; those that the kernel does not have are left out.
@@ -337,6 +346,14 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
             let changed = inside.remove_route(route)?;
             return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
         }
+        Live::AddRule { rule } => {
+            let changed = inside.add_rule(rule)?;
+            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
+        }
+        Live::RemoveRule { rule } => {
+            let changed = inside.remove_rule(rule)?;
+            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
+        }
         Live::SetFile { file, to, .. } => {
             let root = root_of(running.pid)?;
             let changed = etc::write(&root, ve.entry.ids.start, *file, to)?;
@@ -357,6 +374,8 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
         | Live::SetTranslations { .. }
         | Live::SetRoute { .. }
         | Live::RemoveRoute { .. }
+        | Live::AddRule { .. }
+        | Live::RemoveRule { .. }
         | Live::SetFile { .. } => false,
         Live::Attach { .. } => attach(ve, &venet, (&mut host, &mut inside), &netns, ends)?,
         Live::Detach => {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use vzd_state::subsystem::network::{Files, Route};
+use vzd_state::subsystem::network::{Files, Route, Rule};
 
 use crate::kernel::net::{Bridged, HandOver, Macvlan, Shape, Venet};
 
@@ -65,6 +65,9 @@ pub struct StartSpec {
     /// Its routes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// Its rules of routing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
     /// Lines of its files that are vzd's.
     #[serde(default, skip_serializing_if = "Files::is_empty")]
     pub files: Files,

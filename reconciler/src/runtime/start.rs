@@ -127,6 +127,7 @@ pub(super) fn make_links<'s>(spec: &'s StartSpec, netns: &Namespace) -> SysResul
         macvlans: &spec.macvlans,
         sysctls: &spec.sysctls,
         routes: &spec.routes,
+        rules: &spec.rules,
         firewall: spec.firewall.as_deref(),
         ..Links::default()
     };

@@ -2,11 +2,21 @@
 
 use super::Checker;
 use crate::code::Code;
-use crate::v1::{Cidr, IfName, Interface, Limit, Network, Protocol, Publish, Rate, RouteTarget, Transport};
+use crate::v1::{
+    Cidr, IfName, Interface, Limit, Network, Protocol, Publish, Rate, RouteTarget, RoutingRule, Transport,
+};
 use std::collections::BTreeMap;
 
 /// 0 and 4095 are reserved.
 const VLANS: std::ops::RangeInclusive<u16> = 1..=4094;
+
+/// `RT_TABLE_UNSPEC`, and `RT_TABLE_LOCAL`, which is the kernel's own.
+const NO_TABLES: [u32; 2] = [0, 255];
+
+/// Places of the kernel's own rules: local, main and default.
+const NO_PRIORITIES: [u32; 3] = [0, 32766, 32767];
+
+const TWO_FAMILIES: &str = "no packet has a source of one family and a target of the other";
 
 impl Checker<'_> {
     pub(super) fn network(&mut self, network: &Network) {
@@ -52,6 +62,7 @@ impl Checker<'_> {
         self.handed_over(network, &mut names);
         self.published(network);
         self.routes(network);
+        self.rules(network);
         if let Some(firewall) = &network.firewall
             && firewall.nftables.is_some()
             && !firewall.rules.is_empty()
@@ -71,9 +82,8 @@ impl Checker<'_> {
             }
             let all = [("from", &rule.from), ("to", &rule.to)];
             for (field, list) in all {
-                for (i, one) in list.iter().enumerate().filter(|(_, one)| !one.is_network()) {
-                    let why = format!("`{one}` is no network: its address has bits set beyond the prefix");
-                    self.bad(Code::BadValue, why, &format!("{item}.{field}[{i}]"));
+                for (i, one) in list.iter().enumerate() {
+                    self.is_network(one, &format!("{item}.{field}[{i}]"));
                 }
             }
             let has = |list: &[Cidr], v4: bool| list.iter().any(|one| one.address().is_ipv4() == v4);
@@ -81,13 +91,15 @@ impl Checker<'_> {
                 (rule.from.is_empty() || has(&rule.from, v4)) && (rule.to.is_empty() || has(&rule.to, v4))
             };
             if !both(true) && !both(false) {
-                self.conflict(
-                    "no packet has a source of one family and a target of the other",
-                    &format!("{item}.to"),
-                    &format!("{item}.from"),
-                    "",
-                );
+                self.conflict(TWO_FAMILIES, &format!("{item}.to"), &format!("{item}.from"), "");
             }
+        }
+    }
+
+    fn is_network(&mut self, one: &Cidr, field: &str) {
+        if !one.is_network() {
+            let why = format!("`{one}` is no network: its address has bits set beyond the prefix");
+            self.bad(Code::BadValue, why, field);
         }
     }
 
@@ -167,8 +179,6 @@ impl Checker<'_> {
     }
 
     fn routes(&mut self, network: &Network) {
-        /// `RT_TABLE_UNSPEC`, and `RT_TABLE_LOCAL`, which is the kernel's own.
-        const NO_TABLES: [u32; 2] = [0, 255];
         let mut places = BTreeMap::new();
         for (index, route) in network.routes.iter().enumerate() {
             let item = format!("spec.network.routes[{index}]");
@@ -182,16 +192,47 @@ impl Checker<'_> {
                 let why = format!("`{via}` is not of the family of `{to}`");
                 self.bad(Code::BadValue, why, &format!("{item}.via"));
             }
-            if let Some(table) = route.table.filter(|table| NO_TABLES.contains(table)) {
-                let why =
-                    format!("`{table}` is no table for routes of one's own: give 1 to 254, or more than 255");
-                self.bad(Code::BadValue, why, &format!("{item}.table"));
-            }
+            route.table.iter().for_each(|table| self.table(*table, &item));
             let v6 = route.via.is_some_and(|via| via.0.is_ipv6());
             let place = (route.to, v6, route.table.unwrap_or(254), route.metric.unwrap_or(0));
             self.once(&mut places, place, format!("{item}.to"), |(to, ..)| {
                 format!("two routes to `{to}` have one metric and table")
             });
+        }
+    }
+
+    fn table(&mut self, table: u32, item: &str) {
+        if NO_TABLES.contains(&table) {
+            let why =
+                format!("`{table}` is no table for routes of one's own: give 1 to 254, or more than 255");
+            self.bad(Code::BadValue, why, &format!("{item}.table"));
+        }
+    }
+
+    fn rules(&mut self, network: &Network) {
+        let mut places = BTreeMap::new();
+        for (index, rule) in network.rules.iter().enumerate() {
+            let item = format!("spec.network.rules[{index}]");
+            let at = |field: &str| format!("{item}.{field}");
+            let RoutingRule { priority, table, from, to, iif: _, fwmark: _ } = rule;
+            self.table(*table, &item);
+            if NO_PRIORITIES.contains(priority) {
+                let why =
+                    format!("`{priority}` is the place of a rule of the kernel's own: give another number");
+                self.bad(Code::BadValue, why, &at("priority"));
+            }
+            for (field, one) in [("from", from), ("to", to)] {
+                one.iter().for_each(|one| self.is_network(one, &at(field)));
+            }
+            let families = rule.families();
+            if families.is_empty() {
+                self.conflict(TWO_FAMILIES, &at("to"), &at("from"), "");
+            }
+            for v6 in families {
+                self.once(&mut places, (v6, *priority), at("priority"), |(v6, priority)| {
+                    format!("two rules for IPv{} have the priority `{priority}`", if *v6 { 6 } else { 4 })
+                });
+            }
         }
     }
 }

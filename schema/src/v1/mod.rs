@@ -44,7 +44,7 @@ pub use metadata::{ApiVersion, Kind, Metadata};
 pub use namespaces::{Features, Seccomp, Security, UserNamespace};
 pub use net::{
     Direction, Firewall, FirewallRule, HostsEntry, Interface, Network, OrInherit, Protocol, Publish, Rate,
-    Route, Transport, Verdict,
+    Route, RoutingRule, Transport, Verdict,
 };
 pub use packages::{Packages, Upgrade};
 pub use profile::Profile;

@@ -2,7 +2,7 @@
 
 use super::macros::{group, item, words};
 use super::scalars::ScalarError;
-use super::scalars::{Address, BitRate, Cidr, HostName, IfName, Limit, Mac, Ports, RouteTarget};
+use super::scalars::{Address, BitRate, Cidr, HostName, IfName, Limit, Mac, Mark, Ports, RouteTarget};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -23,6 +23,8 @@ group! {
         live devices: Vec<HostInterface>,
         /// Routes beyond those that follow from addresses and gateways.
         live routes: Vec<Route>,
+        /// Which packets are looked up in which routing table.
+        live rules: Vec<RoutingRule>,
         /// Name servers in /etc/resolv.conf, or `inherit` for the host's. Default: what the VE itself has there.
         live nameservers: Option<OrInherit<Address>>,
         /// Domains in which names are looked up, or `inherit` for the host's. Default: what the VE itself has.
@@ -93,6 +95,25 @@ item! {
         live metric: Option<u32>,
         /// The routing table. Default: main.
         live table: Option<u32>,
+    }
+}
+
+item! {
+    /// A rule of policy routing: packets that match all it says are looked up in its table. One that names no address is
+    /// of both families.
+    pub struct RoutingRule {
+        /// Its place among the rules: the lower, the sooner asked. The kernel has rules of its own at 0, 32766 (main) and 32767.
+        live priority: u32,
+        /// The routing table; main is 254.
+        live table: u32;
+        /// From which network. Default: any.
+        live from: Option<Cidr>,
+        /// To which network. Default: any.
+        live to: Option<Cidr>,
+        /// Over which interface they came into the VE; `lo` for what the VE sends. Default: any.
+        live iif: Option<IfName>,
+        /// The mark that the VE's packet filter gave them. Default: any.
+        live fwmark: Option<Mark>,
     }
 }
 
@@ -202,6 +223,14 @@ words! {
         Udp,
         /// ICMP, and ICMPv6.
         Icmp,
+    }
+}
+
+impl RoutingRule {
+    /// The families whose packets it is about, each by whether it is IPv6; none where its two networks are not of one.
+    pub fn families(&self) -> Vec<bool> {
+        let of = |one: &Option<Cidr>, v6: bool| one.is_none_or(|one| one.address().is_ipv6() == v6);
+        [false, true].into_iter().filter(|v6| of(&self.from, *v6) && of(&self.to, *v6)).collect()
     }
 }
 

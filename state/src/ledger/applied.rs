@@ -158,6 +158,15 @@ impl Entry {
                 }
                 self.applied.network.take_if(|applied| !applied.is_any());
             }
+            (Phase::Before, Live::AddRule { rule }) => {
+                self.applied.network.get_or_insert_default().rules.insert(rule.clone());
+            }
+            (Phase::After, Live::RemoveRule { rule }) => {
+                if let Some(applied) = &mut self.applied.network {
+                    applied.rules.remove(rule);
+                }
+                self.applied.network.take_if(|applied| !applied.is_any());
+            }
             // Nothing wished for may still be something written, of an `inherit` that is gone.
             (Phase::Before, Live::SetFile { file, wish, .. }) if !wish.is_empty() => {
                 self.applied.network.get_or_insert_default().files.insert(*file, wish.clone());
@@ -177,6 +186,7 @@ impl Entry {
                 Live::RemoveAddress { .. }
                 | Live::ResetSysctl { .. }
                 | Live::RemoveRoute { .. }
+                | Live::RemoveRule { .. }
                 | Live::RemoveInterface { .. }
                 | Live::GiveBack { .. }
                 | Live::Detach,
@@ -187,7 +197,8 @@ impl Entry {
                 | Live::AddAddress { .. }
                 | Live::HandOver { .. }
                 | Live::SetSysctl { .. }
-                | Live::SetRoute { .. },
+                | Live::SetRoute { .. }
+                | Live::AddRule { .. },
             ) => {}
         }
     }
@@ -243,7 +254,8 @@ impl Entry {
                 | network::Live::SetInterface { .. }
                 | network::Live::HandOver { .. }
                 | network::Live::SetSysctl { .. }
-                | network::Live::SetRoute { .. } => false,
+                | network::Live::SetRoute { .. }
+                | network::Live::AddRule { .. } => false,
                 // Nor does a device that it doesn't know of go with the VE.
                 network::Live::SetRate { to, .. } => to.is_none(),
                 network::Live::SetTranslations { to, .. } => to.is_empty(),
@@ -254,6 +266,7 @@ impl Entry {
                 | network::Live::GiveBack { .. }
                 | network::Live::ResetSysctl { .. }
                 | network::Live::RemoveRoute { .. }
+                | network::Live::RemoveRule { .. }
                 | network::Live::Detach => true,
             },
             Step::Beancounters(beancounters::Live::Reset { .. }) => true,

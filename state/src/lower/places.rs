@@ -7,7 +7,7 @@ use vzd_schema::v1::Transport;
 
 use super::Given;
 use crate::desired::FieldSource;
-use crate::subsystem::network::{Route, translations};
+use crate::subsystem::network::{Route, Rule, translations};
 
 /// The fields whose places are kept: those that changes name.
 const LOCATED: &[&str] = &[
@@ -77,6 +77,7 @@ const LOCATED: &[&str] = &[
     "spec.network.publish",
     "spec.network.firewall",
     "spec.network.routes",
+    "spec.network.rules",
     "spec.network.nameservers",
     "spec.network.searchDomains",
     "spec.network.hosts",
@@ -142,6 +143,10 @@ pub(super) fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, Field
     });
     let routes = spec.network.routes.iter().enumerate();
     let routes = routes.map(|(i, route)| (format!("spec.network.routes[{i}]"), Route::lower(route).path()));
+    let rules = spec.network.rules.iter().enumerate();
+    let rules = rules.flat_map(|(i, rule)| {
+        Rule::lower(rule).map(move |rule| (format!("spec.network.rules[{i}]"), rule.path()))
+    });
     let users = spec.users.iter().enumerate();
     let users = users.map(|(i, user)| (format!("spec.users[{i}]"), format!("spec.users[{}]", user.name)));
     let mut places: BTreeMap<_, _> = named
@@ -153,6 +158,7 @@ pub(super) fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, Field
         .chain(handed)
         .chain(published)
         .chain(routes)
+        .chain(rules)
         .filter_map(|(written, known)| Some((known, given.place(&written)?)))
         .collect();
     // The page counters say the same as memory.

@@ -24,7 +24,7 @@ pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
     let translations = &want.network.translations;
     let masquerades = translations.iter().any(|one| matches!(one, Translation::Masquerade { .. }));
     let publishes = translations.iter().any(|one| matches!(one, Translation::Publish { .. }));
-    let needs: [(bool, &str, &Feature); 14] = [
+    let needs: [(bool, &str, &Feature); 15] = [
         (true, "spec.security.userNamespace", &caps.user_namespaces),
         (true, "spec.template", &caps.overlay_idmap),
         (want.lifecycle.cold.seccomp == Seccomp::Default, "spec.security.seccomp", &caps.seccomp),
@@ -38,6 +38,7 @@ pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
         (masquerades, "spec.network.masquerade", &caps.firewall),
         (publishes, "spec.network.publish", &caps.firewall),
         (want.network.firewall.is_some(), "spec.network.firewall", &caps.firewall),
+        (!want.network.rules.is_empty(), "spec.network.rules", &caps.routing_rules),
         (want.network.has_rates(), "spec.network.rate", &caps.shaping),
     ];
     let mounts = want

@@ -216,6 +216,8 @@ impl fmt::Display for Step {
                 network::Live::RemoveRoute { route } => write!(f, "remove route {route}"),
                 network::Live::SetRoute { from: None, to } => write!(f, "add route {to}"),
                 network::Live::SetRoute { to, .. } => write!(f, "change route {to}"),
+                network::Live::AddRule { rule } => write!(f, "add rule {rule}"),
+                network::Live::RemoveRule { rule } => write!(f, "remove rule {rule}"),
                 network::Live::SetTranslations { to, .. } if to.is_empty() => {
                     f.write_str("translate no addresses and ports any more")
                 }

@@ -135,6 +135,8 @@ pub(super) fn apply_network(run: &mut SimRun, step: &network::Live) -> Option<Ef
             run.routes.insert(to.clone());
             !there
         }
+        Live::AddRule { rule } => run.routing_rules.insert(rule.clone()),
+        Live::RemoveRule { rule } => run.routing_rules.remove(rule),
         Live::SetFile { file, to, .. } if to.is_empty() => run.files.remove(file).is_some(),
         Live::SetFile { file, to, .. } => run.files.insert(*file, to.clone()).as_ref() != Some(to),
         Live::RemoveAddress { address } => run.venet.as_mut().is_some_and(|venet| venet.remove(address)),

@@ -68,6 +68,7 @@ impl Sim {
             rates,
             firewall,
             routes,
+            routing_rules,
             files,
             translations,
         } = run;
@@ -118,6 +119,7 @@ impl Sim {
                     problem: None,
                 }),
                 routes: Reading::Is(routes.clone()),
+                rules: Reading::Is(routing_rules.clone()),
                 translations: Reading::Is(translations.clone()),
                 files: Reading::Is(network::FilesSeen { lines: files.clone(), ..Default::default() }),
             },

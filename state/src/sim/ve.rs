@@ -76,6 +76,8 @@ pub struct SimRun {
     pub firewall: Option<String>,
     /// vzd's routes.
     pub routes: BTreeSet<network::Route>,
+    /// vzd's rules of routing.
+    pub routing_rules: BTreeSet<network::Rule>,
     /// vzd's lines in its files.
     pub files: network::Files,
     /// Addresses and ports that the host puts in the place of others.

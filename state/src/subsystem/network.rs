@@ -10,6 +10,7 @@ pub(crate) mod firewall;
 mod interfaces;
 pub(crate) mod rate;
 mod routes;
+mod rules;
 mod sysctls;
 pub(crate) mod translations;
 
@@ -27,6 +28,7 @@ pub use firewall::{FirewallSeen, Table};
 pub use interfaces::{Interface, MTU, On, Seen};
 pub use rate::{Direction, Rates, Shaped};
 pub use routes::Route;
+pub use rules::Rule;
 pub use sysctls::canonical;
 pub use translations::{Translation, Translations, word};
 
@@ -59,6 +61,9 @@ pub struct Desired {
     /// Routes beyond those that follow from the rest.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub routes: BTreeSet<Route>,
+    /// Which packets are looked up in which routing table.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub rules: BTreeSet<Rule>,
     /// Addresses and ports that the host puts in the place of others.
     #[serde(default, skip_serializing_if = "Translations::is_empty")]
     pub translations: Translations,
@@ -104,6 +109,7 @@ impl Desired {
             rates,
             firewall,
             routes,
+            rules,
             translations,
             files,
         } = self;
@@ -113,6 +119,7 @@ impl Desired {
             || firewall.is_some()
             || !sysctls.is_empty()
             || !routes.is_empty()
+            || !rules.is_empty()
             || !translations.is_empty()
             || !files.is_empty()
     }
@@ -143,6 +150,9 @@ pub struct Observed {
     /// vzd's routes.
     #[serde(default)]
     pub routes: Reading<BTreeSet<Route>>,
+    /// vzd's rules.
+    #[serde(default)]
+    pub rules: Reading<BTreeSet<Rule>>,
     /// Addresses and ports that the host puts in the place of others for it.
     #[serde(default)]
     pub translations: Reading<Translations>,
@@ -187,6 +197,7 @@ impl Observed {
             rates: Reading::Is(BTreeMap::new()),
             firewall: Reading::Is(FirewallSeen::default()),
             routes: Reading::Is(BTreeSet::new()),
+            rules: Reading::Is(BTreeSet::new()),
             translations: Reading::Is(Translations::new()),
             files: Reading::Is(FilesSeen::default()),
         }
@@ -292,6 +303,16 @@ pub enum Live {
         /// The route.
         to: Route,
     },
+    /// Add a rule.
+    AddRule {
+        /// The rule.
+        rule: Rule,
+    },
+    /// Take a rule away.
+    RemoveRule {
+        /// The rule.
+        rule: Rule,
+    },
     /// Put addresses and ports in the place of others, all at once.
     SetTranslations {
         /// Those that are there.
@@ -339,6 +360,7 @@ impl Subsystem for Network {
             rates,
             firewall,
             routes,
+            rules,
             translations,
             files,
         } = want;
@@ -350,6 +372,7 @@ impl Subsystem for Network {
             rates: rates_are,
             firewall: firewall_is,
             routes: routes_are,
+            rules: rules_are,
             translations: translations_are,
             files: files_are,
         } = have;
@@ -365,14 +388,25 @@ impl Subsystem for Network {
         rate::diff(&mut changes, rates, rates_are, cx);
         firewall::diff(&mut changes, firewall.as_ref(), firewall_is, cx);
         routes::diff(&mut changes, routes, routes_are, cx);
+        rules::diff(&mut changes, rules, rules_are, cx);
         translations::diff(&mut changes, translations, translations_are, cx);
         files::diff(&mut changes, files, files_are, cx);
         changes
     }
 
     fn satisfied(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
-        let Desired { addresses, interfaces, devices, sysctls, rates, firewall, routes, translations, files } =
-            want;
+        let Desired {
+            addresses,
+            interfaces,
+            devices,
+            sysctls,
+            rates,
+            firewall,
+            routes,
+            rules,
+            translations,
+            files,
+        } = want;
         let Observed {
             venet,
             interfaces: interfaces_are,
@@ -381,6 +415,7 @@ impl Subsystem for Network {
             rates: rates_are,
             firewall: firewall_is,
             routes: routes_are,
+            rules: rules_are,
             translations: translations_are,
             files: files_are,
         } = have;
@@ -401,6 +436,7 @@ impl Subsystem for Network {
         wrong.extend(rate::satisfied(rates, rates_are));
         wrong.extend(firewall::satisfied(firewall.as_ref(), firewall_is));
         wrong.extend(routes::satisfied(routes, routes_are));
+        wrong.extend(rules::satisfied(rules, rules_are));
         wrong.extend(translations::satisfied(translations, translations_are));
         wrong.extend(files::satisfied(files, files_are));
         wrong

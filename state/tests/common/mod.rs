@@ -131,6 +131,22 @@ fn routes() -> impl Strategy<Value = BTreeSet<network::Route>> {
     })
 }
 
+fn rules() -> impl Strategy<Value = BTreeSet<network::Rule>> {
+    let places = subsequence(vec![(7, false), (7, true), (9, false)], 0..=3);
+    (places, 7u32..9, any::<bool>()).prop_map(|(places, table, iif)| {
+        let rule = |(priority, v6)| network::Rule {
+            v6,
+            priority,
+            from: None,
+            to: None,
+            iif: iif.then(|| "eth0".to_owned()),
+            fwmark: None,
+            table,
+        };
+        places.into_iter().map(rule).collect()
+    })
+}
+
 fn files() -> impl Strategy<Value = network::Files> {
     let lines = proptest::collection::vec(select(vec!["nameserver 10.1.0.1", "search a b"]), 1..=2);
     let lines = lines.prop_map(|lines| lines.into_iter().map(str::to_owned).collect());
@@ -154,46 +170,57 @@ fn network() -> impl Strategy<Value = network::Desired> {
         0..=2,
     );
     let masquerade = subsequence(vec!["10.1.0.5", "fd00:1::5"], 0..=2);
-    let all = (addresses, interfaces, devices, sysctls, rates, firewall, routes(), files(), masquerade);
-    all.prop_map(|(addresses, interfaces, devices, sysctls, rates, firewall, routes, files, masquerade)| {
-        network::Desired {
-            rates: if addresses.is_empty() && interfaces.is_empty() { network::Rates::new() } else { rates },
-            translations: masquerade
-                .into_iter()
-                .map(|address| network::Translation::Masquerade {
-                    address: vzd_schema::v1::Address(address.parse().unwrap()),
-                })
-                .collect(),
-            devices,
-            firewall,
-            routes,
-            files,
-            sysctls: sysctls.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            addresses: addresses.into_iter().map(|address| address.parse().unwrap()).collect(),
-            interfaces: interfaces
-                .into_iter()
-                .map(|(name, (link, mtu, mac_filter, addresses, rates))| {
-                    let interface = network::Interface {
-                        on: match link {
-                            0 => network::On::Bridge("br0".to_owned()),
-                            1 => network::On::Bridge("br1".to_owned()),
-                            _ => network::On::Parent("eno1".to_owned()),
-                        },
-                        mac: (link == 1).then(|| vzd_schema::v1::Mac::new([2, 0, 0, 0, 0, 1])),
-                        host_name: None,
-                        addresses: (0..addresses)
-                            .map(|n| format!("10.7.0.{n}/24").parse().unwrap())
-                            .collect(),
-                        gateways: BTreeSet::new(),
-                        mtu,
-                        mac_filter,
-                        rates,
-                    };
-                    (name.to_owned(), interface)
-                })
-                .collect(),
-        }
-    })
+    let all =
+        (addresses, interfaces, devices, sysctls, rates, firewall, (routes(), rules()), files(), masquerade);
+    all.prop_map(
+        |(addresses, interfaces, devices, sysctls, rates, firewall, (routes, rules), files, masquerade)| {
+            network::Desired {
+                rates: if addresses.is_empty() && interfaces.is_empty() {
+                    network::Rates::new()
+                } else {
+                    rates
+                },
+                translations: masquerade
+                    .into_iter()
+                    .map(|address| network::Translation::Masquerade {
+                        address: vzd_schema::v1::Address(address.parse().unwrap()),
+                    })
+                    .collect(),
+                devices,
+                firewall,
+                routes,
+                rules,
+                files,
+                sysctls: sysctls
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect(),
+                addresses: addresses.into_iter().map(|address| address.parse().unwrap()).collect(),
+                interfaces: interfaces
+                    .into_iter()
+                    .map(|(name, (link, mtu, mac_filter, addresses, rates))| {
+                        let interface = network::Interface {
+                            on: match link {
+                                0 => network::On::Bridge("br0".to_owned()),
+                                1 => network::On::Bridge("br1".to_owned()),
+                                _ => network::On::Parent("eno1".to_owned()),
+                            },
+                            mac: (link == 1).then(|| vzd_schema::v1::Mac::new([2, 0, 0, 0, 0, 1])),
+                            host_name: None,
+                            addresses: (0..addresses)
+                                .map(|n| format!("10.7.0.{n}/24").parse().unwrap())
+                                .collect(),
+                            gateways: BTreeSet::new(),
+                            mtu,
+                            mac_filter,
+                            rates,
+                        };
+                        (name.to_owned(), interface)
+                    })
+                    .collect(),
+            }
+        },
+    )
 }
 
 fn some_packages() -> impl Strategy<Value = packages::Desired> {

@@ -55,6 +55,10 @@ fn cases() -> Vec<(&'static str, String, String)> {
         let of = |one: &str| format!("network: {{routes: [{{{one}}}]}}");
         swap(field, &of("to: 10.7.0.0/16, via: 10.1.0.1"), &of(is))
     };
+    let routed = |field, is: &str| {
+        let of = |one: &str| format!("network: {{rules: [{{{one}}}]}}");
+        swap(field, &of("priority: 7, table: 7, from: 10.0.0.0/8"), &of(is))
+    };
     let security = |field, more: &str| (field, plain.clone(), with(&format!("security: {{{more}}}")));
     vec![
         swap("spec.ctid", "ctid: 200", "ctid: 201"),
@@ -188,6 +192,12 @@ fn cases() -> Vec<(&'static str, String, String)> {
         route("spec.network.routes[].dev", "to: 10.7.0.0/16, via: 10.1.0.1, dev: venet0"),
         route("spec.network.routes[].metric", "to: 10.7.0.0/16, via: 10.1.0.1, metric: 7"),
         route("spec.network.routes[].table", "to: 10.7.0.0/16, via: 10.1.0.1, table: 7"),
+        routed("spec.network.rules[].priority", "priority: 8, table: 7, from: 10.0.0.0/8"),
+        routed("spec.network.rules[].table", "priority: 7, table: 8, from: 10.0.0.0/8"),
+        routed("spec.network.rules[].from", "priority: 7, table: 7, from: 10.0.0.0/9"),
+        routed("spec.network.rules[].to", "priority: 7, table: 7, from: 10.0.0.0/8, to: 10.9.0.0/16"),
+        routed("spec.network.rules[].iif", "priority: 7, table: 7, from: 10.0.0.0/8, iif: eth0"),
+        routed("spec.network.rules[].fwmark", "priority: 7, table: 7, from: 10.0.0.0/8, fwmark: 7"),
         set("spec.network.sysctls", "{net.ipv4.ip_forward: 1}"),
         interface("spec.network.interfaces[].name", "name: eth0, bridge: br0", "name: eth1, bridge: br0"),
         interface("spec.network.interfaces[].bridge", "name: eth0, bridge: br0", "name: eth0, bridge: br1"),

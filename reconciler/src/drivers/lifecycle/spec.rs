@@ -61,6 +61,7 @@ pub(super) fn start_spec(ve: Ve<'_>, want: &Desired, root: RootSpec) -> SysResul
         shapes: network::shapes(ve, &want.network),
         firewall: want.network.firewall.clone(),
         routes: want.network.routes.iter().cloned().collect(),
+        rules: want.network.rules.iter().cloned().collect(),
         files: network::files(&want.network),
         capabilities: cold.capabilities.bits(),
         seccomp_profile: keep_profile(ve, &cold.seccomp)?,

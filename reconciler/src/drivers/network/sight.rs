@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use vzd_schema::v1::{Cidr, Mac};
-use vzd_state::subsystem::network::{Direction, Route};
+use vzd_state::subsystem::network::{Direction, Route, Rule};
 
 use super::{cidrs, devices, macvlan, netns, rate};
 use crate::drivers::{Running, Ve};
@@ -20,6 +20,9 @@ pub struct Sight {
     pub links: Vec<LinkSight>,
     /// Routes in it that are vzd's.
     pub routes: Vec<Route>,
+    /// Rules in it that are vzd's.
+    #[serde(default)]
+    pub rules: Vec<Rule>,
     /// Limits of its bandwidth.
     pub rates: Vec<RateSight>,
 }
@@ -134,7 +137,8 @@ pub fn sight(ve: Ve<'_>, running: &Running) -> SysResult<Sight> {
     }
     links.sort_by(|a, b| (&a.bridge, &a.name).cmp(&(&b.bridge, &b.name)));
     let routes = inside.own_routes()?.into_iter().collect();
+    let rules = inside.own_rules()?.into_iter().collect();
     let names = |link: &'_ LinkSight| Some((link.host_name.clone()?, link.name.clone()?));
     let names: BTreeMap<String, String> = links.iter().filter_map(names).collect();
-    Ok(Sight { links, routes, rates: rate::counts(ve, &mut host, &names)? })
+    Ok(Sight { links, routes, rules, rates: rate::counts(ve, &mut host, &names)? })
 }

@@ -15,6 +15,7 @@ mod nat;
 mod nft;
 mod read;
 mod routes;
+mod rules;
 mod shape;
 mod sysctl;
 mod tc;
@@ -41,6 +42,7 @@ pub use message::Request;
 pub use nat::{Content, Nat};
 pub use nft::{find_nft, load_table, read_table, try_table};
 pub use read::{Link, Route, Traffic};
+pub use rules::try_rules;
 pub use shape::{Shape, ShapeSeen, try_shaping};
 pub use sysctl::{default_sysctl, read_sysctl, write_sysctl};
 pub use venet::{Ends, INSIDE, Venet, uplinks};
@@ -239,6 +241,8 @@ pub struct Links<'a> {
     pub firewall: Option<&'a str>,
     /// Its routes.
     pub routes: &'a [vzd_state::subsystem::network::Route],
+    /// Its rules of routing.
+    pub rules: &'a [vzd_state::subsystem::network::Rule],
 }
 
 /// Sets up the loopback device of this namespace, the VE's links, and its settings. The links can send when this is
@@ -270,5 +274,6 @@ pub fn set_up(links: &Links<'_>) -> SysResult<()> {
         // One over an interface that the VE makes itself comes when that is there.
         let _ = net.set_route(None, route);
     }
+    links.rules.iter().try_for_each(|rule| net.add_rule(rule).map(drop))?;
     links.sysctls.iter().try_for_each(|(name, value)| write_sysctl(name, value).map(drop))
 }

@@ -215,6 +215,64 @@ text_name!(
     { "type": "string", "pattern": "^[^ /:]{1,15}$" }
 );
 
+/// A mark that packet filters give packets, and which of its bits count: `0x10`, `0x10/0xff`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mark {
+    value: u32,
+    mask: u32,
+}
+
+impl Mark {
+    /// None where no packet could bear it, or every one does.
+    pub const fn new(value: u32, mask: u32) -> Option<Self> {
+        if mask == 0 || value & !mask != 0 { None } else { Some(Self { value, mask }) }
+    }
+
+    /// The mark.
+    pub const fn value(self) -> u32 {
+        self.value
+    }
+
+    /// The bits of it that count.
+    pub const fn mask(self) -> u32 {
+        self.mask
+    }
+}
+
+impl FromStr for Mark {
+    type Err = ScalarError;
+
+    fn from_str(text: &str) -> Result<Self, ScalarError> {
+        let number = |text: &str| match text.strip_prefix("0x") {
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                u32::from_str_radix(digits, 16).ok()
+            }
+            None if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
+            _ => None,
+        };
+        let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
+        number(value).zip(number(mask)).and_then(|(value, mask)| Self::new(value, mask)).ok_or_else(|| {
+            ScalarError::not(
+                text,
+                "a mark of packets",
+                "give a number of 32 bits, and a mask that covers it: 0x10/0xff",
+            )
+        })
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.value)?;
+        if self.mask == u32::MAX { Ok(()) } else { write!(f, "/{:#x}", self.mask) }
+    }
+}
+
+text_scalar!(Mark, "a mark of packets", {
+    "type": ["integer", "string"], "minimum": 0, "maximum": 4_294_967_295_u32,
+    "pattern": "^(0x[0-9A-Fa-f]+|[0-9]+)(/(0x[0-9A-Fa-f]+|[0-9]+))?$", "examples": ["0x10/0xff"]
+});
+
 /// A port, or a range of them: `80`, `8000-8099`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ports {
