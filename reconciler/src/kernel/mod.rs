@@ -6,6 +6,7 @@
 
 pub mod alarms;
 pub mod bpf;
+pub mod btrfs;
 pub mod caps;
 pub mod cgroup;
 pub mod clone;
