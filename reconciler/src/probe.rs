@@ -5,7 +5,7 @@ use std::path::Path;
 use vzd_schema::v1::CpuList;
 use vzd_state::capability::{Capabilities, Cgroups, Controller, Feature, Version};
 
-use crate::drivers::disk::{ext4, project};
+use crate::drivers::disk::{btrfs, ext4, project};
 use crate::error::SysResult;
 use crate::kernel::bpf::{self, DeviceKind, DeviceRule};
 use crate::kernel::cgroup::{Hierarchy, Layout};
@@ -67,6 +67,7 @@ fn settled(layout: &Layout, io_disk: Option<String>, settings: &Settings) -> Cap
         overlay_fd_layers: since(version, (6, 13), "overlay layers by descriptor"),
         disk_image: ext4::probe(),
         disk_project: project::probe(&settings.state_dir),
+        disk_btrfs: btrfs::probe(&settings.state_dir),
         lxcfs: lxcfs(LXCFS),
         seccomp: exists("/proc/sys/kernel/seccomp/actions_avail", "the kernel has no seccomp filters"),
         pidfd_exit_info: since(version, (6, 15), "PIDFD_INFO_EXIT"),

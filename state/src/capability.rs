@@ -129,6 +129,8 @@ pub struct Capabilities {
     pub disk_image: Feature,
     /// Quotas of projects, on the host's own file system or on one that vzd makes for that.
     pub disk_project: Feature,
+    /// Quota groups of btrfs, on the host's own file system.
+    pub disk_btrfs: Feature,
     /// Where lxcfs is mounted, if it runs.
     pub lxcfs: Option<String>,
     /// Seccomp filters.
@@ -196,6 +198,7 @@ impl Capabilities {
             overlay_fd_layers: Feature::Yes,
             disk_image: Feature::Yes,
             disk_project: Feature::Yes,
+            disk_btrfs: Feature::No("the state directory is not on btrfs".to_owned()),
             lxcfs: None,
             seccomp: Feature::Yes,
             pidfd_exit_info: Feature::Yes,

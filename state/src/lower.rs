@@ -355,8 +355,8 @@ fn lower_disk(disk: &v1::Disk) -> disk::Desired {
         backend: match backend {
             Some(v1::DiskBackend::Project) => Some(disk::Backend::Project),
             Some(v1::DiskBackend::Image) => Some(disk::Backend::Image),
-            // btrfs is refused by the schema until it is carried out.
-            Some(v1::DiskBackend::Auto | v1::DiskBackend::Btrfs) | None => None,
+            Some(v1::DiskBackend::Btrfs) => Some(disk::Backend::Btrfs),
+            Some(v1::DiskBackend::Auto) | None => None,
         },
         space,
         inodes,

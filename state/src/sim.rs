@@ -211,8 +211,10 @@ impl Sim {
                 })
             }
             Step::DiskLive(disk::Live::SetLimit { resource, to, .. }) => {
+                let root = self.ves.get(uid).and_then(|ve| ve.root.as_ref());
+                let kept = root.is_some_and(|(_, backend)| backend.limits(*resource));
                 let run = self.running(uid, step)?;
-                let limits = run.limits.as_mut().ok_or(Broken::NoLimits)?;
+                let limits = run.limits.as_mut().filter(|_| kept).ok_or(Broken::NoLimits)?;
                 Ok(set(&mut limits[*resource as usize], *to))
             }
             Step::DiskLive(disk::Live::SetReadOnly { to }) => {

@@ -51,6 +51,8 @@ pub enum Need {
     DiskImage,
     /// Quotas by project on such a file system, in a loop device.
     ProjectQuota(Quota),
+    /// btrfs with quota groups, in a loop device.
+    Btrfs,
     /// Programs at the kernel's security hooks.
     BpfLsm,
     /// Pages that were written to can be told from others, which iterative checkpoints need.
@@ -107,6 +109,7 @@ impl Need {
                 (true, false) => Some("e2fsprogs is not installed".to_owned()),
             },
             Need::ProjectQuota(quota) => probe::project_quota(quota),
+            Need::Btrfs => probe::btrfs(),
             Need::BpfLsm => {
                 let list = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
                 without(list.trim().split(',').any(|name| name == "bpf"), "bpf is not among the LSMs")

@@ -33,35 +33,54 @@ pub(crate) fn has_controllers() -> bool {
 const MAKE_EXT4: &[&str] = &["mke2fs", "-q", "-t", "ext4", "-O", "quota,project", "-E", "quotatype=prjquota"];
 const MAKE_XFS: &[&str] = &["mkfs.xfs", "-q"];
 
-/// Why project quota can't be had on a file system; none if it can. A small one is made, mounted and taken away.
+/// Why project quota can't be had on a file system; none if it can.
 pub(crate) fn project_quota(quota: Quota) -> Option<String> {
+    // A module that is not loaded by itself; built in or absent, this fails, and mount knows.
+    drop(run(&["modprobe", "quota_v2"], &[]));
+    match quota {
+        Quota::Ext4 => mounted(16, MAKE_EXT4, "loop,prjquota", |_| None),
+        // The smallest that xfsprogs makes.
+        Quota::Xfs => mounted(300, MAKE_XFS, "loop,pquota", |_| None),
+    }
+}
+
+/// Why quota groups of btrfs can't be had; none if they can.
+pub(crate) fn btrfs() -> Option<String> {
+    mounted(128, &["mkfs.btrfs", "-q"], "loop", |at| run(&["btrfs", "quota", "enable"], &[at]))
+}
+
+/// What goes wrong when a small file system is made, mounted, used and taken away.
+fn mounted(
+    mib: u64,
+    make: &[&str],
+    options: &str,
+    then: impl FnOnce(&Path) -> Option<String>,
+) -> Option<String> {
     let directory = match tempfile::tempdir() {
         Ok(directory) => directory,
         Err(error) => return Some(format!("no temporary directory: {error}")),
     };
     let (image, target) = (directory.path().join("image"), directory.path().join("mnt"));
-    let (size, make, options) = match quota {
-        Quota::Ext4 => (16, MAKE_EXT4, "loop,prjquota"),
-        // The smallest that xfsprogs makes.
-        Quota::Xfs => (300, MAKE_XFS, "loop,pquota"),
-    };
-    let made = std::fs::File::create(&image).and_then(|file| file.set_len(size << 20));
+    let made = std::fs::File::create(&image).and_then(|file| file.set_len(mib << 20));
     if let Err(error) = made.and_then(|()| std::fs::create_dir(&target)) {
         return Some(format!("no image: {error}"));
     }
-    let run = |words: &[&str], paths: &[&Path]| {
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).args(paths).stdin(Stdio::null()).stdout(Stdio::null());
-        match command.output() {
-            Ok(output) if output.status.success() => None,
-            Ok(output) => Some(format!("{}: {}", words[0], String::from_utf8_lossy(&output.stderr).trim())),
-            Err(error) => Some(format!("{}: {error}", words[0])),
-        }
-    };
-    // A module that is not loaded by itself; built in or absent, this fails, and mount knows.
-    drop(run(&["modprobe", "quota_v2"], &[]));
     let lacking = run(make, &[&image]).or_else(|| run(&["mount", "-o", options], &[&image, &target]));
-    lacking.or_else(|| run(&["umount"], &[&target]))
+    lacking.or_else(|| {
+        let (lacking, left) = (then(&target), run(&["umount"], &[&target]));
+        lacking.or(left)
+    })
+}
+
+/// What a program that fails says.
+fn run(words: &[&str], paths: &[&Path]) -> Option<String> {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).args(paths).stdin(Stdio::null()).stdout(Stdio::null());
+    match command.output() {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(format!("{}: {}", words[0], String::from_utf8_lossy(&output.stderr).trim())),
+        Err(error) => Some(format!("{}: {error}", words[0])),
+    }
 }
 
 /// Whether a page that has just been written to is marked in the page map.

@@ -1,5 +1,5 @@
 //! The root file system, IO half: a directory per VE with the overlay's own layers and a link to its
-//! template. What keeps the layers, and their limits, is a matter of the backend ([`project`], [`image`]); whatever throws
+//! template. What keeps the layers, and their limits, is a matter of the backend ([`project`], [`image`], [`btrfs`]); whatever throws
 //! something away is in [`remove`].
 //!
 //! `<state>/ves/<uid>/` holds `fs`, in it `upper` (the VE's own files, with the ids of its range) and `work`
@@ -8,6 +8,7 @@
 //! The overlay itself is mounted by the starter, in the VE's own mount namespace: the host has no mount
 //! of it.
 
+pub mod btrfs;
 mod copy;
 pub mod export;
 pub mod ext4;
@@ -19,16 +20,19 @@ mod remove;
 pub mod snapshot;
 pub mod stream;
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use vzd_state::desired::Desired;
 use vzd_state::ledger::{DiskRecord, MadeRoot};
 use vzd_state::reading::Reading;
 use vzd_state::subsystem::disk::quota::in_force;
 use vzd_state::subsystem::disk::{Backend, Cold, Live, Observed, Resource, Root, Usage};
 
+use self::btrfs::Subvolume;
 use self::image::Image;
 use self::pool::Pool;
 use self::project::Project;
@@ -54,6 +58,9 @@ pub fn observe(ve: Ve<'_>) -> Observed {
         }
         Ok(_) if finished && is_lost_with_pool(ve, &dir) => {
             Reading::Unreadable(format!("{} is missing", Pool::file(&ve.host.settings).display()))
+        }
+        Ok(_) if finished && backend(ve) == Backend::Btrfs && !btrfs::is_there(&dir) => {
+            Reading::Unreadable(format!("subvolume {} is missing", dir.join(LAYERS).display()))
         }
         Ok(_) if finished => Reading::Is(Root { path: dir.display().to_string() }),
         Ok(_) => Reading::Absent,
@@ -88,6 +95,10 @@ fn usage(ve: Ve<'_>) -> Reading<Usage> {
             let project = Project::running(ve, &ve.host.ve_dir(&ve.entry.uid));
             reading(project.and_then(|project| project.usage()))
         }
+        Backend::Btrfs => {
+            let subvolume = Subvolume::open(&ve.host.ve_dir(&ve.entry.uid));
+            reading(subvolume.and_then(|subvolume| subvolume.usage()))
+        }
     }
 }
 
@@ -104,6 +115,7 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
         }
         Backend::Image => Image::running(&ve.host.ve_dir(&ve.entry.uid))?.set_limit(*resource, *to),
         Backend::Project => Project::running(ve, &ve.host.ve_dir(&ve.entry.uid))?.set_limit(*resource, *to),
+        Backend::Btrfs => Subvolume::open(&ve.host.ve_dir(&ve.entry.uid))?.set_limit(*resource, *to),
     }
 }
 
@@ -155,6 +167,7 @@ fn create(ve: Ve<'_>, dir: &Path, template: &str, backend: Backend) -> Result<(E
             make_layers(&dir.join(LAYERS), base)?;
         }
         (Backend::Project, _) => project::create(ve, dir)?,
+        (Backend::Btrfs, _) => btrfs::create(ve, dir, &template.root)?,
         (Backend::Image, Some(want)) => image::create(dir, &want.disk, base)?,
         (Backend::Image, None) => {
             return Err(SysError::refused("make", "image", "nothing says how large").into());
@@ -188,7 +201,7 @@ impl Layers {
                 let project = Project::open(ve, dir)?;
                 (project.path(ve, dir), Some(project))
             }
-            Backend::Directory | Backend::Image => (dir.join(LAYERS), None),
+            Backend::Directory | Backend::Image | Backend::Btrfs => (dir.join(LAYERS), None),
         };
         Ok(Self { path, project })
     }
@@ -225,7 +238,7 @@ pub fn open(ve: Ve<'_>, want: &Desired) -> SysResult<Opened> {
         read_only: want.disk.read_only,
     };
     let limit = |set: &dyn Fn(Resource, Option<u64>) -> SysResult<Effect>| {
-        let mut all = Resource::ALL.into_iter();
+        let mut all = Resource::ALL.into_iter().filter(|one| backend(ve).limits(*one));
         let now = clock::now();
         all.try_for_each(|one| set(one, in_force(&want.disk, ve.entry.disk.as_ref(), one, now)).map(drop))
     };
@@ -238,7 +251,7 @@ pub fn open(ve: Ve<'_>, want: &Desired) -> SysResult<Opened> {
             let image = Image::open(&dir)?;
             let usage = image.usage()?;
             limit(&|resource, to| {
-                let most = usage.of(resource).most;
+                let most = usage.of(resource).and_then(|meter| meter.most);
                 image.set_limit(resource, to.map(|to| most.map_or(to, |most| to.min(most))))
             })?;
             let volume = Some(image.volume(&dir));
@@ -249,6 +262,11 @@ pub fn open(ve: Ve<'_>, want: &Desired) -> SysResult<Opened> {
             limit(&|resource, to| project.set_limit(resource, to))?;
             let (layers, volume) = project.layers(ve, &dir);
             Ok(Opened { spec: spec(&layers, volume), _held: Held::Project(project) })
+        }
+        Backend::Btrfs => {
+            let subvolume = Subvolume::open(&dir)?;
+            limit(&|resource, to| subvolume.set_limit(resource, to))?;
+            Ok(Opened { spec: spec(&dir.join(LAYERS), None), _held: Held::Nothing })
         }
     }
 }
@@ -285,6 +303,11 @@ fn make_layers(dir: &Path, base: u32) -> SysResult<()> {
         chown(&path, Some(owner), Some(owner)).at("chown", path.display())?;
     }
     Ok(())
+}
+
+fn open_dir(path: &Path) -> SysResult<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).at("open", path.display())
 }
 
 fn make_dir(path: &Path, mode: u32) -> SysResult<()> {

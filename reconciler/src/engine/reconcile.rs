@@ -17,6 +17,7 @@ use vzd_state::policy::{Policy, authorize, empty_guard, prune_guard};
 use vzd_state::status::{Condition, ConditionStatus, ConditionType, Failure, Inputs, conditions};
 use vzd_state::subsystem::Cx;
 use vzd_state::subsystem::beancounters::unenforced;
+use vzd_state::subsystem::disk;
 use vzd_state::subsystem::lifecycle::{Run, Step as LifecycleStep};
 use vzd_state::transient::{self, Transients};
 use vzd_state::units::Timestamp;
@@ -356,8 +357,12 @@ impl Engine {
         let mut probes = before.as_ref().map(|before| before.probes.clone()).unwrap_or_default();
         probes.follow(view.want().and_then(|want| want.lifecycle.health.as_ref()), &observed, now);
         let health = probes.health();
-        let unenforced =
-            view.want().map(|want| unenforced(&want.beancounters, &self.host.caps())).unwrap_or_default();
+        let unenforced = view.want().map_or_else(String::new, |want| {
+            let of_disk = entry.as_ref().and_then(|entry| entry.disk.as_ref());
+            let disk = of_disk.into_iter().flat_map(|disk| disk::unenforced(&want.disk, disk.backend));
+            let counters = unenforced(&want.beancounters, &self.host.caps());
+            disk.chain(Some(counters).filter(|told| !told.is_empty())).collect::<Vec<_>>().join("; ")
+        });
         let inputs = Inputs {
             now,
             entry: entry.as_ref(),

@@ -40,7 +40,7 @@ const INSTEAD: &[(&str, &str)] = &[
 const TUNNELS: &str = "no switch is needed: the VE's root makes tunnels in its own network, once the host has loaded the module";
 
 /// Values, by the beginning of their text, of fields that are carried out otherwise.
-const REFUSED_VALUES: &[(&str, &str)] = &[("spec.template", "oci:"), ("spec.disk.backend", "btrfs")];
+const REFUSED_VALUES: &[(&str, &str)] = &[("spec.template", "oci:")];
 
 /// Fields of the host.
 const REFUSED_OF_HOST: &[&str] = &[

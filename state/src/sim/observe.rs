@@ -21,13 +21,16 @@ impl Sim {
         let Some(SimVe { run, last_exit, root, checkpoint, accounts, software }) = self.ves.get(uid) else {
             return Observed::default();
         };
+        let kept_by = root.as_ref().map(|(_, backend)| *backend);
         let root =
             root.as_ref().map_or(Reading::Absent, |_| Reading::Is(Root { path: format!("/ve/{uid}") }));
         let meter = |run: &SimRun, at: usize| {
             Some(disk::Meter { used: run.used[at], limit: run.limits?[at], most: None })
         };
-        let usage =
-            run.as_ref().and_then(|run| Some(disk::Usage { space: meter(run, 0)?, inodes: meter(run, 1)? }));
+        let counts_inodes = kept_by.is_some_and(|backend| backend.limits(disk::Resource::Inodes));
+        let usage = run.as_ref().and_then(|run| {
+            Some(disk::Usage { space: meter(run, 0)?, inodes: meter(run, 1).filter(|_| counts_inodes) })
+        });
         let set =
             self.ledger.get(uid).and_then(|entry| entry.disk.as_ref()).is_some_and(|disk| disk.read_only);
         let asked = set || want.is_some_and(|want| want.disk.read_only);

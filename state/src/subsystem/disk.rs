@@ -56,6 +56,12 @@ impl Desired {
         }
     }
 
+    /// What is to be limited and is not on a backend.
+    fn unlimited_on(&self, backend: Backend) -> impl Iterator<Item = Resource> {
+        let limited = Resource::ALL.into_iter().filter(|one| self.bounds(*one).limited());
+        limited.filter(move |one| !backend.limits(*one))
+    }
+
     /// What is to keep a root that is made now; or why it can't be made.
     pub fn choose(&self, caps: &Capabilities) -> Result<Backend, (&'static str, String)> {
         let limited = Resource::ALL.into_iter().find(|one| self.bounds(*one).limited());
@@ -66,9 +72,10 @@ impl Desired {
             },
             (None, None) => Ok(Backend::Directory),
             (None, Some(resource)) => {
-                let best = [Backend::Project, Backend::Image];
-                let able = best.into_iter().find(|backend| backend.missing(caps).is_none());
-                able.ok_or_else(|| {
+                let best = [Backend::Btrfs, Backend::Project, Backend::Image];
+                let able = || best.into_iter().filter(|backend| backend.missing(caps).is_none());
+                let keeps_all = |backend: &Backend| self.unlimited_on(*backend).next().is_none();
+                able().find(keeps_all).or_else(|| able().next()).ok_or_else(|| {
                     let why =
                         best.map(|backend| format!("{backend}: {}", backend.missing(caps).unwrap_or("")));
                     (resource.field(), format!("nothing here keeps limits of disks ({})", why.join("; ")))
@@ -89,6 +96,8 @@ pub enum Backend {
     Project,
     /// A file system of its own, in an image file.
     Image,
+    /// A subvolume of the host's btrfs with a quota group.
+    Btrfs,
 }
 
 impl Backend {
@@ -98,6 +107,16 @@ impl Backend {
             Self::Directory => None,
             Self::Project => caps.disk_project.missing(),
             Self::Image => caps.disk_image.missing(),
+            Self::Btrfs => caps.disk_btrfs.missing(),
+        }
+    }
+
+    /// Whether it keeps limits of a resource, and counts it.
+    pub fn limits(self, resource: Resource) -> bool {
+        match self {
+            Self::Directory => false,
+            Self::Project | Self::Image => true,
+            Self::Btrfs => resource == Resource::Space,
         }
     }
 
@@ -107,6 +126,7 @@ impl Backend {
             Self::Directory => "directory",
             Self::Project => "project",
             Self::Image => "image",
+            Self::Btrfs => "btrfs",
         }
     }
 }
@@ -189,6 +209,13 @@ pub enum Live {
 #[derive(Debug)]
 pub struct Disk;
 
+/// What is limited in a manifest and can't be by what keeps the VE's root, each with why. A directory has no limits at
+/// all, and refuses them.
+pub fn unenforced(want: &Desired, on: Backend) -> impl Iterator<Item = String> {
+    let missing = want.unlimited_on(on).filter(move |_| on != Backend::Directory);
+    missing.map(move |resource| format!("{resource}: {on} does not count them"))
+}
+
 /// Backend, use and limits, as status shows them.
 pub fn report(want: &Desired, have: &Observed, record: &DiskRecord) -> Value {
     let mut shown = serde_json::Map::new();
@@ -198,7 +225,8 @@ pub fn report(want: &Desired, have: &Observed, record: &DiskRecord) -> Value {
     }
     if let Some(usage) = have.usage.is() {
         for resource in Resource::ALL {
-            let (bounds, meter) = (want.bounds(resource), usage.of(resource));
+            let Some(meter) = usage.of(resource) else { continue };
+            let bounds = want.bounds(resource);
             let limits = serde_json::json!({
                 "used": meter.used, "limit": meter.limit, "soft": bounds.soft, "hard": bounds.hard,
                 "graceEnds": quota::grace_ends(want, Some(record), resource),
@@ -337,5 +365,44 @@ fn shown(want: &Desired, field: &str) -> Value {
     match Resource::ALL.into_iter().find(|one| one.field() == field) {
         Some(resource) => want.bounds(resource).to_string().into(),
         None => want.backend.map(Backend::name).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capability::Feature;
+
+    const SOME: Bounds = Bounds { soft: None, hard: Some(4096) };
+
+    fn host(project: bool, btrfs: bool) -> Capabilities {
+        let feature = |is: bool| if is { Feature::Yes } else { Feature::No("none here".to_owned()) };
+        Capabilities {
+            disk_project: feature(project),
+            disk_image: feature(false),
+            disk_btrfs: feature(btrfs),
+            ..Capabilities::full("boot")
+        }
+    }
+
+    #[test]
+    fn the_host_s_own_btrfs_is_chosen_for_what_it_counts() {
+        let bytes = Desired { space: SOME, ..Desired::default() };
+        let both = Desired { inodes: SOME, ..bytes.clone() };
+        let chosen = |want: &Desired, project, btrfs| want.choose(&host(project, btrfs)).ok();
+        assert_eq!(chosen(&Desired::default(), true, true), Some(Backend::Directory));
+        assert_eq!(chosen(&bytes, true, true), Some(Backend::Btrfs));
+        assert_eq!(chosen(&both, true, true), Some(Backend::Project));
+        assert_eq!(chosen(&both, false, true), Some(Backend::Btrfs));
+        assert_eq!(chosen(&bytes, true, false), Some(Backend::Project));
+        assert_eq!(chosen(&bytes, false, false), None);
+    }
+
+    #[test]
+    fn what_is_not_counted_is_told() {
+        let want = Desired { space: SOME, inodes: SOME, ..Desired::default() };
+        let told = |on| unenforced(&want, on).collect::<Vec<_>>();
+        assert_eq!(told(Backend::Btrfs), ["diskinodes: btrfs does not count them"]);
+        assert!(told(Backend::Image).is_empty() && told(Backend::Directory).is_empty());
     }
 }

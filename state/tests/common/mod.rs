@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
-use vzd_state::capability::Capabilities;
+use vzd_state::capability::{Capabilities, Feature};
 use vzd_state::desired::{Desired, Places, SourceRef};
 use vzd_state::digest::SpecDigest;
 use vzd_state::ids::VeUid;
@@ -35,7 +35,8 @@ impl std::fmt::Debug for Wishful {
 }
 
 pub fn host() -> Sim {
-    Sim::new(Capabilities::full("boot-0"), Timestamp(1_800_000_000_000))
+    let caps = Capabilities { disk_btrfs: Feature::Yes, ..Capabilities::full("boot-0") };
+    Sim::new(caps, Timestamp(1_800_000_000_000))
 }
 
 pub fn mount(source: &str, read_only: bool) -> Mount {
@@ -277,7 +278,8 @@ fn quotas() -> impl Strategy<Value = disk::Desired> {
         select(vec![(None, None), (Some(40960), Some(81920)), (Some(8192), Some(8192)), (Some(4096), None)])
             .prop_map(|(soft, hard)| disk::Bounds { soft, hard })
     };
-    let backend = select(vec![None, None, Some(disk::Backend::Image), Some(disk::Backend::Project)]);
+    let backends = [disk::Backend::Image, disk::Backend::Project, disk::Backend::Btrfs];
+    let backend = select([None, None].into_iter().chain(backends.map(Some)).collect::<Vec<_>>());
     let grace = select(vec![Millis(0), Millis(60_000)]);
     (pair(), pair(), backend, grace, any::<bool>()).prop_map(|(space, inodes, backend, grace, read_only)| {
         disk::Desired { space, inodes, backend, grace, read_only, ..Default::default() }

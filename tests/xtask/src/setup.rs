@@ -40,6 +40,8 @@ const PACKAGES: &[Package] = &[
     // The lab: a root file system for its guests, disks made of it, and modules unpacked for the first one.
     Package { name: "mmdebstrap", program: "mmdebstrap", wanted_for: For::Tests },
     Package { name: "e2fsprogs", program: "mke2fs", wanted_for: For::Tests },
+    // Disks on btrfs.
+    Package { name: "btrfs-progs", program: "mkfs.btrfs", wanted_for: For::Tests },
     Package { name: "xz-utils", program: "xz", wanted_for: For::Tests },
     Package { name: "crun", program: "crun", wanted_for: For::Bench },
     Package { name: "lxc", program: "lxc-start", wanted_for: For::Bench },

@@ -17,7 +17,7 @@ use crate::error::{At, SysError, SysResult};
 /// The most that the kernel gives: names of a file's attributes, and the value of one.
 const XATTR_MOST: usize = 1 << 16;
 /// The handle of the directory that an index belongs to: a copy is another one, and overlayfs notes its own.
-const INDEX_OF: &[u8] = b"trusted.overlay.upper";
+pub(super) const INDEX_OF: &[u8] = b"trusted.overlay.upper";
 
 /// Copies a regular file's content to a new file.
 pub fn file(from: &Path, to: &Path) -> SysResult<()> {

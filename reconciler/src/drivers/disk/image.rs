@@ -149,11 +149,11 @@ impl Image {
                 limit: (reserved > KEPT).then(|| stat.f_blocks.saturating_sub(reserved) * BLOCK),
                 most: Some(stat.f_blocks.saturating_sub(KEPT + 1) * BLOCK),
             },
-            inodes: Meter {
+            inodes: Some(Meter {
                 used: (stat.f_files - stat.f_ffree).saturating_sub(OWN_INODES + hidden),
                 limit: (hidden > 0).then(|| whole - hidden),
                 most: Some(whole - 1),
-            },
+            }),
         })
     }
 

@@ -9,13 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
 use vzd_state::capability::Feature;
 use vzd_state::subsystem::Effect;
 use vzd_state::subsystem::disk::{Meter, Resource, Usage};
 
 use super::pool::Pool;
-use super::{LAYERS, ext4, make_dir, make_layers};
+use super::{LAYERS, ext4, make_dir, make_layers, open_dir};
 use crate::drivers::Ve;
 use crate::engine::fault;
 use crate::error::{At, SysError, SysResult};
@@ -115,11 +114,6 @@ fn wait_until_unused(fs: impl AsFd, id: u32) -> SysResult<()> {
     Err(SysError::refused("use", format_args!("project {id}"), why))
 }
 
-fn open_dir(path: &Path) -> SysResult<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).at("open", path.display())
-}
-
 /// Whether a VE's files are on the host's own file system.
 pub fn is_on_host(dir: &Path) -> bool {
     dir.join(LAYERS).join("upper").exists()
@@ -176,13 +170,13 @@ impl Project {
         let is = quota::usage(&self.place, self.id)?;
         Ok(Usage {
             space: Meter { used: is.space, limit: is.space_limit, most: None },
-            inodes: Meter { used: is.inodes, limit: is.inodes_limit, most: None },
+            inodes: Some(Meter { used: is.inodes, limit: is.inodes_limit, most: None }),
         })
     }
 
     /// Puts a limit in force; below what is used, nothing more can be written.
     pub fn set_limit(&self, resource: Resource, to: Option<u64>) -> SysResult<Effect> {
-        if self.usage()?.of(resource).limit == to {
+        if self.usage()?.of(resource).is_some_and(|meter| meter.limit == to) {
             return Ok(Effect::AlreadySo);
         }
         let limit = match resource {

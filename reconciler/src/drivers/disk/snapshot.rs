@@ -1,7 +1,8 @@
 //! Snapshots of a VE's disk: what is its own, as it was at a moment, beside its root in `<state>/ves/<uid>/snapshots`.
 //!
-//! An image is copied as a file, other roots as trees: the upper layer, and overlayfs's index, which knows the links of
-//! the template's files that were changed. A copy is on disk before it gets its name. Nobody writes to the VE's files
+//! An image is copied as a file, a subvolume shares all that it has with its snapshot, and other roots are copied as trees:
+//! the upper layer, and overlayfs's index, which knows the links of the template's files that were changed. A copy is on
+//! disk before it gets its name. Nobody writes to the VE's files
 //! meanwhile: it is stopped or frozen, which is the caller's part. What is thrown away is so in [`super::remove`].
 
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use vzd_state::ids::VeName;
 use vzd_state::subsystem::disk::{Backend, Resource};
 
 use super::copy::{self, Trees};
-use super::{Image, Layers, backend, image, make_dir, make_layers, remove};
+use super::{Image, LAYERS, Layers, backend, btrfs, image, make_dir, make_layers, remove};
 use crate::control::Snapshot;
 use crate::drivers::{Stopped, Ve};
 use crate::engine::fault;
@@ -67,16 +68,20 @@ pub fn take(ve: Ve<'_>, name: &VeName) -> SysResult<Taken> {
     make_dir(&all, 0o700)?;
     let new = all.join(NEW);
     remove::leftover(&new)?;
-    make_dir(&new, 0o700)?;
-    if backend(ve) == Backend::Image {
-        if image::is_attached(&dir) {
-            // What is not in the file yet: nobody writes, so nothing comes after it.
-            Image::running(&dir)?.sync()?;
+    match backend(ve) {
+        Backend::Image => {
+            make_dir(&new, 0o700)?;
+            if image::is_attached(&dir) {
+                // What is not in the file yet: nobody writes, so nothing comes after it.
+                Image::running(&dir)?.sync()?;
+            }
+            copy::file(&image::file(&dir), &new.join(IMAGE))?;
         }
-        copy::file(&image::file(&dir), &new.join(IMAGE))?;
-    } else {
-        let layers = Layers::open(ve, &dir)?;
-        copy_layers(&layers.path, &new)?;
+        Backend::Btrfs => btrfs::copy(&dir.join(LAYERS), &new)?,
+        Backend::Directory | Backend::Project => {
+            make_dir(&new, 0o700)?;
+            copy_layers(&Layers::open(ve, &dir)?.path, &new)?;
+        }
     }
     fault::point();
     Ok(Taken { new })
@@ -119,13 +124,18 @@ pub fn revert(ve: Ve<'_>, name: &VeName, _stopped: &Stopped) -> SysResult<()> {
     }
     let new = layers.path.with_file_name(format!(".new-{}", ve.entry.uid));
     remove::leftover(&new)?;
-    make_dir(&new, 0o711)?;
-    if let Some(project) = &layers.project {
-        project.take_in(&new)?;
+    if backend(ve) == Backend::Btrfs {
+        btrfs::copy(&from, &new)?;
+        std::fs::remove_file(new.join(ABOUT)).at("remove", new.join(ABOUT).display())?;
+    } else {
+        make_dir(&new, 0o711)?;
+        if let Some(project) = &layers.project {
+            project.take_in(&new)?;
+        }
+        make_layers(&new, ve.entry.ids.start)?;
+        std::fs::remove_dir(new.join("upper")).at("remove", new.display())?;
+        copy_layers(&from, &new)?;
     }
-    make_layers(&new, ve.entry.ids.start)?;
-    std::fs::remove_dir(new.join("upper")).at("remove", new.display())?;
-    copy_layers(&from, &new)?;
     sync(&new)?;
     fault::point();
     rustix::fs::renameat_with(CWD, &new, CWD, &layers.path, RenameFlags::EXCHANGE)

@@ -91,7 +91,7 @@ pub fn size(ve: Ve<'_>) -> SysResult<u64> {
     }
     match backend(ve) {
         Backend::Image => Ok(0),
-        Backend::Directory | Backend::Project => {
+        Backend::Directory | Backend::Project | Backend::Btrfs => {
             below(&Layers::open(ve, &ve.host.ve_dir(&ve.entry.uid))?.path.join("upper"))
         }
     }

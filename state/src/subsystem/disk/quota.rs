@@ -139,16 +139,16 @@ impl Over {
 pub struct Usage {
     /// Bytes.
     pub space: Meter,
-    /// Inodes.
-    pub inodes: Meter,
+    /// Inodes; none where they are not counted.
+    pub inodes: Option<Meter>,
 }
 
 impl Usage {
-    /// That of a resource.
-    pub fn of(&self, resource: Resource) -> &Meter {
+    /// That of a resource, if it is counted.
+    pub fn of(&self, resource: Resource) -> Option<&Meter> {
         match resource {
-            Resource::Space => &self.space,
-            Resource::Inodes => &self.inodes,
+            Resource::Space => Some(&self.space),
+            Resource::Inodes => self.inodes.as_ref(),
         }
     }
 }
@@ -197,9 +197,9 @@ pub(super) fn refuse_without(changes: &mut Changes<Live, super::Cold>, want: &De
 }
 
 pub(super) fn diff(changes: &mut Changes<Live, super::Cold>, want: &Desired, usage: &Usage, cx: &Cx<'_>) {
-    for resource in Resource::ALL {
-        diff_grace(changes, want, usage.of(resource), resource, cx);
-        diff_limit(changes, want, usage.of(resource), resource, cx);
+    for (resource, meter) in Resource::ALL.into_iter().filter_map(|one| Some((one, usage.of(one)?))) {
+        diff_grace(changes, want, meter, resource, cx);
+        diff_limit(changes, want, meter, resource, cx);
     }
 }
 
@@ -283,7 +283,7 @@ fn is_stuck(record: Option<&DiskRecord>, resource: Resource, to: Option<u64>, me
 pub(super) fn unsatisfied(want: &Desired, usage: &Usage, cx: &Cx<'_>) -> Vec<Mismatch> {
     let record = cx.entry.and_then(|entry| entry.disk.as_ref());
     let wrong = |resource: Resource| {
-        let meter = usage.of(resource);
+        let meter = usage.of(resource)?;
         let to = reachable(in_force(want, record, resource, cx.now), meter);
         let shown = |limit| Value::from(resource.shown(limit));
         (to != meter.limit && !is_stuck(record, resource, to, meter))

@@ -17,6 +17,7 @@ pub(super) const PROBES: &[Probe] = &[
         by_copy_up("/bin/guest")
     }),
     Probe::refused("project-by-copy-up-dir", "the same of a directory", || by_copy_up("/bin")),
+    Probe::refused("btrfs", "have btrfs make a subvolume of one's own, or change its quotas", btrfs),
     Probe::refused("immutable", "make an own file immutable", immutable),
     Probe::refused("dotdot", "leave the root through .., from / and from mount points", dotdot),
     Probe::refused("chroot-fchdir", "leave the root by a chroot below an open directory", chroot_fchdir),
@@ -118,6 +119,36 @@ fn by_copy_up(path: &str) -> Outcome {
         ("FS_IOC_FSSETXATTR, 32-bit", judge(compat(SET_ALL))),
         ("file_setattr", judge(by_path())),
     ])
+}
+
+/// What btrfs does for whoever owns a directory (subvolumes, which are in no quota group of the VE's), and what it does for
+/// root. All but the last two are for everybody, by the kernel's own rules.
+fn btrfs() -> Outcome {
+    const CALLS: [(&str, i64); 7] = [
+        ("BTRFS_IOC_SNAP_CREATE", 0x5000_9401),
+        ("BTRFS_IOC_SUBVOL_CREATE", 0x5000_940e),
+        ("BTRFS_IOC_SNAP_DESTROY", 0x5000_940f),
+        ("BTRFS_IOC_SNAP_CREATE_V2", 0x5000_9417),
+        ("BTRFS_IOC_SUBVOL_CREATE_V2", 0x5000_9418),
+        ("BTRFS_IOC_QGROUP_LIMIT", 0x8030_942b),
+        ("BTRFS_IOC_QUOTA_CTL", 0xc010_9428),
+    ];
+    let home = scratch::directory("btrfs");
+    worst(CALLS.map(|(name, number)| {
+        let tries = ["/", &home].map(|path| {
+            let Ok(dir) = open(path, libc::O_RDONLY | libc::O_DIRECTORY) else {
+                return (path.to_owned(), Outcome::unclear(format!("{path} doesn't open")));
+            };
+            let mut args = Block::new();
+            // The descriptor of what a snapshot is of, a name in the old form and in the new one.
+            args.put_u64(0, u64::try_from(dir.as_raw_fd()).unwrap_or_default());
+            args.put(8, b"sub").put(56, b"sub");
+            let result = call(libc::SYS_ioctl, [Arg::from(&dir), Arg::Int(number), Arg::Block(&mut args)]);
+            // The overlay knows no such call, and hands none on.
+            (path.to_owned(), judge_with(result, &[libc::ENOTTY]))
+        });
+        (name, worst(tries))
+    }))
 }
 
 fn immutable() -> Outcome {
