@@ -8,6 +8,7 @@ pub mod api;
 pub mod cli;
 pub mod compat;
 pub mod control;
+mod ctid_conf;
 pub mod drivers;
 pub mod engine;
 pub mod error;
