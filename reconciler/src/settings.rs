@@ -29,6 +29,9 @@ pub struct Settings {
     /// CRIU, which writes VEs to disk and resumes them.
     #[arg(long, global = true, env = "VZD_CRIU", default_value = "/usr/sbin/criu", value_name = "FILE")]
     pub criu: PathBuf,
+    /// Directory of OpenVZ's action scripts.
+    #[arg(long, global = true, env = "VZD_SCRIPTS", default_value = "/etc/vz/conf", value_name = "DIR")]
+    pub scripts: PathBuf,
     /// Quiet time after the last change in the directory before it is read, in milliseconds.
     #[arg(long, global = true, env = "VZD_SETTLE", default_value_t = 50, value_name = "MS")]
     pub settle: u64,
@@ -93,6 +96,11 @@ impl Settings {
     /// An empty directory that each VE's tree is put together on, in a mount namespace of its own.
     pub fn staging_dir(&self) -> PathBuf {
         self.run_dir.join("staging")
+    }
+
+    /// What action scripts read about VEs, as OpenVZ's configurations.
+    pub fn confs_dir(&self) -> PathBuf {
+        self.run_dir.join("conf")
     }
 
     /// The settle time.

@@ -75,6 +75,7 @@ codes! {
     "VZ0308" KeeperUnreachable "keeper not reachable",
     "VZ0309" ProbeFailed "probe failed",
     "VZ0310" SnapshotRefused "a snapshot cannot be taken or used",
+    "VZ0311" ActionScriptFailed "an action script failed",
     "VZ0401" UnsafeDirectory "manifest directory is not safe",
     "VZ0402" Locked "another controller holds the lock",
     "VZ0403" DaemonUnreachable "daemon not reachable",

@@ -4,6 +4,7 @@ mod capacity;
 mod listing;
 mod moving;
 mod password;
+mod scripts;
 mod setting;
 mod snapshots;
 mod transient;

@@ -78,6 +78,11 @@ impl Sandbox {
         dir
     }
 
+    /// Where it has action scripts, once a test makes the directory.
+    pub fn scripts(&self) -> PathBuf {
+        self.dir.join("scripts")
+    }
+
     /// Its name in every control group hierarchy.
     pub fn cgroup_root(&self) -> &str {
         &self.cgroup_root
@@ -125,7 +130,7 @@ impl Sandbox {
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C.UTF-8").env("NO_COLOR", "1");
         command.env("VZD_MANIFESTS", self.manifests()).env("VZD_STATE_DIR", self.state_dir());
         command.env("VZD_RUN_DIR", self.run_dir()).env("VZD_CGROUP_ROOT", &self.cgroup_root);
-        command.env("VZD_CRIU", CRIU);
+        command.env("VZD_CRIU", CRIU).env("VZD_SCRIPTS", self.scripts());
         command.env("VZD_SETTLE", self.settle.to_string()).env("VZD_LOG", "debug");
         command
     }

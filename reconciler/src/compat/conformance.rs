@@ -193,7 +193,7 @@ const CODES: &[(&str, &str)] = &[
     ("74", "same; also where the manifest says the user's password"),
     ("77", "no: no setting is needed"),
     ("78", "same"),
-    ("79", "not yet: action scripts"),
+    ("79", "same, of a start that a script refuses"),
     ("82", "same"),
     ("85", "no: 21"),
     ("86", "same"),
@@ -274,7 +274,11 @@ const TOOLS: &[(&str, &str)] = &[
         "CTID.conf, ve-NAME.conf-sample",
         "`vzd import openvz` makes manifests and profiles of them; `--verify` proves that they say the same",
     ),
-    ("action scripts", "not yet"),
+    (
+        "action scripts",
+        "same names, order and environment (`VEID`, `VE_CONFFILE`), also without vzctl; differs: `mount` mounts for the VE alone, \
+      `umount` and `stop` hold up no stop",
+    ),
     ("vzeventd", "better: the controller is told by the kernel, and restarts what was rebooted"),
 ];
 

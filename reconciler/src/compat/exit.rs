@@ -1,5 +1,7 @@
 //! The exit codes of OpenVZ's tools by name (vzerror.h), and why a tool ends with one.
 
+use vzd_schema::Code;
+
 use crate::control::ControlError;
 
 /// It is done.
@@ -58,6 +60,8 @@ pub const SEARCHDOMAIN: u8 = 73;
 pub const PASSWORD: u8 = 74;
 /// Another container has the address.
 pub const ADDRESS_IN_USE: u8 = 78;
+/// An action script failed.
+pub const SCRIPT: u8 = 79;
 /// A sample configuration is not there.
 pub const SAMPLE: u8 = 82;
 /// Devices could not be set.
@@ -108,9 +112,13 @@ impl Refusal {
         Self { exit, message: message.into() }
     }
 
-    /// What vzd said, with that code; but that somebody else has the lock is a code of its own.
+    /// What vzd said, with that code; but what can come in the way of everything has a code of its own.
     pub fn of(exit: u8, error: &ControlError) -> Self {
-        let exit = if error.code == "VZ0402" { LOCKED } else { exit };
+        let exit = match error.code.parse() {
+            Ok(Code::Locked) => LOCKED,
+            Ok(Code::ActionScriptFailed) => SCRIPT,
+            _ => exit,
+        };
         let help = error.help.iter().map(|help| format!("\n  help: {help}")).collect::<String>();
         Self::new(exit, format!("{} ({}){help}", error.message, error.code))
     }

@@ -175,7 +175,7 @@ fn create(ve: Ve<'_>, dir: &Path, template: &str, backend: Backend) -> Result<(E
     }
     fault::point();
     symlink(&template.root, &link).at("link", link.display())?;
-    Ok((Effect::Changed, Made { root: Some(made), init_pid: None }))
+    Ok((Effect::Changed, Made { root: Some(made), ..Made::default() }))
 }
 
 /// The source that a manifest's `template` names; the schema has checked its form.

@@ -4,6 +4,7 @@
 //! killed) is found by its control group, since a VE's processes cannot leave that, and handed to the
 //! present keeper. This file makes the [`Running`] and [`Stopped`] tokens.
 
+mod scripts;
 mod spec;
 
 use std::borrow::Cow;
@@ -11,7 +12,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use vzd_state::reading::Reading;
-use vzd_state::subsystem::lifecycle::{Exit, Observed, Run, Step};
+use vzd_state::subsystem::lifecycle::{End, Exit, Observed, Run, Step};
 use vzd_state::units::{Millis, Timestamp};
 
 use self::spec::{as_recorded, start_spec};
@@ -24,6 +25,7 @@ use crate::keeper::protocol::Held;
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::WaitStatus;
 use crate::kernel::procfs;
+use crate::runtime::scripts::RUN;
 
 pub use self::spec::door;
 
@@ -208,19 +210,26 @@ pub fn stopped(ve: Ve<'_>) -> SysResult<Stopped> {
 /// Carries out a step. Those that only the ledger notes have nothing to do here.
 pub fn apply(ve: Ve<'_>, step: &Step) -> Result<(Effect, Made), StepError> {
     let done = |effect| Ok((effect, Made::default()));
+    let told = |effect, told| Ok((effect, Made { told, ..Made::default() }));
     match step {
         Step::Start { .. } => {
             let init_pid = start(ve, Begin::Init)?;
-            Ok((Effect::Changed, Made { root: None, init_pid: Some(init_pid) }))
+            Ok((Effect::Changed, Made { init_pid: Some(init_pid), ..Made::default() }))
         }
         Step::Resume { .. } => {
             let init_pid = resume(ve)?;
-            Ok((Effect::Changed, Made { root: None, init_pid: Some(init_pid) }))
+            Ok((Effect::Changed, Made { init_pid: Some(init_pid), ..Made::default() }))
         }
-        Step::Suspend => done(suspend(ve)?),
+        Step::Suspend => told(suspend(ve)?, scripts::after_suspension(ve)),
         Step::Discard => done(checkpoint::discard(ve)?),
-        Step::Stop { timeout, .. } => done(stop(ve, *timeout)?),
-        Step::Reap { .. } => done(clear(ve)?),
+        Step::Stop { timeout, .. } => {
+            let (effect, mut failed) = stop(ve, *timeout)?;
+            failed.extend(scripts::after_run(ve));
+            told(effect, failed)
+        }
+        // What a script of that run did went down with the host.
+        Step::Reap { end: End::HostRebooted } => done(clear(ve)?),
+        Step::Reap { .. } => told(clear(ve)?, scripts::after_run(ve)),
         Step::Destroy => {
             stopped(ve)?;
             clear(ve)?;
@@ -293,14 +302,18 @@ fn start(ve: Ve<'_>, begin: Begin) -> Result<u32, StepError> {
         let recorded = ve.entry.applied.namespaces.iter().flat_map(|is| &is.mounts);
         spec.mounts = recorded.map(|(target, mount)| namespaces::mount_spec(target, mount)).collect();
     }
+    spec.scripts = scripts::for_start(ve, begin).map_err(StepError::Script)?;
     spec.handed = network::before_start(ve, &given.network)?;
+    let inside = spec.scripts.as_ref().and_then(|scripts| scripts.start.as_ref());
+    let inside = inside.map(|script| script.path.display().to_string());
     let group = ve.host.cgroup(ve.entry);
     group.renew(ve.entry.ids.start)?;
     let limited = cgroup::set_limits(ve, &want.cgroup.limits)
         .and_then(|()| beancounters::set_before_start(ve, &want.beancounters));
     let started = limited.and_then(|()| devices::set_rules(ve, &given.devices.rules)).and_then(|_| {
+        let longest = spec.scripts.as_ref().map_or(Duration::ZERO, |scripts| scripts.longest());
         let timeout = Duration::from_millis(want.lifecycle.start_timeout.0);
-        ve.host.keeper.start_ve(spec, timeout)
+        ve.host.keeper.start_ve(spec, timeout + longest)
     });
     drop(root);
     match started {
@@ -308,25 +321,35 @@ fn start(ve: Ve<'_>, begin: Begin) -> Result<u32, StepError> {
         Err(e) => {
             // Nothing of a start that failed is left; the reason is worth more than a failure to clear.
             let _ = clear(ve);
-            Err(e.into())
+            let of_script = e.op == RUN;
+            if !of_script || inside.as_deref() == Some(e.object.as_str()) {
+                // It was mounted. Why the start failed is worth more than what they have to say.
+                let _ = scripts::after_run(ve);
+            }
+            Err(if of_script { StepError::Script(e) } else { e.into() })
         }
     }
 }
 
-/// Asks init to stop, and kills every process when it has not within `timeout`.
-fn stop(ve: Ve<'_>, timeout: Millis) -> Result<Effect, StepError> {
+/// Asks init to stop, and kills every process when it has not within `timeout`. Gives what went wrong meanwhile as well.
+fn stop(ve: Ve<'_>, timeout: Millis) -> Result<(Effect, Vec<String>), StepError> {
+    let mut told = Vec::new();
     let effect = match find(ve, None)? {
         Found::Stopped(_) => Effect::AlreadySo,
         Found::Running(running) => {
             let group = ve.host.cgroup(ve.entry);
+            let mut left = timeout;
             if timeout.0 > 0 {
                 // A frozen init cannot hear.
                 if group.is_frozen()? {
                     group.set_frozen(false, KILL_TIMEOUT)?;
                 }
+                let failed;
+                (left, failed) = scripts::before_stop(ve, timeout);
+                told.extend(failed);
                 ask_to_stop(ve, &running)?;
             }
-            if !running.pidfd.wait(Duration::from_millis(timeout.0))? {
+            if !running.pidfd.wait(Duration::from_millis(left.0))? {
                 group.kill()?;
             }
             if !running.pidfd.wait(KILL_TIMEOUT)? {
@@ -341,7 +364,7 @@ fn stop(ve: Ve<'_>, timeout: Millis) -> Result<Effect, StepError> {
         }
     };
     clear(ve)?;
-    Ok(effect)
+    Ok((effect, told))
 }
 
 /// Tells init in its own language to power off.

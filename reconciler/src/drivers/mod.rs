@@ -38,6 +38,8 @@ pub struct Made {
     pub root: Option<MadeRoot>,
     /// A run: the host's pid of init.
     pub init_pid: Option<u32>,
+    /// Action scripts that failed, where that makes no step fail.
+    pub told: Vec<String>,
 }
 
 /// Why a step could not be done.
@@ -49,6 +51,9 @@ pub enum StepError {
     /// The ledger refused: an id is another's, or none is left.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// An action script refused the start.
+    #[error(transparent)]
+    Script(SysError),
     /// The template cannot be had.
     #[error("{}", with_causes(.0))]
     Template(#[from] TemplateError),
@@ -74,6 +79,9 @@ impl StepError {
         match self {
             StepError::Template(e) => e.help(),
             StepError::Ledger(e) => e.help().map(str::to_owned),
+            StepError::Script(_) => {
+                Some("put the script right, or take it away: it is tried again".to_owned())
+            }
             StepError::Sys(_) | StepError::Teardown(_) => None,
         }
     }

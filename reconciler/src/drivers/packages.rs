@@ -20,6 +20,7 @@ use crate::error::SysResult;
 use crate::keeper::Keeper;
 use crate::kernel::process::WaitStatus;
 use crate::runtime::enter::{Command, Door, default_env};
+use crate::runtime::printed::failure;
 
 /// What is run in the VE.
 pub const SCRIPT: &str = include_str!("packages/manager.sh");
@@ -87,35 +88,5 @@ fn perform(keeper: &Keeper, door: Door, work: &Work) -> Result<(), String> {
 
 /// Why a run of the script did not end well, and the last of what it printed.
 fn check(status: Option<WaitStatus>, printed: &str) -> Result<(), String> {
-    const LINES: usize = 4;
-    const MOST: usize = 160;
-    let ended = match status {
-        Some(WaitStatus::Exited(0)) => return Ok(()),
-        Some(WaitStatus::Exited(code)) => format!("its package manager exited with {code}"),
-        Some(WaitStatus::Signaled(signal)) => format!("signal {signal} ended its package manager"),
-        Some(WaitStatus::Unknown) => "its package manager ended, nobody knows how".to_owned(),
-        None => return Err("its package manager did not end in time".to_owned()),
-    };
-    let lines: Vec<_> = printed.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let plain = |line: &&str| line.chars().filter(|c| !c.is_control()).take(MOST).collect::<String>();
-    let last: Vec<_> = lines.iter().rev().take(LINES).rev().map(plain).collect();
-    Err(if last.is_empty() { ended } else { last.join("; ") })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_ve_prints_is_told_briefly() {
-        let printed = format!("a\n\nb\nc\n{}\n\x1b[1mE: last\n", "x".repeat(10_000));
-        let told = check(Some(WaitStatus::Exited(1)), &printed).unwrap_err();
-        assert!(told.starts_with("b; c; xxx") && told.ends_with("x; [1mE: last"), "{told}");
-        assert!(told.len() < 400);
-        assert_eq!(
-            check(Some(WaitStatus::Exited(3)), "\n").unwrap_err(),
-            "its package manager exited with 3"
-        );
-        assert_eq!(check(Some(WaitStatus::Exited(0)), "x"), Ok(()));
-    }
+    failure("its package manager", status, printed).map_or(Ok(()), Err)
 }

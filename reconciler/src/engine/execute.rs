@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
+use vzd_schema::Code;
 use vzd_state::capability::Capabilities;
 use vzd_state::desired::Desired;
 use vzd_state::disruption::Cause;
@@ -165,6 +166,12 @@ impl Execution<'_> {
             fault::point();
             applied
         };
+        for message in &made.told {
+            let name = Some(self.name.clone());
+            let event =
+                Event::new(clock::now(), name, EventType::Warning, "ActionScriptFailed", message.clone());
+            self.engine.tell(event);
+        }
         self.note(|ledger, uid, want, facts| ledger.finish(uid, step, want, facts), Some(&made))?;
         if *step == Step::Lifecycle(lifecycle::Step::Destroy) {
             self.unsaved = false;
@@ -227,6 +234,7 @@ impl Execution<'_> {
         let code = match (step, error) {
             (_, StepError::Ledger(e)) => e.code().as_str(),
             (_, StepError::Template(_)) => "VZ0304",
+            (_, StepError::Script(_)) => Code::ActionScriptFailed.as_str(),
             (_, StepError::Teardown(_)) => "VZ0305",
             (Step::Lifecycle(lifecycle::Step::Stop { .. }), _) => "VZ0303",
             (Step::Lifecycle(lifecycle::Step::Suspend), _) => "VZ0501",

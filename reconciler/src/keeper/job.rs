@@ -2,14 +2,11 @@
 //!
 //! The child answers on the requester's connection itself; the keeper goes on meanwhile.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
-use rustix::pipe::PipeFlags;
-
-use crate::error::{At, SysError, SysResult};
-use crate::keeper::protocol::{CAPTURED, Reply, Request};
+use crate::error::{SysError, SysResult};
+use crate::keeper::protocol::{Reply, Request};
 use crate::kernel::ns::{Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded, WaitStatus};
@@ -58,7 +55,9 @@ fn perform(proof: SingleThreaded, request: &Request) -> SysResult<Reply> {
             run_program(proof, door, command, Duration::from_millis(*timeout_ms)).map(Reply::Ran)
         }
         Request::Capture { door, command, timeout_ms } => {
-            let (status, printed) = capture(proof, door, command, Duration::from_millis(*timeout_ms))?;
+            let init = Pidfd::open(door.pid)?;
+            let timeout = Duration::from_millis(*timeout_ms);
+            let (status, printed) = enter::capture(proof, door, &init, command, timeout)?;
             Ok(Reply::Captured(status, printed))
         }
         Request::Suspend(spec) => dump::dump(proof, spec).map(|()| Reply::Done),
@@ -82,7 +81,7 @@ fn run_program(
     timeout: Duration,
 ) -> SysResult<Option<WaitStatus>> {
     let init = Pidfd::open(door.pid)?;
-    let stdio = Stdio::Given([null()?, null()?, null()?]);
+    let stdio = Stdio::Given([enter::null()?, enter::null()?, enter::null()?]);
     let entered = enter::spawn(proof, door, &init, command, stdio)?;
     let ended = entered.pidfd.wait(timeout)?;
     if !ended {
@@ -90,57 +89,4 @@ fn run_program(
     }
     let status = process::reap(entered.pid)?;
     Ok(ended.then_some(status))
-}
-
-fn null() -> SysResult<OwnedFd> {
-    rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open", "/dev/null")
-}
-
-/// Runs a program in a VE with a pipe for both its outputs. What it leaves behind may hold the pipe on: nobody waits
-/// for that once the program has ended.
-fn capture(
-    proof: SingleThreaded,
-    door: &Door,
-    command: &Command,
-    timeout: Duration,
-) -> SysResult<(Option<WaitStatus>, String)> {
-    let init = Pidfd::open(door.pid)?;
-    let (output, input) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).at("make", "pipe")?;
-    rustix::fs::fcntl_setfl(&output, OFlags::NONBLOCK).at("set", "pipe")?;
-    let twin = input.try_clone().at("duplicate", "pipe")?;
-    let entered = enter::spawn(proof, door, &init, command, Stdio::Given([null()?, input, twin]))?;
-    let deadline = Instant::now() + timeout;
-    let (mut printed, mut open) = (Vec::new(), true);
-    let ended = loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let ended = entered.pidfd.wait_or_readable(open.then(|| output.as_fd()), left)?;
-        open = open && drain(&output, &mut printed)?;
-        if ended || left.is_zero() {
-            break ended;
-        }
-    };
-    if !ended {
-        entered.pidfd.signal(libc::SIGKILL)?;
-    }
-    let status = process::reap(entered.pid)?;
-    Ok((ended.then_some(status), String::from_utf8_lossy(&printed).into_owned()))
-}
-
-/// Reads what is there, and keeps as much as may be kept. Tells whether more may come. Who writes without end is read
-/// from no longer than that.
-fn drain(output: &OwnedFd, printed: &mut Vec<u8>) -> SysResult<bool> {
-    let mut piece = [0; 4096];
-    for _ in 0..2 * CAPTURED / piece.len() {
-        match rustix::io::read(output, &mut piece) {
-            Ok(0) => return Ok(false),
-            Ok(n) => {
-                let room = CAPTURED.saturating_sub(printed.len());
-                printed.extend_from_slice(&piece[..n.min(room)]);
-            }
-            Err(rustix::io::Errno::AGAIN) => break,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(SysError::new("read", "pipe", e)),
-        }
-    }
-    Ok(true)
 }

@@ -14,9 +14,6 @@ use crate::runtime::checkpoint::dump::DumpSpec;
 use crate::runtime::enter::{Command, Door};
 use crate::runtime::spec::{MountSpec, StartSpec, Started};
 
-/// So much of what a program prints is kept; the rest is read and forgotten.
-pub const CAPTURED: usize = 64 * 1024;
-
 /// What can be asked of the keeper.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -54,7 +51,7 @@ pub enum Request {
         /// Path inside the VE.
         target: PathBuf,
     },
-    /// Execute a program in a VE, wait for it and keep what it prints, up to [`CAPTURED`] bytes. Answered by `Captured` or
+    /// Execute a program in a VE, wait for it and keep what it prints, up to [`CAPTURED`](crate::runtime::printed::CAPTURED) bytes. Answered by `Captured` or
     /// `Failed`.
     Capture {
         /// The VE.

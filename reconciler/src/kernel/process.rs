@@ -254,6 +254,24 @@ fn close_range_to(first: u32, last: u32, flags: u32) -> SysResult<()> {
     }
 }
 
+/// Has the kernel kill the program when the thread that starts it ends: it must not go on beside its own next run.
+pub fn end_with_this_thread(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let die = || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+            .map_err(std::io::Error::from)
+    };
+    // SAFETY: one system call with integers, between fork and exec: it takes no lock and allocates nothing.
+    unsafe { command.pre_exec(die) };
+}
+
+/// Kills the process group that a child of this process leads, which has not been reaped: its number is still its own.
+pub fn kill_group(leader: i32) {
+    if let Some(leader) = rustix::process::Pid::from_raw(leader) {
+        let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
+    }
+}
+
 /// Replaces this process by a program. Returns only when that failed.
 pub fn exec(argv: &[CString], env: &[CString]) -> SysError {
     let path = argv.first().cloned().unwrap_or_default();

@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
@@ -15,9 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::ns::{Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
-use crate::kernel::process::{self, SingleThreaded};
+use crate::kernel::process::{self, SingleThreaded, WaitStatus};
 use crate::kernel::{caps, clone, pty, seccomp, seqpacket};
 use crate::runtime::init::c_strings;
+use crate::runtime::printed::Printed;
 
 /// Which VE to enter, and with what rights.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,6 +60,15 @@ pub fn default_env(term: &str) -> Vec<String> {
         .map(str::to_owned)
         .chain([format!("TERM={term}")])
         .collect()
+}
+
+/// Has a shell of the VE execute what follows, as OpenVZ does it: bash if there is one, else the shell that there is.
+pub const SHELL: &str = r#"if [ -x /bin/bash ]; then exec /bin/bash "$@"; else exec /bin/sh "$@"; fi"#;
+
+/// The words that have a shell of the VE run a script, which calls itself `name`.
+pub fn script(text: String, name: String) -> Vec<String> {
+    let shell = ["/bin/sh", "-c", SHELL, "vzd", "-c"].map(str::to_owned);
+    shell.into_iter().chain([text, name]).collect()
 }
 
 /// Where its standard streams come from.
@@ -121,6 +132,31 @@ pub fn spawn(
         }
         _ => Ok(entered),
     }
+}
+
+/// Executes `command` with nothing to read and waits for its end, at most for `timeout`: how it ended (nothing if it had to
+/// be ended), and what it printed, up to a bound.
+pub fn capture(
+    proof: SingleThreaded,
+    door: &Door,
+    expected: &Pidfd,
+    command: &Command,
+    timeout: Duration,
+) -> SysResult<(Option<WaitStatus>, String)> {
+    let (mut printed, input) = Printed::pipe()?;
+    let twin = input.try_clone().at("duplicate", "pipe")?;
+    let entered = spawn(proof, door, expected, command, Stdio::Given([null()?, input, twin]))?;
+    let ended = printed.await_end(&entered.pidfd, timeout)?;
+    if !ended {
+        entered.pidfd.signal(libc::SIGKILL)?;
+    }
+    let status = process::reap(entered.pid)?;
+    Ok((ended.then_some(status), printed.into_text()))
+}
+
+/// Nothing to read, and nobody who reads.
+pub fn null() -> SysResult<OwnedFd> {
+    rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open", "/dev/null")
 }
 
 /// Everything that can be opened and checked on the host's side.

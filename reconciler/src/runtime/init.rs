@@ -74,10 +74,11 @@ fn become_init(prepared: &Prepared, socket: &OwnedFd) -> SysResult<Infallible> {
     process::become_root()?;
     ns::unshare(&[Kind::Mount, Kind::Cgroup])?;
     own_mounts()?;
-    seqpacket::send(socket, &Word::Locked, &[])?;
-    await_go(socket);
+    // Before anything of the VE's runs: a start script is told its name, not the host's.
     nix::unistd::sethostname(&prepared.hostname).at("set", "hostname")?;
     set_domainname(&prepared.domainname)?;
+    seqpacket::send(socket, &Word::Locked, &[])?;
+    await_go(socket);
     nix::unistd::setsid().at("setsid", "init")?;
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let console = rustix::fs::open("/dev/console", flags, Mode::empty()).at("open", "/dev/console")?;

@@ -11,6 +11,7 @@
 //! - [`etc`] keeps vzd's lines in files of a VE's own,
 //! - [`inject`] adds and removes mounts of a running VE,
 //! - [`checkpoint`] writes a running VE to disk and resumes it,
+//! - [`scripts`] runs the administrator's action scripts, [`printed`] keeps what programs print,
 //! - [`accounts`] reads and changes its users,
 //! - [`ask`] connects to its ports and asks its web server.
 
@@ -21,6 +22,8 @@ pub mod enter;
 pub mod etc;
 pub mod init;
 pub mod inject;
+pub mod printed;
+pub mod scripts;
 pub mod spec;
 pub mod start;
 pub mod tree;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use vzd_state::subsystem::network::{Files, Route, Rule};
 
 use crate::kernel::net::{Bridged, HandOver, Macvlan, Shape, Venet};
+use crate::runtime::scripts::Scripts;
 
 /// A VE that is to be started. All host paths are absolute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,6 +82,9 @@ pub struct StartSpec {
     /// Go on from there instead of executing an init.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointSpec>,
+    /// What the host's administrator has run at its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scripts: Option<Box<Scripts>>,
     /// Leave /proc and /sys without masks, so that container engines inside can mount their own.
     pub nesting: bool,
 }

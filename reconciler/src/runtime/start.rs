@@ -27,7 +27,7 @@ use crate::kernel::process::{self, SingleThreaded};
 use crate::kernel::{mount, net, pin, seqpacket};
 use crate::runtime::checkpoint::restore;
 use crate::runtime::spec::{StartSpec, Started};
-use crate::runtime::{init, inject, tree};
+use crate::runtime::{init, inject, scripts, tree};
 
 /// What the starter and the first process say to each other: the starter `Go` once the tree is built,
 /// the first process `Locked` once it has its own copy, the starter `Go` again once the mounts are in.
@@ -47,6 +47,9 @@ pub(super) enum Word {
 /// `console` is the path of the slave of the VE's console. Returns once init has been executed, with its pid and a
 /// pidfd. On an error nothing is left running; cgroups and directories stay for the caller.
 pub fn start(proof: SingleThreaded, spec: &StartSpec, console: &Path) -> SysResult<(Started, Pidfd)> {
+    if let Some(scripts) = &spec.scripts {
+        scripts.before_root()?;
+    }
     if let Some(checkpoint) = &spec.checkpoint {
         return restore::restore(proof, spec, checkpoint, console);
     }
@@ -57,6 +60,9 @@ pub fn start(proof: SingleThreaded, spec: &StartSpec, console: &Path) -> SysResu
     };
     let v1 = open_v1(spec)?;
     let prepared = init::Prepared::new(spec)?;
+    // While this process still sees the host's /proc and control groups.
+    let inside = spec.scripts.as_ref().and_then(|scripts| scripts.start.as_ref());
+    let inside = inside.map(|inside| scripts::Waiting::fork(proof, spec, inside)).transpose()?;
     // A namespace that is to be kept is kept among the host's mounts.
     let host_mounts = spec.handed.as_ref().map(|_| Namespace::here(Kind::Mount)).transpose()?;
     ns::unshare(&[Kind::Mount])?;
@@ -66,8 +72,8 @@ pub fn start(proof: SingleThreaded, spec: &StartSpec, console: &Path) -> SysResu
     let first = clone_sibling(proof, VE_NAMESPACES, Some(cgroup.as_fd()), || init::run(&prepared, &theirs))?;
     drop(theirs);
     let pidfd = Pidfd::from(first.pidfd);
-    let started =
-        raise(proof, spec, first.pid, console, (&v1, host_mounts.as_ref()), &ours).inspect_err(|_| {
+    let started = raise(proof, spec, first.pid, console, (&v1, host_mounts.as_ref(), inside), &ours)
+        .inspect_err(|_| {
             // The keeper, its parent, reaps it.
             let _ = pidfd.signal(libc::SIGKILL);
         })?;
@@ -80,7 +86,7 @@ fn raise(
     spec: &StartSpec,
     pid: i32,
     console: &Path,
-    (v1, host_mounts): (&[OwnedFd], Option<&Namespace>),
+    (v1, host_mounts, inside): (&[OwnedFd], Option<&Namespace>, Option<scripts::Waiting>),
     first: &OwnedFd,
 ) -> SysResult<Started> {
     // At once: the first move after a quiet while waits for the kernel, that wait has begun before (see
@@ -99,6 +105,10 @@ fn raise(
         })??;
     }
     let links = make_links(spec, &netns)?;
+    if let Some(scripts) = spec.scripts.as_ref().filter(|scripts| !scripts.mount.is_empty()) {
+        tree::attach_root(&spec.root, &userns)?;
+        scripts.on_root()?;
+    }
     build(proof, spec, pid, console, (&userns, &netns), &links)?;
     connect_links(&links)?;
     seqpacket::send(first, &Word::Go, &[])?;
@@ -113,6 +123,9 @@ fn raise(
     if spec.root.read_only {
         // Not before: mount points were made in it. It is this process's root as well.
         mount::set_read_only(mount::open_path(Path::new("/"))?, true)?;
+    }
+    if let Some(inside) = inside {
+        inside.run(pid)?;
     }
     seqpacket::send(first, &Word::Go, &[])?;
     match hear(first)? {

@@ -77,15 +77,18 @@ pub(super) const TTY_GROUP: u32 = 5;
 
 /// Builds the tree and makes it the root of this mount namespace.
 pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<()> {
-    let tree = Tree { base: spec.id_base, root: root(&spec.root, userns)? };
+    let staging = spec.root.staging.as_path();
+    let is_attached = spec.scripts.as_ref().is_some_and(|scripts| !scripts.mount.is_empty());
+    if !is_attached {
+        attach_root(&spec.root, userns)?;
+    }
+    let tree = Tree { base: spec.id_base, root: mount::open_path(staging)? };
     own_console(console, spec.id_base)?;
     let console = mount::clone_tree(rustix::fs::CWD, console, false)?;
 
     let shown = shown(&spec.shown)?;
     let dev = dev(spec.id_base, &spec.devices)?;
 
-    let staging = spec.root.staging.as_path();
-    mount::attach(&tree.root, rustix::fs::CWD, staging)?;
     tree.attach_views()?;
     tree.attach(dev, Path::new("/dev"))?;
     tree.attach(console, Path::new("/dev/console"))?;
@@ -101,6 +104,11 @@ pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<
         let _ = etc::write(&tree.root, spec.id_base, file, lines);
     }
     mount::pivot_into(&tree.open(Path::new("/"))?)
+}
+
+/// Mounts the root on its staging directory, in this mount namespace.
+pub(super) fn attach_root(spec: &RootSpec, userns: &Namespace) -> SysResult<()> {
+    mount::attach(root(spec, userns)?, rustix::fs::CWD, &spec.staging)
 }
 
 /// What a mount that only shows something may do.

@@ -9,10 +9,8 @@ use crate::cli::output::{Format, Out, When};
 use crate::cli::{Context, console, enter};
 use crate::control::Entrance;
 use crate::engine::Access;
-use crate::runtime::enter as runtime;
+use crate::runtime::enter::{self as runtime, SHELL};
 
-/// As OpenVZ does it: by bash if there is one, else by the shell that there is.
-const SHELL: &str = r#"if [ -x /bin/bash ]; then exec /bin/bash "$@"; else exec /bin/sh "$@"; fi"#;
 /// Whatever is wrong is 8.
 const COLLAPSED: &str = r#"if [ -x /bin/bash ]; then /bin/bash "$@"; else /bin/sh "$@"; fi || exit 8"#;
 /// The largest script that is passed on as one word (the kernel takes 128 KiB).

@@ -67,6 +67,7 @@ pub(super) fn start_spec(ve: Ve<'_>, want: &Desired, root: RootSpec) -> SysResul
         seccomp_profile: keep_profile(ve, &cold.seccomp)?,
         own_attributes: has_own_attributes(ve),
         checkpoint: None,
+        scripts: None,
         nesting: cold.nesting,
     })
 }
