@@ -165,11 +165,13 @@ fn files() {
         ("debian-12", "debian-12"),
         ("dir:/srv//a/", "dir:/srv/a"),
         ("file:/a.tar", "file:/a.tar"),
-        ("oci:a/b:1", "oci:a/b:1"),
+        ("oci:docker://a/b:1", "oci:a/b:1"),
+        ("oci:/srv//images:1", "oci:/srv/images:1"),
     ]);
     refuses::<TemplateSource>(&["", "a b", "../x", "http://x", "-a"]);
     assert!("dir:relative".parse::<TemplateSource>().is_err());
     assert!("oci:".parse::<TemplateSource>().is_err());
+    assert!("oci:a@sha256:1".parse::<TemplateSource>().is_err());
     assert!("/srv/data/x".parse::<AbsPath>().unwrap().is_at_or_under("/srv/data"));
     assert!(!"/srv/database".parse::<AbsPath>().unwrap().is_at_or_under("/srv/data"));
 }

@@ -22,6 +22,7 @@ pub mod memory;
 pub mod metadata;
 pub mod namespaces;
 pub mod net;
+pub mod oci;
 pub mod packages;
 pub mod profile;
 pub mod scalars;
@@ -46,6 +47,7 @@ pub use net::{
     Direction, Firewall, FirewallRule, HostsEntry, Interface, Network, OrInherit, Protocol, Publish, Rate,
     Route, RoutingRule, Transport, Verdict,
 };
+pub use oci::{OciImage, OciPlace};
 pub use packages::{Packages, Upgrade};
 pub use profile::Profile;
 pub use scalars::*;

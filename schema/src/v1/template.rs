@@ -1,5 +1,6 @@
 //! Where the first content of a VE's disk comes from.
 
+use super::oci::OciImage;
 use super::scalars::{AbsPath, ScalarError, text_scalar};
 use std::fmt;
 use std::str::FromStr;
@@ -13,8 +14,8 @@ pub enum TemplateSource {
     Dir(AbsPath),
     /// `file:/path`: an archive on the host that is unpacked.
     File(AbsPath),
-    /// `oci:registry/image:tag`: an image of a container registry.
-    Oci(Box<str>),
+    /// `oci:registry/image:tag`, `oci:/path:tag`: an image of a container, from a registry or a layout on the host.
+    Oci(Box<OciImage>),
 }
 
 impl FromStr for TemplateSource {
@@ -28,12 +29,7 @@ impl FromStr for TemplateSource {
             return path.parse().map(Self::File);
         }
         if let Some(image) = text.strip_prefix("oci:") {
-            let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_./:@+".contains(&b);
-            return if !image.is_empty() && image.len() <= 512 && image.bytes().all(allowed) {
-                Ok(Self::Oci(image.into()))
-            } else {
-                Err(ScalarError::not(text, "an image", "give oci:registry/name:tag"))
-            };
+            return image.parse().map(|image| Self::Oci(Box::new(image)));
         }
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
         if text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -61,5 +57,5 @@ impl fmt::Display for TemplateSource {
 text_scalar!(TemplateSource, "a template such as debian-12", {
     "type": "string",
     "pattern": "^([A-Za-z0-9][-_.A-Za-z0-9]*|(dir|file):/.*|oci:[-_./:@+A-Za-z0-9]+)$",
-    "examples": ["debian-12", "dir:/srv/rootfs", "file:/srv/debian-12.tar.zst"]
+    "examples": ["debian-12", "dir:/srv/rootfs", "file:/srv/debian-12.tar.zst", "oci:docker.io/library/nginx:1.27"]
 });
