@@ -4,6 +4,7 @@
 //! arguments. The reconciler observes, calls `plan::plan_ve`, `policy::authorize`, executes, observes
 //! again and calls `verify::verify`. Read `subsystem` first, then `plan`.
 
+pub mod application;
 pub mod backoff;
 pub mod capability;
 pub mod caps;

@@ -253,6 +253,7 @@ fn lower_cold(spec: &VeSpec) -> ColdSpec {
             .init
             .as_ref()
             .map_or_else(|| vec![defaults::INIT.to_owned()], |init| init.words().to_vec()),
+        init_given: spec.init.is_some(),
         capabilities: drop.iter().copied().fold(capabilities, CapSet::without),
         seccomp: match &spec.security.seccomp {
             None | Some(v1::Seccomp::Default) => Seccomp::Default,

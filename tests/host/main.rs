@@ -14,6 +14,7 @@ mod edits;
 mod examples;
 mod exec;
 mod health;
+mod images;
 mod isolation;
 mod lifecycle;
 mod migrate;

@@ -8,6 +8,7 @@ mod daemon;
 mod distribution;
 mod drive;
 mod guest;
+mod image;
 mod must;
 mod needs;
 mod netlab;
@@ -24,6 +25,7 @@ mod wait;
 
 pub use daemon::Daemon;
 pub use drive::Driven;
+pub use image::{Image, Registry};
 pub use must::Must;
 pub use needs::{Need, Quota, are_met, is_met};
 pub use netlab::{CLIENT, HOST, NetLab, assert_same, ping};

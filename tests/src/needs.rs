@@ -45,6 +45,8 @@ pub enum Need {
     FaultPoints,
     /// Roots of Debian: mmdebstrap and a mirror, or what they made elsewhere.
     Distribution,
+    /// skopeo, and Debian's docker-registry for it to ask.
+    Skopeo,
     /// The program `script` (bsdutils), which gives a command a terminal.
     Script,
     /// ext4 in an image file on a loop device.
@@ -98,6 +100,7 @@ impl Need {
             Need::Distribution => {
                 absent("/usr/bin/mmdebstrap").filter(|_| crate::distribution::archives().is_none())
             }
+            Need::Skopeo => absent("/usr/bin/skopeo").or(absent("/usr/bin/docker-registry")),
             Need::Script => absent("/usr/bin/script"),
             Need::FaultPoints => without(
                 !crate::vzd_binary().components().any(|part| part.as_os_str() == "release"),
@@ -147,6 +150,7 @@ impl Need {
                 | Need::Criu
                 | Need::Distribution
                 | Need::Script
+                | Need::Skopeo
                 | Need::DiskImage
         )
     }

@@ -4,7 +4,7 @@
 //! that it starts, vzd among them: the machine's own network is never touched.
 
 use std::fs::File;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
@@ -184,9 +184,7 @@ fn settings(dir: &str) -> String {
 
 fn run(program: &str, words: &[&str]) -> Ended {
     let mut command = Command::new(program);
-    command.args(words).stdin(Stdio::null());
-    let output = command.output().must(format!("run {program}"));
-    Ended::new(&command, output)
+    Ended::of(command.args(words))
 }
 
 impl Drop for NetLab {

@@ -1,7 +1,7 @@
 //! Running vzd, and what came of it.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use crate::guest::target_dir;
@@ -34,6 +34,13 @@ impl Ended {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// Runs a command to its end with nothing to read.
+    #[track_caller]
+    pub fn of(command: &mut Command) -> Ended {
+        let output = command.stdin(Stdio::null()).output().must("run a command");
+        Ended::new(command, output)
     }
 
     /// Fails the test unless it ended with 0.

@@ -138,9 +138,7 @@ impl Sandbox {
     /// Runs `vzd` to its end with nothing to read.
     #[track_caller]
     pub fn vzd(&self, words: &[&str]) -> Ended {
-        let mut command = self.command(words);
-        let output = command.stdin(Stdio::null()).output().must("run vzd");
-        Ended::new(&command, output)
+        Ended::of(&mut self.command(words))
     }
 
     /// Runs `vzd` to its end, giving it `input` to read.

@@ -3,10 +3,11 @@
 //! Works on the templates directory itself, under its lock; whether a controller runs makes no difference to it. It decides
 //! nothing about archives: that is `template`'s.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use vzd_schema::Code;
+use vzd_schema::v1::OciImage;
 use vzd_state::status::Document;
 
 use crate::cli::Context;
@@ -41,25 +42,25 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
     },
-    /// Take an archive in: tar, plain or compressed with gzip, xz or zstd
+    /// Take an archive in (tar, plain or compressed with gzip, xz or zstd), or an OCI image
     Add {
         /// Name of the template
         #[arg(value_name = "NAME")]
         name: String,
-        /// The archive; an absolute path or one from here
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-        /// Refuse it unless it has this SHA-256
+        /// The archive, an absolute path or one from here; or oci:/LAYOUT[:TAG], oci:REGISTRY/NAME[:TAG][@DIGEST]
+        #[arg(value_name = "SOURCE")]
+        source: PathBuf,
+        /// Refuse it unless it, or the image's manifest, has this SHA-256
         #[arg(long, value_name = "HEX")]
         sha256: Option<String>,
     },
-    /// Build templates anew by the recipe that they were built by; VEs that exist keep their root
+    /// Make templates anew by their recipe, or of what their image is now; VEs that exist keep their root
     Update {
         /// The templates
         #[arg(value_name = "NAME", required = true)]
         names: Vec<String>,
     },
-    /// Compare templates with the archives that they were unpacked of
+    /// Compare templates with the archives and images that they were unpacked of
     Verify {
         /// The templates [default: all]
         #[arg(value_name = "NAME")]
@@ -91,14 +92,9 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
             };
             told(name, "built", &made.map_err(|e| refused(&e))?, cx)
         }
-        Command::Add { name, file, sha256 } => {
-            let file = std::path::absolute(file)
-                .map_err(|e| Failure::new("cannot find the working directory").because(e))?;
-            let made = {
-                let _progress = Progress::start("unpacking");
-                store(cx)?.add(name, &file, sha256.as_deref())
-            };
-            told(name, "added", &made.map_err(|e| refused(&e))?, cx)
+        Command::Add { name, source, sha256 } => {
+            let made = add(name, source, sha256.as_deref(), &store(cx)?)?;
+            told(name, "added", &made, cx)
         }
         Command::Update { names } => {
             let store = store(cx)?;
@@ -114,6 +110,20 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
         Command::Verify { names } => verify(names, cx),
         Command::Remove { names, force } => remove(names, *force, cx),
     }
+}
+
+fn add(name: &str, source: &Path, sha256: Option<&str>, store: &Store) -> Result<Template, Failure> {
+    let made = if let Some(image) = source.to_str().and_then(|source| source.strip_prefix("oci:")) {
+        let image: OciImage = image.parse().map_err(|e| Failure::usage(format!("{e}")))?;
+        let _progress = Progress::start("fetching and unpacking");
+        store.add_image(name, &image, sha256)
+    } else {
+        let file = std::path::absolute(source)
+            .map_err(|e| Failure::new("cannot find the working directory").because(e))?;
+        let _progress = Progress::start("unpacking");
+        store.add(name, &file, sha256)
+    };
+    made.map_err(|e| refused(&e))
 }
 
 fn store(cx: &Context) -> Result<Store, Failure> {
@@ -176,7 +186,11 @@ fn list(cx: &mut Context) -> Outcome {
     let mut table = Table::new(&["NAME", "KIND", "MB", "MADE BY", "VES"]);
     for template in &listed {
         let origin = &template.origin;
-        let from = origin.recipe.clone().or(origin.file.as_ref().map(|file| file.display().to_string()));
+        let from = origin
+            .recipe
+            .clone()
+            .or(origin.image.clone())
+            .or(origin.file.as_ref().map(|file| file.display().to_string()));
         table.row([
             template.name.as_str().into(),
             template.kind.into(),

@@ -152,7 +152,11 @@ pub fn lacks_template(host: &Host, record: &DiskRecord) -> Option<String> {
 fn create(ve: Ve<'_>, dir: &Path, template: &str, backend: Backend) -> Result<(Effect, Made), StepError> {
     // Held until the link is made: from then on the template counts as used.
     let template = ve.host.templates()?.ensure(&source(template))?;
-    let made = MadeRoot { path: Some(dir.display().to_string()), digest: Some(template.digest.clone()) };
+    let made = MadeRoot {
+        path: Some(dir.display().to_string()),
+        digest: Some(template.digest.clone()),
+        application: template.application.clone(),
+    };
     let link = dir.join("lower");
     // A root is there though one is to be made: who made it, or was throwing it away, was killed. Nothing of
     // it may show in the new one.
@@ -180,6 +184,9 @@ fn create(ve: Ve<'_>, dir: &Path, template: &str, backend: Backend) -> Result<(E
 
 /// The source that a manifest's `template` names; the schema has checked its form.
 fn source(template: &str) -> Source {
+    if let Some(image) = template.strip_prefix("oci:").and_then(|image| image.parse().ok()) {
+        return Source::Image(Box::new(image));
+    }
     match template.split_once(':') {
         Some(("dir", path)) => Source::Dir(PathBuf::from(path)),
         Some(("file", path)) => Source::File(PathBuf::from(path)),

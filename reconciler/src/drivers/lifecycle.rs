@@ -371,6 +371,11 @@ fn stop(ve: Ve<'_>, timeout: Millis) -> Result<(Effect, Vec<String>), StepError>
 fn ask_to_stop(ve: Ve<'_>, running: &Running) -> SysResult<()> {
     /// glibc keeps the first two real-time signals to itself: SIGRTMIN is 34.
     const SIGRTMIN: i32 = 34;
+    let started = ve.entry.run.as_ref().map(|run| &run.cold);
+    let application = started.and_then(|cold| cold.application(ve.entry.application()));
+    if let Some(signal) = application.and_then(|is| is.stop_signal) {
+        return running.pidfd.signal(signal);
+    }
     let exe = match procfs::exe(running.pid) {
         // It is ending already: there is nobody to be asked.
         Err(e) if e.is_absent() => return Ok(()),

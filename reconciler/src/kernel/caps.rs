@@ -29,6 +29,11 @@ pub fn keep_only(keep: u64) -> SysResult<()> {
     set(keep)
 }
 
+/// Makes effective again what is permitted: a change of user takes that away.
+pub fn raise() -> SysResult<()> {
+    set(u64::MAX)
+}
+
 /// `struct __user_cap_header_struct` and two `__user_cap_data_struct`, version 3.
 #[repr(C)]
 struct Header {

@@ -175,6 +175,18 @@ pub fn become_root() -> SysResult<()> {
     nix::unistd::setresuid(root.0, root.0, root.0).at("setresuid", 0)
 }
 
+/// Becomes this user and group of the user namespace this process is in, with these supplementary groups and no others. What
+/// it may do stays until it executes a program.
+pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> SysResult<()> {
+    let groups: Vec<_> = groups.iter().copied().map(nix::unistd::Gid::from_raw).collect();
+    let (user, group) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
+    nix::unistd::setgroups(&groups).at("setgroups", format_args!("{groups:?}"))?;
+    nix::unistd::setresgid(group, group, group).at("setresgid", gid)?;
+    nix::sys::prctl::set_keepcaps(true).at("keep capabilities of", "this process")?;
+    nix::unistd::setresuid(user, user, user).at("setresuid", uid)?;
+    super::caps::raise()
+}
+
 /// Sets the effective ids of this thread for file access (`setfsuid`, `setfsgid`).
 pub fn set_fs_ids(uid: u32, gid: u32) {
     // SAFETY: both calls take an integer and change this thread's credentials only; they cannot fail

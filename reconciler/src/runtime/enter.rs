@@ -18,7 +18,7 @@ use crate::kernel::ns::{Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded, WaitStatus};
 use crate::kernel::{caps, clone, pty, seccomp, seqpacket};
-use crate::runtime::init::c_strings;
+use crate::runtime::init::{c_strings, program};
 use crate::runtime::printed::Printed;
 
 /// Which VE to enter, and with what rights.
@@ -250,23 +250,10 @@ impl Plan {
         rustix::process::chdir(&self.cwd).at("enter directory", self.cwd.display())?;
         process::default_signals();
         process::unblock_signals()?;
-        let argv = c_strings(&self.resolved()?)?;
+        let argv = program(&self.argv, &self.env)?;
         seccomp::install(&self.filter)?;
         caps::keep_only(self.capabilities)?;
         Err(process::exec(&argv, &self.env))
-    }
-
-    /// Looks a bare program name up in the VE's `PATH`; never in the working directory.
-    fn resolved(&self) -> SysResult<Vec<String>> {
-        let mut argv = self.argv.clone();
-        let Some(name) = argv.first_mut().filter(|name| !name.contains('/')) else { return Ok(argv) };
-        let path = self.env.iter().find_map(|pair| pair.to_str().ok()?.strip_prefix("PATH="));
-        let dirs = path.unwrap_or_default().split(':').filter(|dir| !dir.is_empty());
-        let found = dirs
-            .map(|dir| format!("{dir}/{name}"))
-            .find(|program| rustix::fs::access(Path::new(program), rustix::fs::Access::EXEC_OK).is_ok());
-        *name = found.ok_or_else(|| SysError::new("execute", name.as_str(), libc::ENOENT))?;
-        Ok(argv)
     }
 }
 

@@ -7,9 +7,10 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, Uid};
+use vzd_state::application::User;
 
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::mount::{self, Attr, FsOption};
@@ -21,8 +22,10 @@ use crate::runtime::tree::TTY_GROUP;
 
 /// What can be checked and made before the process exists: C strings and the system call filter.
 pub struct Prepared {
-    argv: Vec<CString>,
+    argv: Vec<String>,
     env: Vec<CString>,
+    dir: Option<PathBuf>,
+    user: Option<User>,
     filter: Vec<seccomp::Op>,
     capabilities: u64,
     hostname: String,
@@ -36,9 +39,12 @@ impl Prepared {
             profile: spec.seccomp_profile.as_deref(),
             own_attributes: spec.own_attributes,
         })?;
+        c_strings(&spec.init)?;
         Ok(Prepared {
-            argv: c_strings(&spec.init)?,
+            argv: spec.init.clone(),
             env: c_strings(&spec.env)?,
+            dir: spec.dir.clone(),
+            user: spec.user.clone(),
             filter,
             capabilities: spec.capabilities,
             hostname: spec.hostname.clone(),
@@ -54,6 +60,21 @@ pub fn c_strings(words: &[String]) -> SysResult<Vec<CString>> {
             .map_err(|_| SysError::refused("pass", word.escape_debug(), "it holds a NUL byte"))
     };
     words.iter().map(one).collect()
+}
+
+/// The words as C strings, the first of them looked up in the `PATH` of `env` if it is a bare name; never in the working
+/// directory.
+pub fn program(words: &[String], env: &[CString]) -> SysResult<Vec<CString>> {
+    let mut argv = words.to_vec();
+    if let Some(name) = argv.first_mut().filter(|name| !name.contains('/')) {
+        let path = env.iter().find_map(|pair| pair.to_str().ok()?.strip_prefix("PATH="));
+        let dirs = path.unwrap_or_default().split(':').filter(|dir| !dir.is_empty());
+        let found = dirs
+            .map(|dir| format!("{dir}/{name}"))
+            .find(|program| rustix::fs::access(Path::new(program), rustix::fs::Access::EXEC_OK).is_ok());
+        *name = found.ok_or_else(|| SysError::new("execute", name.as_str(), libc::ENOENT))?;
+    }
+    c_strings(&argv)
 }
 
 /// The life of the first process up to its init. Returns only when a step failed, which the starter is
@@ -84,11 +105,20 @@ fn become_init(prepared: &Prepared, socket: &OwnedFd) -> SysResult<Infallible> {
     let console = rustix::fs::open("/dev/console", flags, Mode::empty()).at("open", "/dev/console")?;
     process::set_stdio(&console)?;
     process::unblock_signals()?;
+    if let Some(dir) = &prepared.dir {
+        std::fs::create_dir_all(dir).at("make directory", dir.display())?;
+        rustix::process::chdir(dir).at("enter directory", dir.display())?;
+    }
+    let argv = program(&prepared.argv, &prepared.env)?;
     // The filter comes first: installing it takes a capability that `keep_only` may take away.
     seccomp::install(&prepared.filter)?;
+    if let Some(User { uid, gid, groups }) = &prepared.user {
+        rustix::fs::fchown(&console, Some(Uid::from_raw(*uid)), None).at("chown", "/dev/console")?;
+        process::become_user(*uid, *gid, groups)?;
+    }
     caps::keep_only(prepared.capabilities)?;
     process::cloexec_from(3)?;
-    Err(process::exec(&prepared.argv, &prepared.env))
+    Err(process::exec(&argv, &prepared.env))
 }
 
 /// Waits for the starter's word; when it gave up it has the reason itself.

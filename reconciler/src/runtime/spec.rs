@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use vzd_state::application::User;
 use vzd_state::subsystem::network::{Files, Route, Rule};
 
 use crate::kernel::net::{Bridged, HandOver, Macvlan, Shape, Venet};
@@ -26,10 +27,16 @@ pub struct StartSpec {
     pub hostname: String,
     /// UTS domain name; empty for none.
     pub domainname: String,
-    /// Command line of PID 1; the first word is a path inside the VE.
+    /// Command line of PID 1; the first word is a path inside the VE, or looked up in its `PATH`.
     pub init: Vec<String>,
     /// Environment of PID 1, `NAME=value`.
     pub env: Vec<String>,
+    /// Working directory of PID 1, made if it is not there; `/` if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// Whom PID 1 runs as; root if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<User>,
     /// Version 2 cgroup that the VE sees as its root.
     pub cgroup_delegated: PathBuf,
     /// Version 1 cgroups it is put into.

@@ -37,6 +37,7 @@ pub(super) struct Archive<R> {
     inner: R,
     at: u64,
     limit: u64,
+    before: u64,
     left: u64,
     padding: u64,
     number: u64,
@@ -44,14 +45,20 @@ pub(super) struct Archive<R> {
 }
 
 impl<R: Read> Archive<R> {
-    /// Reads no more than `limit` bytes of stream, whatever the compressed file grows to.
-    pub(super) fn new(inner: R, limit: u64) -> Self {
-        Self { inner, at: 0, limit, left: 0, padding: 0, number: 0, name: Vec::new() }
+    /// Reads no more than `limit` bytes of stream, whatever the compressed file grows to; of them, `before` were read of
+    /// other archives.
+    pub(super) fn new(inner: R, limit: u64, before: u64) -> Self {
+        Self { inner, at: 0, limit, before, left: 0, padding: 0, number: 0, name: Vec::new() }
     }
 
     /// The number (from 1) and name of the entry that is being read.
     pub(super) fn current(&self) -> (u64, &[u8]) {
         (self.number, &self.name)
+    }
+
+    /// Bytes of stream read so far.
+    pub(super) fn read(&self) -> u64 {
+        self.at
     }
 
     /// Goes on to the next entry, over what is left of this one. `None` is the end marker.
@@ -180,7 +187,7 @@ impl<R: Read> Archive<R> {
     }
 
     fn some(&mut self, buffer: &mut [u8]) -> Result<usize, Problem> {
-        if self.at > self.limit {
+        if self.before.saturating_add(self.at) > self.limit {
             return Err(Problem::TooBig(self.limit));
         }
         loop {

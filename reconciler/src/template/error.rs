@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::oci::ImageProblem;
 use super::recipe::{RECIPES, Recipe};
 
 /// Why there is no template.
@@ -45,6 +46,14 @@ pub enum TemplateError {
     /// An archive was written to while it was being read.
     #[error("archive {0:?} changed while it was being unpacked")]
     Changed(PathBuf),
+    /// An image could not be used.
+    #[error("cannot use image {image}")]
+    Image {
+        /// What it was called by.
+        image: String,
+        /// Why.
+        source: Box<ImageProblem>,
+    },
     /// A path in the source is not one that can be used.
     #[error("cannot use {path:?} as a template: {why}")]
     Unfit {
@@ -100,8 +109,8 @@ pub enum TemplateError {
         /// The one that it has.
         found: String,
     },
-    /// An unpacked root is not what its archive holds.
-    #[error("{path:?} of template {root:?} is not what the archive holds: {what}")]
+    /// An unpacked root is not what its archive or image holds.
+    #[error("{path:?} of template {root:?} is not what it was made of: {what}")]
     Differs {
         /// The unpacked root.
         root: PathBuf,
@@ -215,11 +224,17 @@ impl TemplateError {
         Self::Io { op, path: path.to_owned(), source: source.into() }
     }
 
-    /// The same about the file that the archive is a copy of.
+    pub(super) fn image(image: impl std::fmt::Display, problem: ImageProblem) -> Self {
+        Self::Image { image: image.to_string(), source: Box::new(problem) }
+    }
+
+    /// The same about what the archive or image is a copy of.
     #[must_use]
     pub(super) fn about(mut self, file: &Path) -> Self {
-        if let Self::Archive { archive, .. } | Self::Entry { archive, .. } = &mut self {
-            file.clone_into(archive);
+        match &mut self {
+            Self::Archive { archive, .. } | Self::Entry { archive, .. } => file.clone_into(archive),
+            Self::Image { image, .. } => *image = file.display().to_string(),
+            _ => {}
         }
         self
     }
@@ -249,6 +264,7 @@ impl TemplateError {
                 let names: Vec<_> = RECIPES.iter().map(|recipe| recipe.name).collect();
                 Some(format!("the recipes are {}", names.join(", ")))
             }
+            Self::Image { source, .. } => source.help(),
             Self::NoRecipe(name) => Some(format!("`vzd template add {name} FILE` takes a new archive in")),
             Self::NoMirror => Some("add a source of Debian to /etc/apt/sources.list.d".into()),
             Self::Builder { source, .. } if source.kind() == io::ErrorKind::NotFound => {

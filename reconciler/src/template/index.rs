@@ -12,6 +12,8 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Mode, OFlags, Stat};
 use serde::{Deserialize, Serialize};
 
+use vzd_state::application::Application;
+
 use super::Skipped;
 
 const NAME: &str = "index.json";
@@ -62,6 +64,8 @@ pub(super) struct Record {
     pub(super) digest: String,
     #[serde(default)]
     pub(super) skipped: Skipped,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) application: Option<Box<Application>>,
 }
 
 /// Records by what they were made of.

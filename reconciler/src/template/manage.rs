@@ -1,21 +1,24 @@
 //! What an operator does with templates: list them, take an archive in, have one built, take one out.
 //!
-//! A template that is taken in is an archive `NAME.tar.*` in the templates directory, put there under another name, synced
+//! A template that is taken in is an archive `NAME.tar.*` or an image layout `NAME/` in the templates directory, put there under another name, synced
 //! and renamed; beside it `.NAME.json` says how it was made. Must not touch what the operator put there by hand in
 //! another way (directories), nor anything in the store but through it.
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags};
 use serde::{Deserialize, Serialize};
 
 use super::codec::Codec;
 use super::error::TemplateError;
+use super::oci;
 use super::recipe::Recipe;
 use super::source::{self, Found};
 use super::store::{Store, hash};
-use super::{Source, Template};
+use super::{Source, Template, unpack};
 
 /// How an archive's name ends while it is being written, after the number of the process that writes.
 const PARTIAL: &str = ".partial";
@@ -26,12 +29,12 @@ const PARTIAL: &str = ".partial";
 pub struct Listed {
     /// What manifests say.
     pub name: String,
-    /// `archive`, `directory` or `built-in`.
+    /// `archive`, `image`, `directory` or `built-in`.
     pub kind: &'static str,
     /// Where it lies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// Bytes of the archive.
+    /// Bytes of the archive or image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// How it was made, if vzd knows.
@@ -49,7 +52,10 @@ pub struct Origin {
     /// The file that it was taken from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
-    /// SHA-256 of the archive.
+    /// The image that it was taken from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// SHA-256 of the archive, or of the image's manifest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
 }
@@ -58,14 +64,18 @@ impl Store {
     /// Every name that a manifest may say, with what it stands for.
     pub fn list(&self) -> Result<Vec<Listed>, TemplateError> {
         let listed = |name: String| {
-            let found = source::find(self.dir(), &Source::Named(name.clone()))?;
+            let found = source::find(self.dir(), &name)?;
             let (kind, path) = match found {
                 Found::Tiny => ("built-in", None),
                 Found::Dir(path) => ("directory", Some(path)),
                 Found::File(path) => ("archive", Some(path)),
+                Found::Layout(path) => ("image", Some(path)),
             };
-            let bytes = path.as_ref().filter(|_| kind == "archive");
-            let bytes = bytes.and_then(|path| Some(std::fs::metadata(path).ok()?.len()));
+            let bytes = path.as_deref().and_then(|path| match kind {
+                "archive" => Some(std::fs::metadata(path).ok()?.len()),
+                "image" => oci::bytes(path),
+                _ => None,
+            });
             let origin = self.origin(&name);
             Ok(Listed { name, kind, path, bytes, origin })
         };
@@ -100,20 +110,24 @@ impl Store {
         })
     }
 
-    /// Builds one anew by the recipe that it was built by.
+    /// Builds one anew by the recipe that it was built by, or takes in what its image is now.
     pub fn update(&self, name: &str) -> Result<Template, TemplateError> {
-        match self.origin(name).recipe {
-            Some(recipe) => self.build(name, Recipe::named(&recipe)?),
-            None => Err(TemplateError::NoRecipe(name.to_owned())),
+        let Origin { recipe, image, .. } = self.origin(name);
+        let image = image.as_deref().and_then(|image| image.strip_prefix("oci:")?.parse().ok());
+        match (recipe, image) {
+            (Some(recipe), _) => self.build(name, Recipe::named(&recipe)?),
+            (None, Some(image)) => self.add_image(name, &image, None),
+            (None, None) => Err(TemplateError::NoRecipe(name.to_owned())),
         }
     }
 
     /// Takes a template out of the directory. VEs that were made of it keep their root.
     pub fn remove(&self, name: &str) -> Result<(), TemplateError> {
-        match source::find(self.dir(), &Source::Named(name.to_owned()))? {
-            Found::File(path) => {
+        let found = source::find(self.dir(), name)?;
+        match found {
+            Found::File(path) | Found::Layout(path) if self.may_replace(name, &path) => {
                 let _lock = self.lock()?;
-                std::fs::remove_file(&path).map_err(|e| TemplateError::io("remove", &path, e))?;
+                self.throw_away(name, &path)?;
                 match std::fs::remove_file(self.origin_path(name)) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => {
                         Err(TemplateError::io("remove", &self.origin_path(name), e))
@@ -121,25 +135,33 @@ impl Store {
                     _ => Ok(()),
                 }
             }
-            Found::Dir(path) => {
+            Found::Dir(path) | Found::Layout(path) | Found::File(path) => {
                 Err(TemplateError::Unfit { path, why: "it is a directory of yours: remove it yourself" })
             }
             Found::Tiny => Err(TemplateError::Unfit { path: name.into(), why: "it is built in" }),
         }
     }
 
-    /// Reads a template's archive again: whether it is the one that was taken in, and whether what was unpacked of it is
-    /// what would be unpacked now. Returns the archive's SHA-256.
+    /// Reads a template's archive or image again: whether it is the one that was taken in, and whether what was unpacked of
+    /// it is what would be unpacked now. Returns its SHA-256.
     pub fn verify(&self, name: &str) -> Result<String, TemplateError> {
         let template = self.ensure(&Source::Named(name.to_owned()))?;
-        if let Found::File(path) = source::find(self.dir(), &Source::Named(name.to_owned()))? {
-            let (file, _) = source::open_file(&path)?;
-            let found = hash(&file, &path)?;
-            let taken = self.origin(name).sha256;
-            if taken.as_ref().is_some_and(|taken| *taken != found) {
-                return Err(TemplateError::Digest { path, wanted: taken.unwrap_or_default(), found });
+        let taken = self.origin(name).sha256;
+        match source::find(self.dir(), name)? {
+            Found::Tiny | Found::Dir(_) => {}
+            Found::Layout(path) => self.verify_image(&path, taken.as_deref(), &template)?,
+            Found::File(path) => {
+                let (file, _) = source::open_file(&path)?;
+                let found = hash(&file, &path)?;
+                if taken.as_ref().is_some_and(|taken| *taken != found) {
+                    return Err(TemplateError::Digest { path, wanted: taken.unwrap_or_default(), found });
+                }
+                self.verify_root(&template, |root| {
+                    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))
+                        .map_err(|e| TemplateError::io("seek in", &path, e))?;
+                    unpack::unpack(&file, &path, root, self.own.as_fd(), &self.limits).map(drop)
+                })?;
             }
-            self.verify_root(&file, &path, &template)?;
         }
         Ok(template.digest)
     }
@@ -154,15 +176,20 @@ impl Store {
     ) -> Result<Template, TemplateError> {
         source::checked_name(name)?;
         self.sweep();
-        let partial = self.dir().join(format!(".{name}.{}{PARTIAL}", std::process::id()));
+        let partial = self.partial(name);
         let done = self.take_in_at(&partial, name, &mut origin, sha256, write);
-        // After a rename there is nothing of this name.
-        drop(std::fs::remove_file(&partial));
+        // After a rename there is nothing of this name, or what was there before.
+        drop(discard(&partial));
         done
     }
 
-    /// Takes away archives that were being written by processes that are gone.
-    fn sweep(&self) {
+    /// What is being written under a name.
+    pub(super) fn partial(&self, name: &str) -> PathBuf {
+        self.dir().join(format!(".{name}.{}{PARTIAL}", std::process::id()))
+    }
+
+    /// Takes away what was being written by processes that are gone.
+    pub(super) fn sweep(&self) {
         for entry in std::fs::read_dir(self.dir()).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let stem = name
@@ -172,7 +199,7 @@ impl Store {
             let writer = stem.and_then(|stem| stem.rsplit_once('.')?.1.parse::<u32>().ok());
             if writer.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
                 // It is in nobody's way; only its space is lost until the next try.
-                drop(std::fs::remove_file(entry.path()));
+                drop(discard(&entry.path()));
             }
         }
     }
@@ -202,9 +229,21 @@ impl Store {
         let file = origin.file.as_deref();
         self.ensure(&Source::File(partial.to_owned()))
             .map_err(|e| e.about(file.unwrap_or(Path::new(name))))?;
-        let before = match source::find(self.dir(), &Source::Named(name.to_owned())) {
-            Ok(Found::File(path)) => Some(path),
-            Ok(Found::Dir(path)) => {
+        self.publish(partial, name, suffix, origin)
+    }
+
+    /// Gives what is complete at `partial` its name, in place of what vzd took in under it before. What that was may lie at
+    /// `partial` then.
+    pub(super) fn publish(
+        &self,
+        partial: &Path,
+        name: &str,
+        suffix: &str,
+        origin: &Origin,
+    ) -> Result<Template, TemplateError> {
+        let before = match source::find(self.dir(), name) {
+            Ok(Found::File(path) | Found::Layout(path)) if self.may_replace(name, &path) => Some(path),
+            Ok(Found::Dir(path) | Found::Layout(path) | Found::File(path)) => {
                 return Err(TemplateError::Unfit { path, why: "a directory has this name already" });
             }
             Ok(Found::Tiny) => {
@@ -216,16 +255,37 @@ impl Store {
             Err(_) => None,
         };
         let path = self.dir().join(format!("{name}{suffix}"));
-        std::fs::rename(partial, &path)
-            .map_err(|e| TemplateError::io("rename the finished archive to", &path, e))?;
+        // A directory takes another's place only by changing with it.
+        let flags = match &before {
+            Some(before) if *before == path && partial.is_dir() => RenameFlags::EXCHANGE,
+            _ => RenameFlags::empty(),
+        };
+        rustix::fs::renameat_with(CWD, partial, CWD, &path, flags)
+            .map_err(|e| TemplateError::io("rename what is finished to", &path, e))?;
         if let Some(before) = before.filter(|before| *before != path) {
-            std::fs::remove_file(&before).map_err(|e| TemplateError::io("remove", &before, e))?;
+            self.throw_away(name, &before)?;
         }
         self.write_origin(name, origin)?;
         File::open(self.dir())
             .and_then(|dir| dir.sync_all())
             .map_err(|e| TemplateError::io("sync", self.dir(), e))?;
         self.ensure(&Source::Named(name.to_owned()))
+    }
+
+    /// Whether what has this name is an archive, or was taken in by vzd: directories of the operator's are his.
+    fn may_replace(&self, name: &str, path: &Path) -> bool {
+        !path.is_dir() || (path.parent() == Some(self.dir()) && self.origin(name).image.is_some())
+    }
+
+    /// Removes an archive or a layout, so that there is all of it or nothing.
+    fn throw_away(&self, name: &str, path: &Path) -> Result<(), TemplateError> {
+        let failed = |e| TemplateError::io("remove", path, e);
+        if !path.is_dir() {
+            return std::fs::remove_file(path).map_err(failed);
+        }
+        let aside = self.partial(&format!("{name}.old"));
+        std::fs::rename(path, &aside).map_err(failed)?;
+        std::fs::remove_dir_all(&aside).map_err(failed)
     }
 
     fn origin_path(&self, name: &str) -> PathBuf {
@@ -244,6 +304,11 @@ impl Store {
         let written = crate::store::atomic::write(&path, &text, &crate::store::Writes::default());
         written.map(drop).map_err(|e| TemplateError::io("write", &path, io::Error::other(e)))
     }
+}
+
+/// Removes a file or a directory that nobody uses.
+pub(super) fn discard(path: &Path) -> io::Result<()> {
+    if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }
 }
 
 /// How an archive's name ends, by its content.

@@ -1,4 +1,4 @@
-//! Turns a template source (an archive, a directory, or busybox) into a root file system directory that
+//! Turns a template source (an archive, an image, a directory, or busybox) into a root file system directory that
 //! overlayfs can use as the lower layer of many VEs.
 //!
 //! What the rest of the program sees is [`Store::ensure`]: same source, same content, same directory. The ids in it
@@ -15,6 +15,7 @@ mod codec;
 mod error;
 pub(crate) mod index;
 mod manage;
+mod oci;
 mod pax;
 mod recipe;
 mod remove;
@@ -35,9 +36,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use vzd_schema::v1::OciImage;
+use vzd_state::application::Application;
 
 pub use error::{Problem, TemplateError};
 pub use manage::{Listed, Origin};
+pub use oci::ImageProblem;
 pub use recipe::{RECIPES, Recipe};
 pub use store::Store;
 pub use unused::Removal;
@@ -47,12 +51,14 @@ pub use unused::Removal;
 pub enum Source {
     /// Made on this machine from Debian's `busybox-static`.
     Tiny,
-    /// A name looked up in the templates directory: a directory or an archive. `tiny` is [`Source::Tiny`].
+    /// A name looked up in the templates directory: a directory, an archive or an image layout. `tiny` is [`Source::Tiny`].
     Named(String),
     /// A directory of the operator's, used in place and never written to.
     Dir(PathBuf),
     /// A tar archive, plain or compressed with gzip, xz or zstd.
     File(PathBuf),
+    /// An OCI image, of a layout on disk or of a registry.
+    Image(Box<OciImage>),
 }
 
 /// A root file system that is ready to be a lower layer.
@@ -64,11 +70,14 @@ pub enum Source {
 pub struct Template {
     /// The root directory. It is to be treated as read-only.
     pub root: PathBuf,
-    /// SHA-256, in hexadecimal, of what the template is made of: the archive file; busybox and the recipe; or,
+    /// SHA-256, in hexadecimal, of what the template is made of: the archive file; an image's manifest;
+    /// busybox and the recipe; or,
     /// for a directory used in place, its path and inode.
     pub digest: String,
     /// What an archive held that a template cannot have.
     pub skipped: Skipped,
+    /// How the program is run that it is the image of, if it is one.
+    pub application: Option<Box<Application>>,
     dir: Arc<OwnedFd>,
 }
 

@@ -11,39 +11,37 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::Source;
 use super::error::TemplateError;
+use super::oci::is_layout;
 
 const NAMED: &str = "named";
 const SUFFIXES: [&str; 4] = [".tar.zst", ".tar.xz", ".tar.gz", ".tar"];
 
-/// A source with names looked up.
+/// What a name stands for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Tiny,
     Dir(PathBuf),
     File(PathBuf),
+    /// A directory that is a layout of one OCI image.
+    Layout(PathBuf),
 }
 
 /// Looks a name up in the templates directory `dir`: `named/<name>`, `<name>`, then `<name>.tar.zst`, `.xz`, `.gz`
 /// and plain `.tar`. The first that exists counts.
-pub(super) fn find(dir: &Path, source: &Source) -> Result<Found, TemplateError> {
-    let name = match source {
-        Source::Tiny => return Ok(Found::Tiny),
-        Source::Dir(path) => return Ok(Found::Dir(path.clone())),
-        Source::File(path) => return Ok(Found::File(path.clone())),
-        Source::Named(name) if name == "tiny" => return Ok(Found::Tiny),
-        Source::Named(name) => name,
-    };
+pub(super) fn find(dir: &Path, name: &str) -> Result<Found, TemplateError> {
+    if name == "tiny" {
+        return Ok(Found::Tiny);
+    }
     checked_name(name)?;
     let named = dir.join(NAMED).join(name);
     if file_type(&named)?.is_some() {
-        return Ok(Found::Dir(named));
+        return Ok(directory(named));
     }
     let plain = dir.join(name);
     match file_type(&plain)? {
         Some(FileType::RegularFile) => return Ok(Found::File(plain)),
-        Some(_) if name != NAMED => return Ok(Found::Dir(plain)),
+        Some(_) if name != NAMED => return Ok(directory(plain)),
         _ => {}
     }
     for suffix in SUFFIXES {
@@ -52,7 +50,11 @@ pub(super) fn find(dir: &Path, source: &Source) -> Result<Found, TemplateError> 
             return Ok(Found::File(archive));
         }
     }
-    Err(TemplateError::UnknownName { name: name.clone(), dir: dir.to_owned(), known: names(dir) })
+    Err(TemplateError::UnknownName { name: name.to_owned(), dir: dir.to_owned(), known: names(dir) })
+}
+
+fn directory(path: PathBuf) -> Found {
+    if is_layout(&path) { Found::Layout(path) } else { Found::Dir(path) }
 }
 
 /// Refuses what cannot be a template's name.

@@ -4,9 +4,11 @@
 //!
 //! ```text
 //! .store/file-v1-<sha256>/   an unpacked archive
+//! .store/oci-v1-<digest>/    the layers of an image
 //! .store/tiny-<digest>/      busybox
 //! .store/index.json          which file had which content (a cache)
 //! .store/lock                held while something is made or removed
+//! .store/fetch.lock          held while an image is fetched
 //! .store/.partial-*, .trash-*  of the run that holds the lock; else of one that was killed
 //! ```
 //!
@@ -29,6 +31,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::TemplateError;
 use super::index::{Index, Record, Stamp, hex, key};
+use super::oci::IMAGE;
 use super::remove::{self, TRASH};
 use super::source::{self, Found};
 use super::{Limits, Skipped, Source, Template, busybox, tiny, tree::Tree, unpack};
@@ -110,10 +113,17 @@ impl Store {
     /// Blocks, for as long as unpacking takes, and while another caller, of this process or not, makes or removes a
     /// template.
     pub fn ensure(&self, source: &Source) -> Result<Template, TemplateError> {
-        match source::find(&self.dir, source)? {
-            Found::Dir(path) => in_place(&path),
-            Found::Tiny => self.ensure_tiny(),
-            Found::File(path) => self.ensure_file(&path),
+        match source {
+            Source::Tiny => self.ensure_tiny(),
+            Source::Dir(path) => in_place(path),
+            Source::File(path) => self.ensure_file(path),
+            Source::Image(image) => self.ensure_image(image),
+            Source::Named(name) => match source::find(&self.dir, name)? {
+                Found::Tiny => self.ensure_tiny(),
+                Found::Dir(path) => in_place(&path),
+                Found::File(path) => self.ensure_file(&path),
+                Found::Layout(path) => self.ensure_layout(&path, None, None),
+            },
         }
     }
 
@@ -127,7 +137,8 @@ impl Store {
         let (program, stamp) = busybox::read(path)?;
         let digest = tiny::digest(&program);
         let name = format!("{TINY}{digest}");
-        let mut record = Record { stamp, dir: name, digest, skipped: Skipped::default() };
+        let skipped = Skipped::default();
+        let mut record = Record { stamp, dir: name, digest, skipped, application: None };
         if self.open_own(&record)?.is_none() {
             let applets = busybox::applets(path)?;
             self.make(&record.dir, |root| {
@@ -152,7 +163,7 @@ impl Store {
         let digest = hash(&file, path)?;
         let name = format!("{FILE}{digest}");
         let skipped = self.index().of_dir(&name).map_or_else(Skipped::default, |known| known.skipped);
-        let mut record = Record { stamp, dir: name, digest, skipped };
+        let mut record = Record { stamp, dir: name, digest, skipped, application: None };
         if self.open_own(&record)?.is_none() {
             tracing::info!(archive = %path.display(), digest = record.digest, "unpacking a template");
             self.make(&record.dir, |root| {
@@ -167,7 +178,7 @@ impl Store {
     }
 
     /// A template that an index knows, if it still is there.
-    fn known(&self, key: &str, stamp: &Stamp) -> Result<Option<Template>, TemplateError> {
+    pub(super) fn known(&self, key: &str, stamp: &Stamp) -> Result<Option<Template>, TemplateError> {
         let known = |index: &Index| index.find(key, stamp).cloned();
         let mut record = known(&self.index());
         if record.is_none() {
@@ -180,7 +191,7 @@ impl Store {
     }
 
     /// Opens a directory of the store and takes a shared lock on it. `None` if it is not there.
-    fn open_own(&self, record: &Record) -> Result<Option<Template>, TemplateError> {
+    pub(super) fn open_own(&self, record: &Record) -> Result<Option<Template>, TemplateError> {
         let root = self.own_path.join(&record.dir);
         let failed = |op| move |e: io::Error| TemplateError::io(op, &self.own_path.join(&record.dir), e);
         if !is_own(record.dir.as_bytes()) {
@@ -196,8 +207,8 @@ impl Store {
             let here = rustix::fs::fstat(&fd).map_err(|e| failed("stat")(e.into()))?;
             match rustix::fs::statat(&self.own, &record.dir, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(there) if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino) => {
-                    let Record { digest, skipped, .. } = record.clone();
-                    return Ok(Some(Template { root, digest, skipped, dir: Arc::new(fd) }));
+                    let Record { digest, skipped, application, .. } = record.clone();
+                    return Ok(Some(Template { root, digest, skipped, application, dir: Arc::new(fd) }));
                 }
                 Ok(_) | Err(Errno::NOENT) => {}
                 Err(e) => return Err(failed("stat")(e.into())),
@@ -206,7 +217,7 @@ impl Store {
     }
 
     /// Has `fill` make a root, and gives it its name when it is complete and on disk. The lock must be held.
-    fn make(
+    pub(super) fn make(
         &self,
         name: &str,
         fill: impl FnOnce(OwnedFd) -> Result<(), TemplateError>,
@@ -234,7 +245,7 @@ impl Store {
     }
 
     /// Writes down what was made, and opens it. The lock must be held, so it is there.
-    fn remember(&self, key: String, record: &mut Record) -> Result<Template, TemplateError> {
+    pub(super) fn remember(&self, key: String, record: &mut Record) -> Result<Template, TemplateError> {
         if !record.stamp.settled(SystemTime::now()) {
             record.stamp = Stamp::never();
         }
@@ -274,7 +285,7 @@ impl Store {
         Ok(fd)
     }
 
-    fn index(&self) -> MutexGuard<'_, Index> {
+    pub(super) fn index(&self) -> MutexGuard<'_, Index> {
         // It is replaced as a whole, so a panic elsewhere leaves it sound.
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -282,7 +293,7 @@ impl Store {
 
 /// Whether a name in `.store` is that of a finished template.
 pub(super) fn is_own(name: &[u8]) -> bool {
-    let digest = name.strip_prefix(FILE.as_bytes()).or_else(|| name.strip_prefix(TINY.as_bytes()));
+    let digest = [FILE, TINY, IMAGE].iter().find_map(|kind| name.strip_prefix(kind.as_bytes()));
     digest.is_some_and(|d| d.len() == 64 && d.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }
 
@@ -293,7 +304,8 @@ fn in_place(path: &Path) -> Result<Template, TemplateError> {
     hash.update(format!("vzd-dir\0{}\0{}\0", stat.st_dev, stat.st_ino));
     hash.update(path.as_os_str().as_bytes());
     let digest = hex(&hash.finalize());
-    Ok(Template { root: path.to_owned(), digest, skipped: Skipped::default(), dir: Arc::new(fd) })
+    let (skipped, dir) = (Skipped::default(), Arc::new(fd));
+    Ok(Template { root: path.to_owned(), digest, skipped, application: None, dir })
 }
 
 /// SHA-256 of a file from its beginning, in hexadecimal digits.

@@ -44,7 +44,7 @@ impl Default for Head<'_> {
 pub(super) struct Tar(Vec<u8>);
 
 impl Tar {
-    fn put(mut self, head: Head<'_>, data: &[u8]) -> Self {
+    pub(super) fn put(mut self, head: Head<'_>, data: &[u8]) -> Self {
         let mut header = tar::Header::new_ustar();
         let old = header.as_old_mut();
         old.name[..head.name.len()].copy_from_slice(head.name);
@@ -62,25 +62,25 @@ impl Tar {
         self
     }
 
-    fn file(self, name: &str, data: &str) -> Self {
+    pub(super) fn file(self, name: &str, data: &str) -> Self {
         self.put(Head { name: name.as_bytes(), ..Head::default() }, data.as_bytes())
     }
 
-    fn dir(self, name: &str) -> Self {
+    pub(super) fn dir(self, name: &str) -> Self {
         self.put(Head { flag: b'5', name: name.as_bytes(), mode: 0o755, ..Head::default() }, b"")
     }
 
-    fn symlink(self, name: &str, target: &str) -> Self {
+    pub(super) fn symlink(self, name: &str, target: &str) -> Self {
         let (name, link) = (name.as_bytes(), target.as_bytes());
         self.put(Head { flag: b'2', name, link, mode: 0o777, ..Head::default() }, b"")
     }
 
-    fn hard_link(self, name: &str, target: &str) -> Self {
+    pub(super) fn hard_link(self, name: &str, target: &str) -> Self {
         self.put(Head { flag: b'1', name: name.as_bytes(), link: target.as_bytes(), ..Head::default() }, b"")
     }
 
     /// A pax header for the next entry.
-    fn pax(self, records: &[(&str, &[u8])]) -> Self {
+    pub(super) fn pax(self, records: &[(&str, &[u8])]) -> Self {
         let mut data = Vec::new();
         for (key, value) in records {
             let body = key.len() + value.len() + 3;
@@ -96,7 +96,7 @@ impl Tar {
     }
 
     /// The archive with its end marker.
-    fn end(mut self) -> Vec<u8> {
+    pub(super) fn end(mut self) -> Vec<u8> {
         self.0.extend([0; 1024]);
         self.0
     }
@@ -105,11 +105,11 @@ impl Tar {
 /// A store in a temporary directory, and a directory beside it that nothing may get into.
 pub(super) struct Fixture {
     tmp: tempfile::TempDir,
-    store: Store,
+    pub(super) store: Store,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let tmp = tempfile::tempdir().unwrap();
         std::fs::create_dir(tmp.path().join("outside")).unwrap();
         std::fs::write(tmp.path().join("outside/secret"), "untouched").unwrap();
@@ -117,27 +117,27 @@ impl Fixture {
         Self { tmp, store }
     }
 
-    fn limited(limits: Limits) -> Self {
+    pub(super) fn limited(limits: Limits) -> Self {
         let Self { tmp, store } = Self::new();
         Self { tmp, store: store.with_limits(limits) }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.tmp.path().join(name)
     }
 
-    fn outside(&self) -> String {
+    pub(super) fn outside(&self) -> String {
         self.path("outside").to_str().unwrap().to_owned()
     }
 
-    fn archive(&self, bytes: &[u8]) -> PathBuf {
+    pub(super) fn archive(&self, bytes: &[u8]) -> PathBuf {
         let path = self.path("archive");
         std::fs::write(&path, bytes).unwrap();
         path
     }
 
     /// Unpacks an archive, and looks whether anything got out of it.
-    fn unpack(&self, bytes: &[u8]) -> Result<Template, TemplateError> {
+    pub(super) fn unpack(&self, bytes: &[u8]) -> Result<Template, TemplateError> {
         let template = self.store.ensure(&Source::File(self.archive(bytes)));
         assert_eq!(list(&self.path("outside")), ["secret"]);
         assert_eq!(read(&self.path("outside/secret")), "untouched");
@@ -147,19 +147,19 @@ impl Fixture {
     }
 
     /// The error of an archive that must leave nothing behind, with its cause.
-    fn refused(&self, bytes: &[u8]) -> String {
+    pub(super) fn refused(&self, bytes: &[u8]) -> String {
         let error = self.unpack(bytes).expect_err("it was unpacked");
         assert!(!self.own().iter().any(|n| n.starts_with("file-")), "{:?}", self.own());
         chain(&error)
     }
 
     /// What lies in the store's own directory.
-    fn own(&self) -> Vec<String> {
+    pub(super) fn own(&self) -> Vec<String> {
         list(&self.path("templates/.store"))
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -169,13 +169,13 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn list(dir: &Path) -> Vec<String> {
+pub(super) fn list(dir: &Path) -> Vec<String> {
     let names = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names.collect();
     names.sort();
     names
 }
 
-fn read(path: &Path) -> String {
+pub(super) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }

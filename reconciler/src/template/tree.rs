@@ -191,6 +191,25 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
+    /// Removes what has this path, if there is something.
+    pub(super) fn remove(&mut self, path: &[u8]) -> Result<(), Problem> {
+        let (dir, name) = split(path);
+        let Some(parent) = self.open_if_there(dir)? else { return Ok(()) };
+        match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(Problem::sys("look at what is there", e)),
+            Ok(_) => self.clear(&parent, name),
+        }
+    }
+
+    /// Removes all that is in a directory, if it is there.
+    pub(super) fn empty(&mut self, dir: &[u8]) -> Result<(), Problem> {
+        let Some(fd) = self.open_if_there(dir)? else { return Ok(()) };
+        let names = remove::open_dir(fd.as_fd(), b".").and_then(|fd| remove::names(fd.as_fd()));
+        let names = names.map_err(|e| Problem::sys(format!("list {:?}", String::from_utf8_lossy(dir)), e))?;
+        names.iter().try_for_each(|name| self.clear(&fd, name))
+    }
+
     /// Sets the time of a directory, if it still is one. To be done last: files made in it change it.
     pub(super) fn dir_time(&mut self, path: &[u8], mtime: (i64, u32)) -> Result<(), Problem> {
         let failed = |e| Problem::sys("set the time of the directory", e);
@@ -262,6 +281,14 @@ impl<'a> Tree<'a> {
         Ok(fd)
     }
 
+    /// `None` if it is not there, or no directory.
+    fn open_if_there(&mut self, dir: &[u8]) -> Result<Option<Rc<OwnedFd>>, Problem> {
+        match self.open(dir) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            done => done.map(Some).map_err(|e| Problem::sys(open_dir_op(dir), e)),
+        }
+    }
+
     fn open(&mut self, dir: &[u8]) -> Result<Rc<OwnedFd>, Errno> {
         if dir.is_empty() {
             return Ok(self.root.clone());
@@ -307,7 +334,7 @@ impl<'a> Tree<'a> {
     fn clear(&mut self, parent: &OwnedFd, name: &[u8]) -> Result<(), Problem> {
         self.last = None;
         remove::remove(parent.as_fd(), name, self.trash)
-            .map_err(|e| Problem::sys("remove what an earlier entry made", e))
+            .map_err(|e| Problem::sys("remove what was there before", e))
     }
 
     fn finish_at(&self, parent: &OwnedFd, name: &[u8], meta: &Meta) -> Result<(), Problem> {

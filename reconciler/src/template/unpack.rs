@@ -1,4 +1,4 @@
-//! Unpacks one archive file into one empty directory, and says what its content's hash was.
+//! Unpacks archive files into one empty directory, and says what their content's hashes were.
 //!
 //! The entries are judged here: kinds, owners, attributes, and how much they may take. What is refused and what is left
 //! out is in `judge` and `keep_xattrs`. Must not leave the tree it is given, and must not publish it: on an
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::archive::{Archive, Entry};
 use super::codec::Codec;
 use super::error::{Problem, TemplateError};
+use super::oci::whiteout::{self, Whiteout};
 use super::space::{COST, PAGE, Space};
 use super::tree::{Meta, Tree, Xattr, plain};
 use super::{Limits, Skipped};
@@ -35,38 +36,20 @@ pub(super) fn unpack(
     limits: &Limits,
 ) -> Result<(String, Skipped), TemplateError> {
     let whole = |problem| TemplateError::Archive { archive: path.to_owned(), source: Box::new(problem) };
-    let mut head = vec![0; 512];
-    let n = file.read_at(&mut head, 0).map_err(|source| whole(Problem::Read { at: 0, source }))?;
-    let codec = Codec::of(&head[..n]).map_err(whole)?;
+    let mut unpacker = Unpacker::new(root, trash, limits).map_err(whole)?;
+    let digest = unpacker.archive(file, path, Part::Whole)?;
+    Ok((digest, unpacker.finish().map_err(whole)?))
+}
 
-    let hash = RefCell::new(Sha256::new());
-    let stream = codec.reader(Hashing { file, hash: &hash }).map_err(whole)?;
-    // Headers of entries that are skipped cost no disk, but time.
-    let mut archive =
-        Archive::new(stream, limits.max_bytes.saturating_add(limits.max_entries.saturating_mul(PAGE)));
-    let mut unpacker = Unpacker {
-        space: Space::new(&root, limits).map_err(|e| whole(Problem::sys("look at the free space", e)))?,
-        tree: Tree::new(root, trash),
-        limits,
-        skipped: Skipped::default(),
-        dirs: BTreeMap::new(),
-        dir_names: 0,
-        buffer: vec![0; 128 << 10],
-    };
-    unpacker.run(&mut archive).map_err(|problem| match archive.current() {
-        (_, []) => whole(problem),
-        (number, name) => TemplateError::Entry {
-            archive: path.to_owned(),
-            entry: String::from_utf8_lossy(name).into_owned(),
-            number,
-            source: Box::new(problem),
-        },
-    })?;
-    drop(archive);
-    // What a decompressor may have left unread belongs to the file all the same.
-    io::copy(&mut Hashing { file, hash: &hash }, &mut io::sink())
-        .map_err(|e| TemplateError::io("read", path, e))?;
-    Ok((super::index::hex(&hash.into_inner().finalize()), unpacker.skipped))
+/// What of an archive is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All; it is alone, and must not be empty.
+    Whole,
+    /// Of a layer: what it takes away from those below.
+    Removals,
+    /// Of a layer: all else.
+    Additions,
 }
 
 /// Hashes what is read of a file.
@@ -83,7 +66,8 @@ impl Read for Hashing<'_> {
     }
 }
 
-struct Unpacker<'a> {
+/// Unpacks archives one over the other into one directory.
+pub(super) struct Unpacker<'a> {
     tree: Tree<'a>,
     limits: &'a Limits,
     space: Space,
@@ -92,25 +76,91 @@ struct Unpacker<'a> {
     dirs: BTreeMap<Vec<u8>, (i64, u32)>,
     dir_names: usize,
     buffer: Vec<u8>,
+    /// Entries and bytes of stream of the archives before.
+    before: (u64, u64),
 }
 
-impl Unpacker<'_> {
-    fn run<R: Read>(&mut self, archive: &mut Archive<R>) -> Result<(), Problem> {
+impl<'a> Unpacker<'a> {
+    /// `trash` is a directory on the same file system as `root` and outside of it.
+    pub(super) fn new(root: OwnedFd, trash: BorrowedFd<'a>, limits: &'a Limits) -> Result<Self, Problem> {
+        Ok(Self {
+            space: Space::new(&root, limits).map_err(|e| Problem::sys("look at the free space", e))?,
+            tree: Tree::new(root, trash),
+            limits,
+            skipped: Skipped::default(),
+            dirs: BTreeMap::new(),
+            dir_names: 0,
+            buffer: vec![0; 128 << 10],
+            before: (0, 0),
+        })
+    }
+
+    /// Reads `file` from where it stands, to its end. Returns the SHA-256 of what was read.
+    pub(super) fn archive(&mut self, file: &File, path: &Path, part: Part) -> Result<String, TemplateError> {
+        let whole = |problem| TemplateError::Archive { archive: path.to_owned(), source: Box::new(problem) };
+        let mut head = vec![0; 512];
+        let n = file.read_at(&mut head, 0).map_err(|source| whole(Problem::Read { at: 0, source }))?;
+        let codec = Codec::of(&head[..n]).map_err(whole)?;
+
+        let hash = RefCell::new(Sha256::new());
+        let stream = codec.reader(Hashing { file, hash: &hash }).map_err(whole)?;
+        // Headers of entries that are skipped cost no disk, but time.
+        let limit = self.limits.max_bytes.saturating_add(self.limits.max_entries.saturating_mul(PAGE));
+        let mut archive = Archive::new(stream, limit, self.before.1);
+        self.run(&mut archive, part).map_err(|problem| match archive.current() {
+            (_, []) => whole(problem),
+            (number, name) => TemplateError::Entry {
+                archive: path.to_owned(),
+                entry: String::from_utf8_lossy(name).into_owned(),
+                number,
+                source: Box::new(problem),
+            },
+        })?;
+        if part != Part::Removals {
+            self.before.0 += archive.current().0;
+            self.before.1 += archive.read();
+        }
+        drop(archive);
+        // What a decompressor may have left unread belongs to the file all the same.
+        io::copy(&mut Hashing { file, hash: &hash }, &mut io::sink())
+            .map_err(|e| TemplateError::io("read", path, e))?;
+        Ok(super::index::hex(&hash.into_inner().finalize()))
+    }
+
+    /// Does what can only be done when all is there. Returns what was left out.
+    pub(super) fn finish(mut self) -> Result<Skipped, Problem> {
+        std::mem::take(&mut self.dirs)
+            .into_iter()
+            .try_for_each(|(path, mtime)| self.tree.dir_time(&path, mtime))?;
+        Ok(self.skipped)
+    }
+
+    fn run<R: Read>(&mut self, archive: &mut Archive<R>, part: Part) -> Result<(), Problem> {
         let mut empty = true;
         while let Some(entry) = archive.next()? {
             empty = false;
-            self.entry(entry, archive)?;
-            if self.tree.made().max(archive.current().0) > self.limits.max_entries {
+            match part {
+                Part::Whole => self.entry(entry, archive)?,
+                Part::Removals => self.removal(&entry)?,
+                Part::Additions if whiteout::read(&plain(&entry.name, "name")?)?.is_some() => {}
+                Part::Additions => self.entry(entry, archive)?,
+            }
+            if self.tree.made().max(self.before.0 + archive.current().0) > self.limits.max_entries {
                 return Err(Problem::TooMany(self.limits.max_entries));
             }
         }
-        if empty {
+        if empty && part == Part::Whole {
             return Err(Problem::Empty);
         }
-        archive.finish()?;
-        std::mem::take(&mut self.dirs)
-            .into_iter()
-            .try_for_each(|(path, mtime)| self.tree.dir_time(&path, mtime))
+        archive.finish()
+    }
+
+    fn removal(&mut self, entry: &Entry) -> Result<(), Problem> {
+        match whiteout::read(&plain(&entry.name, "name")?)? {
+            Some(Whiteout::Path(path)) => self.tree.remove(&path),
+            Some(Whiteout::Content(dir)) => self.tree.empty(&dir),
+            Some(Whiteout::Nothing) | None => Ok(()),
+        }
     }
 
     fn entry<R: Read>(&mut self, entry: Entry, archive: &mut Archive<R>) -> Result<(), Problem> {

@@ -1,4 +1,4 @@
-//! Whether an unpacked root still is what its archive holds: the archive is unpacked once more beside it, and the two are
+//! Whether an unpacked root still is what its archive or image holds: that is unpacked once more beside it, and the two are
 //! compared, file by file.
 //!
 //! Must not change either, and must leave nothing of the second.
@@ -8,25 +8,24 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 
+use super::Template;
 use super::error::TemplateError;
 use super::remove;
 use super::store::{PARTIAL, Store};
-use super::{Template, unpack};
 
 /// Deeper roots are refused: two descriptors are open for each level.
 const DEEPEST: usize = 200;
 
 impl Store {
-    /// Compares a template that was unpacked of `file` with what would be unpacked of it now.
+    /// Compares a template with what `unpack` makes of the same source now.
     pub(super) fn verify_root(
         &self,
-        file: &File,
-        path: &Path,
         template: &Template,
+        unpack: impl FnOnce(OwnedFd) -> Result<(), TemplateError>,
     ) -> Result<(), TemplateError> {
         let _lock = self.lock()?;
         let own = self.own.as_fd();
@@ -35,9 +34,7 @@ impl Store {
         let compared = (|| {
             // As when it was made.
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755)).map_err(|e| failed("chmod in")(e.into()))?;
-            rustix::fs::seek(file, rustix::fs::SeekFrom::Start(0))
-                .map_err(|e| TemplateError::io("seek in", path, e))?;
-            unpack::unpack(file, path, fd.try_clone().map_err(failed("open"))?, own, &self.limits)?;
+            unpack(fd.try_clone().map_err(failed("open"))?)?;
             let mut place = PathBuf::from("/");
             match difference(template.dir(), fd.as_fd(), &mut place, 0) {
                 Ok(None) => Ok(()),

@@ -39,9 +39,6 @@ const INSTEAD: &[(&str, &str)] = &[
 ];
 const TUNNELS: &str = "no switch is needed: the VE's root makes tunnels in its own network, once the host has loaded the module";
 
-/// Values, by the beginning of their text, of fields that are carried out otherwise.
-const REFUSED_VALUES: &[(&str, &str)] = &[("spec.template", "oci:")];
-
 /// Fields of the host.
 const REFUSED_OF_HOST: &[&str] = &[
     "spec.directories.*",
@@ -52,9 +49,6 @@ const REFUSED_OF_HOST: &[&str] = &[
     "spec.user",
     "spec.group",
 ];
-
-/// Values of fields of the host.
-const REFUSED_VALUES_OF_HOST: &[(&str, &str)] = &[("spec.defaultTemplate", "oci:")];
 
 /// The fields of a kind that are not carried out.
 pub(crate) fn refused_fields(kind: Kind) -> impl Iterator<Item = &'static str> {
@@ -87,18 +81,6 @@ pub(crate) fn check(kind: Kind, root: &Node) -> Vec<Diagnostic> {
             problems.push(refuse(path, entry));
         }
     }
-    let values = match kind {
-        Kind::Ve | Kind::Profile => REFUSED_VALUES,
-        Kind::Host => REFUSED_VALUES_OF_HOST,
-    };
-    for (path, value) in values {
-        if let Some(entry) =
-            entry(root, path).filter(|entry| entry.value.text().is_some_and(|text| text.starts_with(value)))
-        {
-            let what = format!("`{path}: {}`", entry.value.text().unwrap_or_default());
-            problems.push(not_carried_out(&what, None).at(&entry.value.span, ""));
-        }
-    }
     problems
 }
 
@@ -119,13 +101,11 @@ fn entry<'t>(root: &'t Node, path: &str) -> Option<&'t Entry> {
 
 fn refuse(path: &str, entry: &Entry) -> Diagnostic {
     let instead = INSTEAD.iter().find(|(field, _)| *field == path).map(|(_, instead)| *instead);
-    not_carried_out(&format!("`{path}`"), instead).at(&entry.key.span, "")
-}
-
-fn not_carried_out(what: &str, instead: Option<&str>) -> Diagnostic {
-    let message = format!("{what} is part of the format, but this version of vzd does not carry it out yet");
+    let message =
+        format!("`{path}` is part of the format, but this version of vzd does not carry it out yet");
     Diagnostic::error(Code::NotCarriedOut, message)
         .help(instead.unwrap_or("take it out for now; nothing that is written is ever ignored"))
+        .at(&entry.key.span, "")
 }
 
 #[cfg(test)]
@@ -148,11 +128,6 @@ mod tests {
         }
         for (path, _) in INSTEAD {
             assert!(REFUSED.contains(path), "{path} is carried out");
-        }
-        for (kind, values) in [(Kind::Ve, REFUSED_VALUES), (Kind::Host, REFUSED_VALUES_OF_HOST)] {
-            for (path, _) in values {
-                assert!(fields::find(kind, path).is_some(), "{path} is no field of kind {kind}");
-            }
         }
     }
 }

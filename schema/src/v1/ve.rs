@@ -63,7 +63,7 @@ group! {
         live quarantine_ttl: Option<Duration> = defaults::QUARANTINE_TTL,
         /// Where the first content of the disk comes from. Default: the host's default template.
         recreate template: Option<TemplateSource>,
-        /// The command that is process 1.
+        /// The command that is process 1. Where the template is the image of a program, that program is the default.
         restart init: Option<Command> = defaults::INIT,
         /// The host name. Default: the VE's name.
         live hostname: Option<HostName>,

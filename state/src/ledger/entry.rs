@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::application::Application;
 use crate::desired::SourceRef;
 use crate::digest::SpecDigest;
 use crate::handover::Handover;
@@ -149,6 +150,9 @@ pub struct DiskRecord {
     /// It was made read-only, of a VE that runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
+    /// How the program is run that its template is the image of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<Box<Application>>,
 }
 
 /// A run, written down before it begins.

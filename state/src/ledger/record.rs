@@ -8,6 +8,7 @@
 use super::applied::Phase;
 use super::{AppliedNamespaces, Backoff, By, DiskRecord, Entry, ExitRecord, Ledger, LedgerError};
 use super::{Override, RunRecord, Standing, Suspension};
+use crate::application::Application;
 use crate::backoff::{Jitter, STABLE, delay};
 use crate::capability::Capabilities;
 use crate::desired::Desired;
@@ -42,6 +43,8 @@ pub struct MadeRoot {
     pub path: Option<String>,
     /// Digest of the template's content, if there is one.
     pub digest: Option<String>,
+    /// How the program is run that the template is the image of.
+    pub application: Option<Box<Application>>,
 }
 
 impl<'a> Facts<'a> {
@@ -113,6 +116,7 @@ impl Entry {
                     backend,
                     over,
                     read_only: false,
+                    application: None,
                 });
             }
             Step::Disk(disk::Cold::DestroyRoot) => {
@@ -139,8 +143,9 @@ impl Entry {
             Step::Beancounters(step) => self.apply_beancounters(step, Phase::After),
             Step::Disk(disk::Cold::CreateRoot { .. }) => {
                 if let Some(disk) = &mut self.disk {
-                    let MadeRoot { path, digest } = facts.made_root.clone().unwrap_or_default();
+                    let MadeRoot { path, digest, application } = facts.made_root.clone().unwrap_or_default();
                     (disk.ready, disk.root, disk.digest) = (true, path, digest);
+                    disk.application = application;
                 }
             }
             Step::Disk(disk::Cold::DestroyRoot) => {
@@ -460,6 +465,11 @@ impl Entry {
     fn cold(&self, want: Option<&Desired>) -> lifecycle::ColdSpec {
         let accepted = || self.applied.lifecycle.as_ref().map(|is| is.cold.clone());
         want.map(|want| want.lifecycle.cold.clone()).or_else(accepted).unwrap_or_default()
+    }
+
+    /// What the image of its root says of how to run it.
+    pub fn application(&self) -> Option<&Application> {
+        self.disk.as_ref()?.application.as_deref()
     }
 
     /// What to do when the manifest goes.

@@ -16,6 +16,7 @@ use self::fields::{cold_pairs, pairs};
 pub use self::probe::{Ask, Probe};
 pub use self::step::{End, Exit, StartReason, Step, StopReason};
 use super::{Changes, Cx, Mismatch, Subsystem, json};
+use crate::application::Application;
 use crate::caps::CapSet;
 use crate::disruption::{Change, Disruption};
 use crate::ids::VeName;
@@ -96,8 +97,12 @@ impl Desired {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ColdSpec {
-    /// Command of PID 1.
+    /// Command of PID 1; the usual one if the manifest names none.
     pub init: Vec<String>,
+    /// The manifest names it, so that it stands also where the template has a command of its own. Records of VEs from
+    /// before there were such templates don't say so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub init_given: bool,
     /// The bounding set.
     pub capabilities: CapSet,
     /// Which system calls are refused.
@@ -110,10 +115,23 @@ impl Default for ColdSpec {
     fn default() -> Self {
         Self {
             init: vec!["/sbin/init".to_owned()],
+            init_given: false,
             capabilities: CapSet::default(),
             seccomp: Seccomp::Default,
             nesting: false,
         }
+    }
+}
+
+impl ColdSpec {
+    /// What the root's image says of how to run it, where that counts.
+    pub fn application<'a>(&self, of_root: Option<&'a Application>) -> Option<&'a Application> {
+        of_root.filter(|_| !self.init_given)
+    }
+
+    /// The command of PID 1 on a root whose image says this.
+    pub fn command<'a>(&'a self, of_root: Option<&'a Application>) -> &'a [String] {
+        self.application(of_root).map_or(&self.init, |application| &application.command)
     }
 }
 
@@ -260,7 +278,7 @@ impl Subsystem for Lifecycle {
         if *baseline == want.cold {
             return changes;
         }
-        for (field, was, is) in cold_pairs(baseline, &want.cold) {
+        for (field, was, is) in cold_pairs(baseline, &want.cold, application_of(cx)) {
             if was != is {
                 let disruption = if started.is_some() { Disruption::Restart } else { Disruption::Live };
                 let was = if before.is_some() { was } else { Value::Null };
@@ -278,7 +296,7 @@ impl Subsystem for Lifecycle {
             wrong.push(Mismatch::new("spec.state", json(&want.state), json(run), Disruption::Live));
         }
         if let Some(started) = started_with(cx) {
-            for (field, have, want) in cold_pairs(started, &want.cold) {
+            for (field, have, want) in cold_pairs(started, &want.cold, application_of(cx)) {
                 if have != want {
                     wrong.push(Mismatch::new(field, want, have, Disruption::Restart));
                 }
@@ -286,6 +304,11 @@ impl Subsystem for Lifecycle {
         }
         wrong
     }
+}
+
+/// What the image of the VE's root says of how to run it.
+fn application_of<'a>(cx: &Cx<'a>) -> Option<&'a Application> {
+    cx.entry?.application()
 }
 
 /// What the present run was started with.

@@ -42,6 +42,9 @@ const PACKAGES: &[Package] = &[
     Package { name: "e2fsprogs", program: "mke2fs", wanted_for: For::Tests },
     // Disks on btrfs.
     Package { name: "btrfs-progs", program: "mkfs.btrfs", wanted_for: For::Tests },
+    // Images of containers, from a registry.
+    Package { name: "skopeo", program: "skopeo", wanted_for: For::Tests },
+    Package { name: "docker-registry", program: "docker-registry", wanted_for: For::Tests },
     Package { name: "xz-utils", program: "xz", wanted_for: For::Tests },
     Package { name: "crun", program: "crun", wanted_for: For::Bench },
     Package { name: "lxc", program: "lxc-start", wanted_for: For::Bench },

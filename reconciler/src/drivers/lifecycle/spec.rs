@@ -1,6 +1,9 @@
 //! What the keeper and those who enter a VE are told of it: its specs. They must not change anything but what is kept
 //! beside the VE's root for later entries.
 
+use std::path::PathBuf;
+
+use vzd_state::application::Application;
 use vzd_state::desired::Desired;
 use vzd_state::subsystem::disk::Backend;
 use vzd_state::subsystem::lifecycle::Seccomp;
@@ -27,6 +30,7 @@ pub(super) fn as_recorded(ve: Ve<'_>, want: &Desired) -> Desired {
 pub(super) fn start_spec(ve: Ve<'_>, want: &Desired, root: RootSpec) -> SysResult<StartSpec> {
     let group = ve.host.cgroup(ve.entry);
     let cold = &want.lifecycle.cold;
+    let application = cold.application(ve.entry.application());
     let mounts = wanted_mounts(&want.namespaces, &ve.host.caps());
     Ok(StartSpec {
         uid: ve.entry.uid.as_str().to_owned(),
@@ -34,14 +38,10 @@ pub(super) fn start_spec(ve: Ve<'_>, want: &Desired, root: RootSpec) -> SysResul
         id_count: ve.entry.ids.count,
         hostname: want.namespaces.hostname.clone(),
         domainname: want.namespaces.domainname.clone(),
-        init: cold.init.clone(),
-        env: [
-            "container=vzd",
-            "TERM=linux",
-            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
+        init: cold.command(ve.entry.application()).to_vec(),
+        env: environment(application),
+        dir: application.map(|is| PathBuf::from(&is.dir)),
+        user: application.and_then(|is| is.user.clone()),
         cgroup_delegated: group.delegated_dir(),
         cgroup_v1: group.v1_dirs().collect(),
         root,
@@ -70,6 +70,16 @@ pub(super) fn start_spec(ve: Ve<'_>, want: &Desired, root: RootSpec) -> SysResul
         scripts: None,
         nesting: cold.nesting,
     })
+}
+
+/// The environment of PID 1: what every VE has, and over it what the image of its program says.
+fn environment(application: Option<&Application>) -> Vec<String> {
+    let every =
+        ["container=vzd", "TERM=linux", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+    let own = application.map_or(&[][..], |is| &is.env);
+    let name = |pair: &str| pair.split_once('=').map_or(pair.len(), |(name, _)| name.len() + 1);
+    let is_said = |pair: &&str| own.iter().any(|own| own.starts_with(&pair[..name(pair)]));
+    every.into_iter().filter(|pair| !is_said(pair)).map(str::to_owned).chain(own.iter().cloned()).collect()
 }
 
 /// Beside the VE's root: the text of the seccomp profile that its last start was given.

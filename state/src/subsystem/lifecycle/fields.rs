@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{ColdSpec, DeletionPolicy, Desired, Probe, RestartPolicy, Suspend, UpdatePolicy};
+use crate::application::Application;
 use crate::caps::CapSet;
 use crate::ids::VeName;
 use crate::subsystem::json;
@@ -70,11 +71,12 @@ pub(super) fn pairs(was: &Desired, is: &Desired) -> Vec<Pair> {
     }
 }
 
-pub(super) fn cold_pairs(was: &ColdSpec, is: &ColdSpec) -> [Pair; 4] {
-    let ColdSpec { init, capabilities, seccomp, nesting } = was;
-    let before = [json(init), shown_caps(*capabilities), json(seccomp), json(nesting)];
-    let ColdSpec { init, capabilities, seccomp, nesting } = is;
-    let after = [json(init), shown_caps(*capabilities), json(seccomp), json(nesting)];
+/// Every field of what is fixed at a start, as it was and as it is, on a root whose image says this.
+pub(super) fn cold_pairs(was: &ColdSpec, is: &ColdSpec, image: Option<&Application>) -> [Pair; 4] {
+    let ColdSpec { init: _, init_given: _, capabilities, seccomp, nesting } = was;
+    let before = [json(&was.command(image)), shown_caps(*capabilities), json(seccomp), json(nesting)];
+    let ColdSpec { init: _, init_given: _, capabilities, seccomp, nesting } = is;
+    let after = [json(&is.command(image)), shown_caps(*capabilities), json(seccomp), json(nesting)];
     let [a, b, c, d] = before;
     let [e, f, g, h] = after;
     [
@@ -83,4 +85,31 @@ pub(super) fn cold_pairs(was: &ColdSpec, is: &ColdSpec) -> [Pair; 4] {
         ("spec.security.seccomp", c, g),
         ("spec.security.features.nesting", d, h),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_init_that_is_named_differs_from_the_usual_one_only_where_the_image_has_its_own() {
+        let usual = ColdSpec::default();
+        let named = ColdSpec { init_given: true, ..ColdSpec::default() };
+        let image = Application {
+            command: vec!["/app".to_owned()],
+            env: Vec::new(),
+            dir: "/".to_owned(),
+            user: None,
+            stop_signal: None,
+        };
+        let init = |was, is, image| {
+            let [(field, was, is), ..] = cold_pairs(was, is, image);
+            assert_eq!(field, "spec.init");
+            (was, is)
+        };
+        let (was, is) = init(&usual, &named, None);
+        assert_eq!(was, is);
+        let (was, is) = init(&usual, &named, Some(&image));
+        assert_eq!((was, is), (json(&["/app"]), json(&["/sbin/init"])));
+    }
 }
