@@ -61,6 +61,8 @@
             nftables
             pkgsStatic.busybox
             lxcfs
+            skopeo
+            distribution
             crun
             lxc
           ];
