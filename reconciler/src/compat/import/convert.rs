@@ -1,12 +1,12 @@
 //! A configuration to a manifest, key by key: what has a home is written there, and of everything else it is said
 //! why not. Pure.
 
-use vzd_schema::edit::{Value, to_yaml};
+use vzd_schema::Kind;
+use vzd_schema::edit::Value;
 use vzd_schema::v1::Name;
-use vzd_schema::{Diagnostic, Kind, parse};
 
+use super::building::Building;
 use crate::compat::conf::{self, Conf};
-use crate::compat::draft::Draft;
 use crate::compat::params::{Home, Written, by_key};
 
 /// What a configuration came to.
@@ -46,10 +46,13 @@ pub fn container(ctid: u32, text: &str) -> Imported {
             lower
         },
     );
-    let mut draft = Draft::default();
-    draft.set("spec.ctid", Value::word(ctid));
-    draft.set("spec.state", Value::word("stopped"));
-    convert(Kind::Ve, &name, draft, &conf, residue)
+    let mut building = Building::new(Kind::Ve, &name);
+    building.draft().set("spec.ctid", Value::word(ctid));
+    building.draft().set("spec.state", Value::word("stopped"));
+    if said.is_some_and(|said| said.value == name) {
+        building.keep("NAME");
+    }
+    convert(Kind::Ve, building, &conf, residue)
 }
 
 /// Of a sample with that name.
@@ -62,26 +65,23 @@ pub fn profile(name: &str, text: &str) -> Imported {
             format!("the sample {name} is the profile {lower}: names are small letters, digits and -"),
         ));
     }
-    convert(Kind::Profile, &lower, Draft::default(), &conf::parse(text), residue)
+    convert(Kind::Profile, Building::new(Kind::Profile, &lower), &conf::parse(text), residue)
 }
 
-fn convert(kind: Kind, name: &str, start: Draft, conf: &Conf, mut residue: Vec<(usize, String)>) -> Imported {
-    residue.extend(conf.problems.iter().cloned());
-    let (mut draft, mut kept) = (start, Vec::new());
-    if kind == Kind::Ve && conf.settings.iter().any(|is| is.key == "NAME" && is.value == name) {
-        kept.push("NAME".to_owned());
+fn convert(kind: Kind, mut building: Building, conf: &Conf, residue: Vec<(usize, String)>) -> Imported {
+    for (line, message) in residue.into_iter().chain(conf.problems.iter().cloned()) {
+        building.tell(line, message);
     }
     for setting in conf.settings.iter().filter(|is| is.key != "NAME" || kind == Kind::Profile) {
         let shown = format!("{}=\"{}\"", setting.key, setting.value);
-        let mut tell = |why: &str| residue.push((setting.line, format!("{shown}: {why}")));
         let Some(param) = by_key(&setting.key) else {
-            tell("the key is not known");
+            building.tell(setting.line, format!("{shown}: the key is not known"));
             continue;
         };
         match param.home {
             // They do not apply, and nothing is lost.
             Home::Inside(why) | Home::Needless(why) | Home::Nowhere(why) => {
-                tell(&format!("it has no counterpart: {why}"));
+                building.tell(setting.line, format!("{shown}: it has no counterpart: {why}"));
                 continue;
             }
             _ if setting.value.is_empty() => continue,
@@ -89,37 +89,15 @@ fn convert(kind: Kind, name: &str, start: Draft, conf: &Conf, mut residue: Vec<(
         }
         let value = clipped(&setting.value);
         if value != setting.value {
-            tell("a number is too large, and taken as unlimited");
+            building.tell(setting.line, format!("{shown}: a number is too large, and taken as unlimited"));
         }
         // What the manifest does not take is told and left out, so that all else is kept.
-        let mut with = draft.clone();
-        if let Err(why) = param.put(&mut with, &value, Written::File) {
-            tell(&why);
-            continue;
-        }
-        match errors(&document(kind, name, &with)).first() {
-            Some(problem) => tell(&problem.message),
-            None => {
-                draft = with;
-                kept.push(setting.key.clone());
-            }
+        match building.try_put(|draft| param.put(draft, &value, Written::File)) {
+            Ok(()) => building.keep(&setting.key),
+            Err(why) => building.tell(setting.line, format!("{shown}: {why}")),
         }
     }
-    residue.sort();
-    Imported { name: name.to_owned(), text: document(kind, name, &draft), kept, residue }
-}
-
-fn document(kind: Kind, name: &str, draft: &Draft) -> String {
-    to_yaml(&Value::Map(vec![
-        ("apiVersion".to_owned(), Value::word("vzd/v1")),
-        ("kind".to_owned(), Value::word(kind)),
-        ("metadata".to_owned(), Value::Map(vec![("name".to_owned(), Value::Text(name.to_owned()))])),
-        ("spec".to_owned(), Value::Map(draft.spec())),
-    ]))
-}
-
-fn errors(text: &str) -> Vec<Diagnostic> {
-    parse("import", text.as_bytes()).diagnostics.into_iter().filter(Diagnostic::is_error).collect()
+    building.finish()
 }
 
 /// Numbers beyond what the kernel knew are "unlimited", as vzctl clips them.
@@ -132,7 +110,8 @@ fn clipped(value: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::building::errors;
     use super::*;
 
     #[test]
@@ -161,7 +140,7 @@ mod tests {
     }
 
     /// A generator that needs no crate: the same three hundred files each time.
-    fn generated(seed: u64) -> String {
+    pub fn generated(seed: u64) -> String {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let mut next = |n: usize| {
             state ^= state << 13;

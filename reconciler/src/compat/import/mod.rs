@@ -1,7 +1,12 @@
-//! `vzd import openvz`: configurations of containers and samples to manifests, with a report of everything that has
+//! `vzd import`: configurations of containers and samples to manifests, with a report of everything that has
 //! no home there. Nothing that is there is overwritten, and no disk is touched.
 
+mod building;
 pub mod convert;
+mod foreign;
+mod incus;
+mod lxc;
+mod proxmox;
 mod verify;
 
 use std::fs;
@@ -18,6 +23,7 @@ use crate::cli::failure::{BAD_MANIFEST, FAILED, Failure, OK, Outcome};
 use crate::engine::host_device;
 use crate::watch::{Scanner, Trust};
 use convert::{Imported, container, profile};
+use foreign::{Foreign, System};
 
 /// Options of `vzd import`.
 #[derive(Debug, clap::Args)]
@@ -30,6 +36,12 @@ pub struct Args {
 enum Command {
     /// Make manifests of OpenVZ's CTID.conf and ve-NAME.conf-sample
     Openvz(Openvz),
+    /// Make manifests of configurations of LXC
+    Lxc(Foreign),
+    /// Make manifests of Proxmox VE's CTID.conf
+    Proxmox(Foreign),
+    /// Make manifests of what `incus config show --expanded` prints, or of index.yaml of a backup
+    Incus(Foreign),
 }
 
 /// Options of `vzd import openvz`.
@@ -63,10 +75,66 @@ enum Origin {
 
 /// Carries it out.
 pub fn run(args: &Args, cx: &mut Context) -> Outcome {
-    let Command::Openvz(args) = &args.command;
+    let (system, foreign) = match &args.command {
+        Command::Openvz(args) => return openvz(args, cx),
+        Command::Lxc(args) => (System::Lxc, args),
+        Command::Proxmox(args) => (System::Proxmox, args),
+        Command::Incus(args) => (System::Incus, args),
+    };
+    if foreign.name.is_some() && foreign.files.len() > 1 {
+        return Err(Failure::usage("--name is for a single file"));
+    }
+    let to = foreign.to.as_ref().unwrap_or(&cx.settings.manifests).clone();
+    let mut results = Results::default();
+    for file in &foreign.files {
+        let imported = foreign.convert(system, file)?;
+        let target = to.join(format!("{}.yaml", imported.name));
+        results.add(file, &target, &imported, (foreign.dry_run, false), cx)?;
+    }
+    results.finish(cx)
+}
+
+/// What came of files, one after the other.
+#[derive(Default)]
+struct Results {
+    reports: Vec<serde_json::Value>,
+    failed: bool,
+}
+
+impl Results {
+    /// Writes and tells what a file came to.
+    fn add(
+        &mut self,
+        file: &Path,
+        target: &Path,
+        imported: &Imported,
+        (dry_run, known): (bool, bool),
+        cx: &mut Context,
+    ) -> Result<(), Failure> {
+        let written = if dry_run || known { Ok(()) } else { write(target, &imported.text) };
+        if let Err(failure) = &written {
+            self.failed = true;
+            failure.print(cx.out.colour_notes);
+        }
+        self.reports.push(json!({
+            "file": file, "name": imported.name, "manifest": (!dry_run && written.is_ok()).then_some(target),
+            "kept": imported.kept, "residue": residue(imported),
+        }));
+        if cx.out.is_data() { Ok(()) } else { show(file, target, imported, (dry_run, known), cx) }
+    }
+
+    fn finish(&self, cx: &mut Context) -> Outcome {
+        if cx.out.is_data() {
+            cx.out.data(&self.reports)?;
+        }
+        Ok(if self.failed { FAILED } else { OK })
+    }
+}
+
+fn openvz(args: &Openvz, cx: &mut Context) -> Outcome {
     let files = if args.files.is_empty() { listed(&args.conf)? } else { args.files.clone() };
     let to = args.to.as_ref().unwrap_or(&cx.settings.manifests).clone();
-    let (mut reports, mut failed, mut containers) = (Vec::new(), false, Vec::new());
+    let (mut results, mut containers) = (Results::default(), Vec::new());
     for file in files {
         let Some(origin) = origin(&file) else {
             return Err(Failure::usage(format!(
@@ -82,29 +150,16 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
         };
         let target = to.join(format!("{stem}.yaml"));
         let known = args.verify && target.exists();
-        let written = if args.dry_run || known { Ok(()) } else { write(&target, &imported.text) };
-        if let Err(failure) = &written {
-            failed = true;
-            failure.print(cx.out.colour_notes);
-        }
-        reports.push(json!({
-            "file": file, "name": imported.name, "manifest": (!args.dry_run && written.is_ok()).then_some(&target),
-            "kept": imported.kept, "residue": residue(&imported),
-        }));
-        if !cx.out.is_data() {
-            show(&file, &target, &imported, (args.dry_run, known), cx)?;
-        }
+        results.add(&file, &target, &imported, (args.dry_run, known), cx)?;
         if matches!(origin, Origin::Container(_)) {
             containers.push(imported);
         }
     }
-    if cx.out.is_data() {
-        cx.out.data(&reports)?;
-    }
+    let ended = results.finish(cx)?;
     if args.verify && !args.dry_run && !verify(&to, &containers, cx)? {
         return Ok(BAD_MANIFEST);
     }
-    Ok(if failed { FAILED } else { OK })
+    Ok(ended)
 }
 
 fn residue(imported: &Imported) -> Vec<serde_json::Value> {

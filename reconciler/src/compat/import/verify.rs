@@ -125,6 +125,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_away_comes_back() {
+        let mut compared = 0;
+        for seed in 1..=300 {
+            let text = format!("OSTEMPLATE=\"debian-12\"\n{}", super::super::convert::tests::generated(seed));
+            let was = container(101, &text).text;
+            let parsed = parse("was", was.as_bytes());
+            let document = &parsed.documents[0];
+            // What can't be lowered or carried out here is another matter.
+            let Ok(want) = lowered(document, &Set::new([document]), &|_| None) else { continue };
+            let conf = crate::ctid_conf::ctid_conf(&want.spec);
+            assert_eq!(conf.residue, [], "{was}");
+            let back = container(101, &conf.text(&[]));
+            assert_eq!(back.residue, [], "{was}");
+            let all = [document];
+            let differs = |described: &str| difference(described, "101", &Set::new(all), &all, &|_| None);
+            if document.name.as_deref() == Some("101") && differs(&was) == Ok(None) {
+                assert_eq!(differs(&back.text), Ok(None), "{was}\n{}", back.text);
+                compared += 1;
+            }
+        }
+        assert!(compared > 200, "{compared}");
+    }
+
+    #[test]
     fn what_cannot_be_carried_out_is_told() {
         let text = container(101, CONF).text.replace("  template: debian-12\n", "");
         assert!(found(&text, "").unwrap_err().contains("template"));
