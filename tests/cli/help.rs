@@ -3,7 +3,7 @@
 use crate::harness::{Place, same};
 
 /// Every command that is shown, in the order of the help.
-const COMMANDS: [&str; 34] = [
+const COMMANDS: [&str; 35] = [
     "run",
     "validate",
     "plan",
@@ -36,6 +36,7 @@ const COMMANDS: [&str; 34] = [
     "why",
     "schema",
     "import",
+    "export",
     "compat",
     "completions",
 ];

@@ -14,6 +14,7 @@ pub(crate) mod enter;
 mod events;
 pub(crate) mod exec;
 mod explain;
+mod export;
 pub(crate) mod failure;
 mod get;
 mod keeper;
@@ -135,6 +136,8 @@ enum Command {
     Schema(schema::Args),
     /// Make manifests of what other systems have
     Import(import::Args),
+    /// Give a VE away to other systems: as a configuration, an archive or an image
+    Export(export::Args),
     /// Call vzd by the names of OpenVZ's tools
     Compat(install::Args),
     /// Print a script that completes vzd's commands in a shell
@@ -220,6 +223,7 @@ fn carry_out(command: Command, cx: &mut Context) -> Outcome {
         Command::Why(args) => why::run(&args, cx),
         Command::Schema(args) => schema::run(&args, cx),
         Command::Import(args) => import::run(&args, cx),
+        Command::Export(args) => export::run(&args, cx),
         Command::Compat(args) => install::run(&args, cx),
         Command::Completions(args) => completions::run(&args, cx),
         Command::Man(args) => man::run(&args, cx),

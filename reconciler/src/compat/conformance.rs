@@ -272,7 +272,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("vz.conf", "no: `kind: Host` is its place"),
     (
         "CTID.conf, ve-NAME.conf-sample",
-        "`vzd import openvz` makes manifests and profiles of them; `--verify` proves that they say the same",
+        "`vzd import openvz` makes manifests and profiles of them; `--verify` proves that they say the same; `vzd export` makes one of a VE",
     ),
     (
         "action scripts",

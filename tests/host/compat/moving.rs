@@ -1,5 +1,6 @@
-//! `vzd import openvz`: configurations become manifests that run.
+//! `vzd import` and `vzd export`: configurations become manifests that run, and VEs what others can take.
 
+use serde_json::{Value, json};
 use vzd_tests::needs;
 
 use super::{manifest, openvz, tool};
@@ -45,4 +46,115 @@ fn containers_come_over_with_a_report_of_what_does_not() {
     let template = sandbox.template();
     tool(&sandbox, &format!("vzctl create 150 --config vswap-256m --ostemplate {template}")).ends(0);
     assert_eq!(tool(&sandbox, "vzlist -a -H -o physpages.l,vswap 150").ends(0).stdout, "     65536   yes\n");
+}
+
+#[test]
+fn a_container_of_lxc_comes_over_and_runs() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = openvz();
+    let root = sandbox.template_dir().display().to_string();
+    let config = sandbox.host_dir("web1").join("config");
+    let data = sandbox.host_dir("data");
+    std::fs::write(data.join("hello"), "from the host\n").unwrap();
+    let text = format!(
+        "lxc.uts.name = web1.example.net\nlxc.rootfs.path = dir:{root}\nlxc.init.cmd = /bin/guest init\n\
+         lxc.mount.entry = {} mnt/data none bind,ro,create=dir 0 0\nlxc.cgroup2.pids.max = 77\nlxc.apparmor.profile = generated\n",
+        data.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let import = ["import", "lxc", config.to_str().unwrap()];
+    let ended = sandbox.vzd(&import).ok().says("web1.yaml: 5 keys kept, 1 told");
+    assert!(ended.stderr.contains("config:6: lxc.apparmor.profile"), "{ended:?}");
+    // Nothing is overwritten.
+    sandbox.vzd(&import).ends(1).says("web1.yaml");
+    sandbox.apply();
+    sandbox.vzd(&["start", "web1"]).ok();
+    assert_eq!(sandbox.sh("web1", "hostname; cat /mnt/data/hello"), "web1.example.net\nfrom the host");
+    assert_eq!(sandbox.status("web1").unwrap().0["spec"]["beancounters"]["numproc"], "77");
+    // The others by their own words, unless they are broken.
+    let file = |name: &str, text: &str| {
+        let path = sandbox.host_dir("others").join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let conf = file("105.conf", "hostname: ct\nmemory: 512\nlock: backup\n\n[before]\nmemory: 256\n");
+    sandbox
+        .vzd(&["import", "proxmox", &conf, "--dry-run"])
+        .ok()
+        .says("ram: 512M")
+        .says("105.conf:5: the snapshot");
+    let yaml = file("c1.yaml", "config:\n  limits.memory: 1GiB\ndevices: {}\nname: c1\n");
+    sandbox
+        .vzd(&["import", "incus", &yaml, "--dry-run", "--name", "other"])
+        .ok()
+        .says("name: other")
+        .says("ram: 1G");
+    let broken = file("c2.yaml", "config: [\n");
+    sandbox.vzd(&["import", "incus", &broken]).ends(1).says("line");
+}
+
+#[test]
+fn a_ve_is_given_away_and_comes_back() {
+    needs!(Root, Cgroups, Busybox);
+    for served in [false, true] {
+        let sandbox = openvz();
+        let _daemon = served.then(|| sandbox.daemon());
+        sandbox.ve("web", json!({ "ctid": 101, "memory": { "ram": "64M" }, "hostname": "web.example.net", "startTimeout": "50s" }));
+        sandbox.apply();
+        sandbox.until_ready("web");
+        sandbox.sh("web", "echo kept > /etc/mine; chown 33:44 /etc/mine");
+        let out = sandbox.host_dir("out");
+        let to = |name: &str| out.join(name).to_str().unwrap().to_owned();
+
+        let ended = sandbox.vzd(&["export", "web", "--format", "openvz", "--to", &to("")]).ok();
+        assert!(
+            ended.stderr.contains("spec.init") && ended.stderr.contains("spec.startTimeout"),
+            "{ended:?}"
+        );
+        let conf = std::fs::read_to_string(out.join("101.conf")).unwrap();
+        assert!(
+            conf.starts_with("NAME=\"web\"\nPHYSPAGES=\"0:16384\"\n")
+                && conf.contains("HOSTNAME=\"web.example.net\"\n"),
+            "{conf}"
+        );
+        sandbox
+            .vzd(&["import", "openvz", &to("101.conf"), "--dry-run"])
+            .ok()
+            .says("name: web")
+            .says("0:16384");
+
+        sandbox.vzd(&["export", "web", "--format", "tar", "--to", &to("web.tar.zst")]).ok();
+        sandbox
+            .vzd(&["export", "web", "--format", "tar", "--to", &to("web.tar.zst")])
+            .ends(1)
+            .says("there already");
+        sandbox.vzd(&["export", "web", "--format", "oci", "--to", &to("web.oci")]).ok();
+        let read = |path: &std::path::Path| -> Value {
+            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+        };
+        let blob = |descriptor: &Value| {
+            let digest = descriptor["digest"].as_str().unwrap().replace(':', "/");
+            out.join("web.oci/blobs").join(digest)
+        };
+        let manifest = read(&blob(&read(&out.join("web.oci/index.json"))["manifests"][0]));
+        assert_eq!(read(&blob(&manifest["config"]))["config"]["Entrypoint"], json!(["/bin/guest", "init"]));
+        let layer = blob(&manifest["layers"][0]);
+        let list = std::process::Command::new("tar")
+            .args(["--zstd", "--numeric-owner", "-tvf"])
+            .arg(&layer)
+            .output()
+            .unwrap();
+        let list = String::from_utf8_lossy(&list.stdout).into_owned();
+        assert!(list.lines().any(|line| line.contains(" 33/44 ") && line.ends_with("etc/mine")), "{list}");
+
+        // Nothing of it is left with the VE.
+        assert_eq!(sandbox.vzd(&["snapshot", "list", "web", "-o", "json"]).ok().json(), json!([]));
+        assert_eq!(std::fs::read_dir(sandbox.state_dir().join("exports")).unwrap().count(), 0);
+        sandbox.vzd(&["template", "add", "web", &to("web.tar.zst")]).ok();
+        sandbox.ve("again", json!({ "template": "web" }));
+        sandbox.apply();
+        sandbox.until_ready("again");
+        assert_eq!(sandbox.sh("again", "cat /etc/mine; stat -c %u:%g /etc/mine"), "kept\n33:44");
+        sandbox.vzd(&["export", "nobody", "--format", "tar"]).ends(1);
+    }
 }
