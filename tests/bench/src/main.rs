@@ -21,6 +21,7 @@ mod result;
 mod stats;
 mod sys;
 mod table;
+mod tree;
 
 use std::process::ExitCode;
 
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Ok(Asked::List) => {
-            benches::ALL.iter().for_each(|bench| println!("{:8} {}", bench.name, bench.about));
+            benches::ALL.iter().for_each(|bench| println!("{:11} {}", bench.name, bench.about));
             Ok(())
         }
         Ok(Asked::Run(options)) => run(&options),

@@ -70,6 +70,13 @@ impl Place {
         Ok(path)
     }
 
+    /// Another root file system like the template.
+    pub(crate) fn root(&self, name: &str) -> Result<PathBuf> {
+        let path = self.directory.join(name);
+        root_file_system(&path, &self.template.join(PAYLOAD.trim_start_matches('/')), 0)?;
+        Ok(path)
+    }
+
     /// A cgroup below ours, in the hierarchy that counts CPU time.
     pub(crate) fn cpu_cgroup(&self, name: &str) -> PathBuf {
         let version_1 = Path::new("/sys/fs/cgroup/cpuacct");

@@ -193,3 +193,15 @@ pub(crate) fn page_kilobytes() -> f64 {
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     i32::try_from(bytes).map_or(f64::NAN, f64::from) / 1024.0
 }
+
+/// What is free for others than root in a file system, in its blocks.
+pub(crate) fn free_blocks(path: &std::path::Path) -> io::Result<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
+    let mut told = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: the string is NUL-terminated; the kernel fills the live structure, of which zeros are a valid one.
+    unsafe {
+        checked(i64::from(libc::statvfs(path.as_ptr(), told.as_mut_ptr())))?;
+        Ok(told.assume_init().f_bavail)
+    }
+}

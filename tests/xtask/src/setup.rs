@@ -48,6 +48,8 @@ const PACKAGES: &[Package] = &[
     Package { name: "xz-utils", program: "xz", wanted_for: For::Tests },
     Package { name: "crun", program: "crun", wanted_for: For::Bench },
     Package { name: "lxc", program: "lxc-start", wanted_for: For::Bench },
+    Package { name: "podman", program: "podman", wanted_for: For::Bench },
+    Package { name: "fio", program: "fio", wanted_for: For::Bench },
 ];
 
 /// Installs what is missing for `purpose`.

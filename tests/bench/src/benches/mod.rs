@@ -1,6 +1,7 @@
 //! The benchmarks, by name. Each must say in its tables what the goal is, and whether it was met in this run.
 
 mod counters;
+mod disk;
 mod hundred;
 mod listing;
 mod memory;
@@ -22,7 +23,7 @@ pub(crate) struct Bench {
     pub(crate) run: fn(&Place, &Options) -> Result<Vec<Table>>,
 }
 
-pub(crate) const ALL: [Bench; 9] = [
+pub(crate) const ALL: [Bench; 12] = [
     Bench { name: "start", about: "start and stop of one container", run: start::run },
     Bench { name: "hundred", about: "start and stop of many containers", run: hundred::run },
     Bench {
@@ -38,6 +39,17 @@ pub(crate) const ALL: [Bench; 9] = [
         name: "network",
         about: "a network set up, an address changed, bytes through it",
         run: network::run,
+    },
+    Bench {
+        name: "disk-create",
+        about: "a container made of a large template: time and disk",
+        run: disk::create::bench,
+    },
+    Bench { name: "disk-resize", about: "a running VE's disk resized", run: disk::resize::bench },
+    Bench {
+        name: "disk-write",
+        about: "files written in a VE and on the bare host",
+        run: disk::write::bench,
     },
     Bench { name: "memory", about: "memory of the host for each idle container", run: memory::run },
 ];

@@ -145,7 +145,8 @@ fn ended(init: &Pidfd) -> Result<()> {
     }
 }
 
-fn on_path(program: &str) -> Result<PathBuf> {
+/// Where a program is.
+pub(crate) fn on_path(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found =
         std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file());

@@ -161,14 +161,14 @@ impl Controller {
         self.last_pass()
     }
 
-    /// Runs a tool of OpenVZ's, which takes its directories from the environment.
-    pub(crate) fn tool(&self, words: &[&str]) -> Result<()> {
+    /// Runs a tool of OpenVZ's, or a program in a VE: they take their directories from the environment.
+    pub(crate) fn tool(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.vzd);
         command.args(words).env("VZD_CGROUP_ROOT", &self.cgroup).env("VZD_MANIFESTS", &self.manifests);
         command.env("VZD_STATE_DIR", &self.state).env("VZD_RUN_DIR", &self.run);
         let output = command.stdin(Stdio::null()).output().context("vzd")?;
         match output.status.success() {
-            true => Ok(()),
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
             false => fail(format!("{}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim())),
         }
     }

@@ -1,0 +1,143 @@
+//! Files are written in a VE, and by the same programs on the bare file system that its disk is on, by turns.
+//!
+//! The programs are the host's: VEs are shown its /usr. Times are taken by the programs, or by a shell beside them, so
+//! that entering the VE is in none.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{Disks, all, name, succeed};
+use crate::benches::at_least;
+use crate::options::Options;
+use crate::peers::on_path;
+use crate::place::Place;
+use crate::result::{Context, Result, fail};
+use crate::stats::{median, paired_ratio};
+use crate::table::{Table, number};
+use crate::tree;
+
+/// As many files as a source tree has, and as large.
+const FILES: usize = 5_000;
+const BYTES: usize = 10_000;
+/// Where a VE finds the archive.
+const SOURCE: &str = "/source";
+/// Each round writes some hundred megabytes, twice.
+const ROUNDS_OF: usize = 5;
+
+/// Runs a script where a job is to be, and tells what it said.
+type Shell<'a> = dyn Fn(&str) -> Result<String> + 'a;
+
+struct Job {
+    name: &'static str,
+    /// Bytes a second that it has come to, in a directory that is made for it.
+    run: fn(&Shell<'_>, &Scene) -> Result<f64>,
+}
+
+/// Paths as the programs see them.
+struct Scene {
+    work: String,
+    archive: String,
+}
+
+const JOBS: [Job; 3] = [
+    Job { name: "4k random", run: |shell, scene| fio(shell, scene, "--rw=randwrite --bs=4k --size=128M") },
+    Job { name: "1M sequential", run: |shell, scene| fio(shell, scene, "--rw=write --bs=1M --size=512M") },
+    Job { name: "untar", run: untar },
+];
+
+pub(in crate::benches) fn bench(place: &Place, options: &Options) -> Result<Vec<Table>> {
+    if !options.wants_peer("vzd") {
+        return Ok(Vec::new());
+    }
+    on_path("fio")?;
+    let template = place.root("programs")?;
+    for name in ["lib", "lib64"] {
+        let link = template.join(name);
+        std::os::unix::fs::symlink(format!("usr/{name}"), &link).context(link.display())?;
+    }
+    let source = place.subdirectory("source")?;
+    let tree = place.subdirectory("tree")?;
+    tree::grow(&tree, FILES, BYTES)?;
+    super::run(&["tar", "-cf"], &[&source.join("tree.tar"), Path::new("-C"), &tree, Path::new(".")])?;
+    let mut all = all(place, "write", &template);
+    let rounds = (options.rounds / ROUNDS_OF).max(3);
+    all.iter_mut().map(|disks| one(disks, &source, rounds)).collect()
+}
+
+fn one(disks: &mut Disks, source: &Path, rounds: usize) -> Result<Table> {
+    let mounts = format!(
+        "  mounts:\n  - {{source: /usr, target: /usr, readOnly: true}}\n  - {{source: {}, target: {SOURCE}, readOnly: true}}\n",
+        source.display()
+    );
+    disks.start_one(1, "4G", &mounts)?;
+    let bare = disks.controller.state.join("bare");
+    let inside = Scene { work: "/var/work".to_owned(), archive: format!("{SOURCE}/tree.tar") };
+    let outside =
+        Scene { work: bare.display().to_string(), archive: source.join("tree.tar").display().to_string() };
+    let in_ve = |script: &str| {
+        let script = format!("PATH=/usr/bin:/usr/sbin; {script}");
+        disks.controller.tool(&["exec", &name(1), "--", "/usr/bin/sh", "-ec", &script])
+    };
+    let on_host = |script: &str| succeed(std::process::Command::new("sh").args(["-ec", script]));
+    let title = format!("Files written with `backend: {}`, {rounds} rounds, median MB/s", disks.backend);
+    let mut table = Table::new(title, &["", "bare", "in a VE", "÷ bare"]);
+    for job in &JOBS {
+        let (mut bare, mut ve) = (Vec::new(), Vec::new());
+        for round in 0..=rounds {
+            let (of_host, of_ve) = (once(job, &on_host, &outside)?, once(job, &in_ve, &inside)?);
+            if round > 0 {
+                bare.push(of_host);
+                ve.push(of_ve);
+            }
+        }
+        let ratio = paired_ratio(&ve, &bare);
+        table.row(vec![job.name.to_owned(), number(median(&bare)), number(median(&ve)), number(ratio)]);
+        if let Some(least) = least(disks.backend) {
+            table.note(at_least(&format!("{}, {} ÷ bare", disks.backend, job.name), ratio, least));
+        }
+    }
+    table.note(
+        "bare: the file system that the VE's disk is on. What is written is on disk when the time is taken.",
+    );
+    disks.remove(1)?;
+    Ok(table)
+}
+
+/// Of the bare file system, where there is a goal.
+fn least(backend: &str) -> Option<f64> {
+    match backend {
+        "project" => Some(0.95),
+        "image" => Some(0.85),
+        _ => None,
+    }
+}
+
+fn once(job: &Job, shell: &Shell<'_>, scene: &Scene) -> Result<f64> {
+    const MEGABYTE: f64 = 1e6;
+    shell(&format!("mkdir -p {}", scene.work))?;
+    let speed = (job.run)(shell, scene)?;
+    shell(&format!("rm -r {0}; sync -f $(dirname {0})", scene.work))?;
+    Ok(speed / MEGABYTE)
+}
+
+fn fio(shell: &Shell<'_>, scene: &Scene, what: &str) -> Result<f64> {
+    let script = format!(
+        "fio --name=job --directory={} --ioengine=psync --end_fsync=1 --thread --output-format=json {what}",
+        scene.work
+    );
+    let told: Value = serde_json::from_str(&shell(&script)?).context("fio")?;
+    let speed = told.pointer("/jobs/0/write/bw_bytes").and_then(Value::as_f64);
+    speed.ok_or("tells no bandwidth").context("fio")
+}
+
+fn untar(shell: &Shell<'_>, scene: &Scene) -> Result<f64> {
+    let Scene { work, archive } = scene;
+    let script = format!(
+        "stat -c %s {archive}; date +%s.%N; tar -xf {archive} -C {work} --no-same-owner; sync -f {work}; date +%s.%N"
+    );
+    let told = shell(&script)?;
+    let numbers: Vec<f64> = told.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [bytes, start, end] = numbers[..] else { return fail(format!("tar: {told}")) };
+    Ok(bytes / (end - start))
+}
