@@ -11,7 +11,7 @@ use vzd_tests::{Sandbox, VeStatus, eventually, needs, within};
 const MOST: usize = 80;
 
 /// A command that reaches another sandbox's vzd; `more` is put into its environment.
-fn via(there: &Sandbox, more: &str) -> String {
+pub(crate) fn via(there: &Sandbox, more: &str) -> String {
     let command = there.command(&[]);
     let variables = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
     let variables: Vec<_> =

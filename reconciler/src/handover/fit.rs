@@ -132,6 +132,8 @@ impl Offer {
         }
         if let Some(record) = &self.entry.disk {
             problems.extend(disk::lacks_template(host, record));
+            let why = record.backend.missing(&host.caps()).map(str::to_owned);
+            problems.extend(why.map(|why| format!("its disk's backend is {}: {why}", record.backend)));
         }
         let recorded = self.entry.applied.namespaces.as_ref();
         let suspended = self.entry.suspension.as_ref().and_then(|is| is.namespaces.as_ref());

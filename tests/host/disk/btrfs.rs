@@ -8,6 +8,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 use vzd_tests::{eventually, kernel_version, needs};
 
+use crate::migrate::via;
+
 use super::project::data_outlives_the_controller_the_ve_and_the_host;
 use super::{MB, On, World, disk, fill, limit, limited, on_subvolumes, run, used};
 
@@ -121,6 +123,57 @@ fn no_file_has_the_number_of_another_one() {
     sandbox.vzd(&["start", "one"]).ok();
     let number: u64 = sandbox.sh("one", "echo > /root/new; stat -c %i /root/new").parse().unwrap();
     assert!(number > highest, "{number} {highest}");
+}
+
+#[test]
+fn it_moves_to_a_host_that_has_the_same() {
+    needs!(Root, Cgroups, Busybox, Btrfs);
+    let (here, there, other) = (World::new(On::Btrfs), World::new(On::Btrfs), World::new(On::Directory));
+    for world in [&here, &there, &other] {
+        world.write("host.yaml", "{apiVersion: vzd/v1, kind: Host, metadata: {name: host}}\n");
+    }
+    limited(&here, "web", json!({ "diskspace": "16M" }));
+    here.ve("plain", json!({}));
+    here.apply();
+    here.sh("web", "echo precious > /root/data; rm /etc/group; sync");
+    here.sh("plain", "echo compressed > /root/zip; sync");
+    here.vzd(&["stop", "web"]).ok();
+    here.vzd(&["stop", "plain"]).ok();
+    // Without limits it can go anywhere, and a mark that only btrfs takes does not hold it.
+    let roots = std::fs::read_dir(here.state_dir().join("ves")).unwrap().flatten();
+    let mut files = roots.map(|root| root.path().join("fs/upper/root/zip")).filter(|file| file.exists());
+    run(&["btrfs", "property", "set", files.next().unwrap().to_str().unwrap(), "compression", "zlib"], &[]);
+    here.vzd(&["migrate", "plain", "--via", &via(&other, "")]).ok();
+    other.vzd(&["start", "plain"]).ok();
+    assert_eq!(other.sh("plain", "cat /root/zip"), "compressed");
+    let refused = here.vzd(&["migrate", "web", "--via", &via(&other, "")]);
+    assert!(refused.code != 0 && refused.stderr.contains("its disk's backend is btrfs"), "{refused:?}");
+    here.vzd(&["migrate", "web", "--via", &via(&there, "")]).ok();
+    there.vzd(&["start", "web"]).ok();
+    assert_eq!(there.sh("web", "cat /root/data"), "precious");
+    assert_eq!(there.exec("web", &["/bin/busybox", "test", "-e", "/etc/group"]).code, 1);
+    assert_eq!(limit(&there, "web", "diskspace"), 16 * MB);
+    assert_ne!(there.exec("web", &["dd", "if=/dev/zero", "of=/root/big", "bs=64k", "count=400"]).code, 0);
+}
+
+#[test]
+fn a_full_file_system_loses_nothing() {
+    needs!(Root, Cgroups, Busybox, Btrfs);
+    let sandbox = World::new(On::Btrfs);
+    for name in ["one", "two"] {
+        limited(&sandbox, name, json!({ "diskspace": "2G" }));
+    }
+    sandbox.apply();
+    sandbox.sh("one", "echo precious > /root/data; sync");
+    let full = sandbox.exec("two", &["/bin/sh", "-c", "dd if=/dev/zero of=/root/big bs=1M; sync"]);
+    assert!(full.stderr.contains("No space left on device"), "{full:?}");
+    assert_eq!(sandbox.sh("one", "cat /root/data"), "precious");
+    sandbox.sh("two", "rm /root/big; sync");
+    sandbox.sh("one", "dd if=/dev/zero of=/root/more bs=1M count=20 2>/dev/null; sync; rm /root/more");
+    for name in ["one", "two"] {
+        sandbox.vzd(&["restart", name]).ok();
+    }
+    assert_eq!(sandbox.sh("one", "cat /root/data"), "precious");
 }
 
 #[test]
