@@ -1,6 +1,6 @@
 //! The VEs that the keeper holds: starting them, hearing of their end, their consoles.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -207,8 +207,10 @@ fn held(uid: &str, ve: &Ve) -> Option<Held> {
 /// The life of a starter.
 fn run_starter(proof: SingleThreaded, spec: &StartSpec, console: PathBuf, socket: &OwnedFd) -> i32 {
     let _ = process::unblock_signals();
+    // What the keeper holds of other VEs is none of its business, and is more than an init may have open.
+    let closed = process::close_all_but(&[socket.as_raw_fd()]);
     process::limits_of_an_init();
-    let said = start::start(proof, spec, &console);
+    let said = closed.and_then(|()| start::start(proof, spec, &console));
     let sent = match &said {
         Ok((started, pidfd)) => seqpacket::send(socket, &Ok::<_, SysError>(started), &[pidfd.as_fd()]),
         Err(error) => seqpacket::send(socket, &Err::<Started, _>(error), &[]),
