@@ -300,6 +300,11 @@ fn lower_network(given: &v1::Network) -> network::Desired {
         // Nothing goes in or out without a link.
         rates: if linked { network::rate::lower(&given.rate) } else { network::Rates::new() },
         firewall: given.firewall.as_ref().map(network::firewall::lower),
+        confirm: given
+            .firewall
+            .as_ref()
+            .and_then(|firewall| firewall.confirm)
+            .map(|confirm| Millis(confirm.millis())),
         routes: given.routes.iter().map(network::Route::lower).collect(),
         rules: given.rules.iter().flat_map(network::Rule::lower).collect(),
         translations: network::translations::lower(given),

@@ -97,12 +97,12 @@ impl Step {
             Self::DiskLive(step) => {
                 matches!(step, disk::Live::StartGrace { .. } | disk::Live::EndGrace { .. })
             }
+            Self::Network(step) => matches!(step, network::Live::EndTrial { .. }),
             Self::Cgroup(_)
             | Self::Beancounters(_)
             | Self::Disk(_)
             | Self::Namespaces(_)
             | Self::Devices(_)
-            | Self::Network(_)
             | Self::Users(_)
             | Self::Packages(_) => false,
         }

@@ -20,6 +20,7 @@ use crate::desired::Desired;
 use crate::ids::{VeName, VeUid};
 use crate::ledger::{Facts, Ledger, LedgerError, Started};
 use crate::plan::{Proposed, Step, VePlan, Wish, plan_ve};
+use crate::status::Health;
 use crate::subsystem::lifecycle::{self, Exit};
 use crate::subsystem::{Cx, Effect, beancounters, cgroup, disk, namespaces, network, packages};
 use crate::units::{Millis, Timestamp};
@@ -129,7 +130,13 @@ impl Sim {
             let ve = self.ledger.by_name(name).and_then(|entry| self.ves.get(&entry.uid));
             ve.is_some_and(|ve| ve.run.is_some())
         };
-        let cx = Cx { caps: &self.caps, now: self.now, entry: self.ledger.get(uid), is_ready: &is_ready };
+        let cx = Cx {
+            caps: &self.caps,
+            now: self.now,
+            entry: self.ledger.get(uid),
+            is_ready: &is_ready,
+            health: &Health::NoProbe,
+        };
         plan_ve(name, wish, &self.observe(uid, want), &cx)
     }
 
@@ -283,7 +290,9 @@ impl Sim {
     fn start(&mut self, uid: &VeUid, want: Option<&Desired>) -> Result<Effect, Broken> {
         let (now, init_pid, caps) = (self.now, self.next_pid, self.caps.clone());
         let ctid = self.ledger.get(uid).map_or(0, |entry| entry.ctid.get());
-        let record = self.ledger.get(uid).and_then(|entry| entry.disk.clone());
+        let entry = self.ledger.get(uid);
+        let record = entry.and_then(|entry| entry.disk.clone());
+        let trial = entry.and_then(|entry| entry.firewall_trial.clone());
         let ve = self.ve(uid);
         if ve.run.is_some() {
             return Ok(Effect::AlreadySo);
@@ -315,7 +324,7 @@ impl Sim {
             handed: want.network.devices.clone(),
             sysctls: want.network.sysctls.clone(),
             rates: want.network.rates.clone(),
-            firewall: want.network.firewall.clone(),
+            firewall: network::in_force(&want.network, trial.as_deref()).cloned(),
             routes: want.network.routes.clone(),
             routing_rules: want.network.rules.clone(),
             translations: want.network.translations.clone(),

@@ -21,6 +21,7 @@ use crate::capability::Capabilities;
 use crate::disruption::{Change, Disruption};
 use crate::ids::VeName;
 use crate::ledger::Entry;
+use crate::status::Health;
 use crate::units::Timestamp;
 
 /// What a diff may look at besides the two states.
@@ -34,6 +35,8 @@ pub struct Cx<'a> {
     pub entry: Option<&'a Entry>,
     /// Whether a VE of this name is Ready, for `dependsOn`.
     pub is_ready: &'a dyn Fn(&VeName) -> bool,
+    /// What the VE's health probe says; while its packet filter is on trial, what it has said since that began.
+    pub health: &'a Health,
 }
 
 /// What a subsystem wants changed.

@@ -11,6 +11,7 @@ use vzd_state::ids::VeUid;
 use vzd_state::plan::{Approved, Power, Step, VePlan, Wish, target};
 use vzd_state::policy::{Policy, authorize};
 use vzd_state::sim::{Cut, Sim};
+use vzd_state::status::Health;
 use vzd_state::subsystem::cgroup::{Knob, Live, Value};
 use vzd_state::subsystem::users::Account;
 use vzd_state::subsystem::{Cx, Effect};
@@ -52,7 +53,7 @@ fn satisfied(sim: &Sim, want: &Wishful) -> Result<(), TestCaseError> {
         prop_assert!(sim.is_gone(&uid()), "something is left: {:?}", have);
         return Ok(());
     }
-    let cx = Cx { caps: &sim.caps, now: sim.now, entry, is_ready: &|_| true };
+    let cx = Cx { caps: &sim.caps, now: sim.now, entry, is_ready: &|_| true, health: &Health::NoProbe };
     let held = plan(sim, want).held;
     for mismatch in verify(&want.0, &have, &cx) {
         let waits = held.iter().any(|held| held.field == mismatch.field);

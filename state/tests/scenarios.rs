@@ -35,7 +35,7 @@ use vzd_state::status::{Health, Inputs, conditions};
 use vzd_state::subsystem::Cx;
 use vzd_state::subsystem::devices::DeviceKind;
 use vzd_state::subsystem::lifecycle::{self, StartReason, StopReason};
-use vzd_state::subsystem::{cgroup, disk};
+use vzd_state::subsystem::{cgroup, disk, network};
 use vzd_state::transient::{self, Transients};
 use vzd_state::units::Timestamp;
 
@@ -60,6 +60,7 @@ struct Known {
     run_override: Option<Override>,
     last_exit: Option<ExitRecord>,
     backoff: Option<Backoff>,
+    firewall_trial: Option<network::Trial>,
     standing: Option<Standing>,
     /// Since when soft limits of its disk are exceeded.
     #[serde(default)]
@@ -203,6 +204,7 @@ fn remember(known: Vec<Known>, caps: &Capabilities) -> Ledger {
         entry.run_override = ve.run_override;
         entry.last_exit = ve.last_exit;
         entry.backoff = ve.backoff;
+        entry.firewall_trial = ve.firewall_trial.map(Box::new);
         entry.standing = ve.standing.unwrap_or(entry.standing);
         entry.pinned = ve.pinned;
         if let Some(disk) = &mut entry.disk {
@@ -251,7 +253,7 @@ fn play(case: &Path) -> String {
             (None, true) => Wish::Unmanaged,
             (None, false) => Wish::Gone,
         };
-        let cx = Cx { caps: &caps, now, entry, is_ready: &is_ready };
+        let cx = Cx { caps: &caps, now, entry, is_ready: &is_ready, health: &Health::NoProbe };
         let have = seen.get(&name).cloned().unwrap_or_default();
         authorize(plan_ve(&name, wish, &have, &cx), &policy)
     });

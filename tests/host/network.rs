@@ -14,6 +14,7 @@ mod rules;
 mod spoofing;
 mod suspended;
 mod taken;
+mod trial;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -10,6 +10,7 @@ mod firewall;
 mod macvlan;
 mod nat;
 mod rate;
+mod reach;
 mod sight;
 mod socket;
 mod taken;
@@ -334,7 +335,8 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
             let changed = nat::set(ve, to)?;
             return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
         }
-        Live::SetFirewall { to, .. } => {
+        Live::EndTrial { .. } => return Ok(Effect::AlreadySo),
+        Live::SetFirewall { to, .. } | Live::RollBackFirewall { to, .. } => {
             let changed = firewall::set(ve, running, to.as_deref())?;
             return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
         }
@@ -371,6 +373,8 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
         | Live::ResetSysctl { .. }
         | Live::SetRate { .. }
         | Live::SetFirewall { .. }
+        | Live::RollBackFirewall { .. }
+        | Live::EndTrial { .. }
         | Live::SetTranslations { .. }
         | Live::SetRoute { .. }
         | Live::RemoveRoute { .. }

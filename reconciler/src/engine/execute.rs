@@ -21,6 +21,7 @@ use vzd_state::plan::{Approved, Step, VePlan};
 use vzd_state::subsystem::cgroup;
 use vzd_state::subsystem::disk;
 use vzd_state::subsystem::lifecycle::{self, Exit, Run};
+use vzd_state::subsystem::network;
 use vzd_state::undo::undo;
 
 use crate::drivers::{self, Effect, Made, Running, StepError, Ve};
@@ -272,7 +273,8 @@ impl Execution<'_> {
         let Some(reason) = reason(step) else { return };
         let kind = match step {
             Step::Lifecycle(lifecycle::Step::Reap { end: lifecycle::End::Crashed(_) })
-            | Step::DiskLive(disk::Live::StartGrace { .. }) => EventType::Warning,
+            | Step::DiskLive(disk::Live::StartGrace { .. })
+            | Step::Network(network::Live::RollBackFirewall { .. }) => EventType::Warning,
             _ => EventType::Normal,
         };
         let event = Event::new(clock::now(), Some(self.name.clone()), kind, reason, step.to_string());
@@ -303,6 +305,9 @@ fn reason(step: &Step) -> Option<&'static str> {
         Step::DiskLive(disk::Live::StartGrace { .. }) => "SoftLimitExceeded",
         Step::DiskLive(disk::Live::EndGrace { .. }) => "SoftLimitKept",
         Step::DiskLive(disk::Live::SetLimit { .. } | disk::Live::SetReadOnly { .. }) => "ChangedLive",
+        Step::Network(network::Live::RollBackFirewall { .. }) => "FirewallRolledBack",
+        Step::Network(network::Live::EndTrial { passed: true }) => "FirewallConfirmed",
+        Step::Network(network::Live::EndTrial { passed: false }) => return None,
         Step::Cgroup(_)
         | Step::Beancounters(_)
         | Step::Namespaces(_)

@@ -29,6 +29,7 @@ pub(super) struct Probes {
     next: Option<Timestamp>,
     in_a_row: u32,
     last: Option<Result<(), String>>,
+    answered: Option<Timestamp>,
     verdict: Option<Result<(), String>>,
 }
 
@@ -60,6 +61,20 @@ impl Probes {
         }
     }
 
+    /// What the answers since then come to: unknown while the last one and the verdict are not of one mind.
+    pub fn since(&self, since: Timestamp) -> Health {
+        let heard = self.answered.is_some_and(|at| at > since);
+        let agree = self.last.as_ref().map(Result::is_ok) == self.verdict.as_ref().map(Result::is_ok);
+        if self.probe.is_some() && !(heard && agree) { Health::Unknown } else { self.health() }
+    }
+
+    /// Has the probe run at once if it has not since then.
+    pub fn ask_since(&mut self, since: Timestamp, now: Timestamp) {
+        if self.answered.is_none_or(|at| at <= since) {
+            self.next = self.next.map(|next| next.min(now));
+        }
+    }
+
     /// Counts an answer; the verdict changes when enough in a row agree.
     pub fn answer(&mut self, answer: Result<(), String>, now: Timestamp) {
         let Some(probe) = &self.probe else { return };
@@ -70,7 +85,7 @@ impl Probes {
         if self.in_a_row >= enough {
             self.verdict = Some(answer.clone());
         }
-        self.last = Some(answer);
+        (self.last, self.answered) = (Some(answer), Some(now));
     }
 }
 

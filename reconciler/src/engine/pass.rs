@@ -15,7 +15,7 @@ use crate::drivers::Census;
 use crate::engine::execute::StepFailure;
 use crate::engine::reconcile::{Leave, Outcome, View};
 use crate::engine::wishes::{Wanted, host_device};
-use crate::engine::{Engine, Subject};
+use crate::engine::{Engine, Subject, clock};
 
 /// Work at a time for one command.
 const AT_A_TIME: usize = 16;
@@ -115,6 +115,9 @@ impl Engine {
                 again = self.named_by(&self.host.packages.wait());
             }
             if again.is_empty() {
+                again = self.await_trials(subjects);
+            }
+            if again.is_empty() {
                 return all;
             }
             for (subject, outcome) in self.work_on(&again, leave) {
@@ -124,6 +127,23 @@ impl Engine {
                 sum.failure = outcome.failure.or(failed);
             }
         }
+    }
+
+    /// Waits until the first of the packet filters that are on trial is to be looked at again. Where a controller sees to
+    /// them, there is nothing to wait for.
+    fn await_trials(&self, subjects: &[Subject]) -> Vec<Subject> {
+        if self.host.packages.is_followed() {
+            return Vec::new();
+        }
+        let shared = self.shared();
+        let on_trial = |subject: &&Subject| shared.entry(subject).is_some_and(|is| is.open_trial().is_some());
+        let wake = |subject: &Subject| Some((shared.published.get(subject)?.next_wake()?, subject.clone()));
+        let next = subjects.iter().filter(on_trial).filter_map(wake).min();
+        drop(shared);
+        let Some((at, subject)) = next else { return Vec::new() };
+        std::thread::sleep(std::time::Duration::from_millis(at.since(clock::now()).0));
+        self.probe(&subject);
+        vec![subject]
     }
 
     fn named_by(&self, uids: &[VeUid]) -> Vec<Subject> {

@@ -14,7 +14,7 @@ use vzd_state::lower::lower_entry;
 use vzd_state::observed::Observed;
 use vzd_state::plan::{Action, Approved, HeldFor, Step, VePlan, Wish, plan_ve};
 use vzd_state::policy::{Policy, authorize, empty_guard, prune_guard};
-use vzd_state::status::{Condition, ConditionStatus, ConditionType, Failure, Inputs, conditions};
+use vzd_state::status::{Condition, ConditionStatus, ConditionType, Failure, Health, Inputs, conditions};
 use vzd_state::subsystem::Cx;
 use vzd_state::subsystem::beancounters::unenforced;
 use vzd_state::subsystem::disk;
@@ -157,8 +157,13 @@ fn starts_soon(plan: &VePlan<Approved>) -> bool {
     steps().any(start) && !steps().any(slow)
 }
 
-fn cx<'a>(caps: &'a Capabilities, view: &'a View, is_ready: &'a dyn Fn(&VeName) -> bool) -> Cx<'a> {
-    Cx { caps, now: clock::now(), entry: view.entry.as_ref(), is_ready }
+fn cx<'a>(
+    caps: &'a Capabilities,
+    view: &'a View,
+    is_ready: &'a dyn Fn(&VeName) -> bool,
+    health: &'a Health,
+) -> Cx<'a> {
+    Cx { caps, now: clock::now(), entry: view.entry.as_ref(), is_ready, health }
 }
 
 impl Shared {
@@ -235,7 +240,7 @@ impl Engine {
     pub(super) fn plan_wish(&self, view: &View, wish: Wish<'_>, observed: &Observed) -> VePlan<Approved> {
         let is_ready = |name: &VeName| self.is_ready(name);
         let caps = self.host.caps();
-        let proposed = plan_ve(&view.name, wish, observed, &cx(&caps, view, &is_ready));
+        let proposed = plan_ve(&view.name, wish, observed, &cx(&caps, view, &is_ready, &self.health(view)));
         let proposed = match wish {
             Wish::Want(want) if proposed.action == Action::Create => {
                 match self.shared().ledger.can_create(want) {
@@ -247,6 +252,19 @@ impl Engine {
         };
         let policy = Policy { max_disruption: Disruption::Recreate, no_removals: view.no_removals.clone() };
         authorize(proposed, &policy)
+    }
+
+    /// What the VE's probe says; of a filter on trial, since that began.
+    fn health(&self, view: &View) -> Health {
+        let probe = view.want().and_then(|want| want.lifecycle.health.as_ref());
+        let shared = self.shared();
+        let Some(published) = shared.published.get(&Subject::Name(view.name.clone())) else {
+            return if probe.is_some() { Health::Unknown } else { Health::NoProbe };
+        };
+        match view.entry.as_ref().and_then(Entry::open_trial) {
+            Some(trial) => published.probes.since(trial.since),
+            None => published.probes.health(),
+        }
     }
 
     fn is_ready(&self, name: &VeName) -> bool {
@@ -318,7 +336,7 @@ impl Engine {
         })?;
         let is_ready = |name: &VeName| self.is_ready(name);
         let caps = self.host.caps();
-        let wrong = verify(want, observed, &cx(&caps, view, &is_ready));
+        let wrong = verify(want, observed, &cx(&caps, view, &is_ready, &self.health(view)));
         let wrong = wrong.iter().find(|mismatch| mismatch.disruption <= Disruption::Live)?;
         Some(StepFailure {
             code: "VZ0306",
@@ -356,6 +374,9 @@ impl Engine {
         });
         let mut probes = before.as_ref().map(|before| before.probes.clone()).unwrap_or_default();
         probes.follow(view.want().and_then(|want| want.lifecycle.health.as_ref()), &observed, now);
+        if let Some(trial) = entry.as_ref().and_then(Entry::open_trial) {
+            probes.ask_since(trial.since, now);
+        }
         let health = probes.health();
         let unenforced = view.want().map_or_else(String::new, |want| {
             let of_disk = entry.as_ref().and_then(|entry| entry.disk.as_ref());

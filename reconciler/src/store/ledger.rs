@@ -209,6 +209,7 @@ mod tests {
             disk: None,
             run: None,
             suspension: None,
+            firewall_trial: None,
             run_override: None,
             last_exit: None,
             backoff: None,

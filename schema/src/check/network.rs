@@ -3,7 +3,8 @@
 use super::Checker;
 use crate::code::Code;
 use crate::v1::{
-    Cidr, IfName, Interface, Limit, Network, Protocol, Publish, Rate, RouteTarget, RoutingRule, Transport,
+    Cidr, IfName, Interface, Limit, Network, Ports, Protocol, Publish, Rate, RouteTarget, RoutingRule,
+    Transport,
 };
 use std::collections::BTreeMap;
 
@@ -15,6 +16,12 @@ const NO_TABLES: [u32; 2] = [0, 255];
 
 /// Places of the kernel's own rules: local, main and default.
 const NO_PRIORITIES: [u32; 3] = [0, 32766, 32767];
+
+/// Ports of one entry: each is an element of a map of the kernel's.
+const MOST_PORTS: u32 = 1024;
+
+/// Milliseconds that a packet filter is on trial, at least.
+const LEAST_TRIAL: u64 = 1000;
 
 const TWO_FAMILIES: &str = "no packet has a source of one family and a target of the other";
 
@@ -74,6 +81,11 @@ impl Checker<'_> {
                 "",
             );
         }
+        let confirm = network.firewall.as_ref().and_then(|firewall| firewall.confirm);
+        if confirm.is_some_and(|confirm| confirm.millis() < LEAST_TRIAL) {
+            let why = "in less than a second nothing is found out about a packet filter: give `30s`";
+            self.bad(Code::BadValue, why, "spec.network.firewall.confirm");
+        }
         let rules = network.firewall.iter().flat_map(|firewall| &firewall.rules);
         for (index, rule) in rules.enumerate() {
             let item = format!("spec.network.firewall.rules[{index}]");
@@ -131,7 +143,7 @@ impl Checker<'_> {
         for (index, publish) in network.publish.iter().enumerate() {
             let item = format!("spec.network.publish[{index}]");
             let at = |field: &str| format!("{item}.{field}");
-            let Publish { host, ve: _, protocol, address } = publish;
+            let Publish { host, ve, protocol, address } = publish;
             if network.addresses.is_empty() {
                 let why = "a port leads to a routed address, and the VE has none: give `addresses`";
                 self.bad(Code::BadValue, why, &item);
@@ -139,10 +151,28 @@ impl Checker<'_> {
                 let why = format!("the VE has no routed address of the family of `{address}`");
                 self.bad(Code::BadValue, why, &at("address"));
             }
-            let key = (*address, protocol.unwrap_or(Transport::Tcp), *host);
-            self.once(&mut ports, key, at("host"), |(_, _, port)| {
-                format!("the port `{port}` is given twice")
-            });
+            if host.count() > MOST_PORTS {
+                let why = format!("`{host}` are {} ports: give at most {MOST_PORTS} in one", host.count());
+                self.bad(Code::BadValue, why, &at("host"));
+                continue;
+            }
+            if let Some(ve) = ve.filter(|ve| ve.count() != host.count()) {
+                let last = u32::from(ve.first()) + host.count() - 1;
+                let cure = match u16::try_from(last).ok().and_then(|last| Ports::new(ve.first(), last)) {
+                    Some(ports) => format!("`ve: {ports}`"),
+                    None => "another range".to_owned(),
+                };
+                let why = format!("`{ve}` are not as many ports as `{host}` ({}): give {cure}", host.count());
+                self.bad(Code::BadValue, why, &at("ve"));
+            }
+            let key = |port| (*address, protocol.unwrap_or(Transport::Tcp), port);
+            let again = host.each().find(|port| ports.contains_key(&key(*port)));
+            match again {
+                Some(port) => self.once(&mut ports, key(port), at("host"), |(_, _, port)| {
+                    format!("the port `{port}` is given twice")
+                }),
+                None => ports.extend(host.each().map(|port| (key(port), at("host")))),
+            }
         }
     }
 

@@ -14,7 +14,6 @@ use crate::document::Document;
 use crate::v1::{Address, CtId, Kind, Mac, State, Transport, Ve};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::num::NonZeroU16;
 
 /// All documents of a host, the last good version of each.
 #[derive(Debug, Clone)]
@@ -87,7 +86,7 @@ struct Claims<'d> {
     addresses: BTreeMap<IpAddr, (&'d Document, String)>,
     macs: BTreeMap<Mac, (&'d Document, String)>,
     devices: BTreeMap<String, (&'d Document, String)>,
-    ports: BTreeMap<(Option<Address>, Transport, NonZeroU16), (&'d Document, String)>,
+    ports: BTreeMap<(Option<Address>, Transport, u16), (&'d Document, String)>,
 }
 
 impl<'d> Claims<'d> {
@@ -125,9 +124,15 @@ impl<'d> Claims<'d> {
         }
         for (index, publish) in network.publish.iter().enumerate() {
             let path = format!("spec.network.publish[{index}].host");
-            let say = format!("the host's port {} is given twice", publish.host);
-            let key = (publish.address, publish.protocol.unwrap_or(Transport::Tcp), publish.host);
-            problems.extend(claim(&mut self.ports, key, document, path, Code::Conflict, say));
+            let mut taken = publish.host.each().filter_map(|port| {
+                let say = format!("the host's port {port} is given twice");
+                let key = (publish.address, publish.protocol.unwrap_or(Transport::Tcp), port);
+                claim(&mut self.ports, key, document, path.clone(), Code::Conflict, say)
+            });
+            // Of a range it is enough to know one.
+            let first = taken.next();
+            taken.for_each(drop);
+            problems.extend(first);
         }
         for (index, device) in network.devices.iter().enumerate() {
             let path = format!("spec.network.devices[{index}].name");

@@ -2,7 +2,9 @@
 
 use super::macros::{group, item, words};
 use super::scalars::ScalarError;
-use super::scalars::{Address, BitRate, Cidr, HostName, IfName, Limit, Mac, Mark, Ports, RouteTarget};
+use super::scalars::{
+    Address, BitRate, Cidr, Duration, HostName, IfName, Limit, Mac, Mark, Ports, RouteTarget,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -10,7 +12,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::num::NonZeroU16;
 
 group! {
     /// Network of a VE.
@@ -118,12 +119,12 @@ item! {
 }
 
 item! {
-    /// A port of the host that leads to one of the VE.
+    /// A port of the host that leads to one of the VE, or a range of them to as many.
     pub struct Publish {
-        /// The port on the host.
-        live host: NonZeroU16;
-        /// The port in the VE. Default: the same.
-        live ve: Option<NonZeroU16>,
+        /// The port on the host, or a range: `8000-8010`.
+        live host: Ports;
+        /// The port in the VE, or a range of as many. Default: the same.
+        live ve: Option<Ports>,
         /// Its protocol.
         live protocol: Option<Transport> = Transport::Tcp,
         /// At which address of the host. Default: at each.
@@ -161,6 +162,9 @@ group! {
         live rules: Vec<FirewallRule>,
         /// What stands between the braces of a table, in the language of nft(8), instead of rules.
         live nftables: Option<String>,
+        /// A filter that is changed while the VE runs is on trial for so long: if the host or the VE's health probe does not reach
+        /// the VE any more, the one of before is put back. Default: no trial.
+        live confirm: Option<Duration>,
     }
 }
 

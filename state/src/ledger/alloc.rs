@@ -133,6 +133,7 @@ impl Entry {
             disk: None,
             run: None,
             suspension: None,
+            firewall_trial: None,
             run_override: None,
             last_exit: None,
             backoff: None,

@@ -129,10 +129,24 @@ impl Entry {
                 }
                 self.applied.network.take_if(|applied| !applied.is_any());
             }
-            (Phase::Before, Live::SetFirewall { to: Some(to), .. }) => {
+            (Phase::Before, Live::SetFirewall { to: Some(to), trial, .. }) => {
                 self.applied.network.get_or_insert_default().firewall = Some(to.clone());
+                self.firewall_trial.clone_from(trial);
             }
-            (Phase::After, Live::SetFirewall { to: None, .. }) => {
+            // Whatever becomes of this step, the text that failed is not loaded again.
+            (Phase::Before, Live::RollBackFirewall { to, why }) => {
+                if let Some(trial) = &mut self.firewall_trial {
+                    trial.failed = Some(why.clone());
+                }
+                if to.is_some() {
+                    self.applied.network.get_or_insert_default().firewall.clone_from(to);
+                }
+            }
+            (Phase::After, Live::EndTrial { .. }) => self.firewall_trial = None,
+            (Phase::After, Live::SetFirewall { to: None, .. } | Live::RollBackFirewall { to: None, .. }) => {
+                if let Live::SetFirewall { trial, .. } = step {
+                    self.firewall_trial.clone_from(trial);
+                }
                 if let Some(applied) = &mut self.applied.network {
                     applied.firewall = None;
                 }
@@ -146,7 +160,13 @@ impl Entry {
                 self.applied.network.get_or_insert_default().translations.clone_from(to);
                 self.applied.network.take_if(|applied| !applied.is_any());
             }
-            (_, Live::SetRate { .. } | Live::SetFirewall { .. }) => {}
+            (
+                _,
+                Live::SetRate { .. }
+                | Live::SetFirewall { .. }
+                | Live::RollBackFirewall { .. }
+                | Live::EndTrial { .. },
+            ) => {}
             (Phase::Before, Live::SetRoute { to, .. }) => {
                 let routes = &mut self.applied.network.get_or_insert_default().routes;
                 routes.retain(|route| !route.same_place(to));
@@ -259,7 +279,10 @@ impl Entry {
                 // Nor does a device that it doesn't know of go with the VE.
                 network::Live::SetRate { to, .. } => to.is_none(),
                 network::Live::SetTranslations { to, .. } => to.is_empty(),
-                network::Live::SetFirewall { from, to } => from.is_some() || to.is_none(),
+                network::Live::SetFirewall { from, to, trial } => {
+                    trial.is_none() && (from.is_some() || to.is_none())
+                }
+                network::Live::RollBackFirewall { .. } => false,
                 network::Live::SetFile { had, wish, .. } => !had.is_empty() || wish.is_empty(),
                 network::Live::RemoveAddress { .. }
                 | network::Live::RemoveInterface { .. }
@@ -267,6 +290,7 @@ impl Entry {
                 | network::Live::ResetSysctl { .. }
                 | network::Live::RemoveRoute { .. }
                 | network::Live::RemoveRule { .. }
+                | network::Live::EndTrial { .. }
                 | network::Live::Detach => true,
             },
             Step::Beancounters(beancounters::Live::Reset { .. }) => true,

@@ -72,6 +72,9 @@ pub struct Entry {
     /// How often it was started again after an end of its own.
     #[serde(default)]
     pub restarts: u64,
+    /// The trial that its packet filter is on, or has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall_trial: Option<Box<network::Trial>>,
     /// Its way to another host, or from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handover: Option<Handover>,
@@ -83,6 +86,11 @@ impl Entry {
     /// Whether it was removed and is kept for a while.
     pub fn is_quarantined(&self) -> bool {
         matches!(self.standing, Standing::Quarantined { .. })
+    }
+
+    /// The trial that its packet filter is on.
+    pub fn open_trial(&self) -> Option<&network::Trial> {
+        self.firewall_trial.as_deref().filter(|trial| trial.is_open())
     }
 
     /// The override that is in force: one that was made for the present generation, or for one that is to be taken over.

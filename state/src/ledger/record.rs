@@ -15,7 +15,7 @@ use crate::desired::Desired;
 use crate::ids::VeUid;
 use crate::plan::Step;
 use crate::subsystem::lifecycle::{DeletionPolicy, End, Exit, RestartPolicy, StartReason, State, StopReason};
-use crate::subsystem::{beancounters, cgroup, disk, lifecycle, namespaces};
+use crate::subsystem::{beancounters, cgroup, disk, lifecycle, namespaces, network};
 use crate::transient::{self, Transients};
 use crate::units::Timestamp;
 
@@ -334,6 +334,9 @@ impl Entry {
         });
         self.applied.devices = Some(want.devices.clone());
         self.applied.network = want.network.is_any().then(|| Box::new(want.network.clone()));
+        if let Some(network) = &mut self.applied.network {
+            network.firewall = network::in_force(&want.network, self.firewall_trial.as_deref()).cloned();
+        }
     }
 
     /// A checkpoint brings back what was fixed in it; limits are as they are wanted now. A VE that never ended goes on
@@ -453,6 +456,9 @@ impl Entry {
         self.applied.namespaces = None;
         self.applied.devices = None;
         self.applied.network = None;
+        if let Some(open) = self.firewall_trial.as_mut().filter(|trial| trial.is_open()) {
+            open.failed = Some("the VE ended before its trial was over".to_owned());
+        }
     }
 
     /// Counts one more failure; `counted_from` is 1 if the first already makes the next start wait.

@@ -76,6 +76,7 @@ const LOCATED: &[&str] = &[
     "spec.network.masquerade",
     "spec.network.publish",
     "spec.network.firewall",
+    "spec.network.firewall.confirm",
     "spec.network.routes",
     "spec.network.rules",
     "spec.network.nameservers",
@@ -138,7 +139,7 @@ pub(super) fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, Field
         let protocol = publish.protocol.unwrap_or(Transport::Tcp);
         (
             format!("spec.network.publish[{i}]"),
-            translations::path(publish.address, protocol, publish.host.get()),
+            translations::path(publish.address, protocol, &publish.host.to_string()),
         )
     });
     let routes = spec.network.routes.iter().enumerate();

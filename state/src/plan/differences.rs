@@ -175,7 +175,14 @@ pub(super) fn diff_the_rest(draft: &mut Draft<'_>, want: &Desired) {
         keys.into_iter().map(change).collect::<Vec<_>>()
     });
     let rest = rest.map(|(field, was, is)| (field, was.clone(), is.clone()));
-    for (field, was, is) in rest.chain(by_field) {
+    // Of a running VE's network, what only says how the next change is made.
+    let confirm = |spec: &'_ serde_json::Map<String, Value>| {
+        let network = spec.get("network").filter(|_| draft.have.running().is_some());
+        network.and_then(|network| network.pointer("/firewall/confirm")).cloned().unwrap_or_default()
+    };
+    let confirm = ("spec.network.firewall.confirm".to_owned(), confirm(was), confirm(is));
+    let confirm = Some(confirm).filter(|(_, was, is)| was != is);
+    for (field, was, is) in rest.chain(by_field).chain(confirm) {
         let within =
             |known: &str| known.strip_prefix(&field).is_some_and(|rest| rest.starts_with(['.', '[']));
         if !draft.plan.changes.iter().any(|change| change.field == field || within(&change.field)) {

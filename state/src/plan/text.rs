@@ -212,7 +212,17 @@ impl fmt::Display for Step {
                     write!(f, "limit {} to {}bit/s", direction.name(), BitRate::from_bits(*to))
                 }
                 network::Live::SetFirewall { to: None, .. } => f.write_str("take the firewall away"),
+                network::Live::SetFirewall { trial: Some(trial), .. } if trial.is_open() => {
+                    write!(f, "load the firewall, on trial until {}", trial.until)
+                }
                 network::Live::SetFirewall { .. } => f.write_str("load the firewall"),
+                network::Live::RollBackFirewall { why, .. } => {
+                    write!(f, "put the firewall of before back: {why}")
+                }
+                network::Live::EndTrial { passed: true } => {
+                    f.write_str("keep the firewall: its trial is over")
+                }
+                network::Live::EndTrial { passed: false } => f.write_str("forget the firewall that failed"),
                 network::Live::RemoveRoute { route } => write!(f, "remove route {route}"),
                 network::Live::SetRoute { from: None, to } => write!(f, "add route {to}"),
                 network::Live::SetRoute { to, .. } => write!(f, "change route {to}"),

@@ -123,7 +123,10 @@ pub(super) fn apply_network(run: &mut SimRun, step: &network::Live) -> Option<Ef
         Live::SetRate { direction, to: None, .. } => run.rates.remove(direction).is_some(),
         Live::SetRate { direction, to: Some(to), .. } => run.rates.insert(*direction, *to) != Some(*to),
         Live::SetTranslations { to, .. } => std::mem::replace(&mut run.translations, to.clone()) != *to,
-        Live::SetFirewall { to, .. } => set(&mut run.firewall, to.clone()) == Effect::Changed,
+        Live::EndTrial { .. } => false,
+        Live::SetFirewall { to, .. } | Live::RollBackFirewall { to, .. } => {
+            set(&mut run.firewall, to.clone()) == Effect::Changed
+        }
         Live::RemoveRoute { route } => {
             let before = run.routes.len();
             run.routes.retain(|is| !is.same_place(route));

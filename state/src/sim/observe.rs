@@ -120,6 +120,7 @@ impl Sim {
                 firewall: Reading::Is(network::FirewallSeen {
                     table: self.observe_table(uid, want, firewall.as_ref()),
                     problem: None,
+                    reached: Some(true),
                 }),
                 routes: Reading::Is(routes.clone()),
                 rules: Reading::Is(routing_rules.clone()),
@@ -141,8 +142,10 @@ impl Sim {
     }
 
     fn observe_table(&self, uid: &VeUid, want: Option<&Desired>, is: Option<&String>) -> network::Table {
-        let applied = self.ledger.get(uid).and_then(|entry| entry.applied.network.as_deref());
-        let wanted = want.and_then(|want| want.network.firewall.as_ref());
+        let entry = self.ledger.get(uid);
+        let applied = entry.and_then(|entry| entry.applied.network.as_deref());
+        let trial = entry.and_then(|entry| entry.firewall_trial.as_deref());
+        let wanted = want.and_then(|want| network::in_force(&want.network, trial));
         match (is, wanted.or(applied.and_then(|is| is.firewall.as_ref()))) {
             (None, _) => network::Table::None,
             (is, expected) if is == expected => network::Table::Same,

@@ -13,6 +13,7 @@ mod routes;
 mod rules;
 mod sysctls;
 pub(crate) mod translations;
+pub(crate) mod trial;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -31,10 +32,12 @@ pub use routes::Route;
 pub use rules::Rule;
 pub use sysctls::canonical;
 pub use translations::{Translation, Translations, word};
+pub use trial::{Trial, in_force};
 
 use super::{Changes, Cx, Mismatch, Subsystem, json};
 use crate::disruption::{Cause, Change, Disruption};
 use crate::reading::Reading;
+use crate::units::Millis;
 
 /// What is wanted of the network; in the ledger, what was last set. None of the latter: there is no link.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -58,6 +61,9 @@ pub struct Desired {
     /// What is in vzd's table of the packet filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firewall: Option<String>,
+    /// For how long a changed packet filter is on trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<Millis>,
     /// Routes beyond those that follow from the rest.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub routes: BTreeSet<Route>,
@@ -108,6 +114,7 @@ impl Desired {
             sysctls,
             rates,
             firewall,
+            confirm: _,
             routes,
             rules,
             translations,
@@ -290,6 +297,21 @@ pub enum Live {
         from: Option<String>,
         /// The text to load.
         to: Option<String>,
+        /// The trial that it is on, or that has put it in the place of a text that failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trial: Option<Box<Trial>>,
+    },
+    /// Put the packet filter of before back, whose successor has failed its trial.
+    RollBackFirewall {
+        /// The text of before; none if there was no filter.
+        to: Option<String>,
+        /// Why it has failed.
+        why: String,
+    },
+    /// Note that the packet filter's trial is over.
+    EndTrial {
+        /// It has passed; else what has failed is no longer wanted.
+        passed: bool,
     },
     /// Take a route away.
     RemoveRoute {
@@ -358,7 +380,9 @@ impl Subsystem for Network {
             devices,
             sysctls,
             rates,
-            firewall,
+            // Whether it is in force depends on its trial.
+            firewall: _,
+            confirm: _,
             routes,
             rules,
             translations,
@@ -386,7 +410,7 @@ impl Subsystem for Network {
         devices::diff(&mut changes, devices, devices_are, cx);
         sysctls::diff(&mut changes, sysctls, sysctls_are, cx);
         rate::diff(&mut changes, rates, rates_are, cx);
-        firewall::diff(&mut changes, firewall.as_ref(), firewall_is, cx);
+        firewall::diff(&mut changes, want, firewall_is, cx);
         routes::diff(&mut changes, routes, routes_are, cx);
         rules::diff(&mut changes, rules, rules_are, cx);
         translations::diff(&mut changes, translations, translations_are, cx);
@@ -401,7 +425,9 @@ impl Subsystem for Network {
             devices,
             sysctls,
             rates,
-            firewall,
+            // Whether it is in force depends on its trial.
+            firewall: _,
+            confirm: _,
             routes,
             rules,
             translations,
@@ -434,7 +460,7 @@ impl Subsystem for Network {
         wrong.extend(devices::satisfied(devices, devices_are));
         wrong.extend(sysctls::satisfied(sysctls, sysctls_are));
         wrong.extend(rate::satisfied(rates, rates_are));
-        wrong.extend(firewall::satisfied(firewall.as_ref(), firewall_is));
+        wrong.extend(firewall::satisfied(want, firewall_is, cx));
         wrong.extend(routes::satisfied(routes, routes_are));
         wrong.extend(rules::satisfied(rules, rules_are));
         wrong.extend(translations::satisfied(translations, translations_are));

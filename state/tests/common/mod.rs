@@ -165,6 +165,7 @@ fn network() -> impl Strategy<Value = network::Desired> {
     let sysctls =
         proptest::collection::btree_map(select(vec!["net.a", "net.b"]), select(vec!["1", "2"]), 0..=2);
     let firewall = select(vec![None, Some("a".to_owned()), Some("b".to_owned())]);
+    let firewall = (firewall, select(vec![None, Some(vzd_state::units::Millis::from_secs(30))]));
     let devices = proptest::collection::btree_map(
         select(vec!["eno3".to_owned(), "eno4".to_owned()]),
         select(vec!["lan0".to_owned(), "lan1".to_owned()]),
@@ -174,7 +175,17 @@ fn network() -> impl Strategy<Value = network::Desired> {
     let all =
         (addresses, interfaces, devices, sysctls, rates, firewall, (routes(), rules()), files(), masquerade);
     all.prop_map(
-        |(addresses, interfaces, devices, sysctls, rates, firewall, (routes, rules), files, masquerade)| {
+        |(
+            addresses,
+            interfaces,
+            devices,
+            sysctls,
+            rates,
+            (firewall, confirm),
+            (routes, rules),
+            files,
+            masquerade,
+        )| {
             network::Desired {
                 rates: if addresses.is_empty() && interfaces.is_empty() {
                     network::Rates::new()
@@ -189,6 +200,7 @@ fn network() -> impl Strategy<Value = network::Desired> {
                     .collect(),
                 devices,
                 firewall,
+                confirm,
                 routes,
                 rules,
                 files,

@@ -181,6 +181,11 @@ fn cases() -> Vec<(&'static str, String, String)> {
             "network: {firewall: {nftables: 'set a { type mark; }'}}",
             "network: {firewall: {nftables: 'set b { type mark; }'}}",
         ),
+        swap(
+            "spec.network.firewall.confirm",
+            "network: {firewall: {policy: drop}}",
+            "network: {firewall: {policy: drop, confirm: 30s}}",
+        ),
         rule("spec.network.firewall.rules[].action", "action: accept, protocol: tcp"),
         rule("spec.network.firewall.rules[].direction", "action: drop, protocol: tcp, direction: out"),
         rule("spec.network.firewall.rules[].protocol", "action: drop, protocol: udp"),

@@ -42,7 +42,8 @@ fn limited(rate: &str, own: &str, port: u16) -> Value {
         json!({ "name": "eth0", "bridge": "one", "addresses": ["10.90.0.1/24"], "rate": { "out": own } });
     json!({ "ctid": 101, "network": {
         "addresses": ["192.0.2.101"], "interfaces": [eth0], "rate": { "in": rate }, "masquerade": port == 80,
-        "firewall": { "policy": "drop", "rules": [rule] }, "publish": [{ "host": port, "ve": 80 }] } })
+        "firewall": { "policy": "drop", "rules": [rule], "confirm": "1s" },
+        "publish": [{ "host": port, "ve": 80 }] } })
 }
 
 /// With interfaces on top of the host's and handed over.

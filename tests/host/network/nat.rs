@@ -69,6 +69,10 @@ fn a_hidden_ve_reaches_the_world_and_is_reached_by_ports() {
     let before_it = unheard();
     lab.in_client(|| UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"hello", (HOST[0], 53)).unwrap());
     eventually("the datagram has come", || unheard() != before_it);
+    // A range leads each port to its own: 7 and 8 are served, 6 and 9 are not.
+    change(&sandbox, pid, ports(json!([echo, at_one, { "host": "9006-9009", "ve": "6-9" }])));
+    let served = [9006, 9007, 9008, 9009].map(|port| connects(&lab, HOST[0], port));
+    assert_eq!(served, [false, true, true, false]);
     streams.iter_mut().for_each(|stream| stream.goes_on("other ports"));
     change(&sandbox, pid, ports(json!([{ "host": 8080, "ve": 8 }])));
     assert!(!connects(&lab, HOST[0], 8081) && connects(&lab, HOST[0], 8080));

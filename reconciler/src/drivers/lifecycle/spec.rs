@@ -8,6 +8,7 @@ use vzd_state::desired::Desired;
 use vzd_state::subsystem::disk::Backend;
 use vzd_state::subsystem::lifecycle::Seccomp;
 use vzd_state::subsystem::namespaces::wanted_mounts;
+use vzd_state::subsystem::network::in_force;
 
 use super::running;
 use crate::drivers::{Ve, beancounters, devices, namespaces, network};
@@ -59,7 +60,7 @@ pub(super) fn start_spec(ve: Ve<'_>, want: &Desired, root: RootSpec) -> SysResul
         handed: None,
         sysctls: want.network.sysctls.clone().into_iter().collect(),
         shapes: network::shapes(ve, &want.network),
-        firewall: want.network.firewall.clone(),
+        firewall: in_force(&want.network, ve.entry.firewall_trial.as_deref()).cloned(),
         routes: want.network.routes.iter().cloned().collect(),
         rules: want.network.rules.iter().cloned().collect(),
         files: network::files(&want.network),

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
-use vzd_state::subsystem::network::{FirewallSeen, Table};
+use vzd_state::subsystem::network::{self, FirewallSeen, Table};
 
-use super::netns;
+use super::{netns, reach};
 use crate::drivers::{Running, Ve};
 use crate::error::{SysError, SysResult};
 use crate::kernel::net;
@@ -36,11 +36,13 @@ impl Tables {
 
 /// The table that is there, if one is wanted or was loaded.
 pub(super) fn look(ve: Ve<'_>, running: &Running) -> SysResult<FirewallSeen> {
-    let wanted = ve.want.and_then(|want| want.network.firewall.as_ref());
-    let text = wanted.or(ve.entry.applied.network.as_deref().and_then(|is| is.firewall.as_ref()));
+    let trial = ve.entry.firewall_trial.as_deref();
+    let wanted = ve.want.and_then(|want| network::in_force(&want.network, trial));
+    let had = ve.entry.applied.network.as_deref().and_then(|is| is.firewall.as_ref());
+    let text = wanted.or(had);
     let Some(text) = text else { return Ok(FirewallSeen::default()) };
     if let Some(why) = ve.host.caps().firewall.missing() {
-        return Ok(FirewallSeen { table: Table::None, problem: Some(why.to_owned()) });
+        return Ok(FirewallSeen { table: Table::None, problem: Some(why.to_owned()), reached: None });
     }
     let is = ns::on_thread_in(&netns(running)?, net::read_table)?;
     let expected = ve.host.tables.of(text);
@@ -49,7 +51,13 @@ pub(super) fn look(ve: Ve<'_>, running: &Running) -> SysResult<FirewallSeen> {
         (Some(is), Ok(expected)) if is == expected => Table::Same,
         (Some(_), _) => Table::Other,
     };
-    Ok(FirewallSeen { table, problem: expected.err().map(|e| e.to_string()) })
+    let reached = match trial.filter(|trial| trial.is_open()) {
+        // What it was before is on record.
+        Some(open) => open.reached,
+        None => wanted != had && ve.want.is_some_and(|want| want.network.confirm.is_some()),
+    };
+    let reached = reached.then(|| reach::reaches(ve, running)).transpose()?;
+    Ok(FirewallSeen { table, problem: expected.err().map(|e| e.to_string()), reached })
 }
 
 /// Loads the table, or takes it away.

@@ -109,11 +109,16 @@ impl Jobs {
             busy.map(|(uid, _)| uid.clone()).collect()
         };
         let mut ves = self.ves();
-        let before = if self.0.hear.get().is_some() { Vec::new() } else { busy(&ves) };
+        let before = if self.is_followed() { Vec::new() } else { busy(&ves) };
         while !before.is_empty() && busy(&ves) == before {
             ves = self.0.ended.wait(ves).unwrap_or_else(PoisonError::into_inner);
         }
         before
+    }
+
+    /// Whether somebody hears of what has ended: a controller, that sees to VEs by itself.
+    pub fn is_followed(&self) -> bool {
+        self.0.hear.get().is_some()
     }
 
     /// Why what a VE's package manager was last told did not end well.

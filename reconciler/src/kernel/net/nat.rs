@@ -12,7 +12,7 @@ use serde_json::Value;
 use vzd_schema::v1::{Address, Transport};
 use vzd_state::subsystem::network::{Translation, Translations, word};
 
-use super::nft::{nft, settle};
+use super::nft::{nft_of_host as nft, settle};
 use crate::error::{SysError, SysResult};
 
 /// What the table holds, by the uid of the VE.

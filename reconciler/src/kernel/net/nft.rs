@@ -20,11 +20,21 @@ pub(super) const TABLE: &str = "inet vzd";
 const PLACES: [&str; 4] =
     ["/usr/sbin/nft", "/sbin/nft", "/usr/local/sbin/nft", "/run/current-system/sw/bin/nft"];
 
-/// Memory that nft may take, seconds of a processor, and bytes that it may say. The VE's root may have put a table of any
-/// size where vzd's is looked for.
-const MEMORY: u64 = 256 << 20;
-const SECONDS: u64 = 5;
-const SAYS: u64 = 4 << 20;
+/// What nft may take.
+struct Limits {
+    /// Bytes of memory.
+    memory: u64,
+    /// Seconds of a processor.
+    seconds: u64,
+    /// Bytes that it may say.
+    says: u64,
+}
+
+/// In a VE: its root may have put a table of any size where vzd's is looked for.
+const IN_A_VE: Limits = Limits { memory: 256 << 20, seconds: 5, says: 4 << 20 };
+
+/// On the host, where the table has an element for each port of each VE.
+const ON_THE_HOST: Limits = Limits { memory: 1 << 30, seconds: 60, says: 64 << 20 };
 
 fn program() -> SysResult<&'static str> {
     PLACES.into_iter().find(|place| Path::new(place).exists()).ok_or_else(|| {
@@ -37,9 +47,20 @@ pub fn find_nft() -> SysResult<()> {
     program().map(drop)
 }
 
-/// Runs nft and returns what it prints; its own words if it fails. Neither takes more than the limits above: it reads and
-/// writes files in memory, not pipes that somebody would have to empty in time.
+/// Runs nft for a VE and returns what it prints; its own words if it fails.
 pub(super) fn nft(words: &[&str], input: &str) -> SysResult<String> {
+    run(words, input, &IN_A_VE)
+}
+
+/// The same for the host itself.
+pub(super) fn nft_of_host(words: &[&str], input: &str) -> SysResult<String> {
+    run(words, input, &ON_THE_HOST)
+}
+
+/// It takes no more than the limits: it reads and writes files in memory, not pipes that somebody would have to empty in
+/// time.
+fn run(words: &[&str], input: &str, limits: &Limits) -> SysResult<String> {
+    let Limits { memory, seconds, says } = *limits;
     let object = || format!("nft {}", words.join(" "));
     let (mut stdin, mut stdout, mut stderr) = (in_memory()?, in_memory()?, in_memory()?);
     stdin.write_all(input.as_bytes()).and_then(|()| stdin.rewind()).at("tell", object())?;
@@ -53,7 +74,7 @@ pub(super) fn nft(words: &[&str], input: &str) -> SysResult<String> {
         .spawn()
         .at("run", object())?;
     if let Some(pid) = Pid::from_raw(child.id().cast_signed()) {
-        let limits = [(Resource::As, MEMORY), (Resource::Cpu, SECONDS), (Resource::Fsize, SAYS)];
+        let limits = [(Resource::As, memory), (Resource::Cpu, seconds), (Resource::Fsize, says)];
         for (resource, most) in limits {
             let limit = Rlimit { current: Some(most), maximum: Some(most) };
             rustix::process::prlimit(Some(pid), resource, limit).at("limit", object())?;
@@ -62,7 +83,7 @@ pub(super) fn nft(words: &[&str], input: &str) -> SysResult<String> {
     let done = child.wait().at("run", object())?;
     let said = |file: &mut File| {
         let mut text = Vec::new();
-        let read = file.rewind().and_then(|()| file.take(SAYS).read_to_end(&mut text));
+        let read = file.rewind().and_then(|()| file.take(says).read_to_end(&mut text));
         read.map(|_| String::from_utf8_lossy(&text).into_owned()).at("hear", object())
     };
     if !done.success() {

@@ -290,6 +290,21 @@ impl Ports {
     pub const fn last(self) -> u16 {
         self.last
     }
+
+    /// These, if the first isn't 0 and none comes after the last.
+    pub const fn new(first: u16, last: u16) -> Option<Self> {
+        if first == 0 || first > last { None } else { Some(Self { first, last }) }
+    }
+
+    /// How many they are.
+    pub const fn count(self) -> u32 {
+        self.last as u32 - self.first as u32 + 1
+    }
+
+    /// Each of them.
+    pub fn each(self) -> impl Iterator<Item = u16> {
+        self.first..=self.last
+    }
 }
 
 impl FromStr for Ports {
@@ -297,11 +312,10 @@ impl FromStr for Ports {
 
     fn from_str(text: &str) -> Result<Self, ScalarError> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0);
-        match (port(first), port(last)) {
-            (Some(first), Some(last)) if first <= last => Ok(Self { first, last }),
-            _ => Err(ScalarError::not(text, "a port", "give 1 to 65535, or a range such as 8000-8099")),
-        }
+        let ports = first.parse().ok().zip(last.parse().ok());
+        ports
+            .and_then(|(first, last)| Self::new(first, last))
+            .ok_or_else(|| ScalarError::not(text, "a port", "give 1 to 65535, or a range such as 8000-8099"))
     }
 }
 

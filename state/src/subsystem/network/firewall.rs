@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vzd_schema::v1::{self, Cidr};
 
-use super::Live;
+use super::trial::{self, Trial, Verdict};
+use super::{Desired, Live};
 use crate::digest::sha256_hex;
 use crate::disruption::{Cause, Change, Disruption};
 use crate::reading::Reading;
@@ -26,6 +27,9 @@ pub struct FirewallSeen {
     /// Why what is wanted can't be loaded at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Whether the host reaches the VE, where a trial asks for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<bool>,
 }
 
 /// vzd's table in a VE.
@@ -141,49 +145,80 @@ fn shown(text: Option<&String>) -> Value {
     })
 }
 
-/// Steps that make the filter as wanted.
+/// Steps that make the filter as wanted, and see to its trial.
 pub(super) fn diff(
     changes: &mut Changes<Live, Infallible>,
-    wanted: Option<&String>,
+    want: &Desired,
     seen: &Reading<FirewallSeen>,
     cx: &Cx<'_>,
 ) {
-    let FirewallSeen { table, problem } = match seen {
+    let FirewallSeen { table, problem, reached } = match seen {
         Reading::Unreadable(why) => return changes.cannot_read(FIELD, why),
         Reading::Absent => return,
         Reading::Is(seen) => seen,
     };
     let had = cx.entry.and_then(|entry| entry.applied.network.as_deref()).and_then(|is| is.firewall.as_ref());
+    let trial = cx.entry.and_then(|entry| entry.firewall_trial.as_deref());
+    let wanted = trial::in_force(want, trial);
+    let open = trial.filter(|trial| trial.is_open());
+    if let Some(open) = open.filter(|_| had == wanted) {
+        match open.judge(*reached, cx) {
+            Verdict::Open(again) => changes.wake = Some(changes.wake.map_or(again, |wake| wake.min(again))),
+            Verdict::Passed => changes.live.push((Live::EndTrial { passed: true }, Vec::new())),
+            Verdict::Failed(why) => {
+                let (from, to) = (shown(wanted), shown(open.before.as_ref()));
+                let index = changes.field(Change::new(FIELD, from, to, Disruption::Live));
+                let step = Live::RollBackFirewall { to: open.before.clone(), why };
+                return changes.live.push((step, vec![index]));
+            }
+        }
+    }
     let before = match table {
         Table::None => Value::Null,
         Table::Same => shown(wanted.or(had)),
         Table::Other if had.is_some() && had != wanted => shown(had),
         Table::Other => "another table".into(),
     };
-    let step = Live::SetFirewall { from: had.cloned(), to: wanted.cloned() };
-    match wanted {
-        None if had.is_none() => {}
-        None => {
-            let change = Change::new(FIELD, before, Value::Null, Disruption::Live);
-            let indices = if *table == Table::None { Vec::new() } else { vec![changes.field(change)] };
-            changes.live.push((step, indices));
-        }
-        Some(_) if *table == Table::Same && had == wanted => {}
-        Some(_) => {
-            let missing = cx.caps.firewall.missing().or(problem.as_deref());
-            let cause = if had == wanted { Cause::Drift } else { Cause::Spec };
-            let change =
-                Change::new(FIELD, before, shown(wanted), Disruption::Live).because(cause).unless(missing);
-            let index = changes.field(change);
-            if missing.is_none() {
-                changes.live.push((step, vec![index]));
+    let refused = trial.and_then(|trial| trial.refuses(want));
+    let as_wanted = if wanted.is_none() { had.is_none() } else { *table == Table::Same && had == wanted };
+    if as_wanted {
+        match (refused, trial) {
+            (Some(why), _) => {
+                let why = format!("it was rolled back: {why}; change the firewall to have it tried again");
+                let change = Change::new(FIELD, before, shown(want.firewall.as_ref()), Disruption::Live);
+                changes.field(change.unless(Some(&why)));
             }
+            (None, Some(old)) if !old.is_open() => {
+                changes.live.push((Live::EndTrial { passed: false }, Vec::new()));
+            }
+            (None, _) => {}
         }
+        return;
+    }
+    let trial = match (refused, open) {
+        // What is put right on the way is on the same trial.
+        (Some(_), _) => trial.cloned(),
+        (None, Some(open)) if had == wanted => Some(open.clone()),
+        (None, open) => Trial::of(want, had, open, *reached, cx),
+    };
+    let step = Live::SetFirewall { from: had.cloned(), to: wanted.cloned(), trial: trial.map(Box::new) };
+    if wanted.is_none() {
+        let change = Change::new(FIELD, before, Value::Null, Disruption::Live);
+        let indices = if *table == Table::None { Vec::new() } else { vec![changes.field(change)] };
+        return changes.live.push((step, indices));
+    }
+    let missing = cx.caps.firewall.missing().or(problem.as_deref());
+    let cause = if had == wanted { Cause::Drift } else { Cause::Spec };
+    let change = Change::new(FIELD, before, shown(wanted), Disruption::Live).because(cause).unless(missing);
+    let index = changes.field(change);
+    if missing.is_none() {
+        changes.live.push((step, vec![index]));
     }
 }
 
 /// What of the filter is not as wanted.
-pub(super) fn satisfied(wanted: Option<&String>, seen: &Reading<FirewallSeen>) -> Option<Mismatch> {
+pub(super) fn satisfied(want: &Desired, seen: &Reading<FirewallSeen>, cx: &Cx<'_>) -> Option<Mismatch> {
+    let wanted = trial::in_force(want, cx.entry.and_then(|entry| entry.firewall_trial.as_deref()));
     let same = seen.is().is_some_and(|seen| seen.table == Table::Same);
     wanted.filter(|_| !same).map(|_| {
         Mismatch::new(FIELD, shown(wanted), json(&seen.is().map(|seen| seen.table)), Disruption::Live)
