@@ -98,7 +98,7 @@ impl Host {
 
     /// Looks again at everything else that may come and go while the host is up.
     pub fn refresh_all(&self) {
-        if let Some(caps) = probe::again(&self.caps(), &self.layout) {
+        if let Some(caps) = probe::again(&self.caps(), &self.layout, &self.settings.state_dir) {
             self.set_caps(caps);
         }
     }

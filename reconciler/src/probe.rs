@@ -17,17 +17,19 @@ use crate::settings::Settings;
 pub fn probe(layout: &Layout, settings: &Settings) -> Capabilities {
     let io_disk = disk_of(&settings.state_dir);
     let mut caps = settled(layout, io_disk, settings);
-    caps = again(&caps, layout).unwrap_or(caps);
+    caps = again(&caps, layout, &settings.state_dir).unwrap_or(caps);
     caps
 }
 
-/// What may come and go while the host is up, if it is not as it was: CPUs, the disk's scheduler. (For lxcfs
-/// see [`lxcfs`].)
-pub fn again(caps: &Capabilities, layout: &Layout) -> Option<Capabilities> {
+/// What may come and go while the host is up, if it is not as it was: CPUs, the disk's scheduler, quotas of btrfs. (For
+/// lxcfs see [`lxcfs`].)
+pub fn again(caps: &Capabilities, layout: &Layout, state_dir: &Path) -> Option<Capabilities> {
     let (cpus, nodes) = cpus(layout);
     let io_weight_note = weight_note(layout, caps.io_disk.as_deref());
-    let same = (&cpus, &nodes, &io_weight_note) == (&caps.cpus, &caps.nodes, &caps.io_weight_note);
-    (!same).then(|| Capabilities { cpus, nodes, io_weight_note, ..caps.clone() })
+    let disk_btrfs = btrfs::probe(state_dir);
+    let same = (&cpus, &nodes, &io_weight_note, &disk_btrfs)
+        == (&caps.cpus, &caps.nodes, &caps.io_weight_note, &caps.disk_btrfs);
+    (!same).then(|| Capabilities { cpus, nodes, io_weight_note, disk_btrfs, ..caps.clone() })
 }
 
 /// What stays as it is.

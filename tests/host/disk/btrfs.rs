@@ -229,9 +229,13 @@ fn quotas_that_are_off_stay_off() {
         sandbox.until("web", "refused", |ve| ve.is("Stalled")).condition("Stalled").unwrap().message;
     assert!(message.contains("btrfs quota enable"), "{message}");
     assert_eq!(groups(&sandbox), 0);
+    // A controller that runs already sees that they are on now.
+    let daemon = sandbox.daemon();
     count(&sandbox.state_dir());
-    sandbox.apply();
+    sandbox.vzd(&["apply"]).ok();
+    sandbox.until_ready("web");
     assert_eq!(disk(&sandbox.status("web").unwrap())["backend"], "btrfs");
+    drop(daemon);
     sandbox.sh("web", "echo precious > /root/data; sync");
     // Somebody switches them off below a VE that runs: that is told, and it is not started without its limit.
     run(&["btrfs", "quota", "disable"], &[&sandbox.state_dir()]);
