@@ -59,12 +59,15 @@
             glibc.static
             iproute2
             nftables
+            btrfs-progs
             pkgsStatic.busybox
             lxcfs
             skopeo
             distribution
             crun
             lxc
+            podman
+            fio
           ];
           VZD_NO_SETUP = "1";
         };
