@@ -253,3 +253,60 @@ fn the_target_is_killed_at_every_moment() {
         here.command(&["migrate", "web", "--via", &via(there, &format!("VZD_FAULT_POINT={at}"))])
     });
 }
+
+/// A program called ssh that notes its words and runs the other host's vzd, wherever it was to go.
+fn ssh(here: &Sandbox, there: &Sandbox) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = here.host_dir("bin");
+    let (path, log) = (dir.join("ssh"), here.dir().join("ssh.log"));
+    let text = format!("#!/bin/sh\necho \"$@\" >> {}\nexec {} receive\n", log.display(), via(there, ""));
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", dir.display())
+}
+
+#[test]
+fn openvzs_tool_hands_over_as_well() {
+    needs!(Root, Cgroups, Busybox);
+    let (here, there) = two(json!({ "ctid": 107, "state": "stopped" }));
+    here.ve("other", json!({ "ctid": 108, "state": "stopped" }));
+    here.apply();
+    let path = ssh(&here, &there);
+    let vzmigrate = |words: &[&str]| {
+        let output = here.command(&[&["vzmigrate"], words].concat()).env("PATH", &path).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.code().unwrap(), said)
+    };
+    for (words, code) in [
+        (&["host2"][..], 1),
+        (&["-r", "maybe", "host2", "107"], 1),
+        (&["--nodeps", "host2", "107"], 1),
+        (&["a;b", "107"], 1),
+        (&["host2", "109"], 10),
+    ] {
+        assert_eq!(vzmigrate(words).0, code, "{words:?}");
+    }
+    let (code, said) = vzmigrate(&["--check-only", "host2", "107"]);
+    assert!(code == 0 && said.contains("web to host2") && here.status("web").is_some(), "{said}");
+    // One that is not there does not keep the others.
+    let (code, said) = vzmigrate(&["-t", "--ssh=-p 2222", "root@host2", "107", "109", "other"]);
+    assert!(
+        code == 10 && said.contains("Total time") && said.contains("Container 109 does not exist"),
+        "{said}"
+    );
+    let names: Vec<_> =
+        there.list().iter().map(|ve| ve.0["metadata"]["name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(names, ["other", "web"]);
+    let log = std::fs::read_to_string(here.dir().join("ssh.log")).unwrap();
+    assert_eq!(
+        log,
+        "-- host2 vzd receive\n-p 2222 -- root@host2 vzd receive\n-p 2222 -- root@host2 vzd receive\n"
+    );
+    // One whose number another has there stays here.
+    for (sandbox, name) in [(&here, "third"), (&there, "fourth")] {
+        sandbox.ve(name, json!({ "ctid": 110, "state": "stopped" }));
+        sandbox.apply();
+    }
+    let (code, said) = vzmigrate(&["host2", "110"]);
+    assert!(code == 7 && here.status("third").is_some(), "{said}");
+}

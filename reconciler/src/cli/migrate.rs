@@ -44,6 +44,13 @@ pub struct Args {
     take_back: bool,
 }
 
+impl Args {
+    /// For OpenVZ's tool: of a VE, to a host or by a command.
+    pub(crate) fn of(ve: String, host: Option<String>, via: Option<String>, dry_run: bool) -> Self {
+        Args { ve, host, via, dry_run, take_back: false }
+    }
+}
+
 /// Hands it over.
 pub fn run(args: &Args, cx: &mut Context) -> Outcome {
     let access = if args.dry_run { Access::Read } else { Access::Write };

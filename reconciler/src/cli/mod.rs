@@ -19,7 +19,7 @@ pub(crate) mod failure;
 mod get;
 mod keeper;
 mod man;
-mod migrate;
+pub(crate) mod migrate;
 mod net;
 pub(crate) mod output;
 mod packages;

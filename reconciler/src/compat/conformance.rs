@@ -268,7 +268,12 @@ const TOOLS: &[(&str, &str)] = &[
         "no: 35; there are no application templates, nothing is kept between builds, and releases are the distribution's own matter",
     ),
     ("vzpkg's other options", "no: 35"),
-    ("vzmigrate", "not yet"),
+    (
+        "vzmigrate",
+        "same: `--ssh`, `--live`, `--check-only`, `-t`, several containers; better: what runs goes on even without `--live`, and what is left \
+         is kept in quarantine (`-r` changes nothing); 1, 10, 20, and 7 for whatever else stands in the way, told in words; no: `-f` (checks \
+         are never skipped), `--rsync`, `--keep-dst`",
+    ),
     ("vz.conf", "no: `kind: Host` is its place"),
     (
         "CTID.conf, ve-NAME.conf-sample",

@@ -67,6 +67,7 @@ const TOOLS: &[Tool] = tools! {
     vzcfgscale in tools::vzcfgscale: "multiplies the numbers of a configuration";
     vzsplit in tools::vzsplit: "a configuration for one of so many equal containers";
     vzquota in tools::vzquota: "the disk quota of a container";
+    vzmigrate in tools::vzmigrate: "hands containers over to another host";
 };
 
 /// The names of the tools.

@@ -155,6 +155,10 @@ fn a_ve_is_given_away_and_comes_back() {
         sandbox.apply();
         sandbox.until_ready("again");
         assert_eq!(sandbox.sh("again", "cat /etc/mine; stat -c %u:%g /etc/mine"), "kept\n33:44");
+        sandbox.ve("image", json!({ "template": format!("oci:{}", to("web.oci")), "init": null }));
+        sandbox.apply();
+        sandbox.until_ready("image");
+        assert_eq!(sandbox.sh("image", "cat /etc/mine; stat -c %u:%g /etc/mine"), "kept\n33:44");
         sandbox.vzd(&["export", "nobody", "--format", "tar"]).ends(1);
     }
 }

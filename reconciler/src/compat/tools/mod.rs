@@ -6,6 +6,7 @@ pub mod vzcfgscale;
 pub mod vzcfgvalidate;
 pub mod vzcpucheck;
 pub mod vzmemcheck;
+pub mod vzmigrate;
 pub mod vzpid;
 pub mod vzquota;
 pub mod vzsplit;

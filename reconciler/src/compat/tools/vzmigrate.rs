@@ -1,0 +1,108 @@
+//! `vzmigrate`: hands containers over to another host, as `vzd migrate` does. The other host is asked before anything is
+//! changed, and what is left here is kept in quarantine.
+
+use std::time::Instant;
+
+use super::super::args::{self, Opt, Said, flag, value};
+use super::super::exit::{Refusal, Tool};
+use super::{control, finish, print};
+use crate::cli::output::{Format, Out, When, harmless, note};
+use crate::cli::{Context, migrate};
+use crate::compat::settings;
+use crate::control::Selector;
+
+pub(crate) const USAGE: &str = "\
+Usage: vzmigrate [-r yes|no] [--ssh=<options>] [--live] [--check-only] [-t] [-v] <host> <CTID|NAME> ...";
+
+/// The command line is wrong.
+const BAD_USAGE: u8 = 1;
+/// It could not be handed over; the reason is told in words.
+const FAILED: u8 = 7;
+/// There is none here.
+const MISSING: u8 = 10;
+/// Somebody else works on it.
+const LOCKED: u8 = 20;
+
+/// Options that mean something here, or have nothing to do. Others are errors.
+const KNOWN: &[Opt] = &[
+    value("remove-area").short('r'),
+    value("ssh"),
+    flag("ssh-mux"),
+    flag("live"),
+    flag("online"),
+    flag("compact").short('c'),
+    flag("snapshot").short('s'),
+    flag("check-only"),
+    flag("dry-run"),
+    flag("times").short('t'),
+    flag("").short('v'),
+    flag("help").short('h'),
+];
+
+/// Runs the command line.
+pub fn main(words: Vec<String>) -> u8 {
+    finish(run(&words))
+}
+
+fn run(words: &[String]) -> Tool {
+    let bad = |why: String| Refusal::new(BAD_USAGE, format!("{why}\n{USAGE}"));
+    let said = args::parse(KNOWN, words).map_err(bad)?;
+    if said.has("help") {
+        print(&format!("{USAGE}\n"));
+        return Ok(0);
+    }
+    if let Some(word) = said.last("remove-area").filter(|word| !matches!(*word, "yes" | "no")) {
+        return Err(bad(format!("-r takes yes or no, not `{word}`")));
+    }
+    let [host, containers @ ..] = said.words.as_slice() else {
+        return Err(bad("of what, and where?".to_owned()));
+    };
+    if containers.is_empty() {
+        return Err(bad("of what?".to_owned()));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "@._:%-[]".contains(c);
+    if host.starts_with('-') || !host.chars().all(plain) {
+        return Err(bad(format!("`{host}` is no name of a host")));
+    }
+    // What one comes to is no matter of the others; the first code is the tool's.
+    let codes = containers.iter().map(|id| one(&said, host, id).unwrap_or_else(told)).collect::<Vec<_>>();
+    Ok(codes.into_iter().find(|code| *code != 0).unwrap_or(0))
+}
+
+fn told(refusal: Refusal) -> u8 {
+    refusal.message.lines().for_each(|line| note(&harmless(line).to_string()));
+    refusal.exit
+}
+
+fn one(said: &Said, host: &str, id: &str) -> Tool {
+    let began = Instant::now();
+    let select = Selector { names: vec![id.to_owned()], ..Selector::default() };
+    let found = control()?.list(&select, false);
+    let name = match found {
+        Ok(documents) => documents.into_iter().next().map(|document| document.metadata.name.to_string()),
+        Err(error) if error.code == "VZ0307" => None,
+        Err(error) => return Err(Refusal::of(FAILED, &error)),
+    };
+    let name = name.ok_or_else(|| Refusal::new(MISSING, format!("Container {id} does not exist")))?;
+    let check = said.has("check-only") || said.has("dry-run");
+    let (to, via) = match said.last("ssh") {
+        // Its options are words for a shell, as they were.
+        Some(options) => (None, Some(format!("ssh {options} -- '{host}' vzd"))),
+        None => (Some(host.to_owned()), None),
+    };
+    print(&format!("Starting migration of CT {} to {host}\n", harmless(id)));
+    let mut cx = Context { settings: settings(), out: Out::new(Format::Table, When::Auto) };
+    let handed = migrate::run(&migrate::Args::of(name, to, via, check), &mut cx);
+    handed.map_err(|failure| {
+        let exit = if failure.code.as_deref() == Some("VZ0402") { LOCKED } else { FAILED };
+        let causes = failure.causes.iter().map(|cause| format!("\n  {cause}")).collect::<String>();
+        Refusal::new(exit, format!("Error: {}{causes}", failure.message))
+    })?;
+    if said.has("times") || said.has("v") {
+        print(&format!("{:>30}: {:.2}\n", "Total time", began.elapsed().as_secs_f64()));
+    }
+    if !check {
+        print("Migration completed\n");
+    }
+    Ok(0)
+}
