@@ -69,6 +69,7 @@ fn a_ve_of_an_image_runs_its_program() {
     sandbox.vzd(&["restart", "app"]).ok();
     assert_eq!(told(&sandbox, "app"), TOLD);
     assert!(!sandbox.status("app").unwrap().is("RestartRequired"));
+    sandbox.vzd(&["why", "app", "spec.init"]).ok().says("app serve -v");
     // It has no more rights than its user.
     assert_eq!(
         sandbox
@@ -120,4 +121,92 @@ fn a_registry_is_asked_once_and_a_digest_is_a_digest() {
     sandbox.vzd(&["template", "remove", "--force", "pinned"]).ok();
     assert_eq!(sandbox.vzd(&["template", "list"]).ok().stdout.matches("pinned").count(), 0);
     drop(lab);
+}
+
+#[test]
+fn an_image_of_one_program_runs() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    let root = sandbox.host_dir("root");
+    std::fs::copy(sandbox.template_dir().join("bin/busybox"), root.join("busybox")).unwrap();
+    let config = json!({ "Entrypoint": ["/busybox", "sleep", "100000"], "User": "7:8" });
+    let image = Image::make(&sandbox.host_dir("image").join("layout"), &[&root], &config);
+    sandbox.ve(
+        "one",
+        json!({ "template": format!("oci:{}", image.dir().display()), "init": null, "stopTimeout": "0s" }),
+    );
+    sandbox.apply();
+    let said = sandbox.exec("one", &["/busybox", "grep", "^[UG]id", "/proc/1/status"]).ok().stdout;
+    assert_eq!(said, "Uid:\t7\t7\t7\t7\nGid:\t8\t8\t8\t8\n");
+    sandbox.vzd(&["stop", "one"]).ok();
+}
+
+/// Stands in for skopeo: what it says of a manifest and what it brings are files beside it.
+const FAKE: &str = "#!/bin/sh
+here=${0%/*}
+case \"$3\" in
+inspect) cat $here/said ;;
+copy) for to; do :; done; cp $here/blobs/* ${to#dir:}/; echo 'Directory Transport Version: 1.1' > ${to#dir:}/version ;;
+esac
+";
+
+#[test]
+fn what_skopeo_brings_is_not_believed() {
+    needs!(Root, Busybox);
+    let sandbox = Sandbox::new();
+    let root = sandbox.host_dir("root");
+    std::fs::write(root.join("file"), "1").unwrap();
+    let image = Image::make(&sandbox.host_dir("image").join("layout"), &[&root], &json!({}));
+    let hex = &image.digest()["sha256:".len()..];
+    let (bin, blobs) = (sandbox.host_dir("bin"), sandbox.host_dir("bin").join("blobs"));
+    let take = |template: &str, path: &str| {
+        Ended::of(sandbox.command(&["template", "add", "it", template]).env("PATH", path))
+    };
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let pinned = format!("oci:r.example/a@sha256:{hex}");
+    take(&pinned, "/nowhere").ends(1).says("apt-get install skopeo");
+    let script = bin.join("skopeo");
+    std::fs::write(&script, FAKE).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let manifest = image.dir().join("blobs/sha256").join(hex);
+    let lay_out = || {
+        drop(std::fs::remove_dir_all(&blobs));
+        std::fs::create_dir(&blobs).unwrap();
+        for blob in std::fs::read_dir(image.dir().join("blobs/sha256")).unwrap().flatten() {
+            std::fs::copy(blob.path(), blobs.join(blob.file_name())).unwrap();
+        }
+        std::fs::rename(blobs.join(hex), blobs.join("manifest.json")).unwrap();
+        std::fs::copy(&manifest, bin.join("said")).unwrap();
+    };
+    let refused = |template: &str, why: &str| {
+        take(template, &path).ends(1).says("VZ0304").says(why);
+        let left = std::fs::read_dir(sandbox.state_dir().join("templates")).unwrap();
+        let left: Vec<_> = left.flatten().map(|entry| entry.file_name()).collect();
+        assert_eq!(left, [".store"], "nothing is left of it");
+    };
+    lay_out();
+    std::fs::write(bin.join("said"), std::fs::read_to_string(&manifest).unwrap() + " ").unwrap();
+    refused(&pinned, "is named, but what is there has sha256:");
+    // Without a pin it may be any, but then that one.
+    refused("oci:r.example/a:1", "is named, but what is there has sha256:");
+    lay_out();
+    let layer = std::fs::read_dir(&blobs).unwrap().flatten().map(|entry| entry.path());
+    let layer = layer
+        .filter(|path| !path.ends_with("manifest.json"))
+        .max_by_key(|path| path.metadata().unwrap().len());
+    let layer = layer.unwrap();
+    let mut bytes = std::fs::read(&layer).unwrap();
+    bytes[8] ^= 1;
+    std::fs::write(&layer, bytes).unwrap();
+    refused(&pinned, "is named, but what is there has sha256:");
+    std::fs::remove_file(&layer).unwrap();
+    refused(&pinned, "is missing in it");
+    std::fs::write(bin.join("said"), vec![b' '; 3 << 20]).unwrap();
+    refused(&pinned, "is named, but what is there has sha256:");
+    std::fs::write(&script, "#!/bin/sh\necho 'level=fatal msg=\"no route to r.example\"' >&2; exit 1\n")
+        .unwrap();
+    refused(&pinned, "skopeo cannot fetch it: no route to r.example");
+    std::fs::write(&script, FAKE).unwrap();
+    lay_out();
+    take(&pinned, &path).ok().says("it: added");
 }

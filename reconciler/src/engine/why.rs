@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use vzd_state::desired::Desired;
+use vzd_state::ledger::Entry;
 use vzd_state::observed::Observed;
 
 use crate::control::{ControlResult, Selector, Why};
@@ -40,9 +41,13 @@ impl Engine {
             limit.or_else(|| observed_at(&published.observed, want, &field))
         });
         let transient = view.transient.get(&field).cloned();
+        // What the image of the VE's root runs stands in the place of the format's own default.
+        let image = view.entry.as_ref().and_then(Entry::application).filter(|_| field == "spec.init");
         Ok(Why {
             value: transient.as_ref().map_or_else(|| value_at(want, &field), |is| is.value.clone()),
-            default: vzd_schema::default_value(&field).map(str::to_owned),
+            default: image
+                .map(|image| image.command.join(" "))
+                .or_else(|| vzd_schema::default_value(&field).map(str::to_owned)),
             source: want.source_of(&field).map(ToString::to_string),
             profile: want
                 .is_inherited(&field)

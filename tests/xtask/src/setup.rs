@@ -42,7 +42,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "e2fsprogs", program: "mke2fs", wanted_for: For::Tests },
     // Disks on btrfs.
     Package { name: "btrfs-progs", program: "mkfs.btrfs", wanted_for: For::Tests },
-    // Images of containers, from a registry.
+    // Images of containers, from a registry. Where systemd is the init, Debian starts one; tests start their own.
     Package { name: "skopeo", program: "skopeo", wanted_for: For::Tests },
     Package { name: "docker-registry", program: "docker-registry", wanted_for: For::Tests },
     Package { name: "xz-utils", program: "xz", wanted_for: For::Tests },
