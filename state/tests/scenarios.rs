@@ -22,11 +22,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use vzd_schema::Set;
+use vzd_state::application::Application;
 use vzd_state::capability::{Capabilities, Feature};
 use vzd_state::desired::Desired;
 use vzd_state::disruption::Disruption;
 use vzd_state::ids::{Ctid, VeName, VeUid};
-use vzd_state::ledger::{Backoff, ExitRecord, Facts, Ledger, Override, Standing, Started};
+use vzd_state::ledger::{Backoff, ExitRecord, Facts, Ledger, MadeRoot, Override, Standing, Started};
 use vzd_state::lower::{HostDevice, lower, lower_entry};
 use vzd_state::observed::{Observed, check_index};
 use vzd_state::plan::{Approved, HostPlan, Step, VePlan, Wish, plan_ve};
@@ -67,6 +68,8 @@ struct Known {
     over: disk::Over,
     #[serde(default)]
     pinned: bool,
+    /// What the image says that its root was made of.
+    application: Option<Box<Application>>,
     file: Option<String>,
 }
 
@@ -178,6 +181,7 @@ fn remember(known: Vec<Known>, caps: &Capabilities) -> Ledger {
                 backend: want.disk.choose(caps).unwrap(),
             });
             entry.begin(&step, Some(&want), &facts);
+            facts.made_root = Some(MadeRoot { application: ve.application, ..MadeRoot::default() });
             entry.finish(&step, Some(&want), &facts);
         }
         if let Some(run) = &ve.run {

@@ -139,6 +139,14 @@ fn an_image_of_one_program_runs() {
     let said = sandbox.exec("one", &["/busybox", "grep", "^[UG]id", "/proc/1/status"]).ok().stdout;
     assert_eq!(said, "Uid:\t7\t7\t7\t7\nGid:\t8\t8\t8\t8\n");
     sandbox.vzd(&["stop", "one"]).ok();
+    // One that is done is not started again.
+    let config = json!({ "Cmd": ["/busybox", "true"] });
+    let image = Image::make(&sandbox.host_dir("done").join("layout"), &[&root], &config);
+    sandbox.ve("done", json!({ "template": format!("oci:{}", image.dir().display()), "init": null }));
+    eventually("it is done", || {
+        sandbox.vzd(&["apply"]);
+        sandbox.status("done").is_some_and(|status| status.reason() == "HaltedByOwner")
+    });
 }
 
 /// Stands in for skopeo: what it says of a manifest and what it brings are files beside it.

@@ -107,6 +107,8 @@ pub fn end_of_run(entry: &Entry, have: &Observed, cx: &Cx<'_>) -> Option<End> {
     }
     Some(match exit {
         Some(Exit::Halted) => End::HaltedByOwner,
+        // The program of an image that says so is done; an init that ends has no such thing to say.
+        Some(Exit::Exited(0)) if run.cold.application(entry.application()).is_some() => End::HaltedByOwner,
         Some(Exit::Rebooted) => End::RebootedByOwner,
         Some(exit @ (Exit::Exited(_) | Exit::Killed(_) | Exit::Unknown)) => End::Crashed(exit),
         None if run.init_pid.is_none() && !to_resume => End::NeverStarted,
