@@ -1,10 +1,11 @@
 //! Images of containers: from a layout on disk and from a registry to VEs whose first process is the image's program.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::json;
-use vzd_tests::{Ended, Image, NetLab, Registry, Sandbox, eventually, needs};
+use vzd_tests::{Ended, Guarded, Image, NetLab, Registry, Sandbox, eventually, needs};
 
 /// Tells what it was started with, and how it was asked to end.
 const APP: &str = "#!/bin/sh
@@ -214,7 +215,22 @@ fn what_skopeo_brings_is_not_believed() {
     std::fs::write(&script, "#!/bin/sh\necho 'level=fatal msg=\"no route to r.example\"' >&2; exit 1\n")
         .unwrap();
     refused(&pinned, "skopeo cannot fetch it: no route to r.example");
-    std::fs::write(&script, FAKE).unwrap();
+    // Killed half way it leaves nothing that stays, and nobody who goes on.
+    std::fs::write(&script, FAKE.replace("copy) ", "copy) echo $$ > $here/pid; exec sleep 1000; ")).unwrap();
     lay_out();
+    let mut command = sandbox.command(&["template", "add", "it", &pinned]);
+    let mut killed = Guarded::spawn(command.env("PATH", &path));
+    let child =
+        || std::fs::read_to_string(bin.join("pid")).ok().and_then(|pid| pid.trim().parse::<u32>().ok());
+    eventually("it fetches", || child().is_some());
+    killed.child.kill().unwrap();
+    killed.child.wait().unwrap();
+    // A process that nobody has reaped yet has no words any more.
+    let words = format!("/proc/{}/cmdline", child().unwrap());
+    eventually("skopeo has ended", || std::fs::read(&words).unwrap_or_default().is_empty());
+    std::fs::write(&script, FAKE).unwrap();
     take(&pinned, &path).ok().says("it: added");
+    let left = std::fs::read_dir(sandbox.state_dir().join("templates")).unwrap();
+    let left: BTreeSet<_> = left.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    assert_eq!(left, BTreeSet::from([".it.json", ".store", "it"].map(str::to_owned)));
 }

@@ -197,6 +197,20 @@ pub fn set_fs_ids(uid: u32, gid: u32) {
     }
 }
 
+/// Has the command's process killed when the thread that starts it ends, which is with this process at the latest.
+pub fn ends_with_us(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let ask = || {
+        // SAFETY: prctl with integers only; it may be called between fork and exec.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: `ask` allocates nothing, takes no lock, and touches no memory of this process's.
+    unsafe { command.pre_exec(ask) };
+}
+
 /// Every signal does what it does by default, here and in what this process forks and executes.
 pub fn default_signals() {
     // `struct kernel_sigaction` with SIG_DFL, no flags, an empty mask. Not through libc, which keeps two

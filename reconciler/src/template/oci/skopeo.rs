@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use super::document::MAX_DOCUMENT;
 use super::error::ImageProblem;
+use crate::kernel::process;
 
 /// After that long a registry that says nothing more counts as gone.
 const ASK: &str = "2m";
@@ -39,6 +40,8 @@ fn run(most: &str, args: &[&str], scratch: Option<&Path>) -> Result<Vec<u8>, Ima
     if let Some(dir) = scratch.and_then(Path::parent) {
         command.env("TMPDIR", dir);
     }
+    // It would go on writing to a directory that the next vzd removes.
+    process::ends_with_us(&mut command);
     let mut child = command.spawn().map_err(ImageProblem::NoSkopeo)?;
     let failed = |e: io::Error| ImageProblem::sys("read what skopeo says", e);
     let (out, err) = (child.stdout.take(), child.stderr.take());
