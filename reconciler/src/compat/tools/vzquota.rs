@@ -65,7 +65,8 @@ fn text(disk: &serde_json::Value, now: Timestamp, ugids: bool) -> String {
             None if exceeded => "none".to_owned(),
             None => String::new(),
         };
-        let usage = number("used").unwrap_or_default();
+        // btrfs counts no inodes.
+        let usage = number("used").map_or_else(|| "-".to_owned(), |used| used.to_string());
         let line = format!("{row:>11}{usage:>15}{:>16}{:>15}{grace:>9}", bound("soft"), bound("hard"));
         text += &format!("{}\n", line.trim_end());
     }
@@ -91,5 +92,8 @@ mod tests {
              inodes            201             200      unlimited 01:02:03\nUser/group quota: off,inactive\n"
         );
         assert!(text(&disk, Timestamp(10_000_000), false).ends_with("unlimited     none\n"));
+        let uncounted = json!({ "backend": "btrfs", "diskspace": disk["diskspace"] });
+        let last = "     inodes              -       unlimited      unlimited\n";
+        assert!(text(&uncounted, Timestamp(0), false).ends_with(last));
     }
 }
