@@ -1,6 +1,7 @@
 //! vzd killed at every fault point of every kind of plan: the next pass ends where an undisturbed one would have.
 
 mod network;
+mod scripts;
 
 use std::collections::BTreeMap;
 use std::path::Path;

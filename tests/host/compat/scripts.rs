@@ -214,3 +214,18 @@ fn a_suspended_ve_is_prepared_for_and_not_mounted_again() {
     assert_eq!(ran(&sandbox), "vps.premount 101.premount");
     assert_eq!(sandbox.sh("101", "cat /started"), "started");
 }
+
+#[test]
+fn what_a_script_has_mounted_keeps_a_ve_from_being_suspended() {
+    needs!(Root, Cgroups, Busybox, Criu);
+    let sandbox = openvz();
+    let data = sandbox.host_dir("data");
+    std::fs::write(data.join("hello"), "from the host\n").unwrap();
+    let mount = format!("mkdir -p $VE_ROOT/mnt/data && mount --bind {} $VE_ROOT/mnt/data", data.display());
+    script(&sandbox, "101.mount", &mount);
+    tool(&sandbox, "vzctl create 101 --config test").ends(0);
+    tool(&sandbox, "vzctl start 101").ends(0);
+    tool(&sandbox, "vzctl suspend 101").ends(16).says("VZ0501");
+    // It goes on, with all it had.
+    assert_eq!(sandbox.sh("101", "cat /mnt/data/hello"), "from the host");
+}
