@@ -76,6 +76,7 @@ fn settled(layout: &Layout, io_disk: Option<String>, settings: &Settings) -> Cap
         tun: exists("/dev/net/tun", "there is no /dev/net/tun on the host (modprobe tun)"),
         venet: tried(bpf::try_load_sources()),
         macvlan: tried(net::try_macvlan()),
+        bridge_vlans: tried(net::try_vlans()),
         shaping: tried(net::try_shaping()),
         routing_rules: tried(net::try_rules()),
         firewall: tried(net::find_nft()),

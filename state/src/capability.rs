@@ -145,6 +145,8 @@ pub struct Capabilities {
     pub venet: Feature,
     /// Interfaces on top of others (macvlan).
     pub macvlan: Feature,
+    /// VLANs of bridges' ports.
+    pub bridge_vlans: Feature,
     /// Limits of bandwidth: token buckets (HTB) on intermediate devices (IFB).
     pub shaping: Feature,
     /// Rules that say which routing table a packet is looked up in.
@@ -206,6 +208,7 @@ impl Capabilities {
             fuse: Feature::Yes,
             venet: Feature::Yes,
             macvlan: Feature::Yes,
+            bridge_vlans: Feature::Yes,
             shaping: Feature::Yes,
             routing_rules: Feature::Yes,
             firewall: Feature::Yes,

@@ -273,6 +273,7 @@ fn lower_network(given: &v1::Network) -> network::Desired {
                     network::On::Bridge(bridge.as_ref().map_or_else(String::new, ToString::to_string))
                 }
             },
+            vlan: is.vlan,
             mac: is.mac,
             host_name: is.host_name.as_ref().map(ToString::to_string),
             addresses: is.addresses.iter().copied().collect(),

@@ -37,6 +37,8 @@ pub enum Need {
     Fuse,
     /// `ip` of iproute2, which makes a test's network.
     Ip,
+    /// Bridges that look at VLANs.
+    BridgeVlans,
     /// CRIU, in a version that can dump this kernel's processes, where `cargo xtask setup` puts it.
     Criu,
     /// `nft` of nftables, which loads packet filters.
@@ -95,6 +97,9 @@ impl Need {
                 exists("/usr/sbin/ip") || exists("/usr/bin/ip") || exists("/sbin/ip"),
                 "iproute2 is not installed",
             ),
+            Need::BridgeVlans => {
+                without(probe::has_bridge_vlans(), "the kernel has no CONFIG_BRIDGE_VLAN_FILTERING")
+            }
             Need::Criu => absent(crate::CRIU),
             Need::Nft => absent("/usr/sbin/nft"),
             Need::Distribution => {

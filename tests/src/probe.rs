@@ -24,6 +24,13 @@ pub fn kernel_version() -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
+/// Whether bridges look at VLANs: one is made in a network namespace that goes with it.
+pub(crate) fn has_bridge_vlans() -> bool {
+    let words = ["-n", "ip", "link", "add", "br0", "type", "bridge", "vlan_filtering", "1"];
+    let ended = Command::new("unshare").args(words).stderr(Stdio::null()).status();
+    ended.is_ok_and(|ended| ended.success())
+}
+
 /// Whether the version 2 tree has what VEs are limited by.
 pub(crate) fn has_controllers() -> bool {
     let list = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();

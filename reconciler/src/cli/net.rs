@@ -49,7 +49,8 @@ pub fn network(ve: &VeNetwork, colour: bool) -> String {
                 [&link.bridge, &link.parent, &link.device]
                     .into_iter()
                     .flatten()
-                    .map(String::as_str)
+                    .cloned()
+                    .chain(link.vlan.map(|vlan| format!(" VLAN {vlan}")))
                     .collect::<String>(),
             ),
             Cell::painted(state, Some(paint)),

@@ -200,6 +200,11 @@ impl Checker<'_> {
             let why = "a macvlan has no name on the host: all of it is in the VE";
             self.conflict(why, &format!("{item}.hostName"), &parent, "");
         }
+        if interface.vlan.is_some() {
+            let why = "a macvlan is in the VLAN that its parent is in";
+            let cure = "name an interface of the host that is in the VLAN as its parent, or make it a port of a bridge";
+            self.conflict(why, &format!("{item}.vlan"), &parent, cure);
+        }
         self.no_rate(network, "what goes over a macvlan", &parent);
         if interface.rate != Rate::default() {
             let why = "what goes over a macvlan passes the host's limits by";

@@ -15,7 +15,6 @@ const REFUSED: &[&str] = &[
     "spec.locale",
     "spec.disk.quotaugidlimit",
     "spec.disk.mountOptions",
-    "spec.network.interfaces[].vlan",
     "spec.security.features.bridge",
     "spec.security.features.ipgre",
     "spec.security.features.ipip",

@@ -54,7 +54,7 @@ item! {
         live bridge: Option<IfName>,
         /// The host's interface it sits on, as a macvlan, instead of a bridge.
         reattach parent: Option<IfName>,
-        /// The VLAN it is in.
+        /// The VLAN of its bridge that it is in; packets in the VE bear no tag. Default: the one that the bridge gives a new port.
         live vlan: Option<u16>,
         /// Its hardware address. Default: made from the VE's identity.
         reattach mac: Option<Mac>,

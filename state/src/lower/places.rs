@@ -113,10 +113,11 @@ pub(super) fn locate(spec: &VeSpec, given: &Given<'_>) -> BTreeMap<String, Field
     });
     let interfaces = spec.network.interfaces.iter().enumerate();
     let interfaces = interfaces.flat_map(|(i, interface)| {
-        const FIELDS: [&str; 12] = [
+        const FIELDS: [&str; 13] = [
             "",
             ".bridge",
             ".parent",
+            ".vlan",
             ".mac",
             ".hostName",
             ".addresses",

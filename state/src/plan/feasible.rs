@@ -21,10 +21,11 @@ pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
     let nodes = want.devices.nodes.keys().map(String::as_str);
     let has_node = |path: &str| nodes.clone().any(|is| is == path);
     let has_macvlan = want.network.interfaces.values().any(|interface| interface.parent().is_some());
+    let has_vlan = want.network.interfaces.values().any(|interface| interface.vlan.is_some());
     let translations = &want.network.translations;
     let masquerades = translations.iter().any(|one| matches!(one, Translation::Masquerade { .. }));
     let publishes = translations.iter().any(|one| matches!(one, Translation::Publish { .. }));
-    let needs: [(bool, &str, &Feature); 15] = [
+    let needs: [(bool, &str, &Feature); 16] = [
         (true, "spec.security.userNamespace", &caps.user_namespaces),
         (true, "spec.template", &caps.overlay_idmap),
         (want.lifecycle.cold.seccomp == Seccomp::Default, "spec.security.seccomp", &caps.seccomp),
@@ -35,6 +36,7 @@ pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
         (has_node("/dev/fuse"), "spec.security.features.fuse", &caps.fuse),
         (want.network.has_pairs(), "spec.network", &caps.venet),
         (has_macvlan, "spec.network.interfaces", &caps.macvlan),
+        (has_vlan, "spec.network.interfaces", &caps.bridge_vlans),
         (masquerades, "spec.network.masquerade", &caps.firewall),
         (publishes, "spec.network.publish", &caps.firewall),
         (want.network.firewall.is_some(), "spec.network.firewall", &caps.firewall),

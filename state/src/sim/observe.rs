@@ -162,6 +162,7 @@ impl Sim {
         let seen = |(name, is): (&String, &network::Interface)| {
             let seen = network::Seen {
                 on: Some(is.on.clone()),
+                vlan: is.vlan,
                 mac: Some(is.mac_of(uid, name)),
                 host_name: is.bridge().map(|_| is.host_name_of(entry.ctid, uid, name)),
                 addresses: is.addresses.clone(),

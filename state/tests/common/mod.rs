@@ -218,6 +218,7 @@ fn network() -> impl Strategy<Value = network::Desired> {
                                 1 => network::On::Bridge("br1".to_owned()),
                                 _ => network::On::Parent("eno1".to_owned()),
                             },
+                            vlan: (link == 1).then_some(7),
                             mac: (link == 1).then(|| vzd_schema::v1::Mac::new([2, 0, 0, 0, 0, 1])),
                             host_name: None,
                             addresses: (0..addresses)

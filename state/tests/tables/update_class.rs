@@ -211,6 +211,7 @@ fn cases() -> Vec<(&'static str, String, String)> {
         added("spec.network.interfaces[].hostName", "hostName: veth7"),
         added("spec.network.interfaces[].addresses", "addresses: [10.1.0.5/24]"),
         added("spec.network.interfaces[].gateway", "gateway: [10.1.0.1]"),
+        added("spec.network.interfaces[].vlan", "vlan: 7"),
         added("spec.network.interfaces[].mtu", "mtu: 1400"),
         added("spec.network.interfaces[].macFilter", "macFilter: false"),
         added("spec.network.interfaces[].rate.in", "rate: {in: 10M}"),

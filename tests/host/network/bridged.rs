@@ -1,7 +1,7 @@
 //! Interfaces of VEs on bridges: who reaches whom, what of them changes live, what a VE can pretend.
 
 use serde_json::{Value, json};
-use vzd_tests::{CLIENT, NetLab, Sandbox, assert_same, eventually, needs};
+use vzd_tests::{CLIENT, Need, NetLab, Sandbox, assert_same, eventually, is_met, needs};
 
 use super::{change, reaches};
 
@@ -205,4 +205,65 @@ fn a_meddled_with_interface_is_put_right() {
     }
     lab.on_host("tc", &["qdisc", "del", "dev", "veth101.0", "clsact"]).ok();
     put_right("the filter is gone");
+}
+
+#[test]
+fn a_ve_is_in_its_vlan_only() {
+    needs!(Root, Cgroups, Busybox, Ip, BridgeVlans);
+    let lab = NetLab::new();
+    let before = lab.everything();
+    let sandbox = Sandbox::new();
+    let on = |n: u8, vlan: Value| {
+        let eth0 = json!({ "name": "eth0", "bridge": "vzlan", "vlan": vlan, "addresses": [format!("10.5.0.{n}/24")] });
+        json!({ "ctid": 100 + u32::from(n), "network": { "interfaces": [eth0] } })
+    };
+    let hears = |n: u8| {
+        let address = format!("10.5.0.{n}");
+        sandbox.exec("one", &["/bin/busybox", "ping", "-c", "1", "-W", "1", &address]).code == 0
+    };
+    sandbox.ve("one", on(1, json!(7)));
+    sandbox.ve("two", on(2, json!(7)));
+    sandbox.ve("three", on(3, json!(8)));
+    sandbox.ve("four", on(4, Value::Null));
+    sandbox.apply();
+    sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
+    assert_eq!([2, 3, 4].map(hears), [true, false, false]);
+    sandbox.vzd(&["net", "one"]).ends(0).says("vzlan VLAN 7");
+    // It changes live, and back to the bridge's usual one.
+    let pid = sandbox.init_pid("one");
+    change(&sandbox, pid, on(1, json!(8)));
+    assert_eq!([2, 3, 4].map(hears), [false, true, false]);
+    change(&sandbox, pid, on(1, Value::Null));
+    assert_eq!([2, 3, 4].map(hears), [false, false, true]);
+    // What was meddled with is put right.
+    change(&sandbox, pid, on(1, json!(7)));
+    lab.on_host("bridge", &["vlan", "add", "dev", "veth101.0", "vid", "8"]).ok();
+    sandbox.vzd(&["drift", "--detailed-exitcode"]).ends(2).says("spec.network.interfaces[eth0].vlan");
+    sandbox.apply();
+    assert!(!lab.on_host("bridge", &["vlan", "show", "dev", "veth101.0"]).ok().stdout.contains(" 8"));
+    assert_eq!([2, 3, 4].map(hears), [true, false, false]);
+    // Somebody else's bridge is left as it is.
+    lab.host(&["link", "add", "plain", "type", "bridge"]);
+    let eth0 = json!({ "name": "eth0", "bridge": "plain", "vlan": 7 });
+    sandbox.ve("one", json!({ "ctid": 101, "network": { "interfaces": [eth0] } }));
+    sandbox.vzd(&["apply"]).ends(1).says("set its vlan_filtering to 1");
+    lab.host(&["link", "del", "plain"]);
+    for name in ["one", "two", "three", "four"] {
+        sandbox.unlink(&format!("{name}.yaml"));
+    }
+    sandbox.vzd(&["apply", "--allow-prune=4"]).ok();
+    assert_same(&before, &lab.everything(), "after all");
+}
+
+#[test]
+fn where_bridges_know_no_vlans_that_is_said_at_plan_time() {
+    needs!(Root, Cgroups, Busybox, Ip);
+    if is_met(Need::BridgeVlans) {
+        return;
+    }
+    let _lab = NetLab::new();
+    let sandbox = Sandbox::new();
+    let eth0 = json!({ "name": "eth0", "bridge": "vzlan", "vlan": 7 });
+    sandbox.ve("one", json!({ "network": { "interfaces": [eth0] } }));
+    sandbox.vzd(&["plan"]).says("CONFIG_BRIDGE_VLAN_FILTERING").says("VZ0201");
 }

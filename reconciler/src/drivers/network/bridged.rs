@@ -16,13 +16,14 @@ fn bridge_mark(ve: Ve<'_>) -> String {
 
 /// An interface with all that its manifest leaves open.
 pub(super) fn spec(ve: Ve<'_>, name: &str, is: &Interface) -> Bridged {
-    let Interface { on: _, mac: _, host_name: _, addresses, gateways, mtu, mac_filter, rates: _ } = is;
+    let Interface { on: _, vlan, mac: _, host_name: _, addresses, gateways, mtu, mac_filter, rates: _ } = is;
     Bridged {
         name: name.to_owned(),
         host_name: is.host_name_of(ve.entry.ctid, &ve.entry.uid, name),
         alias: format!("{}:{name}", mark(ve)),
         bridge_alias: bridge_mark(ve),
         bridge: is.bridge().unwrap_or_default().to_owned(),
+        vlan: *vlan,
         mac: is.mac_of(&ve.entry.uid, name).octets(),
         mtu: mtu.unwrap_or(MTU),
         addresses: addresses.iter().copied().map(pair).collect(),
@@ -45,10 +46,11 @@ pub(super) fn look(
     limits: &rate::Seen,
 ) -> SysResult<Option<Seen>> {
     let Some(ends) = bridged.find(host, inside)? else { return Ok(None) };
-    let (here, BridgedSeen { bridge, inside: there, up, filter }) = bridged.see(host, inside, ends)?;
+    let (here, BridgedSeen { bridge, vlan, inside: there, up, filter }) = bridged.see(host, inside, ends)?;
     let mac = <[u8; 6]>::try_from(there.link.mac.as_slice()).ok();
     Ok(Some(Seen {
         on: bridge.map(On::Bridge),
+        vlan,
         mac: mac.map(Mac::new),
         rates: rate::of_link(limits, &here.name),
         host_name: Some(here.name),
@@ -91,8 +93,7 @@ pub(super) fn set(
         return Ok(Effect::Changed);
     };
     let had = from.map(|from| spec(ve, name, from));
-    let had = had.as_ref().map_or((&[][..], &[][..]), |had| (&had.addresses, &had.gateways));
-    let changed = wanted.change(host, inside, ends, had)?;
+    let changed = wanted.change(host, inside, ends, had.as_ref())?;
     let limited = rate::set(ve, host, becomes)?;
     remove_empty_bridges(host, &bridge_mark(ve))?;
     Ok(if changed > 0 || limited { Effect::Changed } else { Effect::AlreadySo })

@@ -11,7 +11,8 @@ use crate::kernel::ns::Namespace;
 
 /// An interface with all that its manifest leaves open.
 pub(super) fn spec(ve: Ve<'_>, name: &str, is: &Interface, parent: &str) -> Macvlan {
-    let Interface { on: _, mac: _, host_name: _, addresses, gateways, mtu, mac_filter: _, rates: _ } = is;
+    let Interface { on: _, vlan: _, mac: _, host_name: _, addresses, gateways, mtu, mac_filter: _, rates: _ } =
+        is;
     Macvlan {
         name: name.to_owned(),
         parent: parent.to_owned(),
@@ -43,6 +44,7 @@ pub(super) fn look(macvlan: &Macvlan, host: &mut Netlink, inside: &mut Netlink) 
     let Some(seen) = look_whole(macvlan, host, inside)? else { return Ok(None) };
     Ok(Some(Seen {
         on: Some(On::Parent(macvlan.parent.clone())),
+        vlan: None,
         mac: <[u8; 6]>::try_from(seen.link.mac.as_slice()).ok().map(Mac::new),
         host_name: None,
         addresses: cidrs(seen.addresses),

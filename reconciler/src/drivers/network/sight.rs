@@ -37,6 +37,9 @@ pub struct LinkSight {
     pub host_name: Option<String>,
     /// The bridge that it is a port of.
     pub bridge: Option<String>,
+    /// The VLAN of the bridge that it is in, if the manifest says one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
     /// The host's interface that it is on top of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
@@ -78,6 +81,8 @@ pub fn sight(ve: Ve<'_>, running: &Running) -> SysResult<Sight> {
     let mut host = Netlink::open()?;
     let mut inside = ns::on_thread_in(&netns(running)?, Netlink::open)?;
     let mut links = Vec::new();
+    let interfaces = || ve.entry.applied.network.iter().flat_map(|is| &is.interfaces);
+    let vlans = interfaces().any(|(_, is)| is.vlan.is_some());
     for here in rate::ends(ve, &mut host)? {
         let there = inside.link_numbered(here.peer)?.filter(|there| there.peer == here.index);
         let bridge = if here.bridge == 0 { None } else { host.link_numbered(here.bridge)? };
@@ -87,6 +92,7 @@ pub fn sight(ve: Ve<'_>, running: &Running) -> SysResult<Sight> {
         };
         links.push(LinkSight {
             bridge: bridge.map(|bridge| bridge.name),
+            vlan: if vlans { host.vlan_of(&here)? } else { None },
             parent: None,
             device: None,
             mac: there.as_ref().and_then(|there| Some(Mac::new(there.mac.as_slice().try_into().ok()?))),
@@ -100,7 +106,7 @@ pub fn sight(ve: Ve<'_>, running: &Running) -> SysResult<Sight> {
             host_name: Some(here.name),
         });
     }
-    for (name, is) in ve.entry.applied.network.iter().flat_map(|is| &is.interfaces) {
+    for (name, is) in interfaces() {
         let Some(parent) = is.parent() else { continue };
         let Some(seen) = macvlan::look_whole(&macvlan::spec(ve, name, is, parent), &mut host, &mut inside)?
         else {
@@ -110,6 +116,7 @@ pub fn sight(ve: Ve<'_>, running: &Running) -> SysResult<Sight> {
             name: Some(seen.link.name),
             host_name: None,
             bridge: None,
+            vlan: None,
             parent: Some(parent.to_owned()),
             device: None,
             mac: seen.link.mac.as_slice().try_into().ok().map(Mac::new),
@@ -124,6 +131,7 @@ pub fn sight(ve: Ve<'_>, running: &Running) -> SysResult<Sight> {
         links.push(LinkSight {
             host_name: None,
             bridge: None,
+            vlan: None,
             parent: None,
             device: Some(device),
             mac: link.mac.as_slice().try_into().ok().map(Mac::new),

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
 use rtnetlink::packet_route::link::LinkFlags;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::inside::{Inside, InsideSeen};
 use super::message::Request;
 use super::read::Link;
+use super::vlan::{self, Vlans};
 use super::{Ends, Netlink, tc};
 use crate::error::{SysError, SysResult};
 use crate::kernel::bpf;
@@ -32,6 +34,9 @@ pub struct Bridged {
     pub bridge_alias: String,
     /// The bridge.
     pub bridge: String,
+    /// The VLAN of the bridge that it is in, if it is to be in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
     /// Its hardware address in the VE.
     pub mac: [u8; 6],
     /// Its largest packet.
@@ -51,6 +56,8 @@ pub struct BridgedSeen {
     pub bridge: Option<String>,
     /// The VE's end.
     pub inside: InsideSeen,
+    /// The VLAN that it is in, where one is wanted.
+    pub vlan: Option<u16>,
     /// Both ends are up.
     pub up: bool,
     /// The hardware address that may send, if only one may.
@@ -84,7 +91,17 @@ impl Bridged {
     pub fn connect(&self, net: &mut Netlink, ends: Ends) -> SysResult<()> {
         let bridge = self.bridge(net)?;
         net.await_carrier(ends.host)?;
-        net.run(vec![Request::join_bridge(ends.host, &self.host_name, bridge)]).map(drop)
+        net.run(self.join(ends, bridge)).map(drop)
+    }
+
+    /// Makes the host's end a port of the bridge, in its VLAN.
+    fn join(&self, ends: Ends, (bridge, vlans): (u32, Vlans)) -> Vec<Request> {
+        let mut requests = vec![Request::join_bridge(ends.host, &self.host_name, bridge)];
+        if let Some(vlan) = self.vlan {
+            let default = Some(vlans.default).filter(|vid| *vid > 0);
+            requests.extend(vlan::be_in(ends.host, &self.host_name, vlan, default));
+        }
+        requests
     }
 
     /// A hardware address like the VE's, but never the same, which may itself have any first byte: what a bridge
@@ -99,8 +116,8 @@ impl Bridged {
         SysError::refused("make", format_args!("interface {}", self.host_name), "it is not there")
     }
 
-    /// The number of the bridge, which is made if it is not there.
-    fn bridge(&self, net: &mut Netlink) -> SysResult<u32> {
+    /// The number of the bridge, which is made if it is not there, and how it looks at VLANs if it has to.
+    fn bridge(&self, net: &mut Netlink) -> SysResult<(u32, Vlans)> {
         let mac = self.mac_beside([0x02, 0x06]);
         let mut found = net.link_named(&self.bridge)?;
         if found.is_none() {
@@ -112,10 +129,56 @@ impl Bridged {
                 Request::link_flags(index, &self.bridge, LinkFlags::Up, LinkFlags::empty()),
             ])?;
         }
-        let bridge = found.map(|bridge| bridge.index);
-        bridge.ok_or_else(|| {
+        let bridge = found.ok_or_else(|| {
             SysError::refused("make", format_args!("bridge {}", self.bridge), "it is not there")
-        })
+        })?;
+        if self.vlan.is_none() {
+            return Ok((bridge.index, Vlans::default()));
+        }
+        let vlans = net.vlans_of(&bridge)?;
+        if !vlans.filters && !self.is_made_by_vzd(net)? {
+            let why = "it does not look at VLANs, and is not vzd's: set its vlan_filtering to 1";
+            return Err(SysError::refused("join", format_args!("bridge {}", self.bridge), why));
+        }
+        if !vlans.filters {
+            net.run(vec![vlan::filter(bridge.index, &self.bridge)])?;
+        }
+        Ok((bridge.index, vlans))
+    }
+
+    /// Whether the bridge bears vzd's mark; one that another start has just made has it in a moment.
+    fn is_made_by_vzd(&self, net: &mut Netlink) -> SysResult<bool> {
+        const LONGEST: Duration = Duration::from_secs(1);
+        let since = Instant::now();
+        loop {
+            match net.link_named(&self.bridge)? {
+                Some(bridge) if bridge.alias.is_empty() && since.elapsed() < LONGEST => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                found => return Ok(found.is_some_and(|bridge| bridge.alias == self.bridge_alias)),
+            }
+        }
+    }
+
+    /// Puts the host's end into its VLAN, or back into the bridge's usual one if `had` was vzd's doing.
+    fn change_vlan(&self, host: &mut Netlink, here: &Link, had: Option<u16>) -> SysResult<Vec<Request>> {
+        if self.vlan.or(had).is_none() {
+            return Ok(Vec::new());
+        }
+        let is = host.vlan_of(here)?;
+        let wanted = match (self.vlan, had) {
+            (Some(vlan), _) if is != Some(vlan) => {
+                self.bridge(host)?;
+                vlan
+            }
+            (None, Some(had)) if is == Some(had) => match host.link_numbered(here.bridge)? {
+                Some(bridge) => host.vlans_of(&bridge)?.default,
+                None => return Ok(Vec::new()),
+            },
+            _ => return Ok(Vec::new()),
+        };
+        let now = host.memberships(here.index)?.into_iter().map(|(vid, _)| vid);
+        Ok(vlan::be_in(here.index, &self.host_name, wanted, now))
     }
 
     /// The VE's end.
@@ -150,7 +213,9 @@ impl Bridged {
         let there = inside.see_inside(ends.inside, &self.name)?;
         let bridge = if here.bridge == 0 { None } else { host.link_numbered(here.bridge)? };
         let filter = host.incoming_program(ends.host)?.map_or(Ok(None), bpf::mac_filter)?;
+        let vlan = if self.vlan.is_some() { host.vlan_of(&here)? } else { None };
         let seen = BridgedSeen {
+            vlan,
             bridge: bridge.map(|bridge| bridge.name),
             up: here.up && there.link.up,
             inside: there,
@@ -159,18 +224,26 @@ impl Bridged {
         Ok((here, seen))
     }
 
-    /// Changes what is not as it is to be, and nothing else. `had`: addresses and gateways that were set before.
+    /// Changes what is not as it is to be, and nothing else. `had`: what was set before.
     pub fn change(
         &self,
         host: &mut Netlink,
         inside: &mut Netlink,
         ends: Ends,
-        had: (&[(IpAddr, u8)], &[IpAddr]),
+        had: Option<&Self>,
     ) -> SysResult<usize> {
         let (here, seen) = self.see(host, inside, ends)?;
         let mut requests = Vec::new();
-        if seen.bridge.as_ref() != Some(&self.bridge) {
-            requests.push(Request::join_bridge(ends.host, &self.host_name, self.bridge(host)?));
+        let flags = |set, clear| Request::link_flags(ends.host, &self.host_name, set, clear);
+        if seen.bridge.as_ref() == Some(&self.bridge) {
+            requests.extend(self.change_vlan(host, &here, had.and_then(|had| had.vlan))?);
+        } else {
+            let bridge = self.bridge(host)?;
+            // Nothing goes out by a port before it is in its VLAN.
+            let quiet = self.vlan.is_some() && here.up;
+            requests.extend(quiet.then(|| flags(LinkFlags::empty(), LinkFlags::Up)));
+            requests.extend(self.join(ends, bridge));
+            requests.extend(quiet.then(|| flags(LinkFlags::Up, LinkFlags::empty())));
         }
         let program = (self.mac_filter && seen.filter != Some(self.mac))
             .then(|| bpf::load_mac_filter(self.mac))
@@ -183,9 +256,10 @@ impl Bridged {
             requests.push(Request::mtu(ends.host, &self.host_name, self.mtu));
         }
         if !here.up {
-            requests.push(Request::link_flags(ends.host, &self.host_name, LinkFlags::Up, LinkFlags::empty()));
+            requests.push(flags(LinkFlags::Up, LinkFlags::empty()));
         }
         let changed = host.run(requests)?;
+        let had = had.map_or((&[][..], &[][..]), |had| (&had.addresses, &had.gateways));
         Ok(changed + self.own().change(inside, &seen.inside, had)?)
     }
 }

@@ -21,6 +21,7 @@ mod shape;
 mod sysctl;
 mod tc;
 mod venet;
+mod vlan;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -48,6 +49,7 @@ pub use rules::try_rules;
 pub use shape::{Shape, ShapeSeen, try_shaping};
 pub use sysctl::{default_sysctl, read_sysctl, write_sysctl};
 pub use venet::{Ends, INSIDE, Venet, uplinks};
+pub use vlan::try_vlans;
 pub use wire::Ear;
 
 /// What the kernel answers fits: it makes no message of a dump larger than this.

@@ -52,6 +52,9 @@ pub struct Interface {
     /// What it is linked to.
     #[serde(flatten)]
     pub on: On,
+    /// The VLAN of the bridge that it is in, if the manifest says one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
     /// Its hardware address, if the manifest fixes it.
     pub mac: Option<Mac>,
     /// Its name on the host, if the manifest fixes it. A macvlan has none.
@@ -115,6 +118,9 @@ impl Interface {
 pub struct Seen {
     /// What it is linked to; a port of no bridge to nothing.
     pub on: Option<On>,
+    /// The VLAN that it is in, where one is wanted or was set; none if it is in several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
     /// Its hardware address.
     pub mac: Option<Mac>,
     /// Its name on the host, if it has an end there.
@@ -154,9 +160,10 @@ fn differences(
     had: Option<&Interface>,
     cx: &Cx<'_>,
 ) -> Vec<Difference> {
-    let Interface { on, mac: _, host_name: _, addresses, gateways, mtu, mac_filter, rates } = want;
+    let Interface { on, vlan, mac: _, host_name: _, addresses, gateways, mtu, mac_filter, rates } = want;
     let Seen {
         on: on_is,
+        vlan: vlan_is,
         mac: mac_is,
         host_name: host_name_is,
         addresses: addresses_are,
@@ -184,6 +191,12 @@ fn differences(
     let ((bridge, parent), (bridge_is, parent_is)) = (On::both(Some(on)), On::both(on_is.as_ref()));
     note("bridge", bridge_is != bridge, json(&bridge_is), json(&bridge), Disruption::Live);
     note("parent", parent_is != parent, json(&parent_is), json(&parent), Disruption::Reattach);
+    // Without a wish it is the bridge's to say; only what vzd had set is taken back.
+    let differs = match (vlan, had.and_then(|had| had.vlan)) {
+        (Some(_), _) => vlan_is != vlan,
+        (None, was) => was.is_some() && *vlan_is == was,
+    };
+    note("vlan", differs, json(vlan_is), json(vlan), Disruption::Live);
     let was_set = |had: &Interface| had.mtu.is_some();
     let wanted_mtu = mtu.or(had.is_some_and(was_set).then_some(MTU));
     let differs = wanted_mtu.is_some_and(|mtu| mtu != *mtu_is);
@@ -233,6 +246,7 @@ pub(super) fn diff(
     for (name, want) in wanted {
         let needed = if want.parent().is_some() { &cx.caps.macvlan } else { &cx.caps.venet };
         let limited = (!want.rates.is_empty()).then(|| cx.caps.shaping.missing()).flatten();
+        let limited = limited.or(want.vlan.and_then(|_| cx.caps.bridge_vlans.missing()));
         let missing = needed.missing().or(limited);
         let had = applied.get(name);
         let cause = if had == Some(want) { Cause::Drift } else { Cause::Spec };
@@ -294,6 +308,7 @@ mod tests {
     fn names_and_hardware_addresses_are_of_the_ve() {
         let interface = Interface {
             on: On::Bridge("br0".to_owned()),
+            vlan: None,
             mac: None,
             host_name: None,
             addresses: BTreeSet::new(),
