@@ -1,6 +1,7 @@
 //! vzd killed at every fault point of every kind of plan: the next pass ends where an undisturbed one would have.
 
 mod network;
+mod power;
 mod scripts;
 
 use std::collections::BTreeMap;
@@ -95,10 +96,18 @@ fn converge(sandbox: &Sandbox) -> Vec<VeStatus> {
 /// Runs a case to its end, killed at the n-th fault point; tells whether that was reached.
 fn interrupted(case: &Case, at: Option<usize>, tell: &dyn Fn(&Sandbox) -> Value) -> (World, bool) {
     let sandbox = Sandbox::new();
+    let killed = carry_out(case, at, &sandbox);
+    let mut world = ends_in(case, killed, &sandbox);
+    world.more = tell(&sandbox);
+    (world, killed)
+}
+
+/// Runs a case, killed at the n-th fault point; tells whether that was reached.
+fn carry_out(case: &Case, at: Option<usize>, sandbox: &Sandbox) -> bool {
     // A directory without manifests is not believed.
     sandbox.write("host.yaml", "{apiVersion: vzd/v1, kind: Host, metadata: {name: host}}\n");
-    (case.before)(&sandbox);
-    (case.change)(&sandbox);
+    (case.before)(sandbox);
+    (case.change)(sandbox);
     let mut command = sandbox.command(case.command);
     if let Some(at) = at {
         command.env("VZD_FAULT_POINT", at.to_string());
@@ -111,14 +120,17 @@ fn interrupted(case: &Case, at: Option<usize>, tell: &dyn Fn(&Sandbox) -> Value)
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+    killed
+}
+
+/// What becomes of the world.
+fn ends_in(case: &Case, killed: bool, sandbox: &Sandbox) -> World {
     // Given again, as an operator would. `apply` comes next in any case.
     if killed && case.command != ["apply"] {
         sandbox.vzd(case.command).ends(0);
     }
-    let listed = converge(&sandbox);
-    let mut world = look(&sandbox, listed);
-    world.more = tell(&sandbox);
-    (world, killed)
+    let listed = converge(sandbox);
+    look(sandbox, listed)
 }
 
 #[track_caller]
@@ -129,10 +141,16 @@ fn survives(case: &Case) {
 /// The same, where there is more to tell of a world.
 #[track_caller]
 fn survives_and_tells(case: &Case, tell: &dyn Fn(&Sandbox) -> Value) {
-    let (wanted, _) = interrupted(case, None, tell);
+    ends_alike(&|at| interrupted(case, at, tell));
+}
+
+/// Whatever comes in between, and at whichever point, the world ends as it would have without.
+#[track_caller]
+fn ends_alike(run: &dyn Fn(Option<usize>) -> (World, bool)) {
+    let (wanted, _) = run(None);
     let mut reached = 0;
     for at in 1..MOST {
-        let (world, killed) = interrupted(case, Some(at), tell);
+        let (world, killed) = run(Some(at));
         assert_eq!(world, wanted, "after a kill at fault point {at}");
         if !killed {
             reached = at - 1;
