@@ -5,7 +5,9 @@
 //! process by its number: that is `pidfd`'s work.
 
 use std::ffi::CString;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 use rustix::process::{Resource, Rlimit};
 
@@ -366,10 +368,30 @@ pub fn prefer_few_touched_pages() {
     }
 }
 
-/// Gives free memory back to the kernel, wherever in the heap it lies.
+/// Gives free memory back to the kernel, wherever in the heap it lies; and this program's text, of which what is used
+/// next is in the page cache.
 pub fn give_memory_back() {
     // SAFETY: malloc_trim may be called at any time.
     unsafe { libc::malloc_trim(0) };
+    static TEXT: OnceLock<Option<Range<usize>>> = OnceLock::new();
+    if let Some(text) = TEXT.get_or_init(own_text) {
+        // SAFETY: the range is a private mapping of this program's file that is executable and not writable. No page of it
+        // differs from the file, so what is dropped comes again from there.
+        unsafe { libc::madvise(text.start as *mut libc::c_void, text.len(), libc::MADV_DONTNEED) };
+    }
+}
+
+/// The mapping that this very function is in. Not that of what is only read: relocations have written there.
+fn own_text() -> Option<Range<usize>> {
+    let here = own_text as fn() -> _ as usize;
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    maps.lines().find_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let address = |text| usize::from_str_radix(text, 16).ok();
+        let range = address(start)?..address(end)?;
+        (rest.starts_with("r-xp ") && range.contains(&here)).then_some(range)
+    })
 }
 
 /// Makes `fd` standard input, output and error.
