@@ -100,7 +100,9 @@ impl Engine {
             resources.insert("limits".into(), Value::from_iter(limits));
         }
         if let (Some(want), Some(record)) = (want, entry.and_then(|entry| entry.disk.as_ref())) {
-            resources.insert("disk".into(), disk::report(&want.disk, &published.observed.disk, record));
+            let run = entry.and_then(|entry| entry.run.as_ref()).map(|run| &run.cold);
+            let shown = disk::report(&want.disk, &published.observed.disk, record, run);
+            resources.insert("disk".into(), shown);
         }
         let status = Status {
             ctid: entry.map(|entry| entry.ctid),
@@ -183,7 +185,9 @@ impl Engine {
         if state == State::Stopped && is_down() {
             return Ok(());
         }
-        failure_of(&outcome).map_or(Ok(()), Err)
+        // An order that is held is not carried out, though nothing went wrong.
+        let refused = || refusal_of(&self.shared().published.get(subject)?.plan, Some("spec.state"));
+        failure_of(&outcome).or_else(refused).map_or(Ok(()), Err)
     }
 
     fn order_one(&self, subject: &Subject, action: PowerAction, force: bool) -> ControlResult<()> {
@@ -266,7 +270,7 @@ impl Control for Engine {
         let failed = outcomes
             .iter()
             .filter_map(|(subject, outcome)| {
-                let refused = || refusal_of(&self.shared().published.get(subject)?.plan);
+                let refused = || refusal_of(&self.shared().published.get(subject)?.plan, None);
                 Some((self.label(subject), failure_of(outcome).or_else(refused)?))
             })
             .collect();

@@ -7,7 +7,7 @@ use vzd_state::disruption::{Cause, Disruption};
 use vzd_state::ids::VeUid;
 use vzd_state::lower::lower_entry;
 use vzd_state::observed::check_index;
-use vzd_state::plan::{Action, Approved, HostPlan, VePlan, Wish};
+use vzd_state::plan::{Action, Approved, Held, HostPlan, VePlan, Wish};
 use vzd_state::transient;
 
 use crate::control::{ControlError, PlanView};
@@ -174,9 +174,10 @@ pub(super) fn plan_view(plan: &HostPlan<Approved>, diagnostics: Vec<vzd_schema::
     PlanView { text: plan.to_string(), json: plan.to_json(), exit_code, diagnostics }
 }
 
-/// Why a VE will not be as wanted until someone changes something, as an answer.
-pub(super) fn refusal_of(plan: &VePlan<Approved>) -> Option<ControlError> {
-    let held = plan.held.iter().find(|held| held.held_for.is_error())?;
+/// Why a VE, or one field of it, will not be as wanted until someone changes something, as an answer.
+pub(super) fn refusal_of(plan: &VePlan<Approved>, field: Option<&str>) -> Option<ControlError> {
+    let of_field = |held: &&Held| field.is_none_or(|field| field == held.field);
+    let held = plan.held.iter().filter(of_field).find(|held| held.held_for.is_error())?;
     Some(ControlError {
         code: held.held_for.code().map(|code| code.to_string()).unwrap_or_default(),
         message: format!("{}: {}", held.field, held.why),

@@ -43,7 +43,7 @@ impl Engine {
         }
         self.note_transient(&entry.uid, &after)?;
         let outcome = self.reconcile(&subject, Leave::default(), None);
-        let refused = || refusal_of(&self.shared().published.get(&subject)?.plan);
+        let refused = || refusal_of(&self.shared().published.get(&subject)?.plan, None);
         if let Some(error) = failure_of(&outcome).or_else(refused) {
             self.note_transient(&entry.uid, &before)?;
             // The error counts that led here; what this one leaves is in the conditions.
