@@ -70,6 +70,7 @@ fn settled(layout: &Layout, io_disk: Option<String>, settings: &Settings) -> Cap
         disk_image: ext4::probe(),
         disk_project: project::probe(&settings.state_dir),
         disk_btrfs: btrfs::probe(&settings.state_dir),
+        disk_users: project::probe_users(&settings.state_dir),
         lxcfs: lxcfs(LXCFS),
         seccomp: exists("/proc/sys/kernel/seccomp/actions_avail", "the kernel has no seccomp filters"),
         pidfd_exit_info: since(version, (6, 15), "PIDFD_INFO_EXIT"),

@@ -131,6 +131,8 @@ pub struct Capabilities {
     pub disk_project: Feature,
     /// Quota groups of btrfs, on the host's own file system.
     pub disk_btrfs: Feature,
+    /// Quotas of users and groups beside those of projects, and a filter that tells of calls (Linux 5.14).
+    pub disk_users: Feature,
     /// Where lxcfs is mounted, if it runs.
     pub lxcfs: Option<String>,
     /// Seccomp filters.
@@ -201,6 +203,7 @@ impl Capabilities {
             disk_image: Feature::Yes,
             disk_project: Feature::Yes,
             disk_btrfs: Feature::No("the state directory is not on btrfs".to_owned()),
+            disk_users: Feature::Yes,
             lxcfs: None,
             seccomp: Feature::Yes,
             pidfd_exit_info: Feature::Yes,

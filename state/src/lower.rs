@@ -260,6 +260,7 @@ fn lower_cold(spec: &VeSpec) -> ColdSpec {
             Some(v1::Seccomp::File(path)) => Seccomp::File { path: path.as_str().to_owned() },
         },
         nesting: spec.security.features.nesting.unwrap_or(false),
+        quota_ids: spec.disk.quotaugidlimit.unwrap_or(0),
     }
 }
 
@@ -337,15 +338,8 @@ fn lower_limits(spec: &VeSpec) -> cgroup::Limits {
 
 /// Limits and backend; the template is put in by the caller.
 fn lower_disk(disk: &v1::Disk) -> disk::Desired {
-    let v1::Disk {
-        diskspace,
-        diskinodes,
-        quotatime,
-        quotaugidlimit: _,
-        backend,
-        read_only,
-        mount_options: _,
-    } = disk;
+    let v1::Disk { diskspace, diskinodes, quotatime, quotaugidlimit, backend, read_only, mount_options: _ } =
+        disk;
     // To a quota in the kernel, nothing means no limit: the least is one.
     let blocks =
         |size: v1::Size| size.bytes().div_ceil(disk::quota::BLOCK).max(1).saturating_mul(disk::quota::BLOCK);
@@ -369,6 +363,7 @@ fn lower_disk(disk: &v1::Disk) -> disk::Desired {
         inodes,
         grace: millis(*quotatime, v1::Duration::default()),
         read_only: read_only.unwrap_or_default(),
+        users: quotaugidlimit.is_some_and(|ids| ids > 0),
         ..disk::Desired::default()
     }
 }

@@ -6,6 +6,7 @@ mod inodes;
 mod project;
 mod read_only;
 mod snapshots;
+mod users;
 mod writing;
 
 use std::ops::Deref;
@@ -92,16 +93,26 @@ fn check(image: &Path) {
 
 impl World {
     fn new(on: On) -> World {
+        let mib = match on {
+            On::Btrfs => 512,
+            On::Xfs => 320,
+            _ => 128,
+        };
+        Self::with_room(on, mib)
+    }
+
+    /// One whose host has a file system of so many MiB.
+    fn with_room(on: On, mib: u64) -> World {
+        const TYPES: &str = "quotatype=usrquota:grpquota:prjquota";
         let world = World { sandbox: Sandbox::new(), on };
-        let (mib, make, options): (u64, &[&str], _) = match on {
+        let (make, options): (&[&str], _) = match on {
             On::Directory | On::Image | On::Pool => return world,
             On::Ext4 => (
-                128,
-                &["mke2fs", "-q", "-t", "ext4", "-O", "quota,project", "-E", "quotatype=prjquota"],
-                "loop,prjquota",
+                &["mke2fs", "-q", "-t", "ext4", "-O", "quota,project", "-E", TYPES],
+                "loop,usrquota,grpquota,prjquota",
             ),
-            On::Xfs => (320, &["mkfs.xfs", "-q"], "loop,prjquota"),
-            On::Btrfs => (512, &["mkfs.btrfs", "-q"], "loop"),
+            On::Xfs => (&["mkfs.xfs", "-q"], "loop,usrquota,grpquota,prjquota"),
+            On::Btrfs => (&["mkfs.btrfs", "-q"], "loop"),
         };
         let image = world.dir().join("host.img");
         std::fs::File::create(&image).unwrap().set_len(mib << 20).unwrap();

@@ -31,6 +31,7 @@ use vzd_state::ledger::{DiskRecord, MadeRoot};
 use vzd_state::reading::Reading;
 use vzd_state::subsystem::disk::quota::in_force;
 use vzd_state::subsystem::disk::{Backend, Cold, Live, Observed, Resource, Root, Usage};
+use vzd_state::subsystem::lifecycle::ColdSpec;
 
 use self::btrfs::Subvolume;
 use self::image::Image;
@@ -41,6 +42,7 @@ use crate::drivers::{Effect, Made, Running, StepError, Stopped, Ve, reading};
 use crate::engine::{clock, fault};
 use crate::error::{At, SysError, SysResult};
 use crate::host::Host;
+use crate::runtime::quotas::UserQuotas;
 use crate::runtime::spec::RootSpec;
 use crate::template::Source;
 
@@ -243,6 +245,7 @@ pub fn open(ve: Ve<'_>, want: &Desired) -> SysResult<Opened> {
         staging: staging.clone(),
         volume,
         read_only: want.disk.read_only,
+        users: None,
     };
     let limit = |set: &dyn Fn(Resource, Option<u64>) -> SysResult<Effect>| {
         let mut all = Resource::ALL.into_iter().filter(|one| backend(ve).limits(*one));
@@ -268,7 +271,12 @@ pub fn open(ve: Ve<'_>, want: &Desired) -> SysResult<Opened> {
             let project = Project::open(ve, &dir)?;
             limit(&|resource, to| project.set_limit(resource, to))?;
             let (layers, volume) = project.layers(ve, &dir);
-            Ok(Opened { spec: spec(&layers, volume), _held: Held::Project(project) })
+            let most = Some(want.lifecycle.cold.quota_ids).filter(|most| *most > 0);
+            let users = most.map(|most| project.users(ve, most)).transpose()?;
+            if users.is_none() {
+                project.forget_users(ve)?;
+            }
+            Ok(Opened { spec: RootSpec { users, ..spec(&layers, volume) }, _held: Held::Project(project) })
         }
         Backend::Btrfs => {
             let subvolume = Subvolume::open(&dir)?;
@@ -276,6 +284,14 @@ pub fn open(ve: Ve<'_>, want: &Desired) -> SysResult<Opened> {
             Ok(Opened { spec: spec(&dir.join(LAYERS), None), _held: Held::Nothing })
         }
     }
+}
+
+/// The quotas of users that a running VE was started with.
+pub fn users(ve: Ve<'_>, cold: &ColdSpec) -> SysResult<Option<UserQuotas>> {
+    if cold.quota_ids == 0 || !backend(ve).keeps_users() {
+        return Ok(None);
+    }
+    Project::running(ve, &ve.host.ve_dir(&ve.entry.uid))?.users(ve, cold.quota_ids).map(Some)
 }
 
 /// Before there were snapshots the layers lay in the VE's directory itself.

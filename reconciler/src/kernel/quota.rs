@@ -1,7 +1,10 @@
 //! Quotas of projects: quotactl_fd(2) (Linux 5.14), and the project that a directory gives to what is made in it.
+//! Those of users and groups are in [`users`].
 //!
 //! Works alike on ext4 and XFS. Which project is whose is not known here. Layouts follow include/uapi/linux/quota.h,
 //! dqblk_xfs.h and fs.h.
+
+pub mod users;
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -13,6 +16,8 @@ const SETQUOTA: libc::c_uint = 0x80_0008;
 /// XFS's own call, which every file system answers: what is counted, and what is limited.
 const XGETQSTATV: libc::c_uint = 0x5808;
 const STATV_VERSION1: i8 = 1;
+const USERS_ENFORCED: u16 = 1 << 1;
+const GROUPS_ENFORCED: u16 = 1 << 3;
 const PROJECT_ENFORCED: u16 = 1 << 5;
 
 const VALID_BLOCK_LIMITS: u32 = 1;
@@ -24,19 +29,30 @@ const GET_ATTRIBUTES: libc::c_ulong = 0x801c_581f;
 const SET_ATTRIBUTES: libc::c_ulong = 0x401c_5820;
 const INHERIT_PROJECT: u32 = 0x200;
 
-/// `struct if_dqblk`.
+/// `struct if_dqblk`, and `struct if_nextdqblk` with an id where the former has padding.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
-struct Quota {
-    space_hard: u64,
-    space_soft: u64,
-    space_used: u64,
-    inodes_hard: u64,
-    inodes_soft: u64,
-    inodes_used: u64,
-    space_time: u64,
-    inodes_time: u64,
-    valid: u32,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// In KiB.
+    pub space_hard: u64,
+    /// In KiB.
+    pub space_soft: u64,
+    /// In bytes.
+    pub space_used: u64,
+    /// How many.
+    pub inodes_hard: u64,
+    /// How many.
+    pub inodes_soft: u64,
+    /// How many.
+    pub inodes_used: u64,
+    /// When grace ends, in seconds since 1970.
+    pub space_time: u64,
+    /// When grace ends, in seconds since 1970.
+    pub inodes_time: u64,
+    /// Which of these mean something.
+    pub valid: u32,
+    /// Whose it is, in an answer to [`users::next`].
+    pub id: u32,
 }
 
 /// `struct fs_quota_statv`, of which only the flags are looked at.
@@ -93,8 +109,17 @@ fn quotactl<T>(fs: impl AsFd, command: libc::c_uint, id: u32, data: &mut T) -> s
 
 /// Whether the file system that `fs` lies on limits projects.
 pub fn limits_projects(fs: impl AsFd) -> bool {
+    limits(fs, PROJECT_ENFORCED)
+}
+
+/// Whether the file system that `fs` lies on limits users and groups.
+pub fn limits_users(fs: impl AsFd) -> bool {
+    limits(fs, USERS_ENFORCED | GROUPS_ENFORCED)
+}
+
+fn limits(fs: impl AsFd, all: u16) -> bool {
     let mut state = State { version: STATV_VERSION1, pad: 0, flags: 0, rest: [0; 19] };
-    quotactl(fs, XGETQSTATV, 0, &mut state).is_ok() && state.flags & PROJECT_ENFORCED != 0
+    quotactl(fs, XGETQSTATV, 0, &mut state).is_ok() && state.flags & all == all
 }
 
 /// Reads use and limits of a project.

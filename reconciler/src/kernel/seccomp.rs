@@ -6,6 +6,10 @@
 //! because the crates at hand end the process when it makes a 32-bit call.
 //! Layouts follow include/uapi/linux/{seccomp,filter,audit}.h.
 
+pub mod notify;
+
+use std::os::fd::{FromRawFd, OwnedFd};
+
 use crate::error::{SysError, SysResult};
 
 /// One instruction of a filter: `struct sock_filter`.
@@ -88,11 +92,15 @@ const IOCTL_X86_64: u32 = 16;
 const IOCTL_I386: u32 = 54;
 /// The old multiplexer: its arguments lie in memory, where a filter cannot look.
 const SOCKETCALL_I386: u32 = 102;
+/// What [`Rules::quotas`] is about. The 32-bit call has structures of its own.
+const QUOTACTL_X86_64: u32 = 179;
+const QUOTACTL_I386: u32 = 131;
 /// x32 calls come with this bit under the x86-64 architecture.
 const X32_BIT: u32 = 0x4000_0000;
 
 const RET_ALLOW: u32 = 0x7fff_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
+const RET_NOTIFY: u32 = 0x7fc0_0000;
 
 const OFFSET_NR: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
@@ -143,6 +151,8 @@ pub struct Rules<'a> {
     pub profile: Option<&'a str>,
     /// Attributes of files may be set: its root is a file system of its own, on which they mean nothing to others.
     pub own_attributes: bool,
+    /// Somebody answers for quotactl(2): [`install`] gives a [`notify::Listener`].
+    pub quotas: bool,
 }
 
 /// The part for one architecture; the call number is in the accumulator when it starts.
@@ -164,8 +174,14 @@ fn section(rules: Rules<'_>, socket: u32, ioctl: u32, number: impl Fn(&Denied) -
 /// The filter without a profile.
 fn default_filter(rules: Rules<'_>) -> Vec<Op> {
     let mut native = vec![load(OFFSET_NR), if_at_least(X32_BIT), ret_errno(libc::ENOSYS)];
+    if rules.quotas {
+        native.extend([if_equal(QUOTACTL_X86_64), ret(RET_NOTIFY)]);
+    }
     native.extend(section(rules, SOCKET_X86_64, IOCTL_X86_64, |denied| denied.1));
     let mut compat = vec![load(OFFSET_NR), if_equal(SOCKETCALL_I386), ret_errno(libc::ENOSYS)];
+    if rules.quotas {
+        compat.extend([if_equal(QUOTACTL_I386), ret_errno(libc::ENOSYS)]);
+    }
     compat.extend(section(rules, SOCKET_I386, IOCTL_I386, |denied| denied.2));
 
     let mut filter = vec![load(OFFSET_ARCH)];
@@ -264,8 +280,9 @@ named!(
 );
 
 /// Puts a filter in force on this process and all it will execute. Needs CAP_SYS_ADMIN in the
-/// process's user namespace, so that `no_new_privs` need not be set (setuid programs go on working).
-pub fn install(filter: &[Op]) -> SysResult<()> {
+/// process's user namespace, so that `no_new_privs` need not be set (setuid programs go on working). With `listening`,
+/// gives the listener of what the filter leaves to others; it is closed on exec.
+pub fn install(filter: &[Op], listening: bool) -> SysResult<Option<OwnedFd>> {
     #[repr(C)]
     struct Program {
         len: u16,
@@ -275,10 +292,14 @@ pub fn install(filter: &[Op]) -> SysResult<()> {
         .map_err(|_| SysError::refused("install", "system call filter", "more than 65535 instructions"))?;
     let program = Program { len, filter: filter.as_ptr() };
     // SAFETY: `program` and the instructions it points to outlive the call, which copies them.
-    let rc =
-        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
-    match rc {
-        0 => Ok(()),
+    let rc = unsafe {
+        let flags = if listening { libc::SECCOMP_FILTER_FLAG_NEW_LISTENER } else { 0 };
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+    };
+    match i32::try_from(rc) {
+        Ok(0) if !listening => Ok(None),
+        // SAFETY: with that flag the call gives a new descriptor, which nobody else has.
+        Ok(fd) if listening && fd >= 0 => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
         _ => Err(SysError::new("install", "system call filter", std::io::Error::last_os_error())),
     }
 }

@@ -20,6 +20,7 @@ use crate::kernel::process::{self, SingleThreaded, WaitStatus};
 use crate::kernel::{caps, clone, pty, seccomp, seqpacket};
 use crate::runtime::init::{c_strings, program};
 use crate::runtime::printed::Printed;
+use crate::runtime::quotas::{self, UserQuotas};
 
 /// Which VE to enter, and with what rights.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub struct Door {
     /// It may set attributes of its files.
     #[serde(default)]
     pub own_attributes: bool,
+    /// Quotas that its root sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<UserQuotas>,
 }
 
 /// What to execute.
@@ -90,9 +94,16 @@ pub struct Entered {
     pub terminal: Option<OwnedFd>,
 }
 
-/// What the joined process says: that it executes the program now, or why it cannot.
+/// What the joined process says, and the program's; in whichever order. The program's end of the socket closes by exec.
 #[derive(Debug, Serialize, Deserialize)]
-struct Said(Result<i32, SysError>);
+enum Said {
+    /// The program's process is this one; its pidfd comes with it, and its terminal if it has one.
+    Cloned(i32),
+    /// Calls of the program are heard at the descriptor that comes with this.
+    Listening,
+    /// A step failed.
+    Failed(SysError),
+}
 
 /// Executes `command` in the VE behind `door`. Returns once it runs, or with the step that failed.
 ///
@@ -107,30 +118,54 @@ pub fn spawn(
     let plan = Plan::new(door, expected, command)?;
     let (ours, theirs) = seqpacket::pair()?;
     let joiner = clone::fork_into(proof, plan.cgroup_exec.as_fd(), || {
-        let said = Said(plan.join_and_clone(proof, stdio, &theirs));
-        let failed = said.0.is_err();
-        if failed {
-            let _ = seqpacket::send(&theirs, &said, &[]);
+        let said = plan.join_and_clone(proof, stdio, &theirs);
+        let failed = said.is_err();
+        if let Err(error) = said {
+            let _ = seqpacket::send(&theirs, &Said::Failed(error), &[]);
         }
         i32::from(failed)
     })?;
     drop(theirs);
-    let first = seqpacket::recv::<Said>(&ours);
+    let heard = Heard::until_executed(&ours);
     let ended = joiner.wait()?;
-    let Some((Said(said), fds)) = first? else {
+    let Heard { cloned, listener, failed } = heard?;
+    if let Some(error) = failed {
+        if let Some((pid, _)) = cloned {
+            process::reap(pid)?;
+        }
+        return Err(error);
+    }
+    let Some((pid, fds)) = cloned else {
         return Err(SysError::refused("enter", "VE", format!("the helper ended: {ended:?}")));
     };
-    let pid = said?;
+    if let (Some(listener), Some(users)) = (listener, &door.users) {
+        // It ends by itself when nothing of what is executed here is left.
+        process::fork(proof, || quotas::supervise(&listener.into(), users))?;
+    }
     let mut fds = fds.into_iter();
     let pidfd = fds.next().ok_or_else(|| SysError::refused("enter", "VE", "no pidfd came back"))?;
-    let entered = Entered { pid, pidfd: Pidfd::from(pidfd), terminal: fds.next() };
-    // The program's end of the socket closes by exec; before, it may say what failed.
-    match seqpacket::recv::<Said>(&ours)? {
-        Some((Said(Err(error)), _)) => {
-            process::reap(entered.pid)?;
-            Err(error)
+    Ok(Entered { pid, pidfd: Pidfd::from(pidfd), terminal: fds.next() })
+}
+
+/// All that was said until the program was executed.
+#[derive(Default)]
+struct Heard {
+    cloned: Option<(i32, Vec<OwnedFd>)>,
+    listener: Option<OwnedFd>,
+    failed: Option<SysError>,
+}
+
+impl Heard {
+    fn until_executed(socket: &OwnedFd) -> SysResult<Self> {
+        let mut heard = Self::default();
+        while let Some((said, fds)) = seqpacket::recv::<Said>(socket)? {
+            match said {
+                Said::Cloned(pid) => heard.cloned = Some((pid, fds)),
+                Said::Listening => heard.listener = fds.into_iter().next(),
+                Said::Failed(error) => heard.failed = Some(error),
+            }
         }
-        _ => Ok(entered),
+        Ok(heard)
     }
 }
 
@@ -169,6 +204,7 @@ struct Plan {
     cwd: PathBuf,
     capabilities: u64,
     filter: Vec<seccomp::Op>,
+    listening: bool,
 }
 
 impl Plan {
@@ -183,6 +219,7 @@ impl Plan {
         let filter = seccomp::filter(seccomp::Rules {
             profile: door.seccomp_profile.as_deref(),
             own_attributes: door.own_attributes,
+            quotas: door.users.is_some(),
         })?;
         let cgroup_exec = open_group(&door.cgroup_exec)?;
         c_strings(&command.argv)?;
@@ -195,12 +232,13 @@ impl Plan {
             cwd: command.cwd.clone(),
             capabilities: door.capabilities,
             filter,
+            listening: door.users.is_some(),
         })
     }
 
     /// Joins everything and clones the program's process, as a child of our parent; it is in our
     /// control groups.
-    fn join_and_clone(&self, proof: SingleThreaded, stdio: Stdio, socket: &OwnedFd) -> SysResult<i32> {
+    fn join_and_clone(&self, proof: SingleThreaded, stdio: Stdio, socket: &OwnedFd) -> SysResult<()> {
         process::undumpable()?;
         process::limits_of_an_init();
         for dir in &self.cgroup_v1 {
@@ -224,13 +262,12 @@ impl Plan {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
-            let _ = seqpacket::send(socket, &Said(Err(error)), &[]);
+            let _ = seqpacket::send(socket, &Said::Failed(error), &[]);
             126
         })?;
         let mut fds = vec![sibling.pidfd.as_fd()];
         fds.extend(master.as_ref().map(AsFd::as_fd));
-        seqpacket::send(socket, &Said(Ok(sibling.pid)), &fds)?;
-        Ok(sibling.pid)
+        seqpacket::send(socket, &Said::Cloned(sibling.pid), &fds)
     }
 
     fn become_program(&self, stdio: &Streams, socket: &OwnedFd) -> SysResult<Infallible> {
@@ -251,7 +288,9 @@ impl Plan {
         process::default_signals();
         process::unblock_signals()?;
         let argv = program(&self.argv, &self.env)?;
-        seccomp::install(&self.filter)?;
+        if let Some(listener) = seccomp::install(&self.filter, self.listening)? {
+            seqpacket::send(socket, &Said::Listening, &[listener.as_fd()])?;
+        }
         caps::keep_only(self.capabilities)?;
         Err(process::exec(&argv, &self.env))
     }

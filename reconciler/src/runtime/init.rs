@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, Uid};
@@ -27,6 +27,7 @@ pub struct Prepared {
     dir: Option<PathBuf>,
     user: Option<User>,
     filter: Vec<seccomp::Op>,
+    listening: bool,
     capabilities: u64,
     hostname: String,
     domainname: String,
@@ -38,6 +39,7 @@ impl Prepared {
         let filter = seccomp::filter(seccomp::Rules {
             profile: spec.seccomp_profile.as_deref(),
             own_attributes: spec.own_attributes,
+            quotas: spec.root.users.is_some(),
         })?;
         c_strings(&spec.init)?;
         Ok(Prepared {
@@ -46,6 +48,7 @@ impl Prepared {
             dir: spec.dir.clone(),
             user: spec.user.clone(),
             filter,
+            listening: spec.root.users.is_some(),
             capabilities: spec.capabilities,
             hostname: spec.hostname.clone(),
             domainname: spec.domainname.clone(),
@@ -111,7 +114,9 @@ fn become_init(prepared: &Prepared, socket: &OwnedFd) -> SysResult<Infallible> {
     }
     let argv = program(&prepared.argv, &prepared.env)?;
     // The filter comes first: installing it takes a capability that `keep_only` may take away.
-    seccomp::install(&prepared.filter)?;
+    if let Some(listener) = seccomp::install(&prepared.filter, prepared.listening)? {
+        seqpacket::send(socket, &Word::Listening, &[listener.as_fd()])?;
+    }
     if let Some(User { uid, gid, groups }) = &prepared.user {
         rustix::fs::fchown(&console, Some(Uid::from_raw(*uid)), None).at("chown", "/dev/console")?;
         process::become_user(*uid, *gid, groups)?;

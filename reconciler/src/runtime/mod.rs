@@ -23,6 +23,7 @@ pub mod etc;
 pub mod init;
 pub mod inject;
 pub mod printed;
+pub mod quotas;
 pub mod scripts;
 pub mod spec;
 pub mod start;

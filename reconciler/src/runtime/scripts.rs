@@ -154,6 +154,7 @@ fn enter(proof: SingleThreaded, spec: &StartSpec, inside: &Inside, pid: i32) -> 
         capabilities: spec.capabilities,
         seccomp_profile: spec.seccomp_profile.clone(),
         own_attributes: spec.own_attributes,
+        users: spec.root.users.clone(),
     };
     let timeout = Duration::from_millis(inside.timeout_ms);
     let first = Pidfd::open(pid)?;

@@ -11,6 +11,7 @@ use vzd_state::application::User;
 use vzd_state::subsystem::network::{Files, Route, Rule};
 
 use crate::kernel::net::{Bridged, HandOver, Macvlan, Shape, Venet};
+use crate::runtime::quotas::UserQuotas;
 use crate::runtime::scripts::Scripts;
 
 /// A VE that is to be started. All host paths are absolute.
@@ -127,6 +128,9 @@ pub struct RootSpec {
     /// Nothing of it can be written once the VE runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
+    /// Quotas that the VE's root sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<UserQuotas>,
 }
 
 /// A file system on a block device.

@@ -38,6 +38,8 @@ pub(super) enum Word {
     Go,
     /// The mount tree is copied and locked.
     Locked,
+    /// Some system calls are to be answered by whoever has the descriptor that comes with this.
+    Listening,
     /// A step failed.
     Failed(SysError),
 }
@@ -45,13 +47,19 @@ pub(super) enum Word {
 /// Starts the VE; the process that runs this is forked for it alone and ends afterwards.
 ///
 /// `console` is the path of the slave of the VE's console. Returns once init has been executed, with its pid and a
-/// pidfd. On an error nothing is left running; cgroups and directories stay for the caller.
-pub fn start(proof: SingleThreaded, spec: &StartSpec, console: &Path) -> SysResult<(Started, Pidfd)> {
+/// pidfd, and with the listener of calls that are to be answered ([`quotas`](super::quotas)). On an error nothing is left
+/// running; cgroups and directories stay for the caller.
+pub fn start(
+    proof: SingleThreaded,
+    spec: &StartSpec,
+    console: &Path,
+) -> SysResult<(Started, Pidfd, Option<OwnedFd>)> {
     if let Some(scripts) = &spec.scripts {
         scripts.before_root()?;
     }
     if let Some(checkpoint) = &spec.checkpoint {
-        return restore::restore(proof, spec, checkpoint, console);
+        let (started, pidfd) = restore::restore(proof, spec, checkpoint, console)?;
+        return Ok((started, pidfd, None));
     }
     let cgroup = {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -72,12 +80,12 @@ pub fn start(proof: SingleThreaded, spec: &StartSpec, console: &Path) -> SysResu
     let first = clone_sibling(proof, VE_NAMESPACES, Some(cgroup.as_fd()), || init::run(&prepared, &theirs))?;
     drop(theirs);
     let pidfd = Pidfd::from(first.pidfd);
-    let started = raise(proof, spec, first.pid, console, (&v1, host_mounts.as_ref(), inside), &ours)
-        .inspect_err(|_| {
-            // The keeper, its parent, reaps it.
-            let _ = pidfd.signal(libc::SIGKILL);
-        })?;
-    Ok((started, pidfd))
+    let raised = raise(proof, spec, first.pid, console, (&v1, host_mounts.as_ref(), inside), &ours);
+    let (started, listener) = raised.inspect_err(|_| {
+        // The keeper, its parent, reaps it.
+        let _ = pidfd.signal(libc::SIGKILL);
+    })?;
+    Ok((started, pidfd, listener))
 }
 
 /// Takes the parked process to the execution of its init.
@@ -88,7 +96,7 @@ fn raise(
     console: &Path,
     (v1, host_mounts, inside): (&[OwnedFd], Option<&Namespace>, Option<scripts::Waiting>),
     first: &OwnedFd,
-) -> SysResult<Started> {
+) -> SysResult<(Started, Option<OwnedFd>)> {
     // At once: the first move after a quiet while waits for the kernel, that wait has begun before (see
     // `Layout::expect_moves`), cloning into a group had to wait for its end as well, and it is not over for long.
     attach_v1(spec, pid, v1)?;
@@ -113,7 +121,7 @@ fn raise(
     connect_links(&links)?;
     seqpacket::send(first, &Word::Go, &[])?;
     match hear(first)? {
-        Some(Word::Locked) => {}
+        Some((Word::Locked, _)) => {}
         other => return Err(SysError::refused("start", "first process", format!("it said {other:?}"))),
     }
     if !mounts.is_empty() {
@@ -128,8 +136,14 @@ fn raise(
         inside.run(pid)?;
     }
     seqpacket::send(first, &Word::Go, &[])?;
-    match hear(first)? {
-        None => Ok(Started { pid }),
+    let mut listener = None;
+    let mut said = hear(first)?;
+    if let Some((Word::Listening, fds)) = said {
+        listener = fds.into_iter().next();
+        said = hear(first)?;
+    }
+    match said {
+        None => Ok((Started { pid }, listener)),
         other => Err(SysError::refused("execute", "init", format!("the first process said {other:?}"))),
     }
 }
@@ -182,10 +196,10 @@ pub(super) fn connect_links(links: &Links<'_>) -> SysResult<()> {
 }
 
 /// The next word of the first process; `None` when it executed its init (or ended).
-fn hear(first: &OwnedFd) -> SysResult<Option<Word>> {
+fn hear(first: &OwnedFd) -> SysResult<Option<(Word, Vec<OwnedFd>)>> {
     match seqpacket::recv(first)? {
         Some((Word::Failed(error), _)) => Err(error),
-        other => Ok(other.map(|(word, _)| word)),
+        other => Ok(other),
     }
 }
 

@@ -17,8 +17,8 @@ use crate::error::{At, SysError, SysResult};
 use crate::kernel::mount::{self, Attr, FsOption};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::process;
-use crate::runtime::etc;
 use crate::runtime::spec::{NodeSpec, RootSpec, StartSpec, VolumeSpec};
+use crate::runtime::{etc, quotas};
 
 /// Kernel files that say too much about the host, or take orders for it: nothing is found there, or it is for the host's
 /// root alone. (Locks of open files belong to no process: /proc/locks lists those of the host and of all VEs to everyone.)
@@ -93,6 +93,9 @@ pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<
     tree.attach(dev, Path::new("/dev"))?;
     tree.attach(console, Path::new("/dev/console"))?;
     tree.attach(shown, Path::new("/dev/vzd"))?;
+    if spec.root.users.is_some() {
+        tree.show_quotas(spec.nesting)?;
+    }
     tree.point(Path::new("/run"), FileType::Directory)?;
     if !spec.nesting {
         tree.restrict()?;
@@ -216,6 +219,37 @@ impl Tree {
         let kind = kind_of(&mounted)?;
         let point = self.point(path, kind)?;
         mount::attach_on(mounted, point, path)
+    }
+
+    /// What tools for quotas look for (see [`quotas`]). They read /proc/mounts, which is covered for that. A covered /proc
+    /// is no reason for the kernel to grant others: containers inside need one that is whole, out of the way.
+    fn show_quotas(&self, nesting: bool) -> SysResult<()> {
+        const MOUNTS: &str = "vzd-mounts";
+        const WHOLE: &str = "/dev/vzd-proc";
+        let dev = self.open(Path::new("/dev"))?;
+        let number = rustix::fs::fstat(&self.root).at("stat", "root")?.st_dev;
+        let (name, own) = (Path::new(quotas::DEVICE).file_name().unwrap_or_default(), Mode::RUSR);
+        rustix::fs::mknodat(&dev, name, FileType::BlockDevice, own, number).at("make", quotas::DEVICE)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let all = Mode::RUSR | Mode::RGRP | Mode::ROTH;
+        let file = rustix::fs::openat(&dev, MOUNTS, flags, all).at("make", MOUNTS)?;
+        rustix::io::write(&file, quotas::mounts().as_bytes()).at("write", MOUNTS)?;
+        let shown = mount::clone_tree(&dev, Path::new(MOUNTS), false)?;
+        mount::set_attrs(&shown, SAFE | Attr::MOUNT_ATTR_RDONLY, None, false)?;
+        // The link itself, not what it leads to.
+        let link = rustix::fs::openat2(
+            &self.root,
+            "/proc/mounts",
+            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+            BENEATH,
+        )
+        .at("open", "/proc/mounts")?;
+        mount::attach_on(shown, link, Path::new("/proc/mounts"))?;
+        if nesting {
+            self.attach(mount::new_fs("proc", &[], SAFE)?, Path::new(WHOLE))?;
+        }
+        Ok(())
     }
 
     fn attach_views(&self) -> SysResult<()> {

@@ -13,7 +13,6 @@ use crate::yaml::{Entry, Node, NodeKind};
 const REFUSED: &[&str] = &[
     "spec.timezone",
     "spec.locale",
-    "spec.disk.quotaugidlimit",
     "spec.disk.mountOptions",
     "spec.security.features.bridge",
     "spec.security.features.ipgre",

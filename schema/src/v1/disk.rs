@@ -12,8 +12,9 @@ group! {
         live diskinodes: Option<Pair<Count>>,
         /// How long the soft limit may be exceeded. Default: 0.
         live quotatime: Option<Duration>,
-        /// How many users and groups in the VE may have quotas of their own; 0 is none.
-        live quotaugidlimit: Option<u32> = 0,
+        /// How many users and groups in the VE may have quotas of their own, set by its root with `setquota` and the like;
+        /// 0 is none. It takes `backend: project`.
+        restart quotaugidlimit: Option<u32> = 0,
         /// How the limits are kept.
         recreate backend: Option<DiskBackend> = DiskBackend::Auto,
         /// Mount the VE's root read-only.

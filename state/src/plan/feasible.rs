@@ -4,6 +4,7 @@
 
 use crate::capability::{Capabilities, Feature};
 use crate::desired::Desired;
+use crate::subsystem::disk;
 use crate::subsystem::lifecycle::{Seccomp, State};
 use crate::subsystem::network::Translation;
 
@@ -25,7 +26,7 @@ pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
     let translations = &want.network.translations;
     let masquerades = translations.iter().any(|one| matches!(one, Translation::Masquerade { .. }));
     let publishes = translations.iter().any(|one| matches!(one, Translation::Publish { .. }));
-    let needs: [(bool, &str, &Feature); 16] = [
+    let needs: [(bool, &str, &Feature); 17] = [
         (true, "spec.security.userNamespace", &caps.user_namespaces),
         (true, "spec.template", &caps.overlay_idmap),
         (want.lifecycle.cold.seccomp == Seccomp::Default, "spec.security.seccomp", &caps.seccomp),
@@ -41,6 +42,7 @@ pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
         (publishes, "spec.network.publish", &caps.firewall),
         (want.network.firewall.is_some(), "spec.network.firewall", &caps.firewall),
         (!want.network.rules.is_empty(), "spec.network.rules", &caps.routing_rules),
+        (want.lifecycle.cold.quota_ids > 0, disk::USERS, &caps.disk_users),
         (want.network.has_rates(), "spec.network.rate", &caps.shaping),
     ];
     let mounts = want

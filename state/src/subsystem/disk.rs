@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::quota::{Bounds, Meter, Over, Resource, Usage};
+use super::lifecycle::ColdSpec;
 use super::{Changes, Cx, Mismatch, Subsystem};
 use crate::capability::Capabilities;
 use crate::disruption::{Change, Disruption, Feasible};
@@ -45,6 +46,9 @@ pub struct Desired {
     /// Nothing of it can be written.
     #[serde(default)]
     pub read_only: bool,
+    /// The VE's root sets quotas of its own users and groups.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub users: bool,
 }
 
 impl Desired {
@@ -65,10 +69,14 @@ impl Desired {
     /// What is to keep a root that is made now; or why it can't be made.
     pub fn choose(&self, caps: &Capabilities) -> Result<Backend, (&'static str, String)> {
         let limited = Resource::ALL.into_iter().find(|one| self.bounds(*one).limited());
-        match (self.backend, limited) {
+        let needed = self.users.then_some(Backend::Project);
+        match (self.backend.or(needed), limited) {
+            (Some(backend), _) if self.users && !backend.keeps_users() => {
+                Err((USERS, keeps_no_users(backend)))
+            }
             (Some(backend), _) => match backend.missing(caps) {
                 None => Ok(backend),
-                Some(why) => Err((BACKEND, why.to_owned())),
+                Some(why) => Err((if self.backend.is_some() { BACKEND } else { USERS }, why.to_owned())),
             },
             (None, None) => Ok(Backend::Directory),
             (None, Some(resource)) => {
@@ -118,6 +126,11 @@ impl Backend {
             Self::Project | Self::Image => true,
             Self::Btrfs => resource == Resource::Space,
         }
+    }
+
+    /// Whether it can have quotas of a VE's own users and groups.
+    pub fn keeps_users(self) -> bool {
+        self == Self::Project
     }
 
     /// The word in manifests, which have none for a directory.
@@ -216,10 +229,13 @@ pub fn unenforced(want: &Desired, on: Backend) -> impl Iterator<Item = String> {
     missing.map(move |resource| format!("{resource}: {on} does not count them"))
 }
 
-/// Backend, use and limits, as status shows them.
-pub fn report(want: &Desired, have: &Observed, record: &DiskRecord) -> Value {
+/// Backend, use and limits, as status shows them, and how many ids may have quotas in the present run.
+pub fn report(want: &Desired, have: &Observed, record: &DiskRecord, run: Option<&ColdSpec>) -> Value {
     let mut shown = serde_json::Map::new();
     shown.insert("backend".into(), record.backend.name().into());
+    if let Some(run) = run.filter(|run| run.quota_ids > 0 && record.backend.keeps_users()) {
+        shown.insert("quotaugidlimit".into(), run.quota_ids.into());
+    }
     if have.read_only.is() == Some(&true) {
         shown.insert("readOnly".into(), true.into());
     }
@@ -253,6 +269,7 @@ impl Subsystem for Disk {
             inodes: _,
             grace: _,
             read_only,
+            users: _,
         } = want;
         let Observed { root, usage, read_only: read_only_is } = have;
         let mut changes = Changes::default();
@@ -279,6 +296,7 @@ impl Subsystem for Disk {
             inodes: _,
             grace: _,
             read_only,
+            users,
         } = want;
         let Observed { root, usage, read_only: read_only_is } = have;
         let record = cx.entry.and_then(|entry| entry.disk.as_ref());
@@ -290,6 +308,9 @@ impl Subsystem for Disk {
                 if let Some(backend) = backend.filter(|backend| *backend != whole.backend) {
                     let (want, is) = (backend.name().into(), whole.backend.name().into());
                     wrong.push(Mismatch::new(BACKEND, want, is, Disruption::Recreate));
+                }
+                if *users && !whole.backend.keeps_users() {
+                    wrong.push(Mismatch::new(USERS, true.into(), false.into(), Disruption::Recreate));
                 }
                 if *inherited || whole.template == *template {
                     return wrong;
@@ -306,6 +327,12 @@ impl Subsystem for Disk {
 
 const TEMPLATE: &str = "spec.template";
 const BACKEND: &str = "spec.disk.backend";
+/// Quotas of a VE's own users.
+pub const USERS: &str = "spec.disk.quotaugidlimit";
+
+fn keeps_no_users(backend: Backend) -> String {
+    format!("backend {backend} keeps no quotas of a VE's users: `project` does")
+}
 
 /// What was cut short holds nothing of worth, and what nobody noted isn't ours to keep: only a root that is whole is
 /// asked for leave before it is thrown away.
@@ -316,6 +343,10 @@ fn diff_root(changes: &mut Changes<Live, Cold>, want: &Desired, have: &Observed,
     let other_backend = whole.and_then(|is| want.backend.filter(|backend| *backend != is.backend));
     if let Some(is) = whole {
         quota::refuse_without(changes, want, is.backend);
+        if want.users && !is.backend.keeps_users() {
+            let change = Change::new(USERS, Value::Null, true.into(), Disruption::Restart);
+            changes.field(change.unless(Some(&keeps_no_users(is.backend))));
+        }
     }
     if !other_template && other_backend.is_none() {
         return;
@@ -363,6 +394,7 @@ fn diff_root(changes: &mut Changes<Live, Cold>, want: &Desired, have: &Observed,
 
 fn shown(want: &Desired, field: &str) -> Value {
     match Resource::ALL.into_iter().find(|one| one.field() == field) {
+        None if field == USERS => want.users.into(),
         Some(resource) => want.bounds(resource).to_string().into(),
         None => want.backend.map(Backend::name).into(),
     }

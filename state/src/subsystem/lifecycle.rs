@@ -15,6 +15,7 @@ use serde_json::Value;
 use self::fields::{cold_pairs, pairs};
 pub use self::probe::{Ask, Probe};
 pub use self::step::{End, Exit, StartReason, Step, StopReason};
+use super::disk::USERS;
 use super::{Changes, Cx, Mismatch, Subsystem, json};
 use crate::application::Application;
 use crate::caps::CapSet;
@@ -109,6 +110,14 @@ pub struct ColdSpec {
     pub seccomp: Seccomp,
     /// The VE may mount fresh proc and sysfs, for containers inside it.
     pub nesting: bool,
+    /// So many of its users and groups may have quotas that its root sets; 0 is none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub quota_ids: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Default for ColdSpec {
@@ -119,6 +128,7 @@ impl Default for ColdSpec {
             capabilities: CapSet::default(),
             seccomp: Seccomp::Default,
             nesting: false,
+            quota_ids: 0,
         }
     }
 }
@@ -278,8 +288,11 @@ impl Subsystem for Lifecycle {
         if *baseline == want.cold {
             return changes;
         }
+        let disk = cx.entry.and_then(|entry| entry.disk.as_ref());
+        // The disk's own diff says that it can't be.
+        let without_users = disk.is_some_and(|disk| disk.ready && !disk.backend.keeps_users());
         for (field, was, is) in cold_pairs(baseline, &want.cold, application_of(cx)) {
-            if was != is {
+            if was != is && !(field == USERS && without_users) {
                 let disruption = if started.is_some() { Disruption::Restart } else { Disruption::Live };
                 let was = if before.is_some() { was } else { Value::Null };
                 changes.field(Change::new(field, was, is, disruption));

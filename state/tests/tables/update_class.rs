@@ -112,6 +112,11 @@ fn cases() -> Vec<(&'static str, String, String)> {
         swap("spec.disk.diskspace", "disk: {diskspace: 1G}", "disk: {diskspace: 2G}"),
         swap("spec.disk.diskinodes", "disk: {diskinodes: 100}", "disk: {diskinodes: 50}"),
         swap("spec.disk.quotatime", "disk: {diskspace: 1G}", "disk: {diskspace: 1G, quotatime: 1d}"),
+        swap(
+            "spec.disk.quotaugidlimit",
+            "disk: {backend: project}",
+            "disk: {backend: project, quotaugidlimit: 10}",
+        ),
         swap("spec.disk.readOnly", "memory: {}", "disk: {readOnly: true}"),
         swap("spec.disk.backend", "memory: {}", "disk: {backend: image}"),
         swap(

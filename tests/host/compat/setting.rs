@@ -65,7 +65,7 @@ fn what_cannot_all_be_applied_is_not_saved() {
         // Another has it.
         ("vzctl set shop --numproc 90 --ipadd 10.11.12.13 --save", 78),
         // Not carried out yet; and no CPU of that number.
-        ("vzctl set shop --numproc 90 --quotaugidlimit 100 --save", 62),
+        ("vzctl set shop --numproc 90 --mount_opts noatime --save", 3),
         ("vzctl set shop --numproc 90 --cpumask 4000 --save", 2),
     ] {
         let ended = tool(&sandbox, line);

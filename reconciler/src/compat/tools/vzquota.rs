@@ -47,7 +47,7 @@ fn run(words: &[String]) -> Tool {
     }
 }
 
-/// The table; with `ugids` what is told of users' quotas, of which there are none.
+/// The table; with `ugids` what is told of users' quotas, which the container's own tools list.
 fn text(disk: &serde_json::Value, now: Timestamp, ugids: bool) -> String {
     let mut text =
         format!("{:>11}{:>15}{:>16}{:>15}{:>9}\n", "resource", "usage", "softlimit", "hardlimit", "grace");
@@ -71,7 +71,10 @@ fn text(disk: &serde_json::Value, now: Timestamp, ugids: bool) -> String {
         text += &format!("{}\n", line.trim_end());
     }
     if ugids {
-        text += "User/group quota: off,inactive\n";
+        text += &match disk["quotaugidlimit"].as_u64() {
+            Some(limit) => format!("User/group quota: on,active\nUgids: limit {limit}\n"),
+            None => "User/group quota: off,inactive\n".to_owned(),
+        };
     }
     text
 }

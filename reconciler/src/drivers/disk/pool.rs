@@ -79,6 +79,11 @@ impl Pool {
         PathBuf::from(format!("/proc/self/fd/{}", self.mount.as_raw_fd()))
     }
 
+    /// Its device.
+    pub fn device(&self) -> PathBuf {
+        self.device.path()
+    }
+
     /// For the starter.
     pub fn volume(&self, at: &Path) -> VolumeSpec {
         volume(&self.device, at)

@@ -5,11 +5,14 @@
 //! limits are hard ones; which is in force when is decided by the pure core. What the quota counts is all that lies in
 //! the directory: the VE's own files, and the few directories that overlayfs makes.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vzd_state::capability::Feature;
+use vzd_state::ids::IdRange;
 use vzd_state::subsystem::Effect;
 use vzd_state::subsystem::disk::{Meter, Resource, Usage};
 
@@ -18,7 +21,9 @@ use super::{LAYERS, ext4, make_dir, make_layers, open_dir};
 use crate::drivers::Ve;
 use crate::engine::fault;
 use crate::error::{At, SysError, SysResult};
-use crate::kernel::quota::{self, Limit};
+use crate::kernel::quota::users::{self, Kind};
+use crate::kernel::quota::{self, Limit, Quota};
+use crate::runtime::quotas::UserQuotas;
 use crate::runtime::spec::VolumeSpec;
 
 /// A project's inodes are given back a moment after the last of its files has gone (XFS).
@@ -36,6 +41,18 @@ pub fn probe(state_dir: &Path) -> Feature {
             Feature::No("the kernel has no quota files (CONFIG_QFMT_V2, module quota_v2)".to_owned())
         }
         other => other,
+    }
+}
+
+/// Whether quotas of users and groups can be kept beside those of projects.
+pub fn probe_users(state_dir: &Path) -> Feature {
+    let there = state_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    match open_dir(there) {
+        Ok(dir) if quota::limits_projects(&dir) && !quota::limits_users(&dir) => Feature::No(format!(
+            "the file system of {} is mounted with quotas of projects, but not of users and groups (usrquota, grpquota)",
+            state_dir.display()
+        )),
+        _ => probe(state_dir),
     }
 }
 
@@ -165,6 +182,23 @@ impl Project {
         }
     }
 
+    /// The quotas of the VE's own users and groups, of which so many may have limits.
+    pub fn users(&self, ve: Ve<'_>, most: u32) -> SysResult<UserQuotas> {
+        let device = match &self.place {
+            Place::Host(dir) => device_of(dir)?,
+            Place::Pool(pool) => pool.device(),
+        };
+        Ok(UserQuotas { device, base: ve.entry.ids.start, count: ve.entry.ids.count, most })
+    }
+
+    /// Takes the limits of the VE's users and groups away: nobody in it could see or change them.
+    pub fn forget_users(&self, ve: Ve<'_>) -> SysResult<()> {
+        if !quota::limits_users(&self.place) {
+            return Ok(());
+        }
+        forget_users(&self.users(ve, 0)?.device, ve.entry.ids)
+    }
+
     /// What is used, and the limits in force.
     pub fn usage(&self) -> SysResult<Usage> {
         let is = quota::usage(&self.place, self.id)?;
@@ -188,17 +222,51 @@ impl Project {
     }
 }
 
-/// Takes the limits of a project away that has no files any more.
-pub fn forget(fs: impl AsFd, id: u32) -> SysResult<()> {
+/// The block device of a file system, by its name.
+fn device_of(fs: impl AsFd) -> SysResult<PathBuf> {
+    let number = rustix::fs::fstat(fs).at("stat", "file system")?.st_dev;
+    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+    let event = PathBuf::from(format!("/sys/dev/block/{major}:{minor}/uevent"));
+    let text = std::fs::read_to_string(&event).at("read", event.display())?;
+    let name = text.lines().find_map(|line| line.strip_prefix("DEVNAME="));
+    let name = name.ok_or_else(|| SysError::refused("find", event.display(), "it has no name"))?;
+    Ok(Path::new("/dev").join(name))
+}
+
+/// Takes the limits of a VE away that has no files any more: its project's, and those of its users and groups.
+pub fn forget(fs: impl AsFd, device: Option<&Path>, ids: IdRange) -> SysResult<()> {
     if !quota::limits_projects(&fs) {
         return Ok(());
     }
+    if quota::limits_users(&fs) {
+        let own = device.is_none().then(|| device_of(&fs)).transpose()?;
+        let device = device.or(own.as_deref()).unwrap_or(Path::new(""));
+        forget_users(device, ids)?;
+    }
+    let id = ids.start;
     let is = quota::usage(&fs, id)?;
     if is.space_limit.is_some() {
         quota::set_limit(&fs, id, Limit::Space(None))?;
     }
     if is.inodes_limit.is_some() {
         quota::set_limit(&fs, id, Limit::Inodes(None))?;
+    }
+    Ok(())
+}
+
+fn forget_users(device: &Path, ids: IdRange) -> SysResult<()> {
+    let failed = |e| SysError::new("take limits of users from", device.display(), e);
+    let name = CString::new(device.as_os_str().as_bytes())
+        .map_err(|e| SysError::refused("use", device.display(), e))?;
+    for kind in Kind::ALL {
+        let range = ids.start..ids.start.saturating_add(ids.count);
+        for quota in users::each(&name, kind, range) {
+            let quota = quota.map_err(failed)?;
+            if quota.limits() {
+                let none = Quota { valid: users::SETTABLE, ..Quota::default() };
+                users::set(&name, kind, quota.id, none).map_err(failed)?;
+            }
+        }
     }
     Ok(())
 }

@@ -28,12 +28,12 @@ pub fn destroy(ve: Ve<'_>) -> SysResult<Effect> {
     if Pool::exists(&ve.host.settings) {
         let pool = Pool::open(&ve.host.settings)?;
         destroy_dir(&pool.path(), uid)?;
-        project::forget(&pool, ve.entry.ids.start)?;
+        project::forget(&pool, Some(&pool.device()), ve.entry.ids)?;
         fault::point();
     }
     let effect = destroy_dir(&ves, uid)?;
     let host = std::fs::File::open(&ves).at("open", ves.display())?;
-    project::forget(host, ve.entry.ids.start)?;
+    project::forget(host, None, ve.entry.ids)?;
     Ok(effect)
 }
 

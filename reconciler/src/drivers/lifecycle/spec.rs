@@ -11,7 +11,7 @@ use vzd_state::subsystem::namespaces::wanted_mounts;
 use vzd_state::subsystem::network::in_force;
 
 use super::running;
-use crate::drivers::{Ve, beancounters, devices, namespaces, network};
+use crate::drivers::{Ve, beancounters, devices, disk, namespaces, network};
 use crate::error::{At, SysError, SysResult};
 use crate::runtime::enter::Door;
 use crate::runtime::spec::{RootSpec, StartSpec};
@@ -117,6 +117,7 @@ pub fn door(ve: Ve<'_>) -> SysResult<Door> {
         capabilities: cold.capabilities.bits(),
         seccomp_profile: kept_profile(ve, &cold.seccomp)?,
         own_attributes: has_own_attributes(ve),
+        users: disk::users(ve, cold)?,
     })
 }
 

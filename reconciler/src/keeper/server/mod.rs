@@ -19,6 +19,7 @@ use crate::keeper::protocol::{Reply, Request};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded, WaitStatus};
 use crate::kernel::seqpacket;
+use crate::runtime::quotas::UserQuotas;
 
 const LISTENER: u64 = 0;
 const SIGNALS: u64 = 1;
@@ -43,7 +44,7 @@ struct Client {
 
 /// A forked child that works for a connection.
 enum Child {
-    Starter { uid: String, socket: OwnedFd, token: u64, client: u64 },
+    Starter { uid: String, socket: OwnedFd, token: u64, client: u64, users: Option<UserQuotas> },
     Job { client: u64, let_finish: bool },
 }
 

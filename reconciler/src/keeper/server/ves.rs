@@ -11,7 +11,9 @@ use crate::keeper::console::{Console, Drained, show};
 use crate::keeper::protocol::{Exited, Held, Reply};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded, WaitStatus};
+use crate::kernel::seccomp::notify::Listener;
 use crate::kernel::{procfs, pty, seqpacket};
+use crate::runtime::quotas::{self, UserQuotas};
 use crate::runtime::spec::{StartSpec, Started};
 use crate::runtime::start;
 
@@ -63,14 +65,17 @@ impl Server {
         let console = Some((console_token, Console::new(master)));
         let ve = Ve { pid: 0, pidfd: None, console, exited: None, adopted: None };
         self.ves.insert(spec.uid.clone(), ve);
-        let starter = Child::Starter { uid: spec.uid.clone(), socket: ours, token, client };
+        let (uid, users) = (spec.uid.clone(), spec.root.users.clone());
+        let starter = Child::Starter { uid, socket: ours, token, client, users };
         self.children.insert(child.pid(), starter);
         Ok(())
     }
 
     /// A starter has said what came of it.
     pub(super) fn on_starter(&mut self, pid: i32) {
-        let Some(Child::Starter { uid, socket, token, client }) = self.children.remove(&pid) else { return };
+        let Some(Child::Starter { uid, socket, token, client, users }) = self.children.remove(&pid) else {
+            return;
+        };
         self.roles.remove(&token);
         self.unwatch(&socket);
         let said = seqpacket::recv::<Result<Started, SysError>>(&socket);
@@ -78,10 +83,14 @@ impl Server {
         self.children.insert(pid, Child::Job { client: 0, let_finish: true });
         let reply = match said {
             Ok(Some((Ok(started), fds))) => {
+                let mut fds = fds.into_iter();
                 if let Some(ve) = self.ves.get_mut(&uid) {
                     ve.pid = started.pid;
                     self.inits.insert(started.pid, uid.clone());
-                    ve.pidfd = fds.into_iter().next().map(Pidfd::from);
+                    ve.pidfd = fds.next().map(Pidfd::from);
+                }
+                if let (Some(listener), Some(users)) = (fds.next(), &users) {
+                    self.answer_for(listener.into(), users);
                 }
                 Reply::Started(started)
             }
@@ -106,6 +115,13 @@ impl Server {
         }
         if !self.children.values().any(|child| matches!(child, Child::Starter { .. })) {
             self.early.clear();
+        }
+    }
+
+    /// Has quotas of a VE's users answered for, until the VE ends. Without that process its quotactl(2) is ENOSYS.
+    fn answer_for(&mut self, listener: Listener, users: &UserQuotas) {
+        if let Ok(child) = process::fork(self.proof, || quotas::supervise(&listener, users)) {
+            self.children.insert(child.pid(), Child::Job { client: 0, let_finish: true });
         }
     }
 
@@ -212,7 +228,10 @@ fn run_starter(proof: SingleThreaded, spec: &StartSpec, console: PathBuf, socket
     process::limits_of_an_init();
     let said = closed.and_then(|()| start::start(proof, spec, &console));
     let sent = match &said {
-        Ok((started, pidfd)) => seqpacket::send(socket, &Ok::<_, SysError>(started), &[pidfd.as_fd()]),
+        Ok((started, pidfd, listener)) => {
+            let fds: Vec<_> = [pidfd.as_fd()].into_iter().chain(listener.as_ref().map(AsFd::as_fd)).collect();
+            seqpacket::send(socket, &Ok::<_, SysError>(started), &fds)
+        }
         Err(error) => seqpacket::send(socket, &Err::<Started, _>(error), &[]),
     };
     i32::from(sent.is_err())

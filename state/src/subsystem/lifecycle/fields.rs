@@ -6,6 +6,7 @@ use super::{ColdSpec, DeletionPolicy, Desired, Probe, RestartPolicy, Suspend, Up
 use crate::application::Application;
 use crate::caps::CapSet;
 use crate::ids::VeName;
+use crate::subsystem::disk::USERS;
 use crate::subsystem::json;
 use crate::units::Millis;
 
@@ -72,18 +73,20 @@ pub(super) fn pairs(was: &Desired, is: &Desired) -> Vec<Pair> {
 }
 
 /// Every field of what is fixed at a start, as it was and as it is, on a root whose image says this.
-pub(super) fn cold_pairs(was: &ColdSpec, is: &ColdSpec, image: Option<&Application>) -> [Pair; 4] {
-    let ColdSpec { init: _, init_given: _, capabilities, seccomp, nesting } = was;
-    let before = [json(&was.command(image)), shown_caps(*capabilities), json(seccomp), json(nesting)];
-    let ColdSpec { init: _, init_given: _, capabilities, seccomp, nesting } = is;
-    let after = [json(&is.command(image)), shown_caps(*capabilities), json(seccomp), json(nesting)];
-    let [a, b, c, d] = before;
-    let [e, f, g, h] = after;
+pub(super) fn cold_pairs(was: &ColdSpec, is: &ColdSpec, image: Option<&Application>) -> [Pair; 5] {
+    let shown = |cold: &ColdSpec| {
+        let ColdSpec { init: _, init_given: _, capabilities, seccomp, nesting, quota_ids } = cold;
+        let init = json(&cold.command(image));
+        [init, shown_caps(*capabilities), json(seccomp), json(nesting), json(quota_ids)]
+    };
+    let [a, b, c, d, e] = shown(was);
+    let [f, g, h, i, j] = shown(is);
     [
-        ("spec.init", a, e),
-        ("spec.security.capabilities", b, f),
-        ("spec.security.seccomp", c, g),
-        ("spec.security.features.nesting", d, h),
+        ("spec.init", a, f),
+        ("spec.security.capabilities", b, g),
+        ("spec.security.seccomp", c, h),
+        ("spec.security.features.nesting", d, i),
+        (USERS, e, j),
     ]
 }
 

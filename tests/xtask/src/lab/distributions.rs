@@ -11,7 +11,7 @@ use crate::run::{Context, Result, run, target};
 pub(super) const NEED: &str = "Distribution";
 
 /// Those that tests boot.
-const RECIPES: &[&str] = &["debian-12-sysvinit", "debian-13"];
+const RECIPES: &[&str] = &["debian-12-sysvinit", "debian-13", "debian-13-server"];
 
 const TEXT: &str = include_str!("../../../../reconciler/src/template/recipe.rs");
 

@@ -1,0 +1,183 @@
+//! Quotas that a VE's root sets for its own users and groups, with Debian's tools as they are.
+
+use serde_json::{Value, json};
+use vzd_tests::{LONG, Process, eventually};
+
+use super::{MB, On, World, used};
+
+macro_rules! on_each_project {
+    ($($on:ident $of:ident $name:ident),* $(,)?) => {
+        $(#[test] fn $name() {
+            vzd_tests::needs!(Root, Cgroups, Busybox, Distribution, ProjectQuota($of));
+            debians_tools_set_quotas(On::$on);
+        })*
+    };
+}
+on_each_project!(
+    Pool Ext4 debians_tools_set_quotas_in_the_pool,
+    Ext4 Ext4 debians_tools_set_quotas_on_ext4,
+    Xfs Xfs debians_tools_set_quotas_on_xfs,
+);
+
+const TEMPLATE: &str = "debian-13-server";
+/// Room for the template beside the VEs.
+const MIB: u64 = 2048;
+
+/// Does what /go says, as init: by the filter that the VE was started with.
+const INIT: &str = "while :; do if [ -x /go ]; then /go > /said 2>&1; mv /go /gone; fi; sleep 0.1; done";
+
+fn ve(world: &World, name: &str, disk: Value) {
+    let init = json!(["/bin/sh", "-c", INIT]);
+    world.ve(name, json!({ "template": TEMPLATE, "init": init, "stopTimeout": "0s", "disk": disk }));
+}
+
+fn debians_tools_set_quotas(on: On) {
+    let world = World::with_room(on, MIB);
+    world.distribution(TEMPLATE);
+    for name in ["web", "two"] {
+        ve(&world, name, json!({ "diskspace": "64M", "quotaugidlimit": 3 }));
+    }
+    world.apply();
+    for name in ["web", "two"] {
+        world.sh(name, "useradd -m alice && useradd -m bob && useradd -m carol");
+    }
+    users_and_groups_are_limited(&world);
+    nobody_else_sets_or_sees_them(&world);
+    the_first_level_holds(&world, on);
+    only_so_many_ids_have_limits(&world);
+    init_is_answered_too(&world);
+    it_takes_a_restart_and_no_checkpoint(&world);
+    the_next_with_these_ids_begins_with_none(&world);
+}
+
+/// The line of a user or group in a report: soft and hard limits of blocks.
+fn reported(world: &World, ve: &str, kind: &str, name: &str) -> Option<(u64, u64)> {
+    let report = world.sh(ve, &format!("repquota {kind} /"));
+    let line = report.lines().find(|line| line.split_whitespace().next() == Some(name))?;
+    let mut numbers = line.split_whitespace().skip(2).filter_map(|word| word.parse().ok());
+    let _used: u64 = numbers.next()?;
+    Some((numbers.next()?, numbers.next()?))
+}
+
+fn as_user(world: &World, user: &str, script: &str) -> vzd_tests::Ended {
+    world.exec("web", &["/usr/bin/su", "-", user, "-c", script])
+}
+
+fn users_and_groups_are_limited(world: &World) {
+    world.sh("web", "setquota -u alice 1000 2000 10 20 / && setquota -g bob 0 3000 0 0 /");
+    assert_eq!(reported(world, "web", "-u", "alice"), Some((1000, 2000)));
+    assert_eq!(reported(world, "web", "-g", "bob"), Some((0, 3000)));
+    assert!(world.sh("web", "repquota -a").contains("alice"));
+    // Its exit code tells as well.
+    let on = world.exec("web", &["/usr/sbin/quotaon", "-pu", "/"]).ends(1).stdout;
+    assert_eq!(on.split_whitespace().last(), Some("on"));
+    as_user(world, "alice", "dd if=/dev/zero of=big bs=64k count=100").ends(1).says("quota exceeded");
+    as_user(world, "alice", "for i in $(seq 40); do touch n$i || exit 3; done")
+        .ends(3)
+        .says("quota exceeded");
+    as_user(world, "bob", "dd if=/dev/zero of=big bs=64k count=100").ends(1).says("quota exceeded");
+    let space = world.sh("web", "sync; du -sk /home/alice /home/bob | cut -f 1");
+    let space: Vec<u64> = space.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(space[0] <= 2000 && space[1] <= 3000 && space.iter().all(|used| *used > 900), "{space:?}");
+    // What is given to them counts as theirs.
+    world.sh("web", "dd if=/dev/zero of=/root/gift bs=64k count=40 2>&1");
+    let given = world.exec("web", &["/bin/chown", "alice", "/root/gift"]);
+    match world.on {
+        // The kernel lets root give beyond a limit there.
+        On::Xfs => given.ends(0),
+        _ => given.ends(1).says("quota exceeded"),
+    };
+    // Up and down while they write.
+    world.sh("web", "setquota -u alice 0 9000 0 0 /");
+    as_user(world, "alice", "dd if=/dev/zero of=more bs=64k count=50").ends(0);
+    world.sh("web", "setquota -u alice 0 100 0 0 /");
+    as_user(world, "alice", "dd if=/dev/zero of=even-more bs=64k count=1").ends(1).says("quota exceeded");
+    assert_eq!(world.sh("web", "edquota -p alice bob; echo $?"), "0");
+    assert_eq!(reported(world, "web", "-u", "bob"), Some((0, 100)));
+    world
+        .sh("web", "setquota -u bob 0 0 0 0 /; setquota -g bob 0 0 0 0 /; rm -f /home/*/*big /home/alice/n*");
+}
+
+fn nobody_else_sets_or_sees_them(world: &World) {
+    // Ids are the same in both VEs, and they are not the same users.
+    assert_eq!(reported(world, "two", "-u", "alice").map(|limits| limits.1), Some(0));
+    world.sh("two", "setquota -u alice 0 777 0 0 /");
+    assert_eq!(reported(world, "web", "-u", "alice"), Some((0, 100)));
+    assert!(as_user(world, "alice", "quota -v").stdout.contains("/dev/vzroot"));
+    assert_ne!(as_user(world, "alice", "/usr/sbin/setquota -u alice 0 0 0 0 /").code, 0);
+    assert!(!as_user(world, "alice", "/usr/sbin/repquota -u /").stdout.contains("bob"));
+    assert!(!as_user(world, "alice", "quota -v -u bob").stdout.contains("/dev/vzroot"));
+    // Nor by being the root of a user namespace of one's own.
+    let script = "unshare -Ur /usr/sbin/setquota -u alice 0 0 0 0 /";
+    assert_ne!(as_user(world, "alice", script).code, 0);
+    assert_eq!(reported(world, "web", "-u", "alice"), Some((0, 100)));
+    // Projects are the host's, ids outside of the VE nobody's, and the state of the whole is not one VE's.
+    let set = |words: &str| world.exec("web", &["/bin/sh", "-c", words]);
+    for words in ["setquota -P 5 0 9 0 0 /", "setquota -u 3000000000 0 9 0 0 /", "quotaoff -u /"] {
+        assert_ne!(set(words).stderr, "", "{words}");
+    }
+    assert_ne!(set("setquota -t -u 9 9 /").stderr, "");
+    assert!(world.sh("web", "repquota -u /").contains("grace time: 7days"));
+    assert_ne!(set("quotaon -pu /").code, 0);
+}
+
+fn the_first_level_holds(world: &World, on: On) {
+    world.sh("web", "setquota -u carol 0 9000000 0 0 /");
+    as_user(world, "carol", "dd if=/dev/zero of=big bs=1M count=100").ends(1).says(on.refusal());
+    assert!(used(world, "web", "diskspace") <= 64 * MB);
+    world.sh("web", "rm /home/carol/big; sync");
+}
+
+fn only_so_many_ids_have_limits(world: &World) {
+    // Of alice, carol and a group.
+    world.sh("web", "setquota -g bob 0 500 0 0 /");
+    let set = |words: &str| world.exec("web", &["/bin/sh", "-c", words]);
+    assert!(set("setquota -u bob 0 500 0 0 /").stderr.contains("quota exceeded"));
+    assert_eq!(reported(world, "web", "-u", "bob").map(|limits| limits.1), Some(0));
+    // One that has limits may have others, and one less makes room.
+    set("setquota -u carol 0 8000 0 0 /").ends(0);
+    set("setquota -g bob 0 0 0 0 /").ends(0);
+    set("setquota -u bob 0 500 0 0 /").ends(0);
+}
+
+fn init_is_answered_too(world: &World) {
+    world.sh("web", "printf '#!/bin/sh\\nrepquota -u /\\n' > /next; chmod 755 /next; mv /next /go");
+    eventually("init has asked", || world.sh("web", "ls /gone 2>/dev/null || true") == "/gone");
+    assert!(world.sh("web", "cat /said").contains("alice"));
+    // A keeper that is killed takes nothing with it.
+    let keeper = Process::keeper_of(&world.run_dir()).unwrap();
+    keeper.kill();
+    assert!(keeper.wait(LONG));
+    world.sh("web", "rm /said; mv /gone /go");
+    eventually("init has asked again", || world.sh("web", "ls /gone 2>/dev/null || true") == "/gone");
+    assert!(world.sh("web", "cat /said").contains("alice"));
+}
+
+fn it_takes_a_restart_and_no_checkpoint(world: &World) {
+    world.vzd(&["suspend", "web"]).ends(1).says("quotaugidlimit");
+    world.vzd(&["resume", "web"]).ok();
+    world.vzd(&["restart", "web"]).ok();
+    assert_eq!(reported(world, "web", "-u", "alice"), Some((0, 100)));
+    let pid = world.init_pid("web");
+    ve(world, "web", json!({ "diskspace": "64M" }));
+    world.vzd(&["apply"]).says("spec.disk.quotaugidlimit");
+    assert_eq!(world.init_pid("web"), pid);
+    assert_eq!(reported(world, "web", "-u", "alice"), Some((0, 100)));
+    world.vzd(&["restart", "web"]).ok();
+    // What nobody can see or change any more limits nobody.
+    assert_ne!(world.exec("web", &["/usr/sbin/repquota", "-u", "/"]).code, 0);
+    as_user(world, "alice", "dd if=/dev/zero of=big bs=64k count=50").ends(0);
+    assert_eq!(reported(world, "two", "-u", "alice"), Some((0, 777)));
+}
+
+fn the_next_with_these_ids_begins_with_none(world: &World) {
+    let ids = || std::fs::read_to_string(format!("/proc/{}/uid_map", world.init_pid("two"))).unwrap();
+    let before = ids();
+    world.ve("two", json!({ "state": "absent" }));
+    world.apply();
+    ve(world, "two", json!({ "quotaugidlimit": 3 }));
+    world.apply();
+    assert_eq!(ids(), before);
+    world.sh("two", "useradd -m alice");
+    assert_eq!(reported(world, "two", "-u", "alice").map(|limits| limits.1), Some(0));
+}
