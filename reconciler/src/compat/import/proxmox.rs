@@ -300,12 +300,12 @@ mod tests {
              cpulimit: 150%\n    cpuunits: 2000\n  security:\n    features:\n      nesting: true\n  hostname: web\n  memory:\n    ram: 512M\n    \
              swap: 256M\n  mounts:\n    - {source: /srv/data, target: /data, readOnly: true, nosuid: false, nodev: false}\n  network:\n    \
              nameservers: [\"10.0.0.1\", \"10.0.0.2\"]\n    interfaces:\n      - {name: eth0, bridge: vmbr0, gateway: [\"10.0.0.1\"], \
-             mac: BC:24:11:00:00:01, addresses: [10.0.0.5/24], rate: {in: 16M, out: 16M}}\n  onBoot: true\n  disk:\n    diskspace: 8G\n  \
+             mac: BC:24:11:00:00:01, addresses: [10.0.0.5/24], rate: {in: 16M, out: 16M}, vlan: 7}\n  onBoot: true\n  disk:\n    diskspace: 8G\n  \
              bootOrder: -3\n  stopTimeout: 60s\n  devices:\n    - {path: /dev/fuse, mode: \"0666\"}\n  beancounters:\n    numproc: 300\n  \
              description: \"a note: 100%\"\n"
         );
         let told: Vec<_> = is.residue.iter().map(|(line, _)| *line).collect();
-        assert_eq!(told, [2, 6, 9, 10, 12, 12, 12, 14, 15, 18, 22], "{:#?}", is.residue);
+        assert_eq!(told, [2, 6, 9, 10, 12, 12, 14, 15, 18, 22], "{:#?}", is.residue);
     }
 
     #[test]
