@@ -101,7 +101,7 @@ fn users_and_groups_are_limited(world: &World) {
 fn nobody_else_sets_or_sees_them(world: &World) {
     // Ids are the same in both VEs, and they are not the same users.
     assert_eq!(reported(world, "two", "-u", "alice").map(|limits| limits.1), Some(0));
-    world.sh("two", "setquota -u alice 0 777 0 0 /");
+    world.sh("two", "setquota -u alice 0 800 0 0 /");
     assert_eq!(reported(world, "web", "-u", "alice"), Some((0, 100)));
     assert!(as_user(world, "alice", "quota -v").stdout.contains("/dev/vzroot"));
     assert_ne!(as_user(world, "alice", "/usr/sbin/setquota -u alice 0 0 0 0 /").code, 0);
@@ -167,7 +167,7 @@ fn it_takes_a_restart_and_no_checkpoint(world: &World) {
     // What nobody can see or change any more limits nobody.
     assert_ne!(world.exec("web", &["/usr/sbin/repquota", "-u", "/"]).code, 0);
     as_user(world, "alice", "dd if=/dev/zero of=big bs=64k count=50").ends(0);
-    assert_eq!(reported(world, "two", "-u", "alice"), Some((0, 777)));
+    assert_eq!(reported(world, "two", "-u", "alice"), Some((0, 800)));
 }
 
 fn the_next_with_these_ids_begins_with_none(world: &World) {
