@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use vzd_state::ledger::Entry;
+use vzd_state::subsystem::lifecycle::cannot_suspend;
 
 use crate::drivers::disk::{self, stream};
 use crate::drivers::{Ve, lifecycle};
@@ -99,7 +100,8 @@ impl Offer {
         let runs = lifecycle::running(ve).is_ok();
         let is_live = runs || ve.entry.suspension.is_some();
         let mut problems: Vec<String> = stream::refusal(ve)?.into_iter().collect();
-        let live = match ve.host.caps().checkpoint.missing().filter(|_| is_live) {
+        let (caps, run) = (ve.host.caps(), ve.entry.run.as_ref().map(|run| &run.cold));
+        let live = match cannot_suspend(&caps, run).filter(|_| is_live) {
             Some(why) => {
                 problems.push(format!("it runs, and here it cannot be suspended: {why}"));
                 None

@@ -123,28 +123,19 @@ fn adopt(draft: &mut Draft<'_>, init_pid: u32, started_at: crate::units::Timesta
     }
 }
 
-/// Why the VE can't be written to disk as it runs.
-fn cannot_suspend(draft: &Draft<'_>) -> Option<String> {
-    let run = draft.cx.entry.and_then(|entry| entry.run.as_ref());
-    // Nobody can answer for a filter that CRIU has put back.
-    let keeps_users = run.is_some_and(|run| run.cold.quota_ids > 0);
-    let why = "it has quotas of its own users (`disk.quotaugidlimit`), which no checkpoint can keep";
-    let missing = draft.cx.caps.checkpoint.missing();
-    missing.or(keeps_users.then_some(why)).map(str::to_owned)
-}
-
 fn running(draft: &mut Draft<'_>, want: &Desired) {
     let Target { power, .. } = draft.plan.target;
     let stopping = draft.entry.as_deref().and_then(|entry| entry.run.as_ref()?.stopping);
     if power == Power::Suspended {
         let state = draft.change_state(Cause::Spec);
-        match cannot_suspend(draft) {
+        let run = draft.cx.entry.and_then(|entry| entry.run.as_ref());
+        match lifecycle::cannot_suspend(draft.cx.caps, run.map(|run| &run.cold)) {
             None => {
                 draft.thaw(&[state]);
                 return draft.note(lifecycle::Step::Suspend, Disruption::Live, vec![state]);
             }
             // It runs on, and takes what else has changed.
-            Some(why) => hold_state(draft, state, why),
+            Some(why) => hold_state(draft, state, why.to_owned()),
         }
     } else if !matches!(power, Power::Running | Power::Paused) {
         let state = draft.change_state(Cause::Spec);
