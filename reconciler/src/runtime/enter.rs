@@ -139,8 +139,9 @@ pub fn spawn(
         return Err(SysError::refused("enter", "VE", format!("the helper ended: {ended:?}")));
     };
     if let (Some(listener), Some(users)) = (listener, &door.users) {
-        // It ends by itself when nothing of what is executed here is left.
-        process::fork(proof, || quotas::supervise(&listener.into(), users))?;
+        // It ends by itself when nothing of what is executed here is left. The program runs already: without, its
+        // quotactl(2) is ENOSYS.
+        let _ = process::fork(proof, || quotas::supervise(&listener.into(), users));
     }
     let mut fds = fds.into_iter();
     let pidfd = fds.next().ok_or_else(|| SysError::refused("enter", "VE", "no pidfd came back"))?;

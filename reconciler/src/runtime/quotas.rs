@@ -278,7 +278,12 @@ fn bytes_of(quota: &Quota) -> [u8; 72] {
         inodes_time,
         u64::from(valid) | u64::from(id) << 32,
     ];
-    let mut bytes = [0; 72];
+    words(&longs)
+}
+
+/// So many words in the machine's order.
+fn words<const N: usize>(longs: &[u64]) -> [u8; N] {
+    let mut bytes = [0; N];
     for (to, long) in bytes.chunks_exact_mut(8).zip(longs) {
         to.copy_from_slice(&long.to_le_bytes());
     }
@@ -306,12 +311,8 @@ fn quota_of(bytes: &[u8; 72]) -> Quota {
 }
 
 fn bytes_of_info(info: &Info) -> [u8; 24] {
-    let mut bytes = [0; 24];
     let last = u64::from(info.flags | SYS_FILE) | u64::from(info.valid) << 32;
-    for (to, long) in bytes.chunks_exact_mut(8).zip([info.space_grace, info.inodes_grace, last]) {
-        to.copy_from_slice(&long.to_le_bytes());
-    }
-    bytes
+    words(&[info.space_grace, info.inodes_grace, last])
 }
 
 #[cfg(test)]

@@ -84,12 +84,13 @@ impl Server {
         let reply = match said {
             Ok(Some((Ok(started), fds))) => {
                 let mut fds = fds.into_iter();
+                let (pidfd, listener) = (fds.next(), fds.next());
                 if let Some(ve) = self.ves.get_mut(&uid) {
                     ve.pid = started.pid;
                     self.inits.insert(started.pid, uid.clone());
-                    ve.pidfd = fds.next().map(Pidfd::from);
+                    ve.pidfd = pidfd.map(Pidfd::from);
                 }
-                if let (Some(listener), Some(users)) = (fds.next(), &users) {
+                if let (Some(listener), Some(users)) = (listener, &users) {
                     self.answer_for(listener.into(), users);
                 }
                 Reply::Started(started)
