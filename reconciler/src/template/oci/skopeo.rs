@@ -45,7 +45,7 @@ fn run(most: &str, args: &[&str], scratch: Option<&Path>) -> Result<Vec<u8>, Ima
     let mut child = command.spawn().map_err(ImageProblem::NoSkopeo)?;
     let failed = |e: io::Error| ImageProblem::sys("read what skopeo says", e);
     let (out, err) = (child.stdout.take(), child.stderr.take());
-    let stderr = std::thread::spawn(move || all(err, u64::MAX));
+    let stderr = std::thread::spawn(move || all(err, MAX_DOCUMENT));
     // What is too long is cut off, and its digest is another then.
     let said = all(out, MAX_DOCUMENT);
     let ended = child.wait().map_err(failed)?;
