@@ -1,5 +1,6 @@
 //! The network of VEs that run: who reaches whom, and what of it changes live.
 
+mod announced;
 mod bridged;
 mod connections;
 mod devices;

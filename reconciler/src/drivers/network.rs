@@ -198,13 +198,22 @@ fn set_interface(
     from: Option<&Interface>,
     to: &Interface,
 ) -> SysResult<Effect> {
-    match &to.on {
+    let effect = match &to.on {
         On::Bridge(_) => bridged::set(ve, (host, inside), netns, name, from, to),
         On::Parent(parent) => {
             let wanted = macvlan::spec(ve, name, to, parent);
             macvlan::set(ve, &wanted, (host, inside), netns, from, to)
         }
+    }?;
+    let addresses: Vec<_> = to.addresses.iter().copied().map(pair).collect();
+    if effect == Effect::Changed && !addresses.is_empty() {
+        let told = ns::on_thread_in(netns, || net::announce_named(name, &addresses));
+        // That neighbours are not told is no failure: they ask in the end.
+        if let Err(e) = told {
+            tracing::debug!(error = %e, "neighbours are not told of addresses");
+        }
     }
+    Ok(effect)
 }
 
 fn remove_interface(

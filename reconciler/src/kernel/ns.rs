@@ -13,6 +13,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{At, SysError, SysResult};
+use crate::kernel::process::{self, SingleThreaded};
 
 /// A kind of namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +134,18 @@ pub fn on_thread_in<T: Send>(
             Err(SysError::refused("work in namespace", namespace.kind.file(), "the thread panicked"))
         })
     })
+}
+
+/// Runs `body` in a child in `namespace`, for a process that makes no threads.
+pub fn in_child_in(
+    proof: SingleThreaded,
+    namespace: &Namespace,
+    body: impl FnOnce() -> SysResult<()>,
+) -> SysResult<()> {
+    process::in_child(proof, || {
+        namespace.join()?;
+        body()
+    })?
 }
 
 /// A thread that goes from namespace to namespace and never comes back to the host's, for what is read at

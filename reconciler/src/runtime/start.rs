@@ -118,7 +118,7 @@ fn raise(
         scripts.on_root()?;
     }
     build(proof, spec, pid, console, (&userns, &netns), &links)?;
-    connect_links(&links)?;
+    connect_links(proof, &links, &netns)?;
     seqpacket::send(first, &Word::Go, &[])?;
     match hear(first)? {
         Some((Word::Locked, _)) => {}
@@ -184,15 +184,27 @@ pub(super) fn make_links<'s>(spec: &'s StartSpec, netns: &Namespace) -> SysResul
 }
 
 /// Has the host and its bridges let the VE's packets through, now that its ends are up.
-pub(super) fn connect_links(links: &Links<'_>) -> SysResult<()> {
-    if links.venet.is_none() && links.bridged.is_empty() {
+pub(super) fn connect_links(proof: SingleThreaded, links: &Links<'_>, netns: &Namespace) -> SysResult<()> {
+    if links.venet.is_some() || !links.bridged.is_empty() {
+        let mut host = Netlink::open()?;
+        if let Some((_, ends)) = links.venet {
+            host.await_carrier(ends.host)?;
+        }
+        links.bridged.iter().try_for_each(|(bridged, ends)| bridged.connect(&mut host, *ends))?;
+    }
+    // The routed ones were announced when the host began to answer for them.
+    let announced: Vec<_> = links.announced().collect();
+    if announced.is_empty() {
         return Ok(());
     }
-    let mut host = Netlink::open()?;
-    if let Some((_, ends)) = links.venet {
-        host.await_carrier(ends.host)?;
+    let told = ns::in_child_in(proof, netns, || {
+        announced.iter().try_for_each(|(name, addresses)| net::announce_named(name, addresses))
+    });
+    // That neighbours are not told is no reason not to start: they ask in the end.
+    if let Err(e) = told {
+        tracing::debug!(error = %e, "neighbours are not told of addresses");
     }
-    links.bridged.iter().try_for_each(|(bridged, ends)| bridged.connect(&mut host, *ends))
+    Ok(())
 }
 
 /// The next word of the first process; `None` when it executed its init (or ended).

@@ -21,7 +21,7 @@ fn with(interfaces: Value) -> Value {
     json!({ "ctid": 101, "network": { "interfaces": interfaces } })
 }
 
-fn link(lab: &NetLab, name: &str) -> Value {
+pub(super) fn link(lab: &NetLab, name: &str) -> Value {
     lab.on_host("ip", &["-j", "-d", "link", "show", name]).ok().json()[0].clone()
 }
 

@@ -4,6 +4,7 @@
 //! that a forked starter cannot have. A netlink socket stays in the namespace where it was made, so whoever
 //! opens one in a thread that joined another namespace can hand it back and ask from anywhere.
 
+mod announce;
 mod bridged;
 mod handed;
 mod hold;
@@ -25,6 +26,7 @@ mod vlan;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
@@ -34,6 +36,7 @@ use rtnetlink::sys::{Socket, SocketAddr};
 
 use crate::error::{At, SysError, SysResult};
 
+pub use announce::{announce, announce_named};
 pub use bridged::{Bridged, BridgedSeen, remove_empty_bridges};
 pub use handed::{HandOver, Handed};
 pub use hold::{hold_up, let_through, made_inside};
@@ -247,6 +250,15 @@ pub struct Links<'a> {
     pub routes: &'a [vzd_state::subsystem::network::Route],
     /// Its rules of routing.
     pub rules: &'a [vzd_state::subsystem::network::Rule],
+}
+
+impl Links<'_> {
+    /// Interfaces whose neighbours are told of their addresses.
+    pub fn announced(&self) -> impl Iterator<Item = (&str, &[(IpAddr, u8)])> {
+        let bridged = self.bridged.iter().map(|(is, _)| (is.name.as_str(), is.addresses.as_slice()));
+        let macvlans = self.macvlans.iter().map(|is| (is.name.as_str(), is.addresses.as_slice()));
+        bridged.chain(macvlans).filter(|(_, addresses)| !addresses.is_empty())
+    }
 }
 
 /// Sets up the loopback device of this namespace, the VE's links, and its settings. The links can send when this is

@@ -9,11 +9,12 @@ use super::Netlink;
 use super::read::Link;
 use crate::error::{At, SysError, SysResult};
 
+pub(super) const ETH_P_ARP: u16 = 0x0806;
 /// Sent in front of every ARP packet about IPv4 over Ethernet, before the operation.
-const ARP: [u8; 6] = [0, 1, 8, 0, 6, 4];
-const ARP_REQUEST: [u8; 2] = [0, 1];
+pub(super) const ARP: [u8; 6] = [0, 1, 8, 0, 6, 4];
+pub(super) const ARP_REQUEST: [u8; 2] = [0, 1];
 const NEIGHBOUR_SOLICITATION: u8 = 135;
-const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 
 /// An ear on an interface, for one family of addresses.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl Ear {
             IpAddr::V4(v4) => {
                 let asker = [&ARP[..], &ARP_REQUEST, &self.mac, &self.from.octets()].concat();
                 let packet = [asker.as_slice(), &[0; 6], &v4.octets()].concat();
-                let to = link_address(self.link, [0xff; 6]);
+                let to = link_address(self.link, ETH_P_ARP, [0xff; 6]);
                 send(&self.socket, &packet, &to).at("ask who has", address)
             }
             IpAddr::V6(v6) => {
@@ -101,7 +102,7 @@ fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c])
 }
 
-fn socket(family: i32, kind: i32, protocol: i32, what: &str) -> SysResult<OwnedFd> {
+pub(super) fn socket(family: i32, kind: i32, protocol: i32, what: &str) -> SysResult<OwnedFd> {
     // SAFETY: no memory is passed.
     let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) };
     if fd < 0 {
@@ -112,9 +113,9 @@ fn socket(family: i32, kind: i32, protocol: i32, what: &str) -> SysResult<OwnedF
 }
 
 fn arp_socket(link: &Link) -> SysResult<OwnedFd> {
-    let protocol = i32::from(arp_protocol());
-    let socket = socket(libc::AF_PACKET, libc::SOCK_DGRAM, protocol, "a socket for ARP")?;
-    let at = link_address(link.index, [0; 6]);
+    let protocol = ETH_P_ARP.to_be();
+    let socket = socket(libc::AF_PACKET, libc::SOCK_DGRAM, i32::from(protocol), "a socket for ARP")?;
+    let at = link_address(link.index, ETH_P_ARP, [0; 6]);
     // SAFETY: the address is a whole structure of the length that is given.
     let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const at).cast(), length(&at)) };
     if bound < 0 {
@@ -155,17 +156,13 @@ fn family(family: i32) -> libc::sa_family_t {
     libc::sa_family_t::try_from(family).unwrap_or(0)
 }
 
-fn arp_protocol() -> u16 {
-    const ETH_P_ARP: u16 = 0x0806;
-    ETH_P_ARP.to_be()
-}
-
-fn link_address(link: u32, mac: [u8; 6]) -> libc::sockaddr_ll {
+/// Where packets of a protocol (`ETH_P_*`) go or come from.
+pub(super) fn link_address(link: u32, protocol: u16, mac: [u8; 6]) -> libc::sockaddr_ll {
     let mut address = [0; 8];
     address[..6].copy_from_slice(&mac);
     libc::sockaddr_ll {
         sll_family: family(libc::AF_PACKET),
-        sll_protocol: arp_protocol(),
+        sll_protocol: protocol.to_be(),
         sll_ifindex: link.cast_signed(),
         sll_hatype: 0,
         sll_pkttype: 0,
@@ -184,7 +181,7 @@ fn socket_address(to: Ipv6Addr, link: u32) -> libc::sockaddr_in6 {
     }
 }
 
-fn send<T>(socket: &OwnedFd, packet: &[u8], to: &T) -> std::io::Result<()> {
+pub(super) fn send<T>(socket: &OwnedFd, packet: &[u8], to: &T) -> std::io::Result<()> {
     // SAFETY: packet and address are read only, for the lengths that are given.
     let sent = unsafe {
         let (packet, bytes) = (packet.as_ptr().cast(), packet.len());

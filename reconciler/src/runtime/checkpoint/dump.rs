@@ -17,7 +17,7 @@ use super::{log, nodes};
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
-use crate::kernel::process::{self, SingleThreaded};
+use crate::kernel::process::SingleThreaded;
 use crate::kernel::{mount, net, procfs};
 
 /// A VE that is to be written to disk.
@@ -89,7 +89,7 @@ fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()>
         .at("open", DEV)?;
     let netns = Namespace::of(spec.pid, Kind::Net)?;
     let mut made_inside = None;
-    in_netns(proof, &netns, || {
+    ns::in_child_in(proof, &netns, || {
         made_inside = net::made_inside(&spec.interfaces)?;
         Ok(())
     })?;
@@ -126,7 +126,7 @@ fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()>
         // Every process stands still.
         "network-lock" if !spec.interfaces.is_empty() => {
             locked = true;
-            in_netns(proof, &netns, net::hold_up)
+            ns::in_child_in(proof, &netns, net::hold_up)
         }
         "post-dump" => {
             contents.dev = nodes::list(&dev)?;
@@ -141,7 +141,7 @@ fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()>
             // Before anything else: it may have been whole.
             let invalid = image.invalidate();
             if locked {
-                in_netns(proof, &netns, net::let_through)?;
+                ns::in_child_in(proof, &netns, net::let_through)?;
             }
             invalid?;
             let cause = if failure.ours { None } else { log::cause(&image.dir().join(LOG)) };
@@ -152,18 +152,6 @@ fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()>
 
 fn refusal(why: String) -> SysError {
     SysError::refused("suspend", "VE", why)
-}
-
-/// Does something in the VE's network.
-pub(super) fn in_netns(
-    proof: SingleThreaded,
-    netns: &Namespace,
-    body: impl FnOnce() -> SysResult<()>,
-) -> SysResult<()> {
-    process::in_child(proof, || {
-        netns.join()?;
-        body()
-    })?
 }
 
 /// Those that an `exec` or `enter` put into the VE are children of the host's: CRIU would neither keep them nor hold

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
-use super::dump::{CONSOLE, DEV, MASKED_TREES, SHOWN, in_netns};
+use super::dump::{CONSOLE, DEV, MASKED_TREES, SHOWN};
 use super::image::{Contents, Image};
 use super::swrk::{Ask, Failure, Request, Swrk};
 use super::{log, nodes};
@@ -133,11 +133,11 @@ impl Stage {
                 init = pid;
                 let netns = Namespace::of(pid, Kind::Net)?;
                 if is_linked {
-                    in_netns(proof, &netns, net::hold_up)?;
+                    ns::in_child_in(proof, &netns, net::hold_up)?;
                 }
                 let links = start::make_links(spec, &netns)?;
-                in_netns(proof, &netns, || net::set_up(&links))?;
-                start::connect_links(&links)
+                ns::in_child_in(proof, &netns, || net::set_up(&links))?;
+                start::connect_links(proof, &links, &netns)
             }
             // Everything is there, and nothing runs yet.
             "post-restore" => {
@@ -148,7 +148,7 @@ impl Stage {
                 Ok(())
             }
             "network-unlock" if is_linked => {
-                in_netns(proof, &Namespace::of(init, Kind::Net)?, net::let_through)
+                ns::in_child_in(proof, &Namespace::of(init, Kind::Net)?, net::let_through)
             }
             _ => Ok(()),
         });
