@@ -113,6 +113,32 @@ fn a_ve_moves_with_its_memory_and_its_disk_there_and_back() {
     assert_eq!(here.sh("web", "cat /root/d/file"), "data");
 }
 
+/// Its disk is sent while it runs, and what it changes meanwhile is sent too, in whatever way it does that.
+#[test]
+fn a_disk_is_sent_ahead_and_nothing_of_it_is_torn() {
+    needs!(Root, Cgroups, Busybox, Criu);
+    const BALLAST: u64 = 48 << 20;
+    let (here, there) = two(json!({}));
+    count(&here, "web");
+    here.sh("web", &format!("dd if=/dev/urandom of=/root/ballast bs=1M count={} 2>/dev/null", BALLAST >> 20));
+    here.sh("web", "setsid guest mapped /root/mapped > /dev/null 2>&1 < /dev/null &");
+    // Files that come and go, change their names and their kinds.
+    let restless = "mkdir /root/r; cd /root/r; while :; do rm -rf dir link; mkdir dir; echo x > dir/file; ln -s dir link; mv dir \
+                    other; rm -rf other; mv link other; sleep 0.02; rm other; done";
+    here.sh("web", &format!("setsid sh -c '{restless}' > /dev/null 2>&1 < /dev/null &"));
+    let sum = here.sh("web", "md5sum /root/ballast");
+    let (mut from, mut to) = (&here, &there);
+    for _ in 0..4 {
+        let moved = from.vzd(&["migrate", "web", "--via", &via(to, ""), "-o", "json"]).ok().json();
+        let (all, still) = (moved["bytes"].as_u64().unwrap(), moved["stillBytes"].as_u64().unwrap());
+        assert!(all > BALLAST && still < BALLAST / 2, "{moved}");
+        assert!(moved["stillMs"].as_u64().is_some(), "{moved}");
+        goes_on(to, "web");
+        assert_eq!(to.sh("web", "md5sum /root/ballast; ls /root/mapped.torn 2>/dev/null || true"), sum);
+        (from, to) = (to, from);
+    }
+}
+
 #[test]
 fn controllers_on_both_sides_hand_a_ve_over_and_start_no_second_one() {
     needs!(Root, Cgroups, Busybox, Criu);

@@ -100,9 +100,20 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
     drop(there);
     settle(&*control, &entry, &moved, cx)?;
     if cx.out.is_data() {
-        cx.out.data(&json!({ "ve": entry.name, "to": peer, "migrated": true, "bytes": moved.bytes }))?;
+        cx.out.data(&json!({
+            "ve": entry.name, "to": peer, "migrated": true, "bytes": moved.bytes,
+            "stillBytes": moved.still.map(|(bytes, _)| bytes),
+            "stillMs": moved.still.map(|(_, time)| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        }))?;
     } else {
-        cx.out.line(&format!("{}: runs at {peer} now; {} bytes were sent", entry.name, moved.bytes))?;
+        let still = moved.still.map(|(bytes, time)| {
+            format!(", {bytes} of them in the {:.1} s in which it stood still", time.as_secs_f64())
+        });
+        let (name, bytes) = (&entry.name, moved.bytes);
+        cx.out.line(&format!(
+            "{name}: runs at {peer} now; {bytes} bytes were sent{}",
+            still.unwrap_or_default()
+        ))?;
     }
     Ok(OK)
 }
@@ -157,7 +168,8 @@ fn plan(cx: &mut Context, offer: &Offer, peer: &str) -> Result<(), Failure> {
     cx.out.line(&format!("> {name} to {peer}"))?;
     match offer.live {
         Some(_) => cx.out.line(&format!(
-            "    it is suspended, its disk ({disk_bytes} bytes) and memory ({memory_bytes} bytes) are sent, it is resumed there"
+            "    its disk ({disk_bytes} bytes) is sent while it runs; then it is suspended, what has changed and its memory \
+             ({memory_bytes} bytes) are sent, and it is resumed there"
         ))?,
         None => cx.out.line(&format!("    it does not run: its disk ({disk_bytes} bytes) is sent"))?,
     }

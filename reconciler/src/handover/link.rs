@@ -15,7 +15,7 @@ use crate::handover::fit::Offer;
 use crate::template::index::hex;
 
 /// The protocol that this version speaks.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// No frame is larger.
 const LARGEST: u32 = 4 << 20;
 

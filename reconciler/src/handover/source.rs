@@ -1,17 +1,18 @@
-//! The source's part of a hand-over: asks whether the VE fits, has it stand still, sends it, cedes it, and does as the
-//! target then says.
+//! The source's part of a hand-over: asks whether the VE fits, sends its files while it runs, has it stand still, sends the
+//! rest, cedes it, and does as the target then says.
 //!
 //! Until it is ceded whatever fails leaves the VE here, where it goes on. After that only the target's word counts, and
 //! it is asked again when it was not heard.
 
 use std::io::{BufReader, BufWriter, Read, Write};
+use std::time::{Duration, Instant};
 
 use vzd_state::handover::{Here, Stage, Told};
 use vzd_state::ledger::Entry;
 
 use crate::control::{Control, ControlError, ControlResult};
-use crate::drivers::disk::stream;
-use crate::drivers::{Ve, checkpoint};
+use crate::drivers::disk::stream::{self, Sender};
+use crate::drivers::{Ve, checkpoint, lifecycle};
 use crate::engine::fault;
 use crate::error::{SysError, SysResult};
 use crate::handover::fit::Offer;
@@ -34,6 +35,8 @@ pub struct Source<'a, R: Read, W: Write> {
 pub struct Moved {
     /// How much was sent, in bytes.
     pub bytes: u64,
+    /// How much of that, and how long, it stood still for; none of one that did not run, or that was only asked for again.
+    pub still: Option<(u64, Duration)>,
     /// What the target had to tell.
     pub notes: Vec<String>,
 }
@@ -78,30 +81,47 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
             other => return Err(refused(self.link.unexpected(other))),
         }
         fault::point();
+        let ve = Ve { host: self.host, entry, want: None };
+        let (ran, mut files) = (lifecycle::running(ve).is_ok(), Sender::new(ve).map_err(refused)?);
+        if ran {
+            let sent = self.send_ahead(&mut files);
+            self.unless_declined(sent)?;
+        }
+        fault::point();
+        let (since, ahead) = (Instant::now(), self.link.bytes());
         let (uid, peer) = (entry.uid.clone(), self.peer.to_owned());
         let frozen = self.control.handover(&Request::Freeze { uid, id: id.to_owned(), peer })?;
         let Some(frozen) = frozen.entry.filter(|_| frozen.problems.is_empty()) else {
             return Err(refused(frozen.problems.join("; ")));
         };
         fault::point();
-        let sent = match self.send(&frozen) {
-            // The target ends when it declines: that is worth more than that it has ended.
-            Err(e) if e.errno != libc::EPIPE => Err(refused(e)),
-            _ => match self.link.hear() {
-                Ok(Message::Prepared) => Ok(()),
-                Ok(Message::Declined { why }) => Err(refused(why)),
-                Ok(other) => Err(refused(self.link.unexpected(other))),
-                Err(e) => Err(refused(e)),
-            },
-        };
-        if let Err(why) = sent {
+        let sent = self.send(&frozen, &mut files);
+        let prepared = self.unless_declined(sent).and_then(|()| match self.link.hear() {
+            Ok(Message::Prepared) => Ok(()),
+            Ok(Message::Declined { why }) => Err(refused(why)),
+            Ok(other) => Err(refused(self.link.unexpected(other))),
+            Err(e) => Err(refused(e)),
+        });
+        if let Err(why) = prepared {
             self.tell(&frozen, id, Told::WasDeclined)?;
             return Err(told(why.message, "it goes on here"));
         }
         fault::point();
         self.tell(&frozen, id, Told::Cede)?;
         fault::point();
-        self.commit(&frozen, id, manifest)
+        let moved = self.commit(&frozen, id, manifest)?;
+        Ok(Moved { still: ran.then(|| (moved.bytes - ahead, since.elapsed())), ..moved })
+    }
+
+    /// What sending has come to. A target ends when it declines: that is worth more than that it has ended.
+    fn unless_declined(&mut self, sent: SysResult<()>) -> ControlResult<()> {
+        match sent {
+            Err(e) if e.errno == libc::EPIPE => match self.link.hear() {
+                Ok(Message::Declined { why }) => Err(refused(why)),
+                _ => Err(refused(e)),
+            },
+            other => other.map_err(refused),
+        }
     }
 
     /// Asks what has become of a VE that was ceded.
@@ -125,7 +145,7 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
                 fault::point();
                 // If this is lost, the target only waits to be told by the next who asks.
                 let _ = self.link.say(&Message::Closed);
-                Ok(Moved { bytes: self.link.bytes(), notes })
+                Ok(Moved { bytes: self.link.bytes(), still: None, notes })
             }
             Ok(Message::Declined { why }) => {
                 self.tell(entry, id, Told::WasDeclined)?;
@@ -141,10 +161,28 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
         self.control.handover(&Request::Tell { uid, id, told })
     }
 
-    /// Sends everything of a VE that stands still.
-    fn send(&mut self, entry: &Entry) -> SysResult<()> {
+    /// Sends the files of a VE while it runs, until little of them changes meanwhile.
+    fn send_ahead(&mut self, files: &mut Sender) -> SysResult<()> {
+        const ROUNDS: usize = 4;
+        /// Is sent in a moment.
+        const LITTLE: u64 = 4 << 20;
+        let mut last = u64::MAX;
+        for _ in 0..ROUNDS {
+            let before = self.link.bytes();
+            files.ahead(&mut self.link)?;
+            let sent = self.link.bytes() - before;
+            if sent < LITTLE || sent > last / 2 {
+                break;
+            }
+            last = sent;
+        }
+        Ok(())
+    }
+
+    /// Sends the rest of a VE that stands still.
+    fn send(&mut self, entry: &Entry, files: &mut Sender) -> SysResult<()> {
         let ve = Ve { host: self.host, entry, want: None };
-        stream::send(ve, &mut self.link)?;
+        files.rest(&mut self.link)?;
         if entry.suspension.is_some() {
             let image = Image::lock(&checkpoint::dir(ve))?;
             for (name, path, mode) in image.parts()? {

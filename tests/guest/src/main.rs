@@ -12,6 +12,7 @@
 mod drive;
 mod init;
 mod ipc;
+mod mapped;
 mod pause;
 mod probe;
 mod report;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: guest init [--stubborn] [--exit-after MS[:CODE]] [--children N]
        guest pause [MARKER-FILE]
+       guest mapped FILE                                (counts in mapped memory until that is torn)
        guest report
        guest send INTERFACE HEX...                      (frames, as they are)
        guest probe [--list] [--all | NAME...] [--outside PID[:NAME],...]
@@ -86,6 +88,7 @@ fn run(words: &[String]) -> Result<i32, Failure> {
                 None => usage("a frame is an even number of hexadecimal digits"),
             }
         }
+        ["mapped", file] => Ok(mapped::run(file)?),
         ["report"] => print(&report::report()),
         ["probe", "--list"] => print(&probe::list()),
         ["probe", words @ ..] => match probe::run(words) {

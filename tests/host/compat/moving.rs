@@ -141,11 +141,8 @@ fn a_ve_is_given_away_and_comes_back() {
         let packed = std::fs::File::open(blob(&manifest["layers"][0])).unwrap();
         let layer = out.join("layer.tar");
         std::fs::write(&layer, zstd::decode_all(packed).unwrap()).unwrap();
-        let list = std::process::Command::new("tar")
-            .args(["--numeric-owner", "-tvf"])
-            .arg(&layer)
-            .output()
-            .unwrap();
+        let list =
+            std::process::Command::new("tar").args(["--numeric-owner", "-tvf"]).arg(&layer).output().unwrap();
         let list = String::from_utf8_lossy(&list.stdout).into_owned();
         assert!(list.lines().any(|line| line.contains(" 33/44 ") && line.ends_with("etc/mine")), "{list}");
 

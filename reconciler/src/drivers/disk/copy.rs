@@ -172,6 +172,18 @@ impl Traits {
         })
     }
 
+    /// Takes attributes off a file that are not among these.
+    pub fn take_others(&self, of: &Path) -> SysResult<()> {
+        for (name, _) in attributes(of)? {
+            if self.attributes.iter().all(|(wanted, _)| *wanted != name) {
+                let shown = String::from_utf8_lossy(&name.0).into_owned();
+                rustix::fs::lremovexattr(of, name.0.as_slice())
+                    .map_err(|e| SysError::new("remove attribute of", of.display(), e).value(shown))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Gives them to a file, in an order in which none undoes another.
     pub fn give(&self, to: &Path) -> SysResult<()> {
         let Traits { owner: (uid, gid), mode, accessed, modified, attributes } = self;
