@@ -7,6 +7,7 @@ mod devices;
 mod firewall;
 mod macvlan;
 mod many;
+mod moved;
 mod names;
 mod nat;
 mod rate;

@@ -28,7 +28,7 @@ pub use drive::Driven;
 pub use image::{Image, Registry};
 pub use must::Must;
 pub use needs::{Need, Quota, are_met, is_met};
-pub use netlab::{CLIENT, HOST, NetLab, assert_same, ping};
+pub use netlab::{CLIENT, HOST, Namespace, NetLab, SECOND, assert_same, ping};
 pub use peer::Peer;
 pub use probe::kernel_version;
 pub use procs::{Process, fds_of, mountinfo_of, namespace_of, status_field};

@@ -4,6 +4,7 @@
 //! that it starts, vzd among them: the machine's own network is never touched.
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::process::Command;
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -15,6 +16,8 @@ use crate::{Must, eventually};
 pub const HOST: [&str; 2] = ["192.0.2.1", "fd00:2::1"];
 /// The client on the wire, `eth0`.
 pub const CLIENT: [&str; 2] = ["192.0.2.2", "fd00:2::2"];
+/// A second host on the wire, if there is one.
+pub const SECOND: [&str; 2] = ["192.0.2.3", "fd00:2::3"];
 
 /// A host and a client.
 pub struct NetLab {
@@ -36,6 +39,51 @@ fn go_to_a_new_one() {
     }
 }
 
+/// Another one than this thread's.
+fn a_new_one() -> File {
+    std::thread::scope(|scope| {
+        let made = scope.spawn(|| {
+            go_to_a_new_one();
+            here()
+        });
+        made.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn within<T: Send>(namespace: &File, body: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let there = scope.spawn(|| {
+            setns(namespace, CloneFlags::CLONE_NEWNET).must("go to a network namespace");
+            body()
+        });
+        there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Moves an interface of this thread's namespace to another.
+fn give(link: &str, to: &File) {
+    let holder = within(to, || Command::new("sleep").arg("60").spawn().must("hold a namespace"));
+    run("ip", &["link", "set", link, "netns", &holder.id().to_string()]).ok();
+    let mut holder = holder;
+    holder.kill().must("end what held a namespace");
+    holder.wait().must("end what held a namespace");
+}
+
+/// The network of another host.
+pub struct Namespace(File);
+
+impl Namespace {
+    /// Does something there.
+    pub fn within<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+        within(&self.0, body)
+    }
+
+    /// What goes before a command that is to run there.
+    pub fn prefix(&self) -> String {
+        format!("nsenter --net=/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
+    }
+}
+
 fn here() -> File {
     File::open("/proc/thread-self/ns/net").must("open a network namespace")
 }
@@ -43,26 +91,12 @@ fn here() -> File {
 impl NetLab {
     /// Moves this thread to a host of its own, with a client beside it. The wire has 192.0.2.0/24 and fd00:2::/64.
     pub fn new() -> NetLab {
-        let home = here();
-        let client = std::thread::scope(|scope| {
-            let made = scope.spawn(|| {
-                go_to_a_new_one();
-                here()
-            });
-            made.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
+        let (home, client) = (here(), a_new_one());
         go_to_a_new_one();
         let lab = NetLab { home, client };
         lab.host(&["link", "set", "lo", "up"]);
         lab.host(&["link", "add", "eth0", "type", "veth", "peer", "name", "wire"]);
-        let peer = lab.in_client(|| {
-            let mut waiting = Command::new("sleep");
-            waiting.arg("60").spawn().must("hold a namespace")
-        });
-        lab.host(&["link", "set", "wire", "netns", &peer.id().to_string()]);
-        let mut peer = peer;
-        peer.kill().must("end what held a namespace");
-        peer.wait().must("end what held a namespace");
+        give("wire", &lab.client);
         for words in [
             "link set wire name eth0".to_owned(),
             "link set lo up".to_owned(),
@@ -82,15 +116,37 @@ impl NetLab {
         lab
     }
 
+    /// A second host on the wire, whose switch is the client from then on.
+    pub fn second_host(&self) -> Namespace {
+        let second = Namespace(a_new_one());
+        self.in_client(|| {
+            for words in ["link add br0 type bridge", "link set eth0 master br0", "link set br0 up"] {
+                run("ip", &words.split(' ').collect::<Vec<_>>()).ok();
+            }
+            for (address, prefix) in CLIENT.iter().zip(["/24", "/64"]) {
+                let address = format!("{address}{prefix}");
+                run("ip", &["addr", "del", &address, "dev", "eth0"]).ok();
+                let nodad: &[&str] = if prefix == "/64" { &["nodad"] } else { &[] };
+                run("ip", &[&["addr", "add", &address, "dev", "br0"], nodad].concat()).ok();
+            }
+            run("ip", &["link", "add", "eth1", "type", "veth", "peer", "name", "wire"]).ok();
+            run("ip", &["link", "set", "eth1", "master", "br0", "up"]).ok();
+            give("wire", &second.0);
+        });
+        second.within(|| {
+            for words in ["link set wire name eth0", "link set lo up", "link set eth0 up"] {
+                run("ip", &words.split(' ').collect::<Vec<_>>()).ok();
+            }
+            run("ip", &["addr", "add", &format!("{}/24", SECOND[0]), "dev", "eth0"]).ok();
+            run("ip", &["addr", "add", &format!("{}/64", SECOND[1]), "dev", "eth0", "nodad"]).ok();
+            eventually("the wire is whole", || CLIENT.iter().all(|one| run("busybox", &ping(one)).code == 0));
+        });
+        second
+    }
+
     /// Does something on the client.
     pub fn in_client<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
-        std::thread::scope(|scope| {
-            let there = scope.spawn(|| {
-                setns(&self.client, CloneFlags::CLONE_NEWNET).must("go to the client");
-                body()
-            });
-            there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        within(&self.client, body)
     }
 
     /// Runs a program on the client.

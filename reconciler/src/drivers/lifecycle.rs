@@ -304,6 +304,7 @@ fn start(ve: Ve<'_>, begin: Begin) -> Result<u32, StepError> {
     }
     spec.scripts = scripts::for_start(ve, begin).map_err(StepError::Script)?;
     spec.handed = network::before_start(ve, &given.network)?;
+    spec.neighbours = network::neighbours(ve, &given.network.addresses)?;
     let inside = spec.scripts.as_ref().and_then(|scripts| scripts.start.as_ref());
     let inside = inside.map(|script| script.path.display().to_string());
     let group = ve.host.cgroup(ve.entry);

@@ -89,6 +89,18 @@ pub fn before_start(ve: Ve<'_>, want: &network::Desired) -> SysResult<Option<Han
     devices::before_start(ve, &mut host, want)
 }
 
+/// Who is to be told of routed addresses, by interface of the host.
+pub fn neighbours<'c>(
+    ve: Ve<'_>,
+    addresses: impl IntoIterator<Item = &'c Cidr>,
+) -> SysResult<BTreeMap<String, Vec<IpAddr>>> {
+    let mut addresses = addresses.into_iter().map(|one| one.address()).peekable();
+    if addresses.peek().is_none() {
+        return Ok(BTreeMap::new());
+    }
+    ve.host.uplinks.neighbours(&mut Netlink::open()?, addresses)
+}
+
 /// Takes away what a VE that no longer runs had of the host.
 pub fn clear(ve: Ve<'_>) -> SysResult<()> {
     // Also after a start that failed, of which nothing is applied.
@@ -205,13 +217,12 @@ fn set_interface(
             macvlan::set(ve, &wanted, (host, inside), netns, from, to)
         }
     }?;
-    let addresses: Vec<_> = to.addresses.iter().copied().map(pair).collect();
+    let addresses: Vec<_> = to.addresses.iter().map(|one| one.address()).collect();
     if effect == Effect::Changed && !addresses.is_empty() {
-        let told = ns::on_thread_in(netns, || net::announce_named(name, &addresses));
-        // That neighbours are not told is no failure: they ask in the end.
-        if let Err(e) = told {
-            tracing::debug!(error = %e, "neighbours are not told of addresses");
-        }
+        ns::on_thread_in(netns, || {
+            net::announce(name, &addresses);
+            Ok(())
+        })?;
     }
     Ok(effect)
 }
@@ -401,6 +412,11 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
             let mut changed = ve.host.uplinks.answer(&mut host, address.address())?;
             ns::on_thread_in(&netns, || Venet::prepare_inside(pair(*address)))?;
             changed += venet.add(&mut host, &mut inside, there, pair(*address))?;
+            if changed > 0 {
+                neighbours(ve, [address])?
+                    .iter()
+                    .for_each(|(link, addresses)| net::announce(link, addresses));
+            }
             changed > 0
         }
         Live::RemoveAddress { address } => {

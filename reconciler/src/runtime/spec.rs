@@ -4,6 +4,7 @@
 //! field that it does not know: nothing is started with less than was asked for.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,9 @@ pub struct StartSpec {
     /// Its routed link to the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub venet: Option<Venet>,
+    /// Whom to tell of its routed addresses, by interface of the host.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub neighbours: BTreeMap<String, Vec<IpAddr>>,
     /// Its interfaces on bridges.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bridged: Vec<Bridged>,

@@ -118,7 +118,7 @@ fn raise(
         scripts.on_root()?;
     }
     build(proof, spec, pid, console, (&userns, &netns), &links)?;
-    connect_links(proof, &links, &netns)?;
+    connect_links(proof, spec, &links, &netns)?;
     seqpacket::send(first, &Word::Go, &[])?;
     match hear(first)? {
         Some((Word::Locked, _)) => {}
@@ -184,7 +184,12 @@ pub(super) fn make_links<'s>(spec: &'s StartSpec, netns: &Namespace) -> SysResul
 }
 
 /// Has the host and its bridges let the VE's packets through, now that its ends are up.
-pub(super) fn connect_links(proof: SingleThreaded, links: &Links<'_>, netns: &Namespace) -> SysResult<()> {
+pub(super) fn connect_links(
+    proof: SingleThreaded,
+    spec: &StartSpec,
+    links: &Links<'_>,
+    netns: &Namespace,
+) -> SysResult<()> {
     if links.venet.is_some() || !links.bridged.is_empty() {
         let mut host = Netlink::open()?;
         if let Some((_, ends)) = links.venet {
@@ -192,19 +197,16 @@ pub(super) fn connect_links(proof: SingleThreaded, links: &Links<'_>, netns: &Na
         }
         links.bridged.iter().try_for_each(|(bridged, ends)| bridged.connect(&mut host, *ends))?;
     }
-    // The routed ones were announced when the host began to answer for them.
+    // Not before: what comes for an address that the host has no way to is sent back to where it came from.
+    spec.neighbours.iter().for_each(|(link, addresses)| net::announce(link, addresses));
     let announced: Vec<_> = links.announced().collect();
     if announced.is_empty() {
         return Ok(());
     }
-    let told = ns::in_child_in(proof, netns, || {
-        announced.iter().try_for_each(|(name, addresses)| net::announce_named(name, addresses))
-    });
-    // That neighbours are not told is no reason not to start: they ask in the end.
-    if let Err(e) = told {
-        tracing::debug!(error = %e, "neighbours are not told of addresses");
-    }
-    Ok(())
+    ns::in_child_in(proof, netns, || {
+        announced.iter().for_each(|(name, addresses)| net::announce(name, addresses));
+        Ok(())
+    })
 }
 
 /// The next word of the first process; `None` when it executed its init (or ended).

@@ -1,6 +1,7 @@
 //! What the keeper and those who enter a VE are told of it: its specs. They must not change anything but what is kept
 //! beside the VE's root for later entries.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use vzd_state::application::Application;
@@ -58,6 +59,7 @@ pub(super) fn start_spec(ve: Ve<'_>, want: &Desired, root: RootSpec) -> SysResul
         bridged: network::bridged_specs(ve, &want.network),
         macvlans: network::macvlan_specs(ve, &want.network),
         handed: None,
+        neighbours: BTreeMap::new(),
         sysctls: want.network.sysctls.clone().into_iter().collect(),
         shapes: network::shapes(ve, &want.network),
         firewall: in_force(&want.network, ve.entry.firewall_trial.as_deref()).cloned(),

@@ -17,7 +17,7 @@ use vzd_state::subsystem::network::Taken;
 
 use super::taken::Wires;
 use crate::error::{At, SysError, SysResult};
-use crate::kernel::net::{Netlink, Request, Route, announce, uplinks};
+use crate::kernel::net::{Netlink, Request, Route, uplinks};
 use crate::store::{Writes, atomic};
 
 /// A look at the host serves for so long: a pass over many VEs is one look.
@@ -194,17 +194,25 @@ impl Uplinks {
             self.wires.ask(host, address, &missing);
         }
         changed += host.run(missing.iter().map(|link| Request::add_proxy(address, *link)).collect())?;
-        for link in &missing {
-            // That neighbours are not told is no reason for a VE to be without its address: they ask in the end.
-            let told = host
-                .link_numbered(*link)
-                .and_then(|link| link.map_or(Ok(()), |link| announce(&link, &[address])));
-            if let Err(e) = told {
-                tracing::debug!(error = %e, "neighbours are not told of an address");
-            }
-        }
         view.proxies.extend(missing.into_iter().map(|link| ((address, link), true)));
         Ok(changed)
+    }
+
+    /// Where neighbours are to be told of addresses: by interface.
+    pub fn neighbours(
+        &self,
+        host: &mut Netlink,
+        addresses: impl Iterator<Item = IpAddr>,
+    ) -> SysResult<BTreeMap<String, Vec<IpAddr>>> {
+        let view = self.view(host, false)?;
+        let mut told: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+        let Some(view) = view.as_ref() else { return Ok(told) };
+        for address in addresses {
+            for name in view.uplinks(address).iter().filter_map(|link| view.names.get(link)) {
+                told.entry(name.clone()).or_default().push(address);
+            }
+        }
+        Ok(told)
     }
 
     /// Who else on a wire of the host's has an address, as far as that was heard.

@@ -7,7 +7,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
-use super::read::Link;
 use super::wire::{ARP, ARP_REQUEST, ETH_P_ARP, NEIGHBOUR_ADVERTISEMENT, link_address, send, socket};
 use super::{Netlink, read_sysctl};
 use crate::error::{At, SysResult};
@@ -18,25 +17,23 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
-/// Announces addresses on an interface of the calling thread's namespace. One that has no hardware address of the usual kind has
-/// no neighbours to tell.
-pub fn announce(link: &Link, addresses: &[IpAddr]) -> SysResult<()> {
-    let Ok(mac) = <[u8; 6]>::try_from(link.mac.as_slice()) else { return Ok(()) };
-    if addresses.is_empty() {
-        return Ok(());
+/// Announces addresses on an interface of the calling thread's namespace. That this cannot be done is no failure of what they are
+/// given to, since neighbours ask in the end.
+pub fn announce(name: &str, addresses: &[IpAddr]) {
+    if let Err(e) = try_announce(name, addresses) {
+        tracing::debug!(error = %e, "neighbours on {name} are not told of addresses");
     }
+}
+
+fn try_announce(name: &str, addresses: &[IpAddr]) -> SysResult<()> {
+    let Some(link) = Netlink::open()?.link_named(name)? else { return Ok(()) };
+    // One that has no hardware address of the usual kind has no neighbours.
+    let Ok(mac) = <[u8; 6]>::try_from(link.mac.as_slice()) else { return Ok(()) };
     // No protocol: nothing is received.
     let socket = socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0, "a socket for announcements")?;
     let routes = addresses.iter().any(IpAddr::is_ipv6)
-        && read_sysctl(&format!("net.ipv6.conf.{}.forwarding", link.name)).is_ok_and(|is| is == "1");
+        && read_sysctl(&format!("net.ipv6.conf.{name}.forwarding")).is_ok_and(|is| is == "1");
     addresses.iter().try_for_each(|address| say(&socket, link.index, mac, *address, routes))
-}
-
-/// Announces the addresses of an interface of the calling thread's namespace, if it is there.
-pub fn announce_named(name: &str, addresses: &[(IpAddr, u8)]) -> SysResult<()> {
-    let addresses: Vec<IpAddr> = addresses.iter().map(|(address, _)| *address).collect();
-    let link = Netlink::open()?.link_named(name)?;
-    link.map_or(Ok(()), |link| announce(&link, &addresses))
 }
 
 fn say(socket: &OwnedFd, link: u32, mac: [u8; 6], address: IpAddr, routes: bool) -> SysResult<()> {

@@ -36,7 +36,7 @@ use rtnetlink::sys::{Socket, SocketAddr};
 
 use crate::error::{At, SysError, SysResult};
 
-pub use announce::{announce, announce_named};
+pub use announce::announce;
 pub use bridged::{Bridged, BridgedSeen, remove_empty_bridges};
 pub use handed::{HandOver, Handed};
 pub use hold::{hold_up, let_through, made_inside};
@@ -253,11 +253,12 @@ pub struct Links<'a> {
 }
 
 impl Links<'_> {
-    /// Interfaces whose neighbours are told of their addresses.
-    pub fn announced(&self) -> impl Iterator<Item = (&str, &[(IpAddr, u8)])> {
-        let bridged = self.bridged.iter().map(|(is, _)| (is.name.as_str(), is.addresses.as_slice()));
-        let macvlans = self.macvlans.iter().map(|is| (is.name.as_str(), is.addresses.as_slice()));
-        bridged.chain(macvlans).filter(|(_, addresses)| !addresses.is_empty())
+    /// Interfaces in the VE whose neighbours are told of their addresses.
+    pub fn announced(&self) -> impl Iterator<Item = (&str, Vec<IpAddr>)> {
+        let bridged = self.bridged.iter().map(|(is, _)| (is.name.as_str(), &is.addresses));
+        let macvlans = self.macvlans.iter().map(|is| (is.name.as_str(), &is.addresses));
+        let all = bridged.chain(macvlans).filter(|(_, addresses)| !addresses.is_empty());
+        all.map(|(name, addresses)| (name, addresses.iter().map(|(address, _)| *address).collect()))
     }
 }
 

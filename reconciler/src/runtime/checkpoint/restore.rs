@@ -137,7 +137,7 @@ impl Stage {
                 }
                 let links = start::make_links(spec, &netns)?;
                 ns::in_child_in(proof, &netns, || net::set_up(&links))?;
-                start::connect_links(proof, &links, &netns)
+                start::connect_links(proof, spec, &links, &netns)
             }
             // Everything is there, and nothing runs yet.
             "post-restore" => {
