@@ -212,6 +212,23 @@ pub struct Info {
     pub skipped: BTreeMap<String, String>,
     /// What this host and kernel can do.
     pub capabilities: Value,
+    /// What was done for VEs that asked for names; none where nobody answers them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<NamesUse>,
+}
+
+/// What was done for VEs that asked for names, since the resolver was started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamesUse {
+    /// VEs that can be asked for.
+    pub names: usize,
+    /// Questions that were answered here.
+    pub answered: u64,
+    /// Questions that others were asked.
+    pub forwarded: u64,
+    /// Questions that were one too many.
+    pub refused: u64,
 }
 
 /// One whole pass over all VEs.

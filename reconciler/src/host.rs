@@ -15,6 +15,7 @@ use crate::keeper::Keeper;
 use crate::kernel::bpf::Programs;
 use crate::kernel::cgroup::{Layout, VeCgroup};
 use crate::probe;
+use crate::resolver::Resolver;
 use crate::settings::Settings;
 use crate::store::Writes;
 use crate::template::{self, TemplateError};
@@ -40,6 +41,8 @@ pub struct Host {
     pub packages: Jobs,
     /// What texts of packet filters come to.
     pub tables: Tables,
+    /// What answers VEs that ask for names.
+    pub resolver: Arc<Resolver>,
     templates: OnceLock<template::Store>,
     caps: RwLock<Arc<Capabilities>>,
 }
@@ -58,6 +61,7 @@ impl Host {
             translator: Translator::new(&settings.cgroup_root),
             packages: Jobs::default(),
             tables: Tables::default(),
+            resolver: Arc::new(Resolver::new(&settings.resolv_conf)),
             templates: OnceLock::new(),
             layout,
         })

@@ -18,6 +18,7 @@ pub mod keeper;
 #[expect(unsafe_code, reason = "raw system calls live here and nowhere else, each with its SAFETY note")]
 pub mod kernel;
 mod probe;
+pub mod resolver;
 pub mod runtime;
 pub mod settings;
 pub mod store;

@@ -32,6 +32,15 @@ pub struct Settings {
     /// Directory of OpenVZ's action scripts.
     #[arg(long, global = true, env = "VZD_SCRIPTS", default_value = "/etc/vz/conf", value_name = "DIR")]
     pub scripts: PathBuf,
+    /// Where the host looks names up, as resolv.conf(5) says it.
+    #[arg(
+        long,
+        global = true,
+        env = "VZD_RESOLV_CONF",
+        default_value = "/etc/resolv.conf",
+        value_name = "FILE"
+    )]
+    pub resolv_conf: PathBuf,
     /// Quiet time after the last change in the directory before it is read, in milliseconds.
     #[arg(long, global = true, env = "VZD_SETTLE", default_value_t = 50, value_name = "MS")]
     pub settle: u64,

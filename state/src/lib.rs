@@ -16,6 +16,7 @@ pub mod handover;
 pub mod ids;
 pub mod ledger;
 pub mod lower;
+pub mod names;
 pub mod observed;
 pub mod plan;
 pub mod policy;

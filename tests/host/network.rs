@@ -4,6 +4,7 @@ mod announced;
 mod bridged;
 mod connections;
 mod devices;
+mod dns;
 mod firewall;
 mod macvlan;
 mod many;

@@ -83,6 +83,11 @@ impl Sandbox {
         self.dir.join("scripts")
     }
 
+    /// Where its vzd looks names up, once a test makes the file; the machine's until then.
+    pub fn resolv_conf(&self) -> PathBuf {
+        self.dir.join("resolv.conf")
+    }
+
     /// Its name in every control group hierarchy.
     pub fn cgroup_root(&self) -> &str {
         &self.cgroup_root
@@ -131,6 +136,9 @@ impl Sandbox {
         command.env("VZD_MANIFESTS", self.manifests()).env("VZD_STATE_DIR", self.state_dir());
         command.env("VZD_RUN_DIR", self.run_dir()).env("VZD_CGROUP_ROOT", &self.cgroup_root);
         command.env("VZD_CRIU", CRIU).env("VZD_SCRIPTS", self.scripts());
+        if self.resolv_conf().exists() {
+            command.env("VZD_RESOLV_CONF", self.resolv_conf());
+        }
         command.env("VZD_SETTLE", self.settle.to_string()).env("VZD_LOG", "debug");
         command
     }

@@ -131,6 +131,20 @@ pub fn text(info: &Info, ves: &[VeUsage]) -> String {
         head(out, name, kind, help);
         value.into_iter().for_each(|value| sample(out, name, &[], value));
     }
+    head(out, "vzd_names", Kind::Gauge, "VEs whose names are told to others.");
+    info.names.iter().for_each(|is| sample(out, "vzd_names", &[], number(is.names as u64)));
+    head(
+        out,
+        "vzd_names_queries_total",
+        Kind::Counter,
+        "Questions of VEs for names, by what became of them.",
+    );
+    if let Some(is) = &info.names {
+        let all = [("answered", is.answered), ("forwarded", is.forwarded), ("refused", is.refused)];
+        for (outcome, count) in all {
+            sample(out, "vzd_names_queries_total", &[("outcome", outcome)], number(count));
+        }
+    }
     head(out, "vzd_ve_info", Kind::Gauge, "The VE's number; always 1.");
     for ve in ves {
         let ctid = ve.ctid.map_or_else(String::new, |ctid| ctid.to_string());

@@ -6,7 +6,7 @@ use crate::cli::failure::{OK, Outcome};
 use crate::cli::output::{Format, Out, Paint};
 use crate::cli::plan;
 use crate::cli::table::{Cell, Table};
-use crate::control::Info;
+use crate::control::{Info, NamesUse};
 use crate::engine::Access;
 
 /// Options of `vzd status`.
@@ -43,6 +43,10 @@ fn told(info: &Info, out: &Out) -> String {
             "Last pass",
             format!("{ms:.1} ms for {} VEs, {} writes; {} so far", pass.ves, pass.writes, pass.count),
         );
+    }
+    if let Some(NamesUse { names, answered, forwarded, refused }) = &info.names {
+        let told = format!("{answered} answered, {forwarded} forwarded, {refused} refused");
+        say("Resolver", format!("names of {names} VEs; {told}"));
     }
     let errors = info.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
     say("Manifest errors", errors.to_string());

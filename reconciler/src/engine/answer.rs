@@ -413,6 +413,7 @@ impl Control for Engine {
             diagnostics,
             skipped: shared.wishes.revision.skipped.clone(),
             capabilities: serde_json::to_value(&*self.host.caps()).unwrap_or_default(),
+            names: self.host.resolver.use_of(),
         })
     }
 

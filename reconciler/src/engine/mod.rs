@@ -10,6 +10,7 @@
 //! - [`counters`] tells what VEs hold of each beancounter, [`refusals`] what they were refused, as it happens,
 //!   and [`inside`] tells it to the VEs themselves,
 //! - [`usage`] tells what they use,
+//! - [`names`] keeps the names of VEs that run, for VEs that ask,
 //! - [`snapshots`] takes snapshots of disks and reverts to them,
 //! - [`handover`] is the engine's part of handing VEs over to other hosts,
 //! - [`transient`] changes running VEs until they stop,
@@ -28,6 +29,7 @@ mod handover;
 mod health;
 mod host_stop;
 mod inside;
+mod names;
 mod networks;
 mod pass;
 mod queue;
@@ -204,8 +206,11 @@ impl Engine {
         let mut subjects: Vec<Subject> = gone.chain(changed).map(Subject::Name).collect();
         subjects.sort_unstable();
         subjects.dedup();
+        let dns = wishes.dns;
         shared.wishes = wishes;
-        subjects
+        drop(shared);
+        // Where VEs look names up is another place now.
+        if self.host.resolver.wish(dns) { self.subjects() } else { subjects }
     }
 
     /// lxcfs may come and go. Without the host's settings VEs keep what they have.
@@ -256,7 +261,8 @@ impl Engine {
         let no_lxcfs = wishes.no_lxcfs().filter(|_| self.host.caps().lxcfs.is_none());
         let records =
             self.unreadable.iter().map(|record| Diagnostic::error(record.code(), record.to_string()));
-        wishes.diagnostics.iter().cloned().chain(no_lxcfs).chain(records).collect()
+        let no_resolver = self.host.resolver.failure().map(|why| wishes.no_resolver(&why));
+        wishes.diagnostics.iter().cloned().chain(no_lxcfs).chain(no_resolver).chain(records).collect()
     }
 
     /// Adds to the event log; a command that only looks leaves no trace.

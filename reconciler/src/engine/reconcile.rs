@@ -361,6 +361,7 @@ impl Engine {
         if entry.is_none() && plan.steps.is_empty() && view.want().is_none() && !unknown {
             shared.published.remove(subject);
             self.published.notify_all();
+            view.entry.iter().for_each(|entry| self.host.resolver.set(&entry.uid, None));
             return;
         }
         let before = shared.published.remove(subject);
@@ -412,6 +413,7 @@ impl Engine {
             let waiting: Vec<_> = waiting.map(|want| Subject::Name(want.name.clone())).collect();
             shared.nudged.extend(waiting);
         }
+        entry.iter().for_each(|entry| self.name(entry, &published));
         shared.published.insert(subject.clone(), Box::new(published));
         self.published.notify_all();
     }

@@ -110,6 +110,7 @@ pub fn run(settings: &Settings, metrics: Option<&MetricsAt>) -> ControlResult<()
     tracing::info!(manifests = %settings.manifests.display(), "controller started");
     while controller.turn() {}
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    controller.engine.host.resolver.stop();
     // Workers hold the engine until the process ends: it is not dropped.
     controller.engine.leave();
     tracing::info!("controller stops; VEs go on running");
@@ -129,6 +130,7 @@ impl Loop {
         }
         let nudged = std::mem::take(&mut self.engine.shared().nudged);
         self.look_at(nudged, now);
+        self.engine.keep_resolver();
         self.hand_out(now, None);
         let wakes = [Some(self.resync_at), self.settle.due(), self.queue.next_due()];
         let until = wakes.into_iter().flatten().min().unwrap_or(self.resync_at);
@@ -172,6 +174,7 @@ impl Loop {
         let writes = self.engine.host.writes.total();
         self.settle.take(now);
         self.engine.host.refresh_all();
+        self.engine.host.resolver.try_again();
         self.engine.rescan();
         self.look_again(now);
         let subjects = self.engine.subjects();

@@ -30,6 +30,9 @@ pub(crate) struct Wishes {
     pub id_pool: IdPool,
     /// How many VEs may start at a time.
     pub start_parallel: Option<usize>,
+    /// Whether VEs are to resolve each other by name; none while nobody can tell.
+    pub dns: Option<bool>,
+    dns_place: Option<Span>,
     /// Where the host's manifest says that lxcfs is mounted.
     lxcfs: Option<Lxcfs>,
 }
@@ -64,6 +67,8 @@ impl Wishes {
         if let Some((document, host)) =
             revision.host().and_then(|held| Some((&held.document, held.document.host()?)))
         {
+            wishes.dns = host.spec.dns;
+            wishes.dns_place = document.tree.get("spec.dns").map(|node| node.span.clone());
             wishes.lxcfs = host.spec.lxcfs.as_ref().map(|dir| Lxcfs {
                 dir: dir.to_string(),
                 place: document.tree.get("spec.lxcfs").map_or(&document.span, |node| &node.span).clone(),
@@ -73,6 +78,7 @@ impl Wishes {
             }
             wishes.start_parallel = host.spec.start_parallel.and_then(|n| usize::try_from(n.get()).ok());
         }
+        wishes.dns = if revision.host_known { Some(wishes.dns.unwrap_or(false)) } else { before.dns };
         for (name, diagnostics) in &revision.broken {
             wishes.broken.insert(name.clone(), first_message(diagnostics));
         }
@@ -203,6 +209,13 @@ impl Wishes {
         let message = format!("lxcfs does not answer at {dir}: VEs see the host's memory and CPUs in /proc");
         let warning = Diagnostic::warning(Code::KernelLacks, message).at(place, "");
         Some(warning.help(format!("start it: lxcfs {dir}")))
+    }
+
+    /// That VEs cannot ask for names, as the host's manifest wants it.
+    pub fn no_resolver(&self, why: &str) -> Diagnostic {
+        let message = format!("VEs cannot resolve each other by name: {why}; it is tried again every 20 s");
+        let warning = Diagnostic::warning(Code::ResolverFailed, message);
+        self.dns_place.iter().fold(warning, |warning, place| warning.at(place, ""))
     }
 
     /// Why the manifest of a VE is not followed, if it is broken.

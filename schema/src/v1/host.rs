@@ -51,6 +51,8 @@ group! {
         none lxcfs: Option<AbsPath>,
         /// The cgroup under which VEs live.
         none cgroup_root: Option<Name>,
+        /// VEs resolve each other by name: a resolver answers those that inherit name servers.
+        none dns: Option<bool> = false,
         /// What network settings VEs inherit.
         none network: HostNetwork,
         /// Disk space for VEs with disks in images.

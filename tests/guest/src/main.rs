@@ -9,6 +9,7 @@
     reason = "a command line tool whose output is its purpose"
 )]
 
+mod ask;
 mod drive;
 mod init;
 mod ipc;
@@ -26,6 +27,7 @@ usage: guest init [--stubborn] [--exit-after MS[:CODE]] [--children N]
        guest mapped FILE                                (counts in mapped memory until that is torn)
        guest report
        guest send INTERFACE HEX...                      (frames, as they are)
+       guest ask udp|tcp ADDRESS:PORT HEX [TIMES]       (a message, as it is; what comes back)
        guest probe [--list] [--all | NAME...] [--outside PID[:NAME],...]
        guest drive KIND COUNT                           (holds what it got until it is killed; kinds: guest drive kinds)
        guest ipc KIND create|lookup|hold|remove KEY     (also: guest ipc-KIND ...; kinds: guest ipc kinds)";
@@ -76,13 +78,17 @@ fn run(words: &[String]) -> Result<i32, Failure> {
         },
         ["pause"] => Ok(pause::run(None)?),
         ["pause", marker] => Ok(pause::run(Some(marker))?),
+        ["ask", protocol, server, message, times @ ..] => {
+            let times = times.first().map_or(Ok(1), |times| times.parse());
+            match (server.parse(), bytes(message), times) {
+                (Ok(server), Some(message), Ok(times)) => {
+                    print(&ask::ask(protocol, server, &message, times)?)
+                }
+                _ => usage("ADDRESS:PORT, an even number of hexadecimal digits, a number"),
+            }
+        }
         ["send", interface, frames @ ..] => {
-            let bytes = |hex: &&str| -> Option<Vec<u8>> {
-                (0..hex.len())
-                    .step_by(2)
-                    .map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok())
-                    .collect()
-            };
+            let bytes = |hex: &&str| bytes(hex);
             match frames.iter().map(bytes).collect::<Option<Vec<_>>>() {
                 Some(frames) => sys::packet::send(interface, &frames).map(|()| 0).map_err(Failure::Io),
                 None => usage("a frame is an even number of hexadecimal digits"),
@@ -105,6 +111,10 @@ fn run(words: &[String]) -> Result<i32, Failure> {
         [word, verb, key] if word.starts_with("ipc-") => ipc_call(&word["ipc-".len()..], verb, key),
         [word, ..] => usage(&format!("unknown or incomplete command: {word}")),
     }
+}
+
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect()
 }
 
 fn ipc_call(kind: &str, verb: &str, key: &str) -> Result<i32, Failure> {

@@ -65,7 +65,7 @@ pub(super) fn start_spec(ve: Ve<'_>, want: &Desired, root: RootSpec) -> SysResul
         firewall: in_force(&want.network, ve.entry.firewall_trial.as_deref()).cloned(),
         routes: want.network.routes.iter().cloned().collect(),
         rules: want.network.rules.iter().cloned().collect(),
-        files: network::files(&want.network),
+        files: network::files(ve, &want.network),
         capabilities: cold.capabilities.bits(),
         seccomp_profile: keep_profile(ve, &cold.seccomp)?,
         own_attributes: has_own_attributes(ve),

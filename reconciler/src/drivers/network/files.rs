@@ -1,5 +1,8 @@
 //! vzd's lines in files of a VE's own, IO half; and where the host itself looks names up.
 
+use std::path::Path;
+
+use vzd_state::names::resolver_of;
 use vzd_state::subsystem::network::{self, File, Files, FilesSeen, Resolvers};
 
 use crate::drivers::namespaces::root_of;
@@ -9,22 +12,26 @@ use crate::runtime::etc::{self, Seen};
 
 /// Where the host looks names up: with systemd-resolved, /etc/resolv.conf names its own stub only, and the servers
 /// behind it are in the second.
-fn host() -> Resolvers {
-    let read = |path| std::fs::read_to_string(path).map(|text| Resolvers::read(&text)).unwrap_or_default();
-    let first = read("/etc/resolv.conf");
+fn host(ve: Ve<'_>) -> Resolvers {
+    let read =
+        |path: &Path| std::fs::read_to_string(path).map(|text| Resolvers::read(&text)).unwrap_or_default();
+    let first = read(&ve.host.settings.resolv_conf);
     if !first.nameservers.is_empty() {
         return first;
     }
-    let second = read("/run/systemd/resolve/resolv.conf");
+    let second = read(Path::new("/run/systemd/resolve/resolv.conf"));
     if second.nameservers.is_empty() { first } else { second }
 }
 
 /// The lines that a VE is started with.
-pub fn lines(want: &network::Desired) -> Files {
+pub fn lines(ve: Ve<'_>, want: &network::Desired) -> Files {
     if want.files.is_empty() {
         return Files::new();
     }
-    let host = host();
+    let mut host = host(ve);
+    if ve.host.resolver.is_wanted() == Some(true) {
+        host.ask_first(resolver_of(want));
+    }
     want.files.iter().map(|(file, wish)| (*file, host.expand(wish))).collect()
 }
 
@@ -40,7 +47,7 @@ pub(super) fn look(ve: Ve<'_>, running: &Running) -> SysResult<FilesSeen> {
     if known.is_empty() {
         return Ok(seen);
     }
-    seen.host = host();
+    seen.host = host(ve);
     let root = root_of(running.pid)?;
     for file in known {
         match etc::look(&root, file) {
@@ -53,6 +60,13 @@ pub(super) fn look(ve: Ve<'_>, running: &Running) -> SysResult<FilesSeen> {
             // Whatever the VE's owner has put there is no reason to leave the rest of its network alone.
             Err(e) => drop(seen.instead.insert(file, e.to_string())),
         }
+    }
+    let network = ve.want.map(|want| &want.network).or(ve.entry.applied.network.as_deref());
+    let resolver = network.and_then(resolver_of);
+    // While the host's settings are not known, it is as it is.
+    let asks = || resolver.is_some_and(|resolver| seen.asks(resolver));
+    if ve.host.resolver.is_wanted().unwrap_or_else(asks) {
+        seen.host.ask_first(resolver);
     }
     Ok(seen)
 }

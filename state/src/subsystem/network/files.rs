@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use vzd_schema::v1::{self, OrInherit};
@@ -115,6 +116,11 @@ impl Resolvers {
         found
     }
 
+    /// Has a server asked before the others.
+    pub fn ask_first(&mut self, server: Option<IpAddr>) {
+        self.nameservers.splice(0..0, server.map(v1::Address));
+    }
+
     /// Lines with what the host has in the place of `inherit`.
     pub fn expand(&self, lines: &[String]) -> Vec<String> {
         let mut expanded = Vec::new();
@@ -142,6 +148,14 @@ pub struct FilesSeen {
     pub lines: Files,
     /// What is in a file's place that is none, in words.
     pub instead: BTreeMap<File, String>,
+}
+
+impl FilesSeen {
+    /// Whether a server is among vzd's lines.
+    pub fn asks(&self, server: IpAddr) -> bool {
+        let line = format!("{NAMESERVER}{server}");
+        self.lines.get(&File::ResolvConf).is_some_and(|lines| lines.contains(&line))
+    }
 }
 
 /// Takes a file apart: the lines of vzd, if there is such a part, and all the rest.
@@ -293,5 +307,16 @@ mod tests {
         let expanded = ["nameserver 10.0.0.1", "nameserver 10.1.0.1", "search a.example b.example"];
         assert_eq!(host.expand(&wish), expanded);
         assert_eq!(Resolvers::default().expand(&wish), ["nameserver 10.1.0.1"]);
+        let mut first = host.clone();
+        first.ask_first(None);
+        assert_eq!(first, host);
+        let resolver = "169.254.1.1".parse().unwrap();
+        first.ask_first(Some(resolver));
+        assert_eq!(first.expand(&wish)[..2], ["nameserver 169.254.1.1", "nameserver 10.0.0.1"]);
+        let seen = |wish: &[String]| FilesSeen {
+            lines: [(File::ResolvConf, wish.to_vec())].into(),
+            ..FilesSeen::default()
+        };
+        assert!(seen(&first.expand(&wish)).asks(resolver) && !seen(&host.expand(&wish)).asks(resolver));
     }
 }

@@ -1,0 +1,230 @@
+//! Answers VEs that ask for names, IO half: sockets, a thread, other name servers. What an answer is, is decided in
+//! `vzd_state::names`.
+//!
+//! There is a thread only while the host's manifest wants it and a controller runs. Only VEs are answered, each over its
+//! own routed link and at the addresses that are theirs to ask: a datagram that came over any other interface, or from
+//! an address that is not the VE's at its other end, is none. The table is memory: passes make it anew.
+
+mod bounds;
+mod serve;
+mod upstream;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+use vzd_state::ids::VeUid;
+use vzd_state::names::{Named, Names, RESOLVER};
+
+use crate::control::NamesUse;
+use crate::error::{SysError, SysResult};
+use crate::kernel::net::Netlink;
+
+use bounds::Bounds;
+use serve::Sockets;
+use upstream::Upstreams;
+
+/// What became of the resolver.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Nothing has changed.
+    AsItWas,
+    /// It runs now, and knows nobody.
+    Started,
+    /// It cannot run, and why.
+    Failed(String),
+}
+
+/// The resolver of a host.
+#[derive(Debug)]
+pub struct Resolver {
+    wanted: Mutex<Option<bool>>,
+    run: Mutex<Run>,
+    /// It runs: the table is kept.
+    up: AtomicBool,
+    names: Mutex<Names>,
+    bounds: Arc<Mutex<Bounds>>,
+    upstreams: Upstreams,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+enum Run {
+    /// It was not looked at whether an earlier vzd has left anything.
+    #[default]
+    Unknown,
+    Off,
+    On {
+        stop: oneshot::Sender<()>,
+        thread: JoinHandle<()>,
+    },
+    Failed {
+        why: String,
+        again: bool,
+    },
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    answered: AtomicU64,
+    forwarded: AtomicU64,
+    refused: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Resolver {
+    /// One that does not run. `resolv_conf` tells where the host looks names up.
+    pub fn new(resolv_conf: &Path) -> Self {
+        Resolver {
+            wanted: Mutex::default(),
+            run: Mutex::default(),
+            up: AtomicBool::new(false),
+            names: Mutex::default(),
+            bounds: Arc::default(),
+            upstreams: Upstreams::new(PathBuf::from(resolv_conf)),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Notes whether it is wanted, if that is known; tells whether that is news.
+    pub fn wish(&self, wanted: Option<bool>) -> bool {
+        let before = std::mem::replace(&mut *lock(&self.wanted), wanted);
+        before.unwrap_or(false) != wanted.unwrap_or(false)
+    }
+
+    /// Whether it is wanted, if that is known.
+    pub fn is_wanted(&self) -> Option<bool> {
+        *lock(&self.wanted)
+    }
+
+    /// Whether it runs.
+    pub fn runs(&self) -> bool {
+        self.up.load(Ordering::SeqCst)
+    }
+
+    /// Why it does not run, if it should.
+    pub fn failure(&self) -> Option<String> {
+        match &*lock(&self.run) {
+            Run::Failed { why, .. } => Some(why.clone()),
+            Run::Unknown | Run::Off | Run::On { .. } => None,
+        }
+    }
+
+    /// What it did since it was started.
+    pub fn use_of(&self) -> Option<NamesUse> {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Counts { answered, forwarded, refused } = &self.counts;
+        self.runs().then(|| NamesUse {
+            names: lock(&self.names).len(),
+            answered: read(answered),
+            forwarded: read(forwarded),
+            refused: read(refused),
+        })
+    }
+
+    /// Puts a VE in the place of what was known of it; none takes it out.
+    pub fn set(&self, uid: &VeUid, named: Option<Named>) {
+        let mut names = lock(&self.names);
+        // Under the lock: whoever ends it empties the table afterwards.
+        if self.runs() {
+            names.set(uid, named);
+        }
+    }
+
+    /// Has what failed tried again.
+    pub fn try_again(&self) {
+        if let Run::Failed { again, .. } = &mut *lock(&self.run) {
+            *again = true;
+        }
+    }
+
+    /// Starts it or ends it, as is wanted; for the controller.
+    pub fn keep(self: &Arc<Self>) -> Kept {
+        let wanted = self.is_wanted();
+        let mut run = lock(&self.run);
+        let ended = match &*run {
+            Run::On { thread, .. } => thread.is_finished(),
+            _ => false,
+        };
+        match (wanted, &*run) {
+            (Some(true), Run::On { .. }) if ended => {
+                self.end(&mut run);
+                self.failed(&mut run, "its thread ended".to_owned())
+            }
+            (Some(true), Run::Unknown | Run::Off | Run::Failed { again: true, .. }) => match self.start() {
+                Ok(on) => {
+                    *run = on;
+                    Kept::Started
+                }
+                Err(e) => self.failed(&mut run, e.to_string()),
+            },
+            (Some(false), Run::Unknown | Run::On { .. } | Run::Failed { .. }) => {
+                self.end(&mut run);
+                Kept::AsItWas
+            }
+            (Some(true), Run::On { .. } | Run::Failed { .. }) | (Some(false), Run::Off) | (None, _) => {
+                Kept::AsItWas
+            }
+        }
+    }
+
+    /// Ends it, if it runs: nothing of it stays.
+    pub fn stop(&self) {
+        let mut run = lock(&self.run);
+        if matches!(*run, Run::On { .. }) {
+            self.end(&mut run);
+        }
+    }
+
+    fn failed(&self, run: &mut Run, why: String) -> Kept {
+        *run = Run::Failed { why: why.clone(), again: false };
+        Kept::Failed(why)
+    }
+
+    fn start(self: &Arc<Self>) -> SysResult<Run> {
+        if ipv6() {
+            Netlink::open()?.take_as_own(RESOLVER[1])?;
+        }
+        let sockets = Sockets::open(ipv6())?;
+        let (stop, stopped) = oneshot::channel();
+        self.up.store(true, Ordering::SeqCst);
+        let resolver = self.clone();
+        let thread = std::thread::Builder::new().name("names".to_owned()).stack_size(512 * 1024);
+        match thread.spawn(move || serve::run(&resolver, sockets, stopped)) {
+            Ok(thread) => Ok(Run::On { stop, thread }),
+            Err(e) => {
+                self.up.store(false, Ordering::SeqCst);
+                Err(SysError::new("start", "the thread of the resolver", e))
+            }
+        }
+    }
+
+    fn end(&self, run: &mut Run) {
+        self.up.store(false, Ordering::SeqCst);
+        *lock(&self.names) = Names::default();
+        if let Run::On { stop, thread } = std::mem::replace(run, Run::Off) {
+            drop(stop);
+            drop(thread.join());
+        }
+        let gone = match ipv6() {
+            true => Netlink::open().and_then(|mut host| host.take_no_more(RESOLVER[1])),
+            false => Ok(()),
+        };
+        if let Err(e) = gone {
+            tracing::warn!(error = %e, "something of the resolver is left");
+        }
+    }
+}
+
+fn ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
+}
