@@ -1,7 +1,10 @@
 //! Interfaces of VEs on bridges: who reaches whom, what of them changes live, what a VE can pretend.
 
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
-use vzd_tests::{CLIENT, Need, NetLab, Sandbox, assert_same, eventually, is_met, needs};
+use vzd_tests::{CLIENT, Guarded, Need, NetLab, Sandbox, assert_same, eventually, is_met, needs};
 
 use super::{change, reaches};
 
@@ -47,6 +50,53 @@ fn any_hardware_address_is_reached() {
         lab.host(&["addr", "add", &format!("10.5.{n}.2/24"), "dev", &format!("lan{n}")]);
         reaches(&sandbox, "one", &format!("10.5.{n}.2"));
     }
+}
+
+/// Starts at once, each of which needs it: one makes it, and none takes it for somebody else's.
+#[test]
+fn a_bridge_is_never_seen_without_its_mark() {
+    needs!(Root, Cgroups, Busybox, Ip);
+    let lab = NetLab::new();
+    let before = lab.everything();
+    let sandbox = Sandbox::new();
+    let seen = sandbox.dir().join("seen");
+    let mut monitor = Command::new("ip");
+    monitor.args(["-o", "monitor", "link"]).stdin(Stdio::null());
+    let monitor = Guarded::spawn(monitor.stdout(std::fs::File::create(&seen).unwrap()));
+    let text = || std::fs::read_to_string(&seen).unwrap();
+    eventually("it listens", || {
+        lab.host(&["link", "set", "lo", "mtu", "65535"]);
+        lab.host(&["link", "set", "lo", "mtu", "65536"]);
+        text().contains(": lo: ")
+    });
+    let names: Vec<String> = (1..=6).map(|n| format!("ve{n}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        let eth0 =
+            json!({ "name": "eth0", "bridge": "vmlan", "addresses": [format!("10.5.0.{}/24", n + 1)] });
+        sandbox.ve(name, json!({ "network": { "interfaces": [eth0] } }));
+    }
+    sandbox.apply();
+    for n in 2..=6 {
+        reaches(&sandbox, "ve1", &format!("10.5.0.{n}"));
+    }
+    eventually("it was told", || text().contains(": vmlan: "));
+    drop(monitor);
+    let told = text();
+    // Each was called otherwise while it got its mark.
+    let number = |line: &str| line.split(':').next().unwrap_or_default().to_owned();
+    let bridges: BTreeSet<String> =
+        told.lines().filter(|line| line.contains(": vmlan: ")).map(number).collect();
+    for bridge in &bridges {
+        let first = told.lines().find(|line| number(line) == *bridge).unwrap();
+        assert!(first.contains(": vzb"), "{first}");
+    }
+    let shown = lab.host(&["-o", "link", "show", "type", "bridge"]);
+    assert!(shown.lines().count() == 1 && shown.contains(":bridge"), "{shown}");
+    for name in &names {
+        sandbox.unlink(&format!("{name}.yaml"));
+    }
+    sandbox.vzd(&["apply", "--allow-prune=6"]).ok();
+    assert_same(&before, &lab.everything(), "after all");
 }
 
 /// Without a switch in the manifest: what it is given to is its own network.

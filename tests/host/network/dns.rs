@@ -98,19 +98,29 @@ fn ves_resolve_each_other_and_manifests_show_at_once() {
     sandbox.ve("two", inheriting(&TWO));
     // IPv6 only: it has another way to ask.
     sandbox.ve("three", inheriting(&["fd00:2::103"]));
+    // Its way out is another one, but for the one address.
+    let eth0 =
+        json!({ "name": "eth0", "bridge": "vmlan", "addresses": ["10.5.0.4/24"], "gateway": ["10.5.0.9"] });
+    let route = json!({ "to": RESOLVER[0], "dev": "venet0" });
+    sandbox.ve(
+        "four",
+        json!({ "network": { "addresses": ["192.0.2.104"], "interfaces": [eth0], "routes": [route],
+                "nameservers": [RESOLVER[0]] } }),
+    );
     let daemon = sandbox.daemon();
-    for ve in ["one", "two", "three"] {
+    for ve in ["one", "two", "three", "four"] {
         sandbox.until_ready(ve);
     }
     assert_eq!(servers(&sandbox, "one"), [RESOLVER[0], "192.0.2.254"]);
     assert_eq!(servers(&sandbox, "three"), [RESOLVER[1], "192.0.2.254"]);
-    let both = [("one", RESOLVER[0]), ("two", RESOLVER[1]), ("three", RESOLVER[1])];
-    for (ve, server) in both {
+    let all = [("one", RESOLVER[0]), ("two", RESOLVER[1]), ("three", RESOLVER[1]), ("four", RESOLVER[0])];
+    for (ve, server) in all {
         let asked = |name: &str, qtype| ask(&sandbox, ve, server, name, qtype);
         assert_eq!(asked("one", Rtype::A), format!("NOERROR {}", ONE[0]));
         assert_eq!(asked("one.example.net", Rtype::AAAA), format!("NOERROR {}", ONE[1]));
         assert_eq!(asked("Two", Rtype::A), format!("NOERROR {}", TWO[0]));
         assert_eq!(asked("three", Rtype::A), "NOERROR");
+        assert_eq!(asked("four", Rtype::A), "NOERROR 10.5.0.4 192.0.2.104");
         assert_eq!(asked("nobody", Rtype::A), "NXDOMAIN");
         assert_eq!(asked("101.2.0.192.in-addr.arpa", Rtype::PTR), "NOERROR one.example.net.");
         assert_eq!(
@@ -127,8 +137,8 @@ fn ves_resolve_each_other_and_manifests_show_at_once() {
         ask(&sandbox, "one", RESOLVER[0], "two", Rtype::A) == "NOERROR 192.0.2.112"
     });
     sandbox.vzd(&["drift", "--detailed-exitcode"]).ends(0);
-    assert_eq!(status(&sandbox)["names"]["names"], 3);
-    sandbox.vzd(&["status"]).says("names of 3 VEs");
+    assert_eq!(status(&sandbox)["names"]["names"], 4);
+    sandbox.vzd(&["status"]).says("names of 4 VEs");
     sandbox.vzd(&["stop", "two"]).ok();
     eventually("it is not told any more", || {
         ask(&sandbox, "one", RESOLVER[0], "two", Rtype::A) == "NXDOMAIN"
@@ -144,10 +154,10 @@ fn ves_resolve_each_other_and_manifests_show_at_once() {
         ask(&sandbox, "one", RESOLVER[0], "one", Rtype::A) == format!("NOERROR {}", ONE[0])
     });
     eventually("it is asked", || servers(&sandbox, "one") == [RESOLVER[0], "192.0.2.254"]);
-    for ve in ["one", "two", "three"] {
+    for ve in ["one", "two", "three", "four"] {
         sandbox.unlink(&format!("{ve}.yaml"));
     }
-    sandbox.vzd(&["apply", "--allow-prune=3"]).ok();
+    sandbox.vzd(&["apply", "--allow-prune=4"]).ok();
     assert_eq!(daemon.stop(), 0);
     assert_same(&before, &lab.everything(), "after all");
 }

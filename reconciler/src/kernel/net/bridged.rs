@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
 
 use rtnetlink::packet_route::link::LinkFlags;
 use serde::{Deserialize, Serialize};
@@ -19,6 +18,9 @@ use super::vlan::{self, Vlans};
 use super::{Ends, Netlink, tc};
 use crate::error::{SysError, SysResult};
 use crate::kernel::bpf;
+
+/// How often a bridge may go, with somebody else's last port, between a look at it and the next step.
+const TRIES: usize = 20;
 
 /// An interface on a bridge, as it is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,9 +91,15 @@ impl Bridged {
     /// Makes the host's end a port of its bridge, once the VE's end is up: a port without a carrier would be
     /// opened when the kernel comes to it, and the first packets be lost.
     pub fn connect(&self, net: &mut Netlink, ends: Ends) -> SysResult<()> {
-        let bridge = self.bridge(net)?;
         net.await_carrier(ends.host)?;
-        net.run(self.join(ends, bridge)).map(drop)
+        for _ in 0..TRIES {
+            let bridge = self.bridge(net)?;
+            match net.run(self.join(ends, bridge)) {
+                Err(_) if net.link_numbered(bridge.0)?.is_none() => {}
+                other => return other.map(drop),
+            }
+        }
+        Err(self.goes())
     }
 
     /// Makes the host's end a port of the bridge, in its VLAN.
@@ -112,31 +120,39 @@ impl Bridged {
         mac
     }
 
+    fn goes(&self) -> SysError {
+        SysError::refused("join", format_args!("bridge {}", self.bridge), "it goes as soon as it is made")
+    }
+
     fn missing(&self) -> SysError {
         SysError::refused("make", format_args!("interface {}", self.host_name), "it is not there")
     }
 
     /// The number of the bridge, which is made if it is not there, and how it looks at VLANs if it has to.
     fn bridge(&self, net: &mut Netlink) -> SysResult<(u32, Vlans)> {
-        let mac = self.mac_beside([0x02, 0x06]);
         let mut found = net.link_named(&self.bridge)?;
-        if found.is_none() {
-            net.run(vec![Request::make_bridge(&self.bridge, mac)])?;
+        for _ in 0..TRIES {
+            if found.is_some() {
+                break;
+            }
+            self.make_bridge(net)?;
             found = net.link_named(&self.bridge)?;
-            let index = found.as_ref().map_or(0, |bridge| bridge.index);
-            net.run(vec![
-                Request::alias(index, &self.bridge, &self.bridge_alias),
-                Request::link_flags(index, &self.bridge, LinkFlags::Up, LinkFlags::empty()),
-            ])?;
         }
-        let bridge = found.ok_or_else(|| {
-            SysError::refused("make", format_args!("bridge {}", self.bridge), "it is not there")
-        })?;
+        let bridge = found.ok_or_else(|| self.goes())?;
+        let ours = bridge.alias == self.bridge_alias;
+        if ours && !bridge.up {
+            net.run(vec![Request::link_flags(
+                bridge.index,
+                &self.bridge,
+                LinkFlags::Up,
+                LinkFlags::empty(),
+            )])?;
+        }
         if self.vlan.is_none() {
             return Ok((bridge.index, Vlans::default()));
         }
         let vlans = net.vlans_of(&bridge)?;
-        if !vlans.filters && !self.is_made_by_vzd(net)? {
+        if !vlans.filters && !ours {
             let why = "it does not look at VLANs, and is not vzd's: set its vlan_filtering to 1";
             return Err(SysError::refused("join", format_args!("bridge {}", self.bridge), why));
         }
@@ -146,17 +162,21 @@ impl Bridged {
         Ok((bridge.index, vlans))
     }
 
-    /// Whether the bridge bears vzd's mark; one that another start has just made has it in a moment.
-    fn is_made_by_vzd(&self, net: &mut Netlink) -> SysResult<bool> {
-        const LONGEST: Duration = Duration::from_secs(1);
-        let since = Instant::now();
-        loop {
-            match net.link_named(&self.bridge)? {
-                Some(bridge) if bridge.alias.is_empty() && since.elapsed() < LONGEST => {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                found => return Ok(found.is_some_and(|bridge| bridge.alias == self.bridge_alias)),
+    /// Makes the bridge. It gets its name when it bears vzd's mark, since the kernel does not give both in one step: nobody
+    /// ever sees it without. Of several starts that make it at once one is first; the others take that one.
+    fn make_bridge(&self, net: &mut Netlink) -> SysResult<()> {
+        // The same at each start of this VE: what a killed one has left is used.
+        let unnamed: String = self.mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        let unnamed = format!("vzb{unnamed}");
+        net.run(vec![Request::make_bridge(&unnamed, self.mac_beside([0x02, 0x06]))])?;
+        let Some(made) = net.link_named(&unnamed)? else { return Ok(()) };
+        net.run(vec![Request::alias(made.index, &unnamed, &self.bridge_alias)])?;
+        match net.run(vec![Request::rename(made.index, &self.bridge)]) {
+            // Another was first, or whoever takes empty bridges away.
+            Err(e) if matches!(e.errno, libc::EEXIST | libc::ENODEV) => {
+                net.run(vec![Request::remove_link(made.index, &unnamed)]).map(drop)
             }
+            other => other.map(drop),
         }
     }
 
