@@ -217,7 +217,7 @@ pub struct Info {
     pub names: Option<NamesUse>,
 }
 
-/// What was done for VEs that asked for names, since the resolver was started.
+/// What was done for VEs that asked for names, since the controller was started.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NamesUse {

@@ -10,9 +10,10 @@ use super::lock;
 const INTERVAL: Duration = Duration::from_millis(1);
 /// and as much more at once as it has not asked in this time.
 const SPARED: Duration = Duration::from_secs(2);
-/// What is under way for all VEs: questions to others, and connections.
-const MOST: usize = 512;
-/// So much of what is free one VE may have: something is always left for the next.
+/// What is under way for all VEs: questions to others, and connections. Each is two descriptors at most, of the 1024 that a
+/// process has at least.
+const MOST: usize = 256;
+/// So much of what is free one VE may have, a fourth, or else a single one: something is always left for the next.
 const SHARE: usize = 4;
 
 /// What VEs use, by their numbers.
@@ -58,7 +59,7 @@ impl Bounds {
     fn begin(&mut self, ctid: u32, now: Instant) -> bool {
         let free = MOST - self.under_way;
         let used = self.of(ctid, now);
-        if used.under_way >= free / SHARE {
+        if free == 0 || used.under_way >= (free / SHARE).max(1) {
             return false;
         }
         used.under_way += 1;

@@ -119,7 +119,7 @@ impl Resolver {
         }
     }
 
-    /// What it did since it was started.
+    /// What it did since the controller was started, if it runs.
     pub fn use_of(&self) -> Option<NamesUse> {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let Counts { answered, forwarded, refused } = &self.counts;
