@@ -61,7 +61,7 @@ impl Host {
             translator: Translator::new(&settings.cgroup_root),
             packages: Jobs::default(),
             tables: Tables::default(),
-            resolver: Arc::new(Resolver::new(&settings.resolv_conf)),
+            resolver: Arc::new(Resolver::new(settings)),
             templates: OnceLock::new(),
             layout,
         })

@@ -19,8 +19,9 @@ use vzd_state::ids::VeUid;
 use vzd_state::names::{Named, Names, RESOLVER};
 
 use crate::control::NamesUse;
-use crate::error::{SysError, SysResult};
+use crate::error::{At, SysError, SysResult};
 use crate::kernel::net::Netlink;
+use crate::settings::Settings;
 
 use bounds::Bounds;
 use serve::Sockets;
@@ -47,6 +48,8 @@ pub struct Resolver {
     names: Mutex<Names>,
     bounds: Arc<Mutex<Bounds>>,
     upstreams: Upstreams,
+    /// There while the host may have the route to the IPv6 address, whoever runs.
+    mark: PathBuf,
     counts: Counts,
 }
 
@@ -82,15 +85,16 @@ fn count(counter: &AtomicU64) {
 }
 
 impl Resolver {
-    /// One that does not run. `resolv_conf` tells where the host looks names up.
-    pub fn new(resolv_conf: &Path) -> Self {
+    /// One that does not run.
+    pub fn new(settings: &Settings) -> Self {
         Resolver {
             wanted: Mutex::default(),
             run: Mutex::default(),
             up: AtomicBool::new(false),
             names: Mutex::default(),
             bounds: Arc::default(),
-            upstreams: Upstreams::new(PathBuf::from(resolv_conf)),
+            upstreams: Upstreams::new(settings.resolv_conf.clone()),
+            mark: settings.run_dir.join("resolver"),
             counts: Counts::default(),
         }
     }
@@ -191,10 +195,12 @@ impl Resolver {
     }
 
     fn start(self: &Arc<Self>) -> SysResult<Run> {
+        // Whoever has the sockets has the route: another vzd on this host does not get so far.
+        let sockets = Sockets::open(ipv6())?;
         if ipv6() {
+            std::fs::write(&self.mark, "").at("write", self.mark.display())?;
             Netlink::open()?.take_as_own(RESOLVER[1])?;
         }
-        let sockets = Sockets::open(ipv6())?;
         let (stop, stopped) = oneshot::channel();
         self.up.store(true, Ordering::SeqCst);
         let resolver = self.clone();
@@ -215,13 +221,16 @@ impl Resolver {
             drop(stop);
             drop(thread.join());
         }
-        let gone = match ipv6() {
-            true => Netlink::open().and_then(|mut host| host.take_no_more(RESOLVER[1])),
-            false => Ok(()),
-        };
-        if let Err(e) = gone {
+        if self.mark.exists()
+            && let Err(e) = self.give_up_route()
+        {
             tracing::warn!(error = %e, "something of the resolver is left");
         }
+    }
+
+    fn give_up_route(&self) -> SysResult<()> {
+        Netlink::open()?.take_no_more(RESOLVER[1])?;
+        std::fs::remove_file(&self.mark).at("remove", self.mark.display())
     }
 }
 

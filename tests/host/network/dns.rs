@@ -12,7 +12,7 @@ use domain::base::iana::{Class, Rcode, Rtype};
 use domain::base::{Message, MessageBuilder, Name, Ttl};
 use domain::rdata::{A, AllRecordData};
 use serde_json::{Value, json};
-use vzd_tests::{CLIENT, Ended, HOST, NetLab, Sandbox, assert_same, eventually, needs};
+use vzd_tests::{CLIENT, HOST, NetLab, Sandbox, assert_same, eventually, needs};
 
 use super::{ONE, TWO, with};
 
@@ -328,7 +328,7 @@ fn strangers_are_not_answered_and_a_flood_hurts_nobody_else() {
 #[test]
 fn a_port_that_somebody_has_is_told_and_tried_again() {
     needs!(Root, Cgroups, Busybox, Ip);
-    let _lab = NetLab::new();
+    let lab = NetLab::new();
     let sandbox = Sandbox::new();
     upstream(&sandbox, "192.0.2.254");
     host(&sandbox, true);
@@ -336,8 +336,8 @@ fn a_port_that_somebody_has_is_told_and_tried_again() {
     let taken = UdpSocket::bind("0.0.0.0:53").unwrap();
     let daemon = sandbox.daemon();
     sandbox.until_ready("one");
-    let failed: fn(Ended) -> Ended = |ended| ended.says("VZ0407").says("169.254.1.1:53").says("host.yaml");
-    failed(sandbox.vzd(&["status"]).ends(0));
+    eventually("it is told", || status(&sandbox)["diagnostics"][0]["code"] == "VZ0407");
+    sandbox.vzd(&["status"]).ends(0).says("169.254.1.1:53").says("host.yaml");
     sandbox.vzd(&["events"]).ends(0).says("ResolverFailed");
     assert_eq!(status(&sandbox)["names"], Value::Null);
     drop(taken);
@@ -345,12 +345,21 @@ fn a_port_that_somebody_has_is_told_and_tried_again() {
     eventually("it runs", || status(&sandbox)["names"]["names"] == 1);
     assert_eq!(ask(&sandbox, "one", RESOLVER[0], "one", Rtype::A), format!("NOERROR {}", ONE[0]));
     assert_eq!(status(&sandbox)["diagnostics"], json!([]));
+    // Another vzd on this host: the port is not to be had, and it takes nothing away.
+    let other = Sandbox::new();
+    host(&other, true);
+    let second = other.daemon();
+    eventually("it is told", || status(&other)["diagnostics"][0]["code"] == "VZ0407");
+    host(&other, false);
+    eventually("it is off", || status(&other)["diagnostics"] == json!([]));
+    assert_eq!(second.stop(), 0);
+    let routes = || lab.host(&["-6", "route", "show", "table", "all"]);
+    assert!(routes().contains(RESOLVER[1]));
     daemon.kill9();
+    assert!(routes().contains(RESOLVER[1]));
     // What a killed one left is taken away by the next, if nobody wants it any more.
     host(&sandbox, false);
     let daemon = sandbox.daemon();
-    eventually("nothing is left", || {
-        !_lab.host(&["-6", "route", "show", "table", "all"]).contains(RESOLVER[1])
-    });
+    eventually("nothing is left", || !routes().contains(RESOLVER[1]));
     drop(daemon);
 }
