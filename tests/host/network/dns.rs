@@ -357,6 +357,13 @@ fn a_port_that_somebody_has_is_told_and_tried_again() {
     assert!(routes().contains(RESOLVER[1]));
     daemon.kill9();
     assert!(routes().contains(RESOLVER[1]));
+    // Whether it is wanted cannot be read now: VEs go on asking where they ask.
+    sandbox.write("host.yaml", "apiVersion: vzd/v1\nkind: Host\nspec: [\n");
+    let daemon = sandbox.daemon();
+    eventually("all was looked at", || !status(&sandbox)["lastPass"].is_null());
+    sandbox.vzd(&["drift", "one", "--detailed-exitcode"]).ends(0);
+    assert_eq!(servers(&sandbox, "one"), [RESOLVER[0], "192.0.2.254"]);
+    daemon.kill9();
     // What a killed one left is taken away by the next, if nobody wants it any more.
     host(&sandbox, false);
     let daemon = sandbox.daemon();
