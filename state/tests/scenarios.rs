@@ -310,6 +310,7 @@ fn inputs<'a>(
         in_progress: !plan.is_empty(),
         failure: None,
         broken_manifest: broken.contains(plan.name.as_str()).then_some("desired.yaml has errors"),
+        cannot_suspend: None,
         unenforced: "",
         health: &Health::NoProbe,
     }

@@ -2,10 +2,10 @@
 //! moment. Two sandboxes are two hosts: each has directories, control groups and a ledger of its own.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use vzd_tests::{Sandbox, VeStatus, eventually, needs, within};
+use vzd_tests::{Guarded, Sandbox, VeStatus, eventually, needs, within};
 
 /// More points than a hand-over has.
 const MOST: usize = 80;
@@ -210,6 +210,21 @@ fn what_stands_in_the_way_changes_nothing() {
         assert_eq!((trace(&here), trace(&there)), before);
         assert_eq!(here.init_pid("web"), pid);
     };
+    // What CRIU would fail of is found before anything is sent.
+    let mut session = here.command(&["exec", "web", "--", "sleep", "60"]);
+    let session = Guarded::spawn(session.stdin(Stdio::null()));
+    eventually("a session is there", || here.sh("web", "ps").contains("sleep 60"));
+    refused(&["was put into it by exec or enter"], "");
+    here.sh("web", "kill $(pidof sleep)");
+    drop(session);
+    here.sh("web", "setsid unshare -p -f sleep 61 > /dev/null 2>&1 < /dev/null &");
+    eventually("a namespace is there", || here.sh("web", "ps").contains("sleep 61"));
+    refused(&["has a pid namespace of its own"], "");
+    here.sh("web", "kill $(pidof sleep)");
+    here.sh("web", "ip link add mine type bridge");
+    refused(&["interface mine in its network is not one that vzd makes"], "");
+    here.sh("web", "ip link del mine");
+    assert!(here.status("web").unwrap().is("Migratable"));
     refused(&["there it cannot be resumed", "/nonexistent/criu"], "VZD_CRIU=/nonexistent/criu");
     there.ve("web", json!({ "state": "stopped", "template": here.template() }));
     there.apply();

@@ -14,6 +14,7 @@ use crate::kernel::net;
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::runtime::checkpoint::dump::DumpSpec;
 use crate::runtime::checkpoint::image::{self, Image};
+use crate::runtime::checkpoint::obstacles;
 use crate::runtime::spec::CheckpointSpec;
 
 /// The directory of a VE's checkpoint, with the VE's own files.
@@ -31,6 +32,13 @@ pub fn spec(ve: Ve<'_>) -> CheckpointSpec {
 fn interfaces(network: &network::Desired) -> Vec<String> {
     let routed = network.has_venet().then(|| net::INSIDE.to_owned());
     routed.into_iter().chain(network.interfaces.keys().cloned()).collect()
+}
+
+/// What stands in the way of writing a VE that runs to disk.
+pub fn obstacles(ve: Ve<'_>) -> SysResult<Vec<String>> {
+    let (pid, group) = (lifecycle::running(ve)?.pid, ve.host.cgroup(ve.entry));
+    let interfaces = ve.entry.applied.network.as_deref().map(interfaces).unwrap_or_default();
+    obstacles::obstacles(pid, &group.pids()?, &group.exec_dir(), &interfaces)
 }
 
 /// Whether there is one that the VE can be resumed from.

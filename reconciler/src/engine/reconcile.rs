@@ -18,7 +18,7 @@ use vzd_state::status::{Condition, ConditionStatus, ConditionType, Failure, Heal
 use vzd_state::subsystem::Cx;
 use vzd_state::subsystem::beancounters::unenforced;
 use vzd_state::subsystem::disk;
-use vzd_state::subsystem::lifecycle::{Run, Step as LifecycleStep};
+use vzd_state::subsystem::lifecycle::{Run, Step as LifecycleStep, cannot_suspend};
 use vzd_state::transient::{self, Transients};
 use vzd_state::units::Timestamp;
 use vzd_state::verify::verify;
@@ -385,6 +385,8 @@ impl Engine {
             let counters = unenforced(&want.beancounters, &self.host.caps());
             disk.chain(Some(counters).filter(|told| !told.is_empty())).collect::<Vec<_>>().join("; ")
         });
+        let caps = self.host.caps();
+        let run = entry.as_ref().and_then(|entry| entry.run.as_ref()).map(|run| &run.cold);
         let inputs = Inputs {
             now,
             entry: entry.as_ref(),
@@ -393,6 +395,7 @@ impl Engine {
             in_progress: !plan.steps.is_empty() && failed.is_none(),
             failure: failure.as_ref(),
             broken_manifest: view.broken.as_deref(),
+            cannot_suspend: cannot_suspend(&caps, run),
             unenforced: &unenforced,
             health: &health,
         };

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use vzd_state::ledger::Entry;
 use vzd_state::subsystem::lifecycle::cannot_suspend;
+use vzd_state::subsystem::network;
 
 use crate::drivers::disk::{self, stream};
-use crate::drivers::{Ve, lifecycle};
+use crate::drivers::{Ve, checkpoint, lifecycle};
 use crate::error::{At, SysResult};
 use crate::host::Host;
 use crate::runtime::checkpoint::swrk;
@@ -108,10 +109,11 @@ impl Offer {
             }
             None => is_live.then(|| Live::here(ve.host)).transpose()?,
         };
-        let applied = ve.entry.applied.network.as_ref();
-        if applied.is_some_and(|network| !network.devices.is_empty()) {
-            problems.push("it has an interface of this host's (spec.network.devices)".to_owned());
+        if runs && live.is_some() {
+            problems.extend(checkpoint::obstacles(ve)?);
         }
+        let applied = ve.entry.applied.network.as_deref();
+        problems.extend(applied.and_then(network::Desired::cannot_move).map(str::to_owned));
         let memory = ve.host.cgroup(ve.entry).usage().memory_bytes.filter(|_| runs);
         let offer = Offer {
             from: rustix::system::uname().nodename().to_string_lossy().into_owned(),

@@ -44,9 +44,15 @@ pub fn started_at_ms(pid: i32) -> Option<i64> {
 }
 
 /// The pid of the parent of a process; none once that is gone.
-pub fn parent(pid: &str) -> Option<i32> {
+pub fn parent(pid: i32) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// What a process calls itself, which may be anything; nothing once it is gone.
+pub fn name(pid: i32) -> String {
+    let text = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    String::from_utf8_lossy(text.trim_ascii_end()).escape_debug().to_string()
 }
 
 /// The wait status of a process that has ended and that nobody has reaped yet.

@@ -5,8 +5,9 @@ use crate::disruption::{Cause, Disruption};
 use crate::ledger::{By, Entry, Standing};
 use crate::observed::Observed;
 use crate::plan::{Approved, Held, HeldFor, Power, Reason, VePlan};
-use crate::subsystem::disk::Resource;
 use crate::subsystem::disk::quota::grace_ends;
+use crate::subsystem::disk::{self, Resource};
+use crate::subsystem::network;
 use crate::units::Timestamp;
 
 /// What is known of a VE after a pass.
@@ -26,6 +27,8 @@ pub struct Inputs<'a> {
     pub failure: Option<&'a Failure>,
     /// Why its manifest cannot be read; it is kept as it last could.
     pub broken_manifest: Option<&'a str>,
+    /// Why it cannot be written to disk as it runs, as far as host and manifest tell.
+    pub cannot_suspend: Option<&'a str>,
     /// Counters that are bounded and not enforced here, with why; empty if there are none.
     pub unenforced: &'a str,
     /// What its probe says.
@@ -75,6 +78,7 @@ pub fn conditions(inputs: &Inputs<'_>, previous: &[Condition]) -> Vec<Condition>
             .as_ref()
             .map(|why| Found::yes(ConditionType::Suspended, "Suspended", why.clone())),
         deletion_pending(inputs),
+        migratable(inputs),
     ];
     let generation = inputs.entry.map_or(0, |entry| entry.generation);
     found
@@ -304,6 +308,20 @@ fn unenforced<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {
     let told =
         (inputs.have.running().is_some() && !inputs.unenforced.is_empty()).then_some(inputs.unenforced)?;
     Some(Found::yes(ConditionType::Unenforced, "FeatureMissing", told))
+}
+
+/// Of one that runs, without a look at what its processes do: `vzd migrate --dry-run` takes that.
+fn migratable<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {
+    inputs.have.running()?;
+    let entry = inputs.entry?;
+    let mut why: Vec<String> = inputs.cannot_suspend.map(str::to_owned).into_iter().collect();
+    why.extend(disk::cannot_move(entry.disk.as_ref()?.backend).map(str::to_owned));
+    why.extend(entry.applied.network.as_deref().and_then(network::Desired::cannot_move).map(str::to_owned));
+    Some(if why.is_empty() {
+        Found::yes(ConditionType::Migratable, "NothingKnownAgainst", "")
+    } else {
+        Found::no(ConditionType::Migratable, "Obstacles", why.join("; "))
+    })
 }
 
 /// Says no amounts that are in use: what is said again is no news.

@@ -107,6 +107,11 @@ impl Desired {
         !self.rates.is_empty() || self.interfaces.values().any(|interface| !interface.rates.is_empty())
     }
 
+    /// Why it keeps a VE from moving to another host.
+    pub fn cannot_move(&self) -> Option<&'static str> {
+        (!self.devices.is_empty()).then_some("it has an interface of this host's (spec.network.devices)")
+    }
+
     /// Whether there is anything at all.
     pub fn is_any(&self) -> bool {
         let Self {

@@ -30,6 +30,7 @@ fn a_transition_is_a_change_of_status_and_some_conditions_come_and_go() {
             in_progress: false,
             failure,
             broken_manifest: None,
+            cannot_suspend: None,
             unenforced: "",
             health,
         };

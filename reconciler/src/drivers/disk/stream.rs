@@ -18,7 +18,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
-use vzd_state::subsystem::disk::Backend;
+use vzd_state::subsystem::disk::{Backend, cannot_move};
 
 use super::copy::{Bytes, Traits};
 use super::{Layers, backend};
@@ -61,10 +61,8 @@ pub trait Sink {
 
 /// Why a VE's files cannot be sent, if so.
 pub fn refusal(ve: Ve<'_>) -> SysResult<Option<String>> {
-    if backend(ve) == Backend::Image {
-        return Ok(Some(
-            "its disk is an image (spec.disk.backend), which cannot be handed over yet".to_owned(),
-        ));
+    if let Some(why) = cannot_move(backend(ve)) {
+        return Ok(Some(why.to_owned()));
     }
     let index = Layers::open(ve, &ve.host.ve_dir(&ve.entry.uid))?.path.join("work/index");
     // Others are marks for removed files.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use vzd_state::units::Timestamp;
 
 use super::image::{Contents, Image};
+use super::obstacles::{made, stranger};
 use super::swrk::{Ask, Request, Swrk};
 use super::{log, nodes};
 use crate::error::{At, SysError, SysResult};
@@ -80,7 +81,9 @@ pub fn dump(proof: SingleThreaded, spec: &DumpSpec) -> SysResult<()> {
 fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()> {
     ns::unshare(&[Kind::Mount])?;
     mount::make_all_private()?;
-    no_strangers(spec.pid, &spec.entered)?;
+    if let Some(why) = stranger(spec.pid, &spec.entered) {
+        return Err(refusal(why));
+    }
     take_in(&spec.entered, &spec.delegated)?;
     let (external, skipped) = mounts(spec)?;
     let root = open_root(spec.pid)?;
@@ -94,9 +97,7 @@ fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()>
         Ok(())
     })?;
     if let Some(what) = made_inside {
-        return Err(refusal(format!(
-            "{what} in its network is not one that vzd makes, and would not be there again"
-        )));
+        return Err(refusal(made(what)));
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(image.dir(), flags, Mode::empty()).at("open", image.dir().display())?;
@@ -152,23 +153,6 @@ fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()>
 
 fn refusal(why: String) -> SysError {
     SysError::refused("suspend", "VE", why)
-}
-
-/// Those that an `exec` or `enter` put into the VE are children of the host's: CRIU would neither keep them nor hold
-/// them still.
-fn no_strangers(init: i32, group: &Path) -> SysResult<()> {
-    let pid_namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let own = pid_namespace(&init.to_string());
-    let text = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-    for pid in text.lines() {
-        // One whose parent has ended is a child of the VE's init, and as good as any other.
-        let Some(parent) = procfs::parent(pid) else { continue };
-        if pid_namespace(&parent.to_string()) != own {
-            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            return Err(refusal(format!("process {pid} ({}) was put into it by exec or enter", name.trim())));
-        }
-    }
-    Ok(())
 }
 
 /// Such moves are tried so often.

@@ -5,6 +5,7 @@
 //! directory ([`image`]); a VE can be resumed from it exactly while its list of contents is there.
 //!
 //! - [`dump`] writes one, in a child of the keeper; the VE runs on if that fails,
+//! - [`obstacles`] tells beforehand what it would fail of,
 //! - [`restore`] is the starter of a VE that is resumed,
 //! - [`swrk`] speaks to CRIU, in the encoding of [`wire`], and [`log`] reads its log for the cause of a failure.
 
@@ -12,6 +13,7 @@ pub mod dump;
 pub mod image;
 mod log;
 mod nodes;
+pub mod obstacles;
 pub mod restore;
 pub mod swrk;
 mod wire;

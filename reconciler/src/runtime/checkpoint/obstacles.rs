@@ -1,0 +1,65 @@
+//! What stands in the way of writing a running VE to disk, as far as a look from outside tells: asked before anything is
+//! begun for it. CRIU has the last word, and says more.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::error::SysResult;
+use crate::kernel::ns::{self, Kind, Namespace};
+use crate::kernel::{net, procfs};
+
+/// Namespaces that no process may have of its own, by their names in /proc.
+const NAMESPACES: [&str; 4] = ["user", "pid", "cgroup", "time"];
+
+/// Files that cannot be kept, as links in /proc/PID/fd show them, and what they are.
+const FILES: [(&str, &str); 4] = [
+    ("anon_inode:[io_uring]", "io_uring"),
+    ("anon_inode:[userfaultfd]", "userfaultfd"),
+    ("anon_inode:seccomp notify", "a user-notified system call filter"),
+    ("anon_inode:[perf_event]", "perf events"),
+];
+
+/// All that is found. `pids` are those of the VE, the first its init; `entered` is the control group of processes that were put into
+/// it, `interfaces` are those that vzd has given it.
+pub fn obstacles(init: i32, pids: &[i32], entered: &Path, interfaces: &[String]) -> SysResult<Vec<String>> {
+    let mut found: BTreeSet<String> = stranger(init, entered).into_iter().collect();
+    let netns = Namespace::of(init, Kind::Net)?;
+    found.extend(ns::on_thread_in(&netns, || net::made_inside(interfaces))?.map(made));
+    let own = NAMESPACES.map(|name| namespace(init, name));
+    for pid in pids {
+        let who = || format!("process {pid} ({})", procfs::name(*pid));
+        for (name, own) in NAMESPACES.iter().zip(&own) {
+            // One that has ended has none.
+            if namespace(*pid, name).is_some_and(|is| Some(is) != *own) {
+                found.insert(format!("{} has a {name} namespace of its own", who()));
+            }
+        }
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let links: BTreeSet<_> = files.filter_map(|file| std::fs::read_link(file.path()).ok()).collect();
+        let kinds = FILES.iter().filter(|(link, _)| links.contains(Path::new(link)));
+        found.extend(kinds.map(|(_, what)| format!("{} uses {what}", who())));
+    }
+    Ok(found.into_iter().collect())
+}
+
+fn namespace(pid: i32, name: &str) -> Option<std::path::PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/ns/{name}")).ok()
+}
+
+/// Something in the VE's network that would not be there again.
+pub(super) fn made(what: String) -> String {
+    format!("{what} in its network is not one that vzd makes, and would not be there again")
+}
+
+/// One that an `exec` or `enter` put into the VE, if there is any: these are children of the host's, and CRIU would neither keep them
+/// nor hold them still.
+pub(super) fn stranger(init: i32, entered: &Path) -> Option<String> {
+    let own = namespace(init, "pid");
+    let text = std::fs::read_to_string(entered.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|pid| pid.parse().ok()).find_map(|pid| {
+        // One whose parent has ended is a child of the VE's init, and as good as any other.
+        let parent = procfs::parent(pid)?;
+        let is_own = namespace(parent, "pid") == own;
+        (!is_own).then(|| format!("process {pid} ({}) was put into it by exec or enter", procfs::name(pid)))
+    })
+}
