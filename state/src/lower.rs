@@ -153,6 +153,8 @@ fn lower_spec(
     let namespaces = namespaces::Desired {
         hostname: spec.hostname.as_ref().map_or_else(|| given.name.to_owned(), ToString::to_string),
         domainname: spec.domainname.as_ref().map_or_else(String::new, ToString::to_string),
+        timezone: spec.timezone.as_ref().map(ToString::to_string),
+        locale: spec.locale.as_ref().map(ToString::to_string),
         mounts: spec.mounts.iter().map(lower_mount).collect(),
         id_range: lower_id_range(spec, &mut wrong),
     };
@@ -261,6 +263,7 @@ fn lower_cold(spec: &VeSpec) -> ColdSpec {
         },
         nesting: spec.security.features.nesting.unwrap_or(false),
         quota_ids: spec.disk.quotaugidlimit.unwrap_or(0),
+        mount_options: spec.disk.mount_options.iter().copied().collect(),
     }
 }
 

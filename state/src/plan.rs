@@ -130,7 +130,11 @@ impl Step {
 
     /// Whether its failure says nothing about other steps of its subsystem.
     pub fn stands_alone(&self) -> bool {
-        matches!(self, Self::Users(_) | Self::Packages(_))
+        use namespaces::Live::{SetLocale, SetTimezone};
+        matches!(
+            self,
+            Self::Users(_) | Self::Packages(_) | Self::Namespaces(SetTimezone { .. } | SetLocale { .. })
+        )
     }
 }
 

@@ -316,6 +316,8 @@ impl Sim {
             read_only: want.disk.read_only,
             hostname: want.namespaces.hostname.clone(),
             domainname: want.namespaces.domainname.clone(),
+            timezone: want.namespaces.timezone.clone(),
+            locale: want.namespaces.locale.clone(),
             mounts: namespaces::wanted_mounts(&want.namespaces, &caps),
             nodes: want.devices.nodes.clone(),
             rules: want.devices.rules.clone(),

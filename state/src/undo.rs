@@ -50,6 +50,8 @@ fn namespaces_inverse(step: &namespaces::Live) -> Option<namespaces::Live> {
     Some(match step.clone() {
         Live::SetHostname { from, to } => Live::SetHostname { from: to, to: from },
         Live::SetDomainname { from, to } => Live::SetDomainname { from: to, to: from },
+        Live::SetTimezone { had, to } => Live::SetTimezone { had: to, to: had },
+        Live::SetLocale { had, to } => Live::SetLocale { had: to, to: had },
         Live::AddMount { target, mount } => Live::RemoveMount { target, had: mount },
         Live::RemoveMount { target, had } => Live::AddMount { target, mount: had },
         Live::ReplaceMount { target, had, mount } => {

@@ -3,6 +3,7 @@
 mod btrfs;
 mod image;
 mod inodes;
+mod options;
 mod project;
 mod read_only;
 mod snapshots;

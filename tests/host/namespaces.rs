@@ -1,5 +1,7 @@
 //! Names, labels and mounts of VEs that run: changed live, and put right when they drift.
 
+mod region;
+
 use std::os::unix::fs::MetadataExt;
 
 use serde_json::{Value, json};

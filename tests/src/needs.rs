@@ -65,6 +65,8 @@ pub enum Need {
     PidfdExit,
     /// A host whose swap is the test's to make: a guest of the lab.
     Swap,
+    /// The rules of time zones, on the host.
+    ZoneInfo,
     /// systemd is the host's init, and the host is the test's to reboot.
     Systemd,
     /// A second host that does what it is told; see [`crate::Peer`].
@@ -132,6 +134,7 @@ impl Need {
             Need::Swap => {
                 without(std::env::var_os("VZD_LAB").is_some(), "the host's swap is not the test's to make")
             }
+            Need::ZoneInfo => absent("/usr/share/zoneinfo/Europe/Berlin"),
             Need::Systemd => without(
                 exists("/run/systemd/system") && std::env::var_os("VZD_LAB").is_some(),
                 "not a guest with systemd",

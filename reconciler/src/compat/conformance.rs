@@ -130,6 +130,7 @@ const EXAMPLES: &[(&str, &str)] = &[
 
 /// Words about parameters that are not wholly the same.
 const NOTES: &[(&str, &str)] = &[
+    ("mount_opts", "at the next start; options of mounts (`noatime`, `nosuid`, ...), none of file systems"),
     ("netfilter", "`full` alone: less has no counterpart"),
     ("disabled", "`no` alone: `vzctl stop` keeps a VE stopped"),
     ("diskquota", "`yes` alone"),

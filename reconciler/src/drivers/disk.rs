@@ -15,8 +15,8 @@ pub mod ext4;
 mod image;
 mod pool;
 pub mod project;
-mod read_only;
 mod remove;
+mod root_mount;
 pub mod snapshot;
 pub mod stream;
 
@@ -83,7 +83,8 @@ fn backend(ve: Ve<'_>) -> Backend {
 /// Reads what there is to be read of a VE that runs: use and limits, and whether it may write.
 pub fn observe_running(ve: Ve<'_>, running: &Running, observed: &mut Observed) {
     observed.usage = usage(ve);
-    observed.read_only = read_only::look(ve, running);
+    observed.read_only = root_mount::read_only(ve, running);
+    observed.mount_options = root_mount::options(ve, running);
 }
 
 fn usage(ve: Ve<'_>) -> Reading<Usage> {
@@ -108,7 +109,7 @@ fn usage(ve: Ve<'_>) -> Reading<Usage> {
 pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effect> {
     let (resource, to) = match step {
         Live::SetLimit { resource, to, .. } => (resource, to),
-        Live::SetReadOnly { to } => return read_only::set(running, *to),
+        Live::SetReadOnly { to } => return root_mount::set_read_only(running, *to),
         Live::StartGrace { .. } | Live::EndGrace { .. } => return Ok(Effect::AlreadySo),
     };
     match backend(ve) {
@@ -238,6 +239,8 @@ pub fn open(ve: Ve<'_>, want: &Desired) -> SysResult<Opened> {
     let dir = ve.host.ve_dir(&ve.entry.uid);
     let lower = std::fs::read_link(dir.join("lower")).at("read", dir.join("lower").display())?;
     let staging = ve.host.settings.staging_dir();
+    // Of a resumed run, what it was started with.
+    let cold = ve.entry.run.as_ref().map_or(&want.lifecycle.cold, |run| &run.cold);
     let spec = |dir: &Path, volume| RootSpec {
         lower: lower.clone(),
         upper: dir.join("upper"),
@@ -245,6 +248,7 @@ pub fn open(ve: Ve<'_>, want: &Desired) -> SysResult<Opened> {
         staging: staging.clone(),
         volume,
         read_only: want.disk.read_only,
+        options: cold.mount_options.iter().copied().collect(),
         users: None,
     };
     let limit = |set: &dyn Fn(Resource, Option<u64>) -> SysResult<Effect>| {

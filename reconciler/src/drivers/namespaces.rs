@@ -1,4 +1,4 @@
-//! What a VE sees of its own, IO half: its names, and the mounts it has from the host.
+//! What a VE sees of its own, IO half: its names, its time zone and language, and the mounts it has from the host.
 //!
 //! What lies inside the VE is hostile: paths are opened beneath its root and through no magic link, and
 //! compared by device and inode.
@@ -8,8 +8,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use vzd_state::ledger::AppliedNamespaces;
 use vzd_state::reading::Reading;
-use vzd_state::subsystem::namespaces::{self, Live, Mount, MountFlags, MountSeen, Observed, SourceSeen};
+use vzd_state::subsystem::namespaces::{
+    self, Live, Mount, MountFlags, MountSeen, Observed, RegionSeen, SourceSeen,
+};
 
 use crate::drivers::{Effect, Running, Ve, reading};
 use crate::error::{At, SysError, SysResult};
@@ -17,6 +20,7 @@ use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::procfs::{self, MountLine};
 use crate::runtime::init::set_domainname;
 use crate::runtime::spec::MountSpec;
+use crate::runtime::{locale, zone};
 
 /// Reads names and mounts.
 pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
@@ -24,7 +28,42 @@ pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {
         Ok((host, domain)) => (Reading::Is(host), Reading::Is(domain)),
         Err(e) => (Reading::Unreadable(e.to_string()), Reading::Unreadable(e.to_string())),
     };
-    Observed { hostname, domainname, mounts: reading(mounts(ve, running.pid)) }
+    let timezone = region(
+        ve,
+        running.pid,
+        |want| &want.timezone,
+        |set| &set.timezone,
+        |root, name| {
+            let zone::Zone { is, unknown } = zone::look(root, name)?;
+            Ok(RegionSeen { is, unknown })
+        },
+    );
+    let locale = region(
+        ve,
+        running.pid,
+        |want| &want.locale,
+        |set| &set.locale,
+        |root, name| Ok(RegionSeen { is: locale::look(root, name)?, unknown: locale::lacks(root, name) }),
+    );
+    Observed { hostname, domainname, timezone, locale, mounts: reading(mounts(ve, running.pid)) }
+}
+
+/// Reads what is in files of the VE's, if it is wanted or was set.
+fn region(
+    ve: Ve<'_>,
+    pid: i32,
+    wanted: impl Fn(&namespaces::Desired) -> &Option<String>,
+    set: impl Fn(&AppliedNamespaces) -> &Option<String>,
+    look: impl Fn(&OwnedFd, &str) -> SysResult<RegionSeen>,
+) -> Reading<RegionSeen> {
+    let wanted = ve.want.and_then(|want| wanted(&want.namespaces).as_ref());
+    let set = ve.entry.applied.namespaces.as_ref().and_then(|is| set(is).as_ref());
+    let Some(name) = wanted.or(set) else { return Reading::Absent };
+    match root_of(pid).and_then(|root| look(&root, name)) {
+        Ok(seen) => Reading::Is(seen),
+        // Whatever the VE's owner has put there is no reason to leave the rest of it alone.
+        Err(e) => Reading::Is(RegionSeen { is: Some(e.to_string()), unknown: false }),
+    }
 }
 
 fn names(pid: i32) -> SysResult<(String, String)> {
@@ -107,6 +146,14 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
         ),
         Live::SetDomainname { to, .. } => {
             set_name(running, |(_, domain)| domain == to, || set_domainname(to))
+        }
+        Live::SetTimezone { to, .. } => {
+            let changed = zone::set(root_of(running.pid)?, ve.entry.ids.start, to.as_deref())?;
+            Ok(if changed { Effect::Changed } else { Effect::AlreadySo })
+        }
+        Live::SetLocale { to, .. } => {
+            let changed = locale::set(root_of(running.pid)?, ve.entry.ids.start, to.as_deref())?;
+            Ok(if changed { Effect::Changed } else { Effect::AlreadySo })
         }
         Live::AddMount { target, mount } => {
             if matches!(at_target(running.pid, target, mount)?, Some(SourceSeen::Same)) {

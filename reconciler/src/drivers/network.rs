@@ -22,7 +22,7 @@ use std::net::IpAddr;
 
 use vzd_schema::v1::Cidr;
 use vzd_state::reading::Reading;
-use vzd_state::subsystem::network::{self, Interface, Live, Observed, On, Seen};
+use vzd_state::subsystem::network::{self, Interface, Live, Observed, On, Part, Seen};
 
 use crate::drivers::namespaces::root_of;
 use crate::drivers::{Effect, Running, Ve};
@@ -378,7 +378,7 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
         }
         Live::SetFile { file, to, .. } => {
             let root = root_of(running.pid)?;
-            let changed = etc::write(&root, ve.entry.ids.start, *file, to)?;
+            let changed = etc::write(&root, ve.entry.ids.start, file.path(), Part::First, to)?;
             return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
         }
         Live::Attach { .. } | Live::Detach | Live::AddAddress { .. } | Live::RemoveAddress { .. } => {}

@@ -17,8 +17,8 @@ use vzd_state::policy::{Policy, authorize, empty_guard, prune_guard};
 use vzd_state::status::{Condition, ConditionStatus, ConditionType, Failure, Health, Inputs, conditions};
 use vzd_state::subsystem::Cx;
 use vzd_state::subsystem::beancounters::unenforced;
-use vzd_state::subsystem::disk;
 use vzd_state::subsystem::lifecycle::{Run, Step as LifecycleStep, cannot_suspend};
+use vzd_state::subsystem::{disk, namespaces};
 use vzd_state::transient::{self, Transients};
 use vzd_state::units::Timestamp;
 use vzd_state::verify::verify;
@@ -383,7 +383,9 @@ impl Engine {
             let of_disk = entry.as_ref().and_then(|entry| entry.disk.as_ref());
             let disk = of_disk.into_iter().flat_map(|disk| disk::unenforced(&want.disk, disk.backend));
             let counters = unenforced(&want.beancounters, &self.host.caps());
-            disk.chain(Some(counters).filter(|told| !told.is_empty())).collect::<Vec<_>>().join("; ")
+            let inside = namespaces::unenforced(&want.namespaces, &observed.namespaces);
+            let counters = Some(counters).filter(|told| !told.is_empty());
+            disk.chain(counters).chain(inside).collect::<Vec<_>>().join("; ")
         });
         let caps = self.host.caps();
         let run = entry.as_ref().and_then(|entry| entry.run.as_ref()).map(|run| &run.cold);

@@ -8,7 +8,7 @@
 //! - [`tree`] builds the mount tree in a namespace that belongs to the host,
 //! - [`init`] is what the VE's first process does before it becomes its init,
 //! - [`enter`] joins a running VE and executes a program there,
-//! - [`etc`] keeps vzd's lines in files of a VE's own,
+//! - [`etc`] keeps vzd's lines in files of a VE's own, [`zone`] its time zone, [`locale`] its language,
 //! - [`inject`] adds and removes mounts of a running VE,
 //! - [`checkpoint`] writes a running VE to disk and resumes it,
 //! - [`scripts`] runs the administrator's action scripts, [`printed`] keeps what programs print,
@@ -22,9 +22,11 @@ pub mod enter;
 pub mod etc;
 pub mod init;
 pub mod inject;
+pub mod locale;
 pub mod printed;
 pub mod quotas;
 pub mod scripts;
 pub mod spec;
 pub mod start;
 pub mod tree;
+pub mod zone;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use vzd_schema::v1::MountOption;
 use vzd_state::application::User;
 use vzd_state::subsystem::network::{Files, Route, Rule};
 
@@ -81,6 +82,12 @@ pub struct StartSpec {
     /// Its rules of routing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+    /// Its time zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+    /// Its locale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locale: Option<String>,
     /// Lines of its files that are vzd's.
     #[serde(default, skip_serializing_if = "Files::is_empty")]
     pub files: Files,
@@ -132,6 +139,9 @@ pub struct RootSpec {
     /// Nothing of it can be written once the VE runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
+    /// How it is mounted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<MountOption>,
     /// Quotas that the VE's root sets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<UserQuotas>,

@@ -11,14 +11,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
-use vzd_state::subsystem::network::File;
+use vzd_schema::v1::MountOption;
+use vzd_state::subsystem::network::{File, Part};
 
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::mount::{self, Attr, FsOption};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::process;
 use crate::runtime::spec::{NodeSpec, RootSpec, StartSpec, VolumeSpec};
-use crate::runtime::{etc, quotas};
+use crate::runtime::{etc, locale, quotas, zone};
 
 /// Kernel files that say too much about the host, or take orders for it: nothing is found there, or it is for the host's
 /// root alone. (Locks of open files belong to no process: /proc/locks lists those of the host and of all VEs to everyone.)
@@ -104,8 +105,10 @@ pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<
     for file in File::ALL {
         // Also without any: an earlier run may have left some. What is in the way is told once the VE runs.
         let lines = spec.files.get(&file).map_or(&[][..], Vec::as_slice);
-        let _ = etc::write(&tree.root, spec.id_base, file, lines);
+        let _ = etc::write(&tree.root, spec.id_base, file.path(), Part::First, lines);
     }
+    let _ = zone::set(&tree.root, spec.id_base, spec.timezone.as_deref());
+    let _ = locale::set(&tree.root, spec.id_base, spec.locale.as_deref());
     mount::pivot_into(&tree.open(Path::new("/"))?)
 }
 
@@ -148,6 +151,7 @@ pub(super) fn root(spec: &RootSpec, userns: &Namespace) -> SysResult<OwnedFd> {
     }
     let lower = mount::clone_tree(rustix::fs::CWD, &spec.lower, false)?;
     mount::set_attrs(&lower, Attr::empty(), Some(userns.as_fd()), false)?;
+    let attrs = root_attrs(&spec.options);
     let layers = [
         FsOption::Path("upperdir", &spec.upper),
         FsOption::Path("workdir", &spec.work),
@@ -157,7 +161,7 @@ pub(super) fn root(spec: &RootSpec, userns: &Namespace) -> SysResult<OwnedFd> {
     ];
     let mut by_fd = vec![FsOption::Fd("lowerdir+", lower.as_fd())];
     by_fd.extend(layers);
-    match mount::new_fs("overlay", &by_fd, Attr::MOUNT_ATTR_NODEV) {
+    match mount::new_fs("overlay", &by_fd, attrs) {
         // Before 6.13 a layer has to be named by a path: show it on the staging directory for that. Older kernels
         // refuse the option (EINVAL, EOPNOTSUPP); newer ones know it, but not with such a descriptor (EBADF).
         Err(e)
@@ -172,12 +176,23 @@ pub(super) fn root(spec: &RootSpec, userns: &Namespace) -> SysResult<OwnedFd> {
                 FsOption::Text("index", "on"),
                 FsOption::Text("xino", "auto"),
             ]);
-            let root = mount::new_fs("overlay", &by_path, Attr::MOUNT_ATTR_NODEV)?;
+            let root = mount::new_fs("overlay", &by_path, attrs)?;
             mount::unmount(&spec.staging)?;
             Ok(root)
         }
         other => other,
     }
+}
+
+/// How a root is mounted. The kernel locks it in the VE's copy of the mount.
+fn root_attrs(options: &[MountOption]) -> Attr {
+    options.iter().fold(Attr::MOUNT_ATTR_NODEV, |attrs, option| match option {
+        MountOption::Noatime => attrs | Attr::MOUNT_ATTR_NOATIME,
+        MountOption::Strictatime => attrs | Attr::MOUNT_ATTR_STRICTATIME,
+        MountOption::Nodiratime => attrs | Attr::MOUNT_ATTR_NODIRATIME,
+        MountOption::Nosuid => attrs | Attr::MOUNT_ATTR_NOSUID,
+        MountOption::Relatime | MountOption::Nodev => attrs,
+    })
 }
 
 /// Mounts a volume, attached nowhere. One that is mounted already is the same file system.

@@ -1,8 +1,9 @@
-//! What is inside a VE: no two users of one name or id, no package both installed and not.
+//! What is inside a VE: no two users of one name or id, no package both installed and not, options of its root that go
+//! together.
 
 use super::Checker;
 use crate::code::Code;
-use crate::v1::{VeSpec, defaults};
+use crate::v1::{MountOption, VeSpec, defaults};
 use std::collections::BTreeMap;
 
 impl Checker<'_> {
@@ -16,8 +17,28 @@ impl Checker<'_> {
         }
     }
 
+    fn mount_options(&mut self, spec: &VeSpec) {
+        use MountOption::{Noatime, Nodev, Nodiratime, Nosuid, Relatime, Strictatime};
+        let path = |index: usize| format!("spec.disk.mountOptions[{index}]");
+        let (mut seen, mut atime) = (BTreeMap::new(), None);
+        for (index, option) in spec.disk.mount_options.iter().enumerate() {
+            self.once(&mut seen, *option, path(index), |_| "the option is given twice".to_owned());
+            match (option, atime) {
+                (Noatime | Relatime | Strictatime, None) => atime = Some((index, option)),
+                (Noatime | Relatime | Strictatime, Some((first, other))) if option != other => self.conflict(
+                    "times of access are kept in one way",
+                    &path(index),
+                    &path(first),
+                    "keep one of noatime, relatime and strictatime",
+                ),
+                (Noatime | Relatime | Strictatime | Nodiratime | Nosuid | Nodev, _) => {}
+            }
+        }
+    }
+
     pub(super) fn inside(&mut self, spec: &VeSpec) {
         self.packages(spec);
+        self.mount_options(spec);
         let range = spec.security.user_namespace.as_ref().and_then(|range| range.size);
         let ids = range.unwrap_or(defaults::USER_NAMESPACE_SIZE);
         let (mut names, mut uids) = (BTreeMap::new(), BTreeMap::new());

@@ -11,9 +11,6 @@ use crate::yaml::{Entry, Node, NodeKind};
 
 /// Fields of VEs and profiles. `group.*` is each field of a group, `list[].field` that of each item.
 const REFUSED: &[&str] = &[
-    "spec.timezone",
-    "spec.locale",
-    "spec.disk.mountOptions",
     "spec.security.features.bridge",
     "spec.security.features.ipgre",
     "spec.security.features.ipip",

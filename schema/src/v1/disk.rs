@@ -19,8 +19,27 @@ group! {
         recreate backend: Option<DiskBackend> = DiskBackend::Auto,
         /// Mount the VE's root read-only.
         live read_only: Option<bool> = false,
-        /// Further mount options of the root.
-        live mount_options: Vec<String>,
+        /// Options of the mount that the VE has of its root. They are fixed by its start, so that its own root cannot undo
+        /// them.
+        restart mount_options: Vec<MountOption>,
+    }
+}
+
+words! {
+    /// An option of the mount of a VE's root. `noexec` is none: nothing of the VE could run, not even its init.
+    pub enum MountOption as "lowercase" {
+        /// Reading leaves times of access as they are.
+        Noatime,
+        /// Reading renews a time of access that is a day old or older than the last change. That is so without any option.
+        Relatime,
+        /// Every reading renews the time of access.
+        Strictatime,
+        /// Reading directories leaves their times of access as they are.
+        Nodiratime,
+        /// Set-user-id bits have no effect: nobody in the VE becomes root by `su` or `sudo`.
+        Nosuid,
+        /// Device nodes do not open. That is so without any option.
+        Nodev,
     }
 }
 

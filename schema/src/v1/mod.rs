@@ -35,7 +35,7 @@ pub use beancounters::Beancounters;
 pub use checkpoint::Checkpoint;
 pub use cpu::Cpu;
 pub use devices::{Device, DeviceType, Mount};
-pub use disk::{Disk, DiskBackend};
+pub use disk::{Disk, DiskBackend, MountOption};
 pub use health::{Health, HttpProbe, TcpProbe};
 pub use host::{Host, HostSpec, ManifestPolicy};
 pub use io::{Io, IoPrio};

@@ -4,7 +4,7 @@ use super::defaults;
 use super::lifecycle::{DeletionPolicy, RestartPolicy, State, SuspendReconcile, UpdatePolicy};
 use super::macros::group;
 use super::metadata::{ApiVersion, Metadata};
-use super::scalars::{Command, CtId, Duration, HostName, Name};
+use super::scalars::{Command, CtId, Duration, HostName, LocaleName, Name, TimeZone};
 use super::template::TemplateSource;
 use super::{
     Beancounters, Checkpoint, Cpu, Device, Disk, Health, Io, Memory, Mount, Network, Packages, Security,
@@ -69,10 +69,10 @@ group! {
         live hostname: Option<HostName>,
         /// The NIS domain name. Default: none.
         live domainname: Option<HostName>,
-        /// The time zone, such as `Europe/Berlin`. Default: the template's.
-        live timezone: Option<String>,
-        /// The language, such as `en_US.UTF-8`. Default: the template's.
-        live locale: Option<String>,
+        /// The time zone, such as `Europe/Berlin`, by /etc/localtime. Default: the VE's own.
+        live timezone: Option<TimeZone>,
+        /// The language, such as `en_US.UTF-8`: what those are given who log in from then on. Default: the VE's own.
+        live locale: Option<LocaleName>,
         /// CPU.
         live cpu: Sparse<Cpu>,
         /// Memory.

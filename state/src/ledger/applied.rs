@@ -26,7 +26,12 @@ impl Entry {
             (Phase::After, Live::RemoveMount { target, .. }) => drop(applied.mounts.remove(target)),
             (Phase::After, Live::SetHostname { to, .. }) => applied.hostname.clone_from(to),
             (Phase::After, Live::SetDomainname { to, .. }) => applied.domainname.clone_from(to),
-            (
+            (Phase::Before, Live::SetTimezone { to: Some(to), .. }) => applied.timezone = Some(to.clone()),
+            (Phase::After, Live::SetTimezone { to: None, .. }) => applied.timezone = None,
+            (Phase::Before, Live::SetLocale { to: Some(to), .. }) => applied.locale = Some(to.clone()),
+            (Phase::After, Live::SetLocale { to: None, .. }) => applied.locale = None,
+            (_, Live::SetTimezone { .. } | Live::SetLocale { .. })
+            | (
                 Phase::Before,
                 Live::RemoveMount { .. } | Live::SetHostname { .. } | Live::SetDomainname { .. },
             )
@@ -263,6 +268,9 @@ impl Entry {
                 namespaces::Live::RemoveMount { .. }
                 | namespaces::Live::SetHostname { .. }
                 | namespaces::Live::SetDomainname { .. } => true,
+                namespaces::Live::SetTimezone { had, to } | namespaces::Live::SetLocale { had, to } => {
+                    had.is_some() || to.is_none()
+                }
             },
             Step::Devices(step) => match step {
                 devices::Live::AddNode { .. } => false,

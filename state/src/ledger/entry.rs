@@ -133,6 +133,12 @@ pub struct AppliedNamespaces {
     pub hostname: String,
     /// The UTS domain name.
     pub domainname: String,
+    /// The time zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+    /// The locale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locale: Option<String>,
     /// Mounts by target, lxcfs views too.
     pub mounts: BTreeMap<String, Mount>,
 }

@@ -330,6 +330,8 @@ impl Entry {
         self.applied.namespaces = Some(AppliedNamespaces {
             hostname: want.namespaces.hostname.clone(),
             domainname: want.namespaces.domainname.clone(),
+            timezone: want.namespaces.timezone.clone(),
+            locale: want.namespaces.locale.clone(),
             mounts: namespaces::wanted_mounts(&want.namespaces, facts.caps),
         });
         self.applied.devices = Some(want.devices.clone());

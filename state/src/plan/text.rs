@@ -175,6 +175,12 @@ impl fmt::Display for Step {
             Self::Namespaces(step) => match step {
                 namespaces::Live::SetHostname { to, .. } => write!(f, "set hostname {to}"),
                 namespaces::Live::SetDomainname { to, .. } => write!(f, "set domainname {to:?}"),
+                namespaces::Live::SetTimezone { to: Some(to), .. } => write!(f, "set time zone {to}"),
+                namespaces::Live::SetTimezone { to: None, .. } => {
+                    f.write_str("bring back the VE's own time zone")
+                }
+                namespaces::Live::SetLocale { to: Some(to), .. } => write!(f, "set locale {to}"),
+                namespaces::Live::SetLocale { to: None, .. } => f.write_str("take vzd's locale out"),
                 namespaces::Live::RemoveMount { target, .. } => write!(f, "unmount {target}"),
                 namespaces::Live::ReplaceMount { target, mount, .. } => {
                     write!(f, "mount {} on {target} instead", mount.source)

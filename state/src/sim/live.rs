@@ -74,6 +74,8 @@ pub(super) fn apply_namespaces(run: &mut SimRun, step: &namespaces::Live) -> Eff
     match step.clone() {
         Live::SetHostname { to, .. } => set(&mut run.hostname, to),
         Live::SetDomainname { to, .. } => set(&mut run.domainname, to),
+        Live::SetTimezone { to, .. } => set(&mut run.timezone, to),
+        Live::SetLocale { to, .. } => set(&mut run.locale, to),
         Live::RemoveMount { target, .. } => put(&mut run.mounts, &target, None),
         Live::ReplaceMount { target, mount, .. } | Live::AddMount { target, mount } => {
             put(&mut run.mounts, &target, Some(mount))

@@ -36,7 +36,11 @@ impl Sim {
         let asked = set || want.is_some_and(|want| want.disk.read_only);
         let read_only =
             run.as_ref().filter(|_| asked).map_or(Reading::Absent, |run| Reading::Is(run.read_only));
-        let disk = disk::Observed { root, usage: usage.map_or(Reading::Absent, Reading::Is), read_only };
+        let mount_options = run.as_ref().filter(|run| !run.cold.mount_options.is_empty());
+        let mount_options =
+            mount_options.map_or(Reading::Absent, |run| Reading::Is(run.cold.mount_options.clone()));
+        let usage = usage.map_or(Reading::Absent, Reading::Is);
+        let disk = disk::Observed { root, usage, read_only, mount_options };
         let checkpoint =
             checkpoint.as_ref().map(|run| lifecycle::Checkpoint { at: run.started_at, bytes: 4096 });
         let checkpoint = checkpoint.map_or(Reading::Absent, Reading::Is);
@@ -61,6 +65,8 @@ impl Sim {
             read_only: _,
             hostname,
             domainname,
+            timezone,
+            locale,
             mounts,
             nodes,
             rules,
@@ -91,6 +97,8 @@ impl Sim {
             namespaces: namespaces::Observed {
                 hostname: Reading::Is(hostname.clone()),
                 domainname: Reading::Is(domainname.clone()),
+                timezone: Reading::Is(namespaces::RegionSeen { is: timezone.clone(), unknown: false }),
+                locale: Reading::Is(namespaces::RegionSeen { is: locale.clone(), unknown: false }),
                 mounts: Reading::Is(self.observe_mounts(uid, want, mounts)),
             },
             devices: devices::Observed {

@@ -56,6 +56,10 @@ pub struct SimRun {
     pub hostname: String,
     /// The UTS domain name.
     pub domainname: String,
+    /// The time zone, if vzd has set one.
+    pub timezone: Option<String>,
+    /// The locale, if vzd has set one.
+    pub locale: Option<String>,
     /// Mounts by target.
     pub mounts: BTreeMap<String, Mount>,
     /// Nodes by path.

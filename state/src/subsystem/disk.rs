@@ -9,12 +9,15 @@
 pub mod quota;
 mod read_only;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use vzd_schema::v1::MountOption;
 
 pub use self::quota::{Bounds, Meter, Over, Resource, Usage};
 use super::lifecycle::ColdSpec;
-use super::{Changes, Cx, Mismatch, Subsystem};
+use super::{Changes, Cx, Mismatch, Subsystem, json};
 use crate::capability::Capabilities;
 use crate::disruption::{Change, Disruption, Feasible};
 use crate::ledger::DiskRecord;
@@ -160,6 +163,8 @@ pub struct Observed {
     pub usage: Reading<Usage>,
     /// Whether the root of a VE that runs is read-only; absent where that is neither wanted nor was set.
     pub read_only: Reading<bool>,
+    /// How the root of a VE that runs is mounted; absent where its start was told nothing of it.
+    pub mount_options: Reading<BTreeSet<MountOption>>,
 }
 
 /// A root that exists. Which template it was made from is in the ledger.
@@ -245,6 +250,9 @@ pub fn report(want: &Desired, have: &Observed, record: &DiskRecord, run: Option<
     if have.read_only.is() == Some(&true) {
         shown.insert("readOnly".into(), true.into());
     }
+    if let Some(options) = have.mount_options.is() {
+        shown.insert("mountOptions".into(), json(options));
+    }
     if let Some(usage) = have.usage.is() {
         for resource in Resource::ALL {
             let Some(meter) = usage.of(resource) else { continue };
@@ -277,7 +285,7 @@ impl Subsystem for Disk {
             read_only,
             users: _,
         } = want;
-        let Observed { root, usage, read_only: read_only_is } = have;
+        let Observed { root, usage, read_only: read_only_is, mount_options } = have;
         let mut changes = Changes::default();
         match root {
             Reading::Unreadable(why) => changes.cannot_read(TEMPLATE, why),
@@ -289,6 +297,9 @@ impl Subsystem for Disk {
             Reading::Is(usage) => quota::diff(&mut changes, want, usage, cx),
         }
         read_only::diff(&mut changes, *read_only, read_only_is, cx);
+        if let Reading::Unreadable(why) = mount_options {
+            changes.cannot_read(MOUNT_OPTIONS, why);
+        }
         changes
     }
 
@@ -304,11 +315,17 @@ impl Subsystem for Disk {
             read_only,
             users,
         } = want;
-        let Observed { root, usage, read_only: read_only_is } = have;
+        let Observed { root, usage, read_only: read_only_is, mount_options } = have;
         let record = cx.entry.and_then(|entry| entry.disk.as_ref());
         let whole = record.filter(|record| record.ready);
         let mut wrong = usage.is().map(|usage| quota::unsatisfied(want, usage, cx)).unwrap_or_default();
         wrong.extend(read_only::unsatisfied(*read_only, read_only_is));
+        let started_with = cx.entry.and_then(|entry| Some(&entry.run.as_ref()?.cold.mount_options));
+        if let (Some(with), Some(is)) = (started_with, mount_options.is())
+            && !with.is_subset(is)
+        {
+            wrong.push(Mismatch::new(MOUNT_OPTIONS, json(with), json(is), Disruption::Restart));
+        }
         let is = match (root, whole) {
             (Reading::Is(_), Some(whole)) => {
                 if let Some(backend) = backend.filter(|backend| *backend != whole.backend) {
@@ -333,6 +350,8 @@ impl Subsystem for Disk {
 
 const TEMPLATE: &str = "spec.template";
 const BACKEND: &str = "spec.disk.backend";
+/// How the root is mounted.
+pub const MOUNT_OPTIONS: &str = "spec.disk.mountOptions";
 /// Quotas of a VE's own users.
 pub const USERS: &str = "spec.disk.quotaugidlimit";
 

@@ -7,10 +7,12 @@ mod fields;
 mod probe;
 mod step;
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use vzd_schema::v1::MountOption;
 
 use self::fields::{cold_pairs, pairs};
 pub use self::probe::{Ask, Probe};
@@ -114,6 +116,9 @@ pub struct ColdSpec {
     /// So many of its users and groups may have quotas that its root sets; 0 is none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub quota_ids: u32,
+    /// How its root is mounted. The kernel locks all of that in a VE's own mount namespace, for the host's root too.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub mount_options: BTreeSet<MountOption>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
@@ -130,6 +135,7 @@ impl Default for ColdSpec {
             seccomp: Seccomp::Default,
             nesting: false,
             quota_ids: 0,
+            mount_options: BTreeSet::new(),
         }
     }
 }

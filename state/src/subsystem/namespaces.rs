@@ -1,6 +1,8 @@
-//! What a VE sees of its own: host and domain name, mounts from the host, its range of ids.
+//! What a VE sees of its own: host and domain name, time zone and language, mounts from the host, its range of ids.
 //!
 //! Mounts that nobody wanted and vzd never made are left alone: the VE's owner may mount things too.
+
+mod region;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -8,6 +10,7 @@ use std::convert::Infallible;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::region::{RegionSeen, unenforced};
 use super::{Changes, Cx, Mismatch, Subsystem, json};
 use crate::capability::Capabilities;
 use crate::disruption::{Cause, Change, Disruption, Feasible};
@@ -33,6 +36,12 @@ pub struct Desired {
     pub hostname: String,
     /// The UTS (NIS) domain name; empty for none.
     pub domainname: String,
+    /// The time zone; none leaves it the VE's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+    /// The locale; none leaves it the VE's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locale: Option<String>,
     /// Mounts from the host by their target in the VE. lxcfs views are added by `wanted_mounts`.
     pub mounts: BTreeMap<String, Mount>,
     /// The range of ids that the manifest fixes; none lets vzd choose.
@@ -75,6 +84,12 @@ pub struct Observed {
     pub hostname: Reading<String>,
     /// The UTS domain name; empty for none.
     pub domainname: Reading<String>,
+    /// The time zone, if one is wanted or was set.
+    #[serde(default)]
+    pub timezone: Reading<RegionSeen>,
+    /// The locale, if one is wanted or was set.
+    #[serde(default)]
+    pub locale: Reading<RegionSeen>,
     /// Mounts by target: at least those at targets that are wanted or that the ledger says were made.
     pub mounts: Reading<BTreeMap<String, MountSeen>>,
 }
@@ -107,7 +122,14 @@ impl Observed {
     /// What would be seen of a VE that runs and has nothing: a new one is compared with that.
     pub(crate) fn nothing() -> Self {
         let none = || Reading::Is(String::new());
-        Self { hostname: none(), domainname: none(), mounts: Reading::Is(BTreeMap::new()) }
+        let unset = || Reading::Is(RegionSeen::default());
+        Self {
+            hostname: none(),
+            domainname: none(),
+            timezone: unset(),
+            locale: unset(),
+            mounts: Reading::Is(BTreeMap::new()),
+        }
     }
 }
 
@@ -128,6 +150,20 @@ pub enum Live {
         from: String,
         /// The name to set.
         to: String,
+    },
+    /// Set the time zone, or bring back the VE's own.
+    SetTimezone {
+        /// The one that was set before.
+        had: Option<String>,
+        /// The one to set.
+        to: Option<String>,
+    },
+    /// Set the locale, or take it out.
+    SetLocale {
+        /// The one that was set before.
+        had: Option<String>,
+        /// The one to set.
+        to: Option<String>,
     },
     /// Take a mount away.
     RemoveMount {
@@ -181,8 +217,14 @@ impl Subsystem for Namespaces {
     type Cold = Infallible;
 
     fn diff(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Changes<Live, Infallible> {
-        let Desired { hostname, domainname, mounts: _, id_range } = want;
-        let Observed { hostname: hostname_is, domainname: domainname_is, mounts: mounts_are } = have;
+        let Desired { hostname, domainname, timezone: _, locale: _, mounts: _, id_range } = want;
+        let Observed {
+            hostname: hostname_is,
+            domainname: domainname_is,
+            timezone: _,
+            locale: _,
+            mounts: mounts_are,
+        } = have;
         let mut changes = Changes::default();
         let applied = cx.entry.and_then(|entry| entry.applied.namespaces.as_ref());
         diff_name(
@@ -201,14 +243,21 @@ impl Subsystem for Namespaces {
             applied.map(|a| &a.domainname),
             |from, to| Live::SetDomainname { from, to },
         );
+        region::diff(&mut changes, want, have, cx);
         diff_mounts(&mut changes, wanted_mounts(want, cx.caps), mounts_are, cx);
         diff_id_range(&mut changes, *id_range, cx);
         changes
     }
 
     fn satisfied(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
-        let Desired { hostname, domainname, mounts: _, id_range } = want;
-        let Observed { hostname: hostname_is, domainname: domainname_is, mounts: mounts_are } = have;
+        let Desired { hostname, domainname, timezone: _, locale: _, mounts: _, id_range } = want;
+        let Observed {
+            hostname: hostname_is,
+            domainname: domainname_is,
+            timezone: _,
+            locale: _,
+            mounts: mounts_are,
+        } = have;
         let mut wrong = Vec::new();
         for (field, want, have) in
             [("spec.hostname", hostname, hostname_is), ("spec.domainname", domainname, domainname_is)]
@@ -217,6 +266,7 @@ impl Subsystem for Namespaces {
                 wrong.push(Mismatch::new(field, json(want), json(have), Disruption::Live));
             }
         }
+        wrong.extend(region::unsatisfied(want, have));
         let seen = mounts_are.is();
         for (target, mount) in wanted_mounts(want, cx.caps) {
             let have = seen.and_then(|seen| seen.get(&target));

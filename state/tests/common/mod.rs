@@ -346,6 +346,8 @@ pub fn wishful() -> impl Strategy<Value = Wishful> {
                 namespaces: namespaces::Desired {
                     hostname: hostname.to_owned(),
                     domainname: domainname.to_owned(),
+                    timezone: Some(hostname.to_owned()).filter(|_| domainname.is_empty()),
+                    locale: Some(domainname.to_owned()).filter(|name| !name.is_empty()),
                     mounts,
                     id_range: None,
                 },

@@ -77,6 +77,8 @@ fn cases() -> Vec<(&'static str, String, String)> {
         set("spec.init", "[/bin/init]"),
         set("spec.hostname", "other"),
         set("spec.domainname", "lan"),
+        set("spec.timezone", "Europe/Berlin"),
+        set("spec.locale", "de_DE.UTF-8"),
         set("spec.cpu.cpuunits", "2000"),
         set("spec.cpu.cpulimit", "50%"),
         set("spec.cpu.cpus", "1"),
@@ -117,6 +119,7 @@ fn cases() -> Vec<(&'static str, String, String)> {
             "disk: {backend: project}",
             "disk: {backend: project, quotaugidlimit: 10}",
         ),
+        swap("spec.disk.mountOptions", "memory: {}", "disk: {mountOptions: [noatime]}"),
         swap("spec.disk.readOnly", "memory: {}", "disk: {readOnly: true}"),
         swap("spec.disk.backend", "memory: {}", "disk: {backend: image}"),
         swap(

@@ -64,8 +64,9 @@ fn what_cannot_all_be_applied_is_not_saved() {
     for (line, code) in [
         // Another has it.
         ("vzctl set shop --numproc 90 --ipadd 10.11.12.13 --save", 78),
-        // Not carried out yet; and no CPU of that number.
-        ("vzctl set shop --numproc 90 --mount_opts noatime --save", 3),
+        // No option of this kind; not carried out yet; and no CPU of that number.
+        ("vzctl set shop --numproc 90 --mount_opts noexec --save", 21),
+        ("vzctl set shop --numproc 90 --features nfs:on --save", 3),
         ("vzctl set shop --numproc 90 --cpumask 4000 --save", 2),
     ] {
         let ended = tool(&sandbox, line);
@@ -83,6 +84,9 @@ fn what_needs_a_restart_waits_for_one_or_gets_it() {
     tool(&sandbox, "vzctl set shop --capability sys_time:on --setmode ignore --save").ends(32);
     assert_eq!(manifest(&sandbox, "shop.yaml"), BY_HAND);
     tool(&sandbox, "vzctl set shop --capability net_raw:off --save")
+        .ends(0)
+        .says("after the container is restarted");
+    tool(&sandbox, "vzctl set shop --mount_opts noatime,nosuid --save")
         .ends(0)
         .says("after the container is restarted");
     assert_eq!(sandbox.init_pid("shop"), init);

@@ -113,6 +113,9 @@ fn one(building: &mut Building, said: Said<'_>) {
             building.add_words(said, "spec.network.searchDomains", said.value.split([' ', ',', ';']))
         }
         "onboot" => building.set_truth(said, "spec.onBoot"),
+        "timezone" if said.value == "host" => {
+            building.refuse(said, "say which one it is: the host's own is not followed")
+        }
         "timezone" => building.set(said, "spec.timezone", Value::Text(said.value.to_owned())),
         "startup" | "features" if options(said.value).next().is_none() => {
             building.refuse(said, "it says nothing")

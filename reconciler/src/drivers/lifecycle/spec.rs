@@ -40,6 +40,8 @@ pub(super) fn start_spec(ve: Ve<'_>, want: &Desired, root: RootSpec) -> SysResul
         id_count: ve.entry.ids.count,
         hostname: want.namespaces.hostname.clone(),
         domainname: want.namespaces.domainname.clone(),
+        timezone: want.namespaces.timezone.clone(),
+        locale: want.namespaces.locale.clone(),
         init: cold.command(ve.entry.application()).to_vec(),
         env: environment(application),
         dir: application.map(|is| PathBuf::from(&is.dir)),

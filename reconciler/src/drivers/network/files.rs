@@ -50,9 +50,9 @@ pub(super) fn look(ve: Ve<'_>, running: &Running) -> SysResult<FilesSeen> {
     seen.host = host(ve);
     let root = root_of(running.pid)?;
     for file in known {
-        match etc::look(&root, file) {
-            Ok(is) => {
-                seen.lines.extend(is.lines().map(|lines| (file, lines)));
+        match etc::look(&root, file.path()).and_then(|is| Ok((is.lines(file.path())?, is))) {
+            Ok((lines, is)) => {
+                seen.lines.extend(lines.map(|lines| (file, lines)));
                 if let Seen::Link(target) = is {
                     seen.instead.insert(file, format!("a link to {target}"));
                 }

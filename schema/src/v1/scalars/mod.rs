@@ -20,7 +20,7 @@ pub use account::{PasswordHash, SshKey};
 pub use cpu::{CpuList, CpuUnits, Percent};
 pub use file::{AbsPath, Access, DeviceNumber, FileMode};
 pub use limit::{Amount, Limit, Pair};
-pub use name::{CtId, HostName, LabelKey, LabelValue, Name, PackageName, UserName};
+pub use name::{CtId, HostName, LabelKey, LabelValue, LocaleName, Name, PackageName, TimeZone, UserName};
 pub use net::{Address, Cidr, HttpPath, IfName, Mac, Mark, Ports, RouteTarget};
 pub use process::{Capability, Command};
 pub use rate::{BitRate, ByteRate, OpRate};

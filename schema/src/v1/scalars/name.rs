@@ -130,6 +130,34 @@ text_name!(
     { "type": "string", "pattern": "^[A-Za-z0-9][-+_.A-Za-z0-9]*$", "maxLength": 128 }
 );
 
+text_name!(
+    /// The name of a time zone, as the directories of the tz database have it. It is part of a path.
+    TimeZone,
+    "the name of a time zone",
+    "give one as /usr/share/zoneinfo has it, such as Europe/Berlin or UTC",
+    |text| {
+        let part = |part: &str| {
+            part.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-_".contains(&b))
+        };
+        text.len() <= 64 && text.split('/').all(part)
+    },
+    { "type": "string", "pattern": "^[A-Za-z0-9][-+_A-Za-z0-9]*(/[A-Za-z0-9][-+_A-Za-z0-9]*)*$", "maxLength": 64 }
+);
+
+text_name!(
+    /// The name of a locale: language, country, character set, modifier.
+    LocaleName,
+    "the name of a locale",
+    "give one as `locale -a` prints it, such as de_DE.UTF-8 or C.UTF-8",
+    |text| {
+        text.len() <= 64
+            && text.starts_with(|c: char| c.is_ascii_alphabetic())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b))
+    },
+    { "type": "string", "pattern": "^[A-Za-z][-_.@A-Za-z0-9]*$", "maxLength": 64 }
+);
+
 /// The number by which OpenVZ's tools know a VE: 101 to 2147483644.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CtId(u32);

@@ -6,7 +6,7 @@ use super::{ColdSpec, DeletionPolicy, Desired, Probe, RestartPolicy, Suspend, Up
 use crate::application::Application;
 use crate::caps::CapSet;
 use crate::ids::VeName;
-use crate::subsystem::disk::USERS;
+use crate::subsystem::disk::{MOUNT_OPTIONS, USERS};
 use crate::subsystem::json;
 use crate::units::Millis;
 
@@ -73,21 +73,21 @@ pub(super) fn pairs(was: &Desired, is: &Desired) -> Vec<Pair> {
 }
 
 /// Every field of what is fixed at a start, as it was and as it is, on a root whose image says this.
-pub(super) fn cold_pairs(was: &ColdSpec, is: &ColdSpec, image: Option<&Application>) -> [Pair; 5] {
+pub(super) fn cold_pairs(was: &ColdSpec, is: &ColdSpec, image: Option<&Application>) -> [Pair; 6] {
     let shown = |cold: &ColdSpec| {
-        let ColdSpec { init: _, init_given: _, capabilities, seccomp, nesting, quota_ids } = cold;
-        let init = json(&cold.command(image));
-        [init, shown_caps(*capabilities), json(seccomp), json(nesting), json(quota_ids)]
+        let ColdSpec { init: _, init_given: _, capabilities, seccomp, nesting, quota_ids, mount_options } =
+            cold;
+        [
+            ("spec.init", json(&cold.command(image))),
+            ("spec.security.capabilities", shown_caps(*capabilities)),
+            ("spec.security.seccomp", json(seccomp)),
+            ("spec.security.features.nesting", json(nesting)),
+            (USERS, json(quota_ids)),
+            (MOUNT_OPTIONS, json(mount_options)),
+        ]
     };
-    let [a, b, c, d, e] = shown(was);
-    let [f, g, h, i, j] = shown(is);
-    [
-        ("spec.init", a, f),
-        ("spec.security.capabilities", b, g),
-        ("spec.security.seccomp", c, h),
-        ("spec.security.features.nesting", d, i),
-        (USERS, e, j),
-    ]
+    let mut was = shown(was).into_iter().map(|(_, value)| value);
+    shown(is).map(|(field, is)| (field, was.next().unwrap_or_default(), is))
 }
 
 #[cfg(test)]

@@ -179,13 +179,27 @@ pub fn split(text: &str) -> (Option<Vec<String>>, String) {
     (ours, rest)
 }
 
-/// Puts a file together: lines of vzd, if there are any, come first, as the first name server is asked first.
-pub fn join(lines: &[String], rest: &str) -> String {
+/// Where in a file vzd's part is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Before all else: the first name server is asked first.
+    First,
+    /// After all else: the last of several values counts.
+    Last,
+}
+
+/// Puts a file together, of lines of vzd, if there are any, and the rest.
+pub fn join(lines: &[String], part: Part, rest: &str) -> String {
     if lines.is_empty() {
         return rest.to_owned();
     }
     let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    format!("{BEGIN}{WHY}\n{lines}{END}\n{rest}")
+    let ours = format!("{BEGIN}{WHY}\n{lines}{END}\n");
+    match part {
+        Part::First => ours + rest,
+        Part::Last if rest.is_empty() || rest.ends_with('\n') => format!("{rest}{ours}"),
+        Part::Last => format!("{rest}\n{ours}"),
+    }
 }
 
 fn part(lines: &[String], prefix: &str) -> Vec<String> {
@@ -278,9 +292,14 @@ mod tests {
     fn the_rest_of_a_file_stays_byte_by_byte() {
         let ours = lines(&["nameserver 10.1.0.1", "search example.net"]);
         for rest in ["", "nameserver 9.9.9.9\n", "no end of line", "\n\n  # x\r\n", "# END vzd\nx\n"] {
-            let whole = join(&ours, rest);
+            let whole = join(&ours, Part::First, rest);
             assert_eq!(split(&whole), (Some(ours.clone()), rest.to_owned()), "{rest:?}");
-            assert_eq!(join(&[], &split(&whole).1), rest);
+            assert_eq!(join(&[], Part::First, &split(&whole).1), rest);
+            let (is, left) = split(&join(&ours, Part::Last, rest));
+            assert_eq!(
+                (is.as_ref(), left.trim_end_matches('\n')),
+                (Some(&ours), rest.trim_end_matches('\n'))
+            );
             assert_eq!(split(rest), (None, rest.to_owned()));
         }
     }
