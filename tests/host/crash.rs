@@ -225,6 +225,28 @@ fn while_changing_it_live() {
 }
 
 #[test]
+fn while_setting_its_time_zone_and_taking_its_language_out() {
+    needs!(Root, Cgroups, Busybox, FaultPoints);
+    let case = Case {
+        before: |sandbox| {
+            sandbox.ve("web", json!({ "locale": "C.UTF-8" }));
+            sandbox.apply();
+            sandbox.sh("web", "mkdir -p /usr/share/zoneinfo; echo TZif > /usr/share/zoneinfo/Here; echo UTC > /etc/timezone");
+        },
+        change: |sandbox| sandbox.ve("web", json!({ "timezone": "Here" })),
+        command: &["apply"],
+    };
+    survives_and_tells(&case, &|sandbox| {
+        json!(
+            sandbox.sh(
+                "web",
+                "ls -A /etc; readlink /etc/localtime /etc/localtime.before-vzd; cat /etc/timezone"
+            )
+        )
+    });
+}
+
+#[test]
 fn while_making_and_removing_users() {
     needs!(Root, Cgroups, Busybox, FaultPoints);
     survives(&Case {

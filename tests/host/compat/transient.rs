@@ -144,7 +144,6 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         ("vzctl set shop --numproc 90 --ipadd 10.11.12.13", 78),
         ("vzctl set shop --numproc 90 --ipadd 10.11.12.14", 78),
         ("vzctl set shop --numproc 90 --cpumask 4000", 2),
-        ("vzctl set shop --numproc 90 --features nfs:on", 3),
         ("vzctl set shop --numproc 90:50", 21),
         // It is of a start, or of no run at all.
         ("vzctl set shop --numproc 90 --capability sys_time:on", 32),

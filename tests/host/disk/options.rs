@@ -70,3 +70,18 @@ fn options_are_locked_in_and_change_at_a_start() {
     sandbox.vzd(&["restart", "web"]).ok();
     assert_eq!(in_force(&sandbox), plain);
 }
+
+#[test]
+fn a_resumed_ve_keeps_those_it_was_started_with() {
+    needs!(Root, Cgroups, Busybox, Criu);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", spec(&["noatime", "nosuid"]));
+    sandbox.apply();
+    let options = in_force(&sandbox);
+    sandbox.vzd(&["suspend", "web"]).ok();
+    sandbox.ve("web", spec(&["strictatime"]));
+    sandbox.vzd(&["resume", "web"]).ok();
+    assert_eq!(in_force(&sandbox), options);
+    assert!(sandbox.status("web").unwrap().is("RestartRequired"));
+    assert!(!renews(&sandbox));
+}
