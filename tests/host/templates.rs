@@ -90,7 +90,30 @@ fn debian_with_systemd_boots_and_ends() {
     assert_eq!(sandbox.sh("web", "systemctl --failed --no-legend"), "");
     // Its own, not the template's, nor the machine's that built that.
     assert_eq!(sandbox.sh("web", "hostname; wc -c < /etc/machine-id"), "web\n33");
+    reads_its_region(&sandbox);
     ends_as_it_likes(&sandbox);
+}
+
+/// What a distribution makes of its time zone and language, by its own programs.
+fn reads_its_region(sandbox: &Sandbox) {
+    let spec = |timezone: &str, locale: &str| json!({ "template": "debian-13", "init": null, "stopTimeout": "30s", "timezone": timezone, "locale": locale });
+    let zone = || sandbox.sh("web", "readlink /etc/localtime; date +%Z");
+    let own = zone();
+    sandbox.ve("web", spec("Asia/Tokyo", "C.UTF-8"));
+    sandbox.apply();
+    assert_eq!(zone(), "/usr/share/zoneinfo/Asia/Tokyo\nJST");
+    assert_eq!(sandbox.sh("web", "timedatectl show -p Timezone --value"), "Asia/Tokyo");
+    assert_eq!(sandbox.sh("web", "su - -c 'echo $LANG'"), "C.UTF-8");
+    assert!(!sandbox.status("web").unwrap().is("Unenforced"));
+    sandbox.sh("web", "timedatectl set-timezone Europe/Berlin");
+    sandbox.vzd(&["drift", "--detailed-exitcode"]).ends(2).says("spec.timezone");
+    sandbox.ve("web", spec("Asia/Tokyo", "xx_XX.UTF-8"));
+    sandbox.apply();
+    assert_eq!(zone(), "/usr/share/zoneinfo/Asia/Tokyo\nJST");
+    assert!(sandbox.status("web").unwrap().is("Unenforced"));
+    sandbox.ve("web", json!({ "template": "debian-13", "init": null, "stopTimeout": "30s" }));
+    sandbox.apply();
+    assert_eq!(zone(), own);
 }
 
 #[test]

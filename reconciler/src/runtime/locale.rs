@@ -170,7 +170,7 @@ mod tests {
         assert!(!lacks(&root, "C.UTF-8") && !lacks(&root, "POSIX"));
         assert!(lacks(&root, "de_DE.UTF-8"));
         let names = b"de_DE.utf8\0sr_RS.utf8@latin\0";
-        let head = [0xde02_0109_u32, 0, 0, 0, 0, 40, names.len() as u32, 64];
+        let head = [0xde02_0109_u32, 0, 0, 0, 0, 40, u32::try_from(names.len()).unwrap(), 64];
         let mut archive: Vec<u8> = head.iter().flat_map(|number| number.to_ne_bytes()).collect();
         archive.resize(40, 0);
         archive.extend(names);
