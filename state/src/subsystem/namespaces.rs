@@ -2,6 +2,7 @@
 //!
 //! Mounts that nobody wanted and vzd never made are left alone: the VE's owner may mount things too.
 
+mod mounts;
 mod region;
 
 use std::collections::BTreeMap;
@@ -244,7 +245,7 @@ impl Subsystem for Namespaces {
             |from, to| Live::SetDomainname { from, to },
         );
         region::diff(&mut changes, want, have, cx);
-        diff_mounts(&mut changes, wanted_mounts(want, cx.caps), mounts_are, cx);
+        mounts::diff(&mut changes, wanted_mounts(want, cx.caps), mounts_are, cx);
         diff_id_range(&mut changes, *id_range, cx);
         changes
     }
@@ -270,8 +271,13 @@ impl Subsystem for Namespaces {
         let seen = mounts_are.is();
         for (target, mount) in wanted_mounts(want, cx.caps) {
             let have = seen.and_then(|seen| seen.get(&target));
-            if !have.is_some_and(|have| shows(&mount, have)) {
-                wrong.push(Mismatch::new(mount_field(&target), json(&mount), json(&have), Disruption::Live));
+            if !have.is_some_and(|have| mounts::shows(&mount, have)) {
+                wrong.push(Mismatch::new(
+                    mounts::field(&target),
+                    json(&mount),
+                    json(&have),
+                    Disruption::Live,
+                ));
             }
         }
         let ids = cx.entry.map(|entry| entry.ids);
@@ -285,10 +291,6 @@ impl Subsystem for Namespaces {
 }
 
 const ID_RANGE: &str = "spec.security.userNamespace";
-
-fn mount_field(target: &str) -> String {
-    format!("spec.mounts[{target}]")
-}
 
 fn diff_name(
     changes: &mut Changes<Live, Infallible>,
@@ -314,102 +316,6 @@ fn diff_name(
 /// A name as JSON, null when there is none.
 fn text(name: &str) -> Value {
     if name.is_empty() { Value::Null } else { Value::from(name) }
-}
-
-fn diff_mounts(
-    changes: &mut Changes<Live, Infallible>,
-    wanted: BTreeMap<String, Mount>,
-    have: &Reading<BTreeMap<String, MountSeen>>,
-    cx: &Cx<'_>,
-) {
-    let seen = match have {
-        Reading::Unreadable(why) => return changes.cannot_read("spec.mounts", why),
-        Reading::Absent => return,
-        Reading::Is(seen) => seen,
-    };
-    let none = BTreeMap::new();
-    let applied = cx.entry.and_then(|entry| entry.applied.namespaces.as_ref()).map_or(&none, |a| &a.mounts);
-    for (target, had) in applied {
-        if wanted.contains_key(target) || !seen.contains_key(target) {
-            continue;
-        }
-        let change = Change::new(mount_field(target), had.shown(), Value::Null, Disruption::Live);
-        let index = changes.field(change);
-        changes.live.push((Live::RemoveMount { target: target.clone(), had: had.clone() }, vec![index]));
-    }
-    for (target, mount) in wanted {
-        let have = seen.get(&target);
-        if have.is_some_and(|have| shows(&mount, have)) {
-            continue;
-        }
-        let had = applied.get(&target);
-        let cause = match had {
-            Some(had) if *had == mount => Cause::Drift,
-            _ if mount.system => Cause::Default,
-            _ => Cause::Spec,
-        };
-        let before = match (have, had) {
-            (None, _) => Value::Null,
-            (Some(_), Some(had)) if *had != mount => had.shown(),
-            (Some(seen), _) => seen.shown(),
-        };
-        let missing = if mount.idmap { cx.caps.idmapped_mounts.missing() } else { None };
-        let change = Change::new(mount_field(&target), before, mount.shown(), Disruption::Live)
-            .because(cause)
-            .unless(missing);
-        let index = changes.field(change);
-        if missing.is_some() {
-            continue;
-        }
-        let step = match have {
-            None => Live::AddMount { target, mount },
-            Some(_) => Live::ReplaceMount { target, had: had.cloned(), mount },
-        };
-        changes.live.push((step, vec![index]));
-    }
-}
-
-/// A mount as the manifest would write it: only what is not the default.
-fn shown(source: &str, flags: MountFlags, idmap: bool) -> Value {
-    let MountFlags { read_only, nosuid, noexec, nodev } = flags;
-    let mut shown = serde_json::Map::from_iter([("source".to_owned(), Value::from(source))]);
-    for (name, is, default) in [
-        ("readOnly", read_only, false),
-        ("nosuid", nosuid, true),
-        ("noexec", noexec, false),
-        ("nodev", nodev, true),
-        ("idmap", idmap, false),
-    ] {
-        if is != default {
-            shown.insert(name.to_owned(), Value::from(is));
-        }
-    }
-    Value::Object(shown)
-}
-
-impl Mount {
-    fn shown(&self) -> Value {
-        let Self { source, flags, idmap, system: _ } = self;
-        shown(source, *flags, *idmap)
-    }
-}
-
-impl MountSeen {
-    fn shown(&self) -> Value {
-        let Self { source, flags, idmapped } = self;
-        let source = match source {
-            SourceSeen::Same => "the same",
-            SourceSeen::Other => "something else",
-            SourceSeen::Dead => "something dead",
-        };
-        shown(source, *flags, *idmapped)
-    }
-}
-
-/// Whether what is seen is what is wanted. Flags of a system view are the kernel's business.
-fn shows(want: &Mount, have: &MountSeen) -> bool {
-    let MountSeen { source, flags, idmapped } = have;
-    *source == SourceSeen::Same && (want.system || *flags == want.flags && *idmapped == want.idmap)
 }
 
 /// Ids are in every file of the disk: another range means another VE.
