@@ -122,6 +122,7 @@ fn a_disk_is_sent_ahead_and_nothing_of_it_is_torn() {
     count(&here, "web");
     here.sh("web", &format!("dd if=/dev/urandom of=/root/ballast bs=1M count={} 2>/dev/null", BALLAST >> 20));
     here.sh("web", "setsid guest mapped /root/mapped > /dev/null 2>&1 < /dev/null &");
+    eventually("memory is mapped", || here.sh("web", "ls /root").contains("mapped"));
     // Files that come and go, change their names and their kinds.
     let restless = "mkdir /root/r; cd /root/r; while :; do rm -rf dir link; mkdir dir; echo x > dir/file; ln -s dir link; mv dir \
                     other; rm -rf other; mv link other; sleep 0.02; rm other; done";
