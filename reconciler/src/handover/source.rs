@@ -182,7 +182,7 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
     /// Sends the rest of a VE that stands still.
     fn send(&mut self, entry: &Entry, files: &mut Sender) -> SysResult<()> {
         let ve = Ve { host: self.host, entry, want: None };
-        files.rest(&mut self.link)?;
+        files.rest(ve, &mut self.link)?;
         if entry.suspension.is_some() {
             let image = Image::lock(&checkpoint::dir(ve))?;
             for (name, path, mode) in image.parts()? {

@@ -19,8 +19,8 @@ const FILES: [(&str, &str); 4] = [
     ("anon_inode:[perf_event]", "perf events"),
 ];
 
-/// All that is found. `pids` are those of the VE, the first its init; `entered` is the control group of processes that were put into
-/// it, `interfaces` are those that vzd has given it.
+/// All that is found. `pids` are those of the VE, `entered` is the control group of processes that were put into it, `interfaces` are
+/// those that vzd has given it.
 pub fn obstacles(init: i32, pids: &[i32], entered: &Path, interfaces: &[String]) -> SysResult<Vec<String>> {
     let mut found: BTreeSet<String> = stranger(init, entered).into_iter().collect();
     let netns = Namespace::of(init, Kind::Net)?;

@@ -53,9 +53,7 @@ impl Seen {
 impl Sender {
     /// Of a VE, unless its files cannot be sent.
     pub fn new(ve: Ve<'_>) -> SysResult<Self> {
-        if let Some(why) = refusal(ve)? {
-            return Err(SysError::refused("send", format_args!("VE {}", ve.entry.name), why));
-        }
+        refuse(ve)?;
         let layers = Layers::open(ve, &ve.host.ve_dir(&ve.entry.uid))?;
         Ok(Self::of(layers.path.join("upper")))
     }
@@ -75,8 +73,13 @@ impl Sender {
         self.round(top, Some(quiet), to)
     }
 
-    /// The last round: nobody writes any more.
-    pub fn rest(&mut self, to: &mut dyn Sink) -> SysResult<()> {
+    /// The last round: nobody writes any more. What the VE has done since the first may have made it one that cannot be sent.
+    pub fn rest(&mut self, ve: Ve<'_>, to: &mut dyn Sink) -> SysResult<()> {
+        refuse(ve)?;
+        self.last(to)
+    }
+
+    pub(super) fn last(&mut self, to: &mut dyn Sink) -> SysResult<()> {
         let top = self.top()?;
         self.round(top, None, to)
     }
@@ -94,6 +97,11 @@ impl Sender {
         self.told = round.told;
         Ok(())
     }
+}
+
+fn refuse(ve: Ve<'_>) -> SysResult<()> {
+    let refused = |why| SysError::refused("send", format_args!("VE {}", ve.entry.name), why);
+    refusal(ve)?.map_or(Ok(()), |why| Err(refused(why)))
 }
 
 /// A tree that is being told.

@@ -75,7 +75,7 @@ impl Way {
     /// The last round: what was sent in it, and what was the same.
     fn rest(&mut self) -> (usize, Vec<String>) {
         (self.receiver.bytes, self.receiver.same) = (0, Vec::new());
-        self.sender.rest(&mut self.receiver).unwrap();
+        self.sender.last(&mut self.receiver).unwrap();
         assert!(self.receiver.receiver.is_done());
         assert_eq!(tree(&self.from), tree(&self.to));
         self.receiver.same.sort();
