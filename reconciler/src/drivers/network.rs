@@ -27,7 +27,7 @@ use vzd_state::subsystem::network::{self, Interface, Live, Observed, On, Part, S
 use crate::drivers::namespaces::root_of;
 use crate::drivers::{Effect, Running, Ve};
 use crate::error::SysResult;
-use crate::kernel::net::{self, Ends, HandOver, Netlink, Request, Venet};
+use crate::kernel::net::{self, Announced, Ends, HandOver, Netlink, Request, Venet};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::runtime::etc;
 
@@ -219,10 +219,8 @@ fn set_interface(
     }?;
     let addresses: Vec<_> = to.addresses.iter().map(|one| one.address()).collect();
     if effect == Effect::Changed && !addresses.is_empty() {
-        ns::on_thread_in(netns, || {
-            net::announce(name, &addresses);
-            Ok(())
-        })?;
+        let announced = ns::on_thread_in(netns, || Ok(net::announce(name, &addresses)))?;
+        Announced::drop_apart(announced.into_iter().collect());
     }
     Ok(effect)
 }
@@ -413,9 +411,9 @@ pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effec
             ns::on_thread_in(&netns, || Venet::prepare_inside(pair(*address)))?;
             changed += venet.add(&mut host, &mut inside, there, pair(*address))?;
             if changed > 0 {
-                neighbours(ve, [address])?
-                    .iter()
-                    .for_each(|(link, addresses)| net::announce(link, addresses));
+                let told = neighbours(ve, [address])?;
+                let announced = told.iter().filter_map(|(link, addresses)| net::announce(link, addresses));
+                Announced::drop_apart(announced.collect());
             }
             changed > 0
         }

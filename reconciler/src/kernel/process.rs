@@ -140,6 +140,14 @@ impl Child {
         self.pid
     }
 
+    /// Kills the child and waits for its end.
+    pub fn kill(self) -> SysResult<WaitStatus> {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.pid) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        self.wait()
+    }
+
     /// Waits for the child's end.
     pub fn wait(self) -> SysResult<WaitStatus> {
         reap(self.pid)
@@ -196,6 +204,16 @@ pub fn set_fs_ids(uid: u32, gid: u32) {
     unsafe {
         libc::setfsgid(gid);
         libc::setfsuid(uid);
+    }
+}
+
+/// Has this process, which `parent` has just forked, killed when that ends; an error if it has ended already.
+pub fn end_with(parent: rustix::process::Pid) -> SysResult<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .at("set", "the signal at the parent's end")?;
+    match rustix::process::getppid() {
+        Some(is) if is == parent => Ok(()),
+        _ => Err(SysError::refused("work for", parent.as_raw_nonzero(), "it has ended")),
     }
 }
 

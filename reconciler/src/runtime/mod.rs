@@ -5,7 +5,7 @@
 //! devices, capabilities) is said by [`spec`]; why it is given that is `vzd_state`'s decision.
 //!
 //! - [`start`] is the starter: it makes the namespaces and leaves a running init behind,
-//! - [`tree`] builds the mount tree in a namespace that belongs to the host,
+//! - [`tree`] builds the mount tree in a namespace that belongs to the host, `network` its links meanwhile,
 //! - [`init`] is what the VE's first process does before it becomes its init,
 //! - [`enter`] joins a running VE and executes a program there,
 //! - [`etc`] keeps vzd's lines in files of a VE's own, [`zone`] its time zone, [`locale`] its language,
@@ -23,6 +23,7 @@ pub mod etc;
 pub mod init;
 pub mod inject;
 pub mod locale;
+mod network;
 pub mod printed;
 pub mod quotas;
 pub mod scripts;

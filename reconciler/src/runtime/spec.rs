@@ -108,6 +108,13 @@ pub struct StartSpec {
     pub nesting: bool,
 }
 
+impl StartSpec {
+    /// Whether its network is linked to anything.
+    pub fn is_linked(&self) -> bool {
+        self.venet.is_some() || !self.bridged.is_empty() || !self.macvlans.is_empty() || self.handed.is_some()
+    }
+}
+
 /// What a VE is resumed from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -9,6 +9,7 @@
 //!
 //! ```text
 //! keeper ─fork─ starter ─clone3(CLONE_PARENT)─ first process (child of the keeper): parked … init
+//!                  ├─fork─ network builder (among the host's mounts), meanwhile
 //!                  └─vfork─ tree builder (in the VE's pid and net namespaces)
 //! ```
 
@@ -20,14 +21,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::clone::{VE_NAMESPACES, clone_sibling};
-use crate::kernel::net::{Links, Netlink};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded};
-use crate::kernel::{mount, net, pin, seqpacket};
+use crate::kernel::{mount, net, seqpacket};
 use crate::runtime::checkpoint::restore;
 use crate::runtime::spec::{StartSpec, Started};
-use crate::runtime::{init, inject, scripts, tree};
+use crate::runtime::{init, inject, network, scripts, tree};
 
 /// What the starter and the first process say to each other: the starter `Go` once the tree is built,
 /// the first process `Locked` once it has its own copy, the starter `Go` again once the mounts are in.
@@ -71,8 +71,8 @@ pub fn start(
     // While this process still sees the host's /proc and control groups.
     let inside = spec.scripts.as_ref().and_then(|scripts| scripts.start.as_ref());
     let inside = inside.map(|inside| scripts::Waiting::fork(proof, spec, inside)).transpose()?;
-    // A namespace that is to be kept is kept among the host's mounts.
-    let host_mounts = spec.handed.as_ref().map(|_| Namespace::here(Kind::Mount)).transpose()?;
+    // Links are made among the host's mounts.
+    let host_mounts = spec.is_linked().then(|| Namespace::here(Kind::Mount)).transpose()?;
     ns::unshare(&[Kind::Mount])?;
     mount::make_all_private()?;
 
@@ -106,19 +106,12 @@ fn raise(
     // The tree's root becomes this process's root as well: the host's /proc is looked up before.
     let host_proc = mount::open_path(Path::new("/proc"))?;
     let netns = Namespace::of(pid, Kind::Net)?;
-    if let (Some(handed), Some(host_mounts)) = (&spec.handed, host_mounts) {
-        process::in_child(proof, || {
-            host_mounts.join()?;
-            pin::pin(&netns, &handed.pin)
-        })??;
-    }
-    let links = make_links(spec, &netns)?;
+    let network = host_mounts.map(|mounts| network::begin(proof, spec, &netns, Some(mounts))).transpose()?;
     if let Some(scripts) = spec.scripts.as_ref().filter(|scripts| !scripts.mount.is_empty()) {
         tree::attach_root(&spec.root, &userns)?;
         scripts.on_root()?;
     }
-    build(proof, spec, pid, console, (&userns, &netns), &links)?;
-    connect_links(proof, spec, &links, &netns)?;
+    build(proof, spec, pid, console, (&userns, &netns))?;
     seqpacket::send(first, &Word::Go, &[])?;
     match hear(first)? {
         Some((Word::Locked, _)) => {}
@@ -131,6 +124,9 @@ fn raise(
     if spec.root.read_only {
         // Not before: mount points were made in it. It is this process's root as well.
         mount::set_read_only(mount::open_path(Path::new("/"))?, true)?;
+    }
+    if let Some(network) = network {
+        network.end()?;
     }
     if let Some(inside) = inside {
         inside.run(pid)?;
@@ -146,67 +142,6 @@ fn raise(
         None => Ok((Started { pid }, listener)),
         other => Err(SysError::refused("execute", "init", format!("the first process said {other:?}"))),
     }
-}
-
-/// Makes the VE's links to the host, whose other ends wait for [`net::set_up`].
-pub(super) fn make_links<'s>(spec: &'s StartSpec, netns: &Namespace) -> SysResult<Links<'s>> {
-    let mut links = Links {
-        macvlans: &spec.macvlans,
-        sysctls: &spec.sysctls,
-        routes: &spec.routes,
-        rules: &spec.rules,
-        firewall: spec.firewall.as_deref(),
-        ..Links::default()
-    };
-    if spec.venet.is_none() && spec.bridged.is_empty() && spec.macvlans.is_empty() && spec.handed.is_none() {
-        return Ok(links);
-    }
-    let mut host = Netlink::open()?;
-    if let Some(venet) = &spec.venet {
-        links.venet = Some((venet, venet.make(&mut host, netns.as_fd())?));
-    }
-    for bridged in &spec.bridged {
-        links.bridged.push((bridged, bridged.make(&mut host, netns.as_fd())?));
-    }
-    spec.macvlans.iter().try_for_each(|macvlan| macvlan.make(&mut host, netns.as_fd()))?;
-    if let Some(handed) = &spec.handed {
-        handed.carry_out(&mut host, netns)?;
-    }
-    if !spec.shapes.is_empty() {
-        let ends = links.venet.iter().map(|(_, ends)| ends).chain(links.bridged.iter().map(|(_, ends)| ends));
-        let ends: Vec<u32> = ends.map(|ends| ends.host).collect();
-        let ends: Vec<_> = host.links()?.into_iter().filter(|link| ends.contains(&link.index)).collect();
-        for shape in &spec.shapes {
-            shape.set(&mut host, &ends)?;
-        }
-    }
-    Ok(links)
-}
-
-/// Has the host and its bridges let the VE's packets through, now that its ends are up.
-pub(super) fn connect_links(
-    proof: SingleThreaded,
-    spec: &StartSpec,
-    links: &Links<'_>,
-    netns: &Namespace,
-) -> SysResult<()> {
-    if links.venet.is_some() || !links.bridged.is_empty() {
-        let mut host = Netlink::open()?;
-        if let Some((_, ends)) = links.venet {
-            host.await_carrier(ends.host)?;
-        }
-        links.bridged.iter().try_for_each(|(bridged, ends)| bridged.connect(&mut host, *ends))?;
-    }
-    // Not before: what comes for an address that the host has no way to is sent back to where it came from.
-    spec.neighbours.iter().for_each(|(link, addresses)| net::announce(link, addresses));
-    let announced: Vec<_> = links.announced().collect();
-    if announced.is_empty() {
-        return Ok(());
-    }
-    ns::in_child_in(proof, netns, || {
-        announced.iter().for_each(|(name, addresses)| net::announce(name, addresses));
-        Ok(())
-    })
 }
 
 /// The next word of the first process; `None` when it executed its init (or ended).
@@ -226,20 +161,21 @@ fn open_v1(spec: &StartSpec) -> SysResult<Vec<OwnedFd>> {
     spec.cgroup_v1.iter().map(open).collect()
 }
 
-/// Gives the parked process its network and mount tree.
+/// Gives the parked process its mount tree, and a network that is linked to nothing what else it has.
 fn build(
     proof: SingleThreaded,
     spec: &StartSpec,
     pid: i32,
     console: &Path,
     (userns, netns): (&Namespace, &Namespace),
-    links: &Links<'_>,
 ) -> SysResult<()> {
     let pidns = Namespace::of(pid, Kind::Pid)?;
     pidns.join()?;
     process::in_child(proof, || {
         netns.join()?;
-        net::set_up(links)?;
+        if !spec.is_linked() {
+            net::set_up(&network::unlinked(spec))?;
+        }
         tree::build(spec, userns, console)
     })?
 }

@@ -17,23 +17,45 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
-/// Announces addresses on an interface of the calling thread's namespace. That this cannot be done is no failure of what they are
-/// given to, since neighbours ask in the end.
-pub fn announce(name: &str, addresses: &[IpAddr]) {
-    if let Err(e) = try_announce(name, addresses) {
-        tracing::debug!(error = %e, "neighbours on {name} are not told of addresses");
+/// What addresses were announced with. To drop it waits until no processor can be using it, for 20 ms: to be done where nobody
+/// waits.
+#[derive(Debug)]
+#[must_use]
+pub struct Announced {
+    _socket: OwnedFd,
+}
+
+impl Announced {
+    /// Drops them while the caller goes on; for a process that may have threads.
+    pub fn drop_apart(them: Vec<Announced>) {
+        if !them.is_empty() {
+            // Without a thread they are dropped here.
+            let _ = std::thread::Builder::new().stack_size(64 * 1024).spawn(move || drop(them));
+        }
     }
 }
 
-fn try_announce(name: &str, addresses: &[IpAddr]) -> SysResult<()> {
-    let Some(link) = Netlink::open()?.link_named(name)? else { return Ok(()) };
+/// Announces addresses on an interface of the calling thread's namespace. That this cannot be done is no failure of what they are
+/// given to, since neighbours ask in the end.
+pub fn announce(name: &str, addresses: &[IpAddr]) -> Option<Announced> {
+    try_announce(name, addresses).unwrap_or_else(|e| {
+        tracing::debug!(error = %e, "neighbours on {name} are not told of addresses");
+        None
+    })
+}
+
+fn try_announce(name: &str, addresses: &[IpAddr]) -> SysResult<Option<Announced>> {
+    let Some(link) = Netlink::open()?.link_named(name)? else { return Ok(None) };
     // One that has no hardware address of the usual kind has no neighbours.
-    let Ok(mac) = <[u8; 6]>::try_from(link.mac.as_slice()) else { return Ok(()) };
+    let Ok(mac) = <[u8; 6]>::try_from(link.mac.as_slice()) else { return Ok(None) };
     // No protocol: nothing is received.
     let socket = socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0, "a socket for announcements")?;
     let routes = addresses.iter().any(IpAddr::is_ipv6)
         && read_sysctl(&format!("net.ipv6.conf.{name}.forwarding")).is_ok_and(|is| is == "1");
-    addresses.iter().try_for_each(|address| say(&socket, link.index, mac, *address, routes))
+    for address in addresses {
+        say(&socket, link.index, mac, *address, routes)?;
+    }
+    Ok(Some(Announced { _socket: socket }))
 }
 
 fn say(socket: &OwnedFd, link: u32, mac: [u8; 6], address: IpAddr, routes: bool) -> SysResult<()> {

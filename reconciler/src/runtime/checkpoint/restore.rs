@@ -22,7 +22,7 @@ use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded};
 use crate::kernel::{net, seqpacket};
 use crate::runtime::spec::{CheckpointSpec, StartSpec, Started};
-use crate::runtime::{inject, start, tree};
+use crate::runtime::{inject, network, tree};
 
 const LOG: &str = "restore.log";
 
@@ -124,7 +124,7 @@ impl Stage {
             external: self.external.clone(),
         };
         let criu = Swrk::start(proof, &checkpoint.criu, &[image.lock_file().as_raw_fd(), tty.as_raw_fd()])?;
-        let is_linked = spec.venet.is_some() || !spec.bridged.is_empty() || !spec.macvlans.is_empty();
+        let is_linked = spec.is_linked();
         let mut used = false;
         // Told at the first stage only.
         let mut init = 0;
@@ -135,9 +135,7 @@ impl Stage {
                 if is_linked {
                     ns::in_child_in(proof, &netns, net::hold_up)?;
                 }
-                let links = start::make_links(spec, &netns)?;
-                ns::in_child_in(proof, &netns, || net::set_up(&links))?;
-                start::connect_links(proof, spec, &links, &netns)
+                network::begin(proof, spec, &netns, None)?.end()
             }
             // Everything is there, and nothing runs yet.
             "post-restore" => {
