@@ -298,10 +298,15 @@ fn the_target_is_killed_at_every_moment() {
 
 /// A program called ssh that notes its words and runs the other host's vzd, wherever it was to go.
 fn ssh(here: &Sandbox, there: &Sandbox) -> String {
+    ssh_to(here, &format!("exec {} receive", via(there, "")))
+}
+
+/// One that does that instead.
+fn ssh_to(here: &Sandbox, does: &str) -> String {
     use std::os::unix::fs::PermissionsExt;
     let dir = here.host_dir("bin");
     let (path, log) = (dir.join("ssh"), here.dir().join("ssh.log"));
-    let text = format!("#!/bin/sh\necho \"$@\" >> {}\nexec {} receive\n", log.display(), via(there, ""));
+    let text = format!("#!/bin/sh\necho \"$@\" >> {}\n{does}\n", log.display());
     std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
     format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", dir.display())
@@ -344,11 +349,47 @@ fn openvzs_tool_hands_over_as_well() {
         log,
         "-- host2 vzd receive\n-p 2222 -- root@host2 vzd receive\n-p 2222 -- root@host2 vzd receive\n"
     );
-    // One whose number another has there stays here.
-    for (sandbox, name) in [(&here, "third"), (&there, "fourth")] {
-        sandbox.ve(name, json!({ "ctid": 110, "state": "stopped" }));
-        sandbox.apply();
-    }
-    let (code, said) = vzmigrate(&["host2", "110"]);
-    assert!(code == 7 && here.status("third").is_some(), "{said}");
+}
+
+/// Each kind of thing that stands in the way has OpenVZ's code.
+#[test]
+fn openvzs_tool_ends_with_the_codes_of_old() {
+    needs!(Root, Cgroups, Busybox, Criu);
+    let (here, there) = two(json!({ "ctid": 107 }));
+    let vzmigrate = |path: &str, words: &[&str]| {
+        let output = here.command(&[&["vzmigrate"], words].concat()).env("PATH", path).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.code().unwrap(), said)
+    };
+    let ends = |path: &str, words: &[&str], code: i32, why: &str| {
+        let (ended, said) = vzmigrate(path, words);
+        assert!(ended == code && said.contains(why), "{words:?}: {code}, {why}: {ended}: {said}");
+        assert!(here.status("web").is_some_and(|ve| ve.init_pid().is_some()));
+    };
+    here.ve("third", json!({ "ctid": 110, "state": "stopped" }));
+    here.apply();
+    ends(&ssh_to(&here, "exit 255"), &["host2", "110"], 4, "host2");
+    ends(&ssh_to(&here, "exit 127"), &["host2", "110"], 14, "host2");
+    let path = ssh(&here, &there);
+    ends(&path, &["--live", "host2", "110"], 2, "does not run");
+    // One whose number another has there, and whose address.
+    let network = json!({ "addresses": ["10.9.8.7"] });
+    there.ve("fourth", json!({ "ctid": 110, "state": "stopped", "network": network }));
+    there.apply();
+    ends(&path, &["host2", "110"], 9, "ctid 110 belongs to VE fourth");
+    here.ve("fifth", json!({ "ctid": 111, "state": "stopped", "network": network }));
+    here.apply();
+    ends(&path, &["--check-only", "host2", "111"], 12, "10.9.8.7");
+    there.unlink("fourth.yaml");
+    here.write("profile.yaml", "{apiVersion: vzd/v1, kind: Profile, metadata: {name: small}, spec: {}}\n");
+    here.ve("sixth", json!({ "ctid": 112, "state": "stopped", "profile": "small" }));
+    here.apply();
+    ends(&path, &["host2", "112"], 15, "small");
+    // What runs, and cannot go on there; and what cannot be suspended here.
+    let lacking = ssh_to(&here, &format!("exec {} receive", via(&there, "VZD_CRIU=/nonexistent/criu")));
+    ends(&lacking, &["--live", "host2", "107"], 17, "cannot be resumed");
+    let path = ssh(&here, &there);
+    here.sh("web", "setsid unshare -p -f sleep 61 > /dev/null 2>&1 < /dev/null &");
+    eventually("a namespace is there", || here.sh("web", "ps").contains("sleep 61"));
+    ends(&path, &["--live", "host2", "107"], 8, "has a pid namespace of its own");
 }

@@ -11,7 +11,7 @@ use vzd_state::ledger::Entry;
 
 use crate::cli::Context;
 use crate::cli::connect::connect;
-use crate::cli::failure::{FAILED, Failure, OK, Outcome};
+use crate::cli::failure::{FAILED, Failure, NOT_FOUND, OK, Outcome};
 use crate::cli::progress::Progress;
 use crate::compat::manifests::Manifests;
 use crate::control::{Control, PlanRequest, Selector};
@@ -19,6 +19,7 @@ use crate::drivers::Ve;
 use crate::engine::{Access, clock};
 use crate::error::At;
 use crate::handover::fit::Offer;
+use crate::handover::problem::{Kind, Problem};
 use crate::handover::source::{Moved, Source, ceded};
 use crate::handover::target::Target;
 use crate::handover::{Request, source};
@@ -51,8 +52,26 @@ impl Args {
     }
 }
 
+/// Why a VE was not handed over, and of what kind that is.
+#[derive(Debug)]
+pub(crate) struct Unmoved {
+    pub kind: Kind,
+    pub failure: Failure,
+}
+
+impl<E: Into<Failure>> From<E> for Unmoved {
+    fn from(failure: E) -> Self {
+        Unmoved { kind: Kind::Other, failure: failure.into() }
+    }
+}
+
 /// Hands it over.
 pub fn run(args: &Args, cx: &mut Context) -> Outcome {
+    hand_over(args, cx).map_err(|is| is.failure)
+}
+
+/// The same, for those who go by the kind of what stands in the way.
+pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
     let access = if args.dry_run { Access::Read } else { Access::Write };
     let control = connect(&cx.settings, access)?;
     let entry = entry(&*control, &args.ve)?;
@@ -61,17 +80,18 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
         let request = Request::Tell { uid: entry.uid, id: id.unwrap_or_default(), told: Told::TakeBack };
         let answer = control.handover(&request)?;
         return match answer.problems.first() {
-            Some(problem) => Err(Failure::new(problem.clone()).coded(Code::HandoverRefused)),
-            None => said(cx, entry.name.as_str(), "takenBack", "taken back"),
+            Some(problem) => Err(Failure::new(&*problem.why).coded(Code::HandoverRefused).into()),
+            None => Ok(said(cx, entry.name.as_str(), "takenBack", "taken back")?),
         };
     }
     let host = Host::find(&cx.settings).map_err(source::refused)?;
     let manifest = manifest(cx, &entry)?;
-    let mut there = There::reach(args)?;
+    let unreached = |failure| Unmoved { kind: Kind::Unreached, failure };
+    let mut there = There::reach(args).map_err(unreached)?;
     let peer = there.peer.clone();
     let mut source = Source::new(&*control, &host, there.streams()?, &peer);
     let moved = match ceded(&entry) {
-        Some(id) => source.ask_again(&entry, id, manifest)?,
+        Some(id) => source.ask_again(&entry, id, manifest).map_err(Failure::from),
         None => {
             let (offer, mut problems) =
                 Offer::of(Ve { host: &host, entry: &entry, want: None }, manifest.clone())
@@ -79,11 +99,20 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
             if args.dry_run && !cx.out.is_data() {
                 plan(cx, &offer, &peer)?;
             }
-            problems.extend(source.ask(offer.clone())?);
+            match source.ask(offer.clone()) {
+                Ok(theirs) => problems.extend(theirs),
+                Err(e) => {
+                    let kind = source.failed_as();
+                    drop(source);
+                    let kind = if there.ended() == Some(NOT_FOUND) { Kind::NoVzd } else { kind };
+                    return Err(Unmoved { kind, failure: e.into() });
+                }
+            }
             if args.dry_run && cx.out.is_data() {
                 cx.out.data(&json!({
                     "ve": entry.name, "to": peer, "live": offer.live.is_some(),
-                    "diskBytes": offer.disk_bytes, "memoryBytes": offer.memory_bytes, "problems": problems,
+                    "diskBytes": offer.disk_bytes, "memoryBytes": offer.memory_bytes,
+                    "problems": problems.iter().map(|is| &is.why).collect::<Vec<_>>(),
                 }))?;
             }
             if !problems.is_empty() {
@@ -93,9 +122,10 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
                 return Ok(OK);
             }
             let _progress = Progress::start("handing over");
-            source.hand_over(&entry, &clock::new_uid().to_string(), manifest)?
+            source.hand_over(&entry, &clock::new_uid().to_string(), manifest).map_err(Failure::from)
         }
     };
+    let moved = moved.map_err(|failure| Unmoved { kind: source.failed_as(), failure })?;
     drop(source);
     drop(there);
     settle(&*control, &entry, &moved, cx)?;
@@ -177,12 +207,14 @@ fn plan(cx: &mut Context, offer: &Offer, peer: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn misfit(entry: &Entry, peer: &str, problems: Vec<String>, is_told: bool) -> Outcome {
+fn misfit(entry: &Entry, peer: &str, problems: Vec<Problem>, is_told: bool) -> Result<u8, Unmoved> {
     if is_told {
         return Ok(FAILED);
     }
     let message = format!("{} cannot be handed over to {peer}", entry.name);
-    Err(Failure { causes: problems, ..Failure::new(message).coded(Code::HandoverRefused) })
+    let kind = problems.iter().map(|is| is.kind).min().unwrap_or(Kind::Other);
+    let causes = problems.into_iter().map(|is| is.why).collect();
+    Err(Unmoved { kind, failure: Failure { causes, ..Failure::new(message).coded(Code::HandoverRefused) } })
 }
 
 /// Has the manifest here say nothing of it any more, as far as commands may do that.
@@ -250,6 +282,11 @@ impl There {
     fn streams(&mut self) -> Result<(ChildStdout, ChildStdin), Failure> {
         let streams = self.child.stdout.take().zip(self.child.stdin.take());
         streams.ok_or_else(|| Failure::new("the command has no streams"))
+    }
+
+    /// What it has ended with, once its input is closed.
+    fn ended(&mut self) -> Option<u8> {
+        self.child.wait().ok()?.code().and_then(|code| u8::try_from(code).ok())
     }
 }
 

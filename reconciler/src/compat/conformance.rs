@@ -272,7 +272,7 @@ const TOOLS: &[(&str, &str)] = &[
     (
         "vzmigrate",
         "same: `--ssh`, `--live`, `--check-only`, `-t`, several containers; better: what runs goes on even without `--live`, and what is left \
-         is kept in quarantine (`-r` changes nothing); 1, 10, 20, and 7 for whatever else stands in the way, told in words; no: `-f` (checks \
+         is kept in quarantine (`-r` changes nothing); codes 1, 2 (`--live` of what does not run), 4, 6, 8, 9, 10, 12, 14 (no vzd there), 15, 16, 17, 18, 20, and 7 for whatever else stands in the way, told in words; no: 13, 19, of things that are not there; no: `-f` (checks \
          are never skipped), `--rsync`, `--keep-dst`",
     ),
     ("vz.conf", "no: `kind: Host` is its place"),

@@ -7,9 +7,9 @@ use std::sync::{MutexGuard, PoisonError};
 
 use vzd_state::handover::{Handover, Here, Stage, Told, next};
 use vzd_state::ids::VeUid;
-use vzd_state::ledger::{DiskRecord, Entry, Standing};
+use vzd_state::ledger::{DiskRecord, Entry, LedgerError, Standing};
 use vzd_state::lower::lower_entry;
-use vzd_state::plan::{Power, infeasible, target};
+use vzd_state::plan::{Infeasible, Power, infeasible, target};
 use vzd_state::reading::Reading;
 use vzd_state::subsystem::disk::Cold;
 use vzd_state::subsystem::lifecycle::{Run, Step as LifecycleStep};
@@ -19,6 +19,7 @@ use crate::drivers::{Ve, checkpoint, disk, lifecycle};
 use crate::engine::answer::error;
 use crate::engine::reconcile::Leave;
 use crate::engine::{Engine, Subject, clock, fault, wishes::host_device};
+use crate::handover::problem::{Kind, Problem, line};
 use crate::handover::session::Session;
 use crate::handover::source::refused;
 use crate::handover::{Answer, Request};
@@ -135,7 +136,7 @@ impl Engine {
             (_, failure) => {
                 self.told(uid, id, Told::WasDeclined)?;
                 let why = failure.unwrap_or_else(|| "it could not be suspended".to_owned());
-                Ok(Answer { entry: None, problems: vec![why] })
+                Ok(Answer { entry: None, problems: vec![Kind::Suspend.because(why)] })
             }
         }
     }
@@ -163,26 +164,32 @@ impl Engine {
         })?;
         let failure = self.pass(uid);
         let entry = self.shared().ledger.get(uid).cloned();
-        Ok(Answer { entry: entry.map(Box::new), problems: failure.into_iter().collect() })
+        Ok(Answer { entry: entry.map(Box::new), problems: other(failure) })
     }
 
     /// What the ledger and this host's features have against a VE of another host's.
-    fn conflicts(&self, entry: &Entry) -> Vec<String> {
-        let mut problems: Vec<String> = {
+    fn conflicts(&self, entry: &Entry) -> Vec<Problem> {
+        let mut problems: Vec<_> = {
             let shared = self.shared();
-            shared.ledger.conflicts(entry).iter().map(|e| format!("{}: {e}", e.field())).collect()
+            let kind = |e: &LedgerError| match e {
+                LedgerError::NameTaken(_) | LedgerError::CtidTaken { .. } => Kind::Exists,
+                _ => Kind::Other,
+            };
+            let told = |e: &LedgerError| kind(e).because(format!("{}: {e}", e.field()));
+            shared.ledger.conflicts(entry).iter().map(told).collect()
         };
         if let Some(here) = self.shared().ledger.get(&entry.uid).map(Entry::here)
             && let Err(why) = next(abandoned(here), Told::Receive)
         {
-            problems.push(why.to_string());
+            problems.push(Kind::Exists.because(why.to_string()));
         }
         match lower_entry(entry, &host_device) {
             Ok(want) => {
                 let lacking = infeasible(&want, &self.host.caps());
-                problems.extend(lacking.into_iter().map(|is| format!("{}: {}", is.field, is.why)));
+                let told = |is: Infeasible| Kind::Manifest.because(format!("{}: {}", is.field, is.why));
+                problems.extend(lacking.into_iter().map(told));
             }
-            Err(wrong) => problems.extend(wrong.iter().map(ToString::to_string)),
+            Err(wrong) => problems.extend(wrong.iter().map(|is| Kind::Manifest.because(is.to_string()))),
         }
         problems
     }
@@ -211,7 +218,7 @@ impl Engine {
         let _nobody_else = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let problems = self.conflicts(&entry);
         if !problems.is_empty() {
-            return Err(refused(problems.join("; ")));
+            return Err(refused(line(&problems)));
         }
         self.note(&entry)?;
         let step = Cold::CreateRoot { template: record.template.clone(), backend: record.backend };
@@ -250,7 +257,7 @@ impl Engine {
     }
 
     fn accept(&self, uid: &VeUid, id: &str, theirs: Option<&Entry>) -> ControlResult<Answer> {
-        let declined = |why: &str| Answer { entry: None, problems: vec![why.to_owned()] };
+        let declined = |why: &str| Answer { entry: None, problems: vec![Kind::Resume.because(why)] };
         let is_here = self.with(uid, |entry| {
             let ours = entry.filter(|entry| entry.here() != Here::Unknown);
             let Some(mut ours) = ours else { return Ok(false) };
@@ -288,7 +295,7 @@ impl Engine {
             self.pass(uid);
             return Ok(declined(&failure.unwrap_or_else(|| "it could not be resumed there".to_owned())));
         };
-        Ok(Answer { entry: Some(Box::new(entry)), problems: failure.into_iter().collect() })
+        Ok(Answer { entry: Some(Box::new(entry)), problems: other(failure) })
     }
 
     /// Whether a VE that was accepted has gone on, or has nothing to go on with: else it may still be declined.
@@ -305,6 +312,11 @@ impl Engine {
             }
         }
     }
+}
+
+/// What went wrong, if anything did.
+fn other(failure: Option<String>) -> Vec<Problem> {
+    failure.into_iter().map(|why| Kind::Other.because(why)).collect()
 }
 
 /// What a VE is once nobody works at its hand-over.

@@ -11,6 +11,7 @@ use vzd_state::subsystem::network;
 use crate::drivers::disk::{self, stream};
 use crate::drivers::{Ve, checkpoint, lifecycle};
 use crate::error::{At, SysResult};
+use crate::handover::problem::{Kind, Problem};
 use crate::host::Host;
 use crate::runtime::checkpoint::swrk;
 
@@ -65,25 +66,28 @@ impl Live {
     }
 
     /// What of this the other host lacks.
-    fn lacking(&self, there: &Live) -> Vec<String> {
+    fn lacking(&self, there: &Live) -> Vec<Problem> {
         let mut problems = Vec::new();
         if there.machine != self.machine {
-            problems
-                .push(format!("it is made for {}, and the machine there is {}", self.machine, there.machine));
+            problems.push(Kind::Processor.because(format!(
+                "it is made for {}, and the machine there is {}",
+                self.machine, there.machine
+            )));
         }
         if numbers(&there.kernel) < numbers(&self.kernel) {
             let (there, here) = (&there.kernel, &self.kernel);
-            problems.push(format!("the kernel there is older: {there}, here {here}"));
+            problems.push(Kind::Version.because(format!("the kernel there is older: {there}, here {here}")));
         }
         if numbers(&there.criu) < numbers(&self.criu) {
-            problems.push(format!("CRIU there is older: {}, here {}", there.criu, self.criu));
+            let why = format!("CRIU there is older: {}, here {}", there.criu, self.criu);
+            problems.push(Kind::Version.because(why));
         }
         let missing: Vec<_> = self.cpu.difference(&there.cpu).map(String::as_str).collect();
         if !missing.is_empty() {
-            problems.push(format!(
+            problems.push(Kind::Processor.because(format!(
                 "the processors there cannot do all that those here can: {}",
                 missing.join(" ")
-            ));
+            )));
         }
         problems
     }
@@ -97,23 +101,26 @@ fn numbers(version: &str) -> [u32; 2] {
 
 impl Offer {
     /// What is to be told of a VE; and why it cannot be sent at all, if so.
-    pub fn of(ve: Ve<'_>, manifest: String) -> SysResult<(Offer, Vec<String>)> {
+    pub fn of(ve: Ve<'_>, manifest: String) -> SysResult<(Offer, Vec<Problem>)> {
         let runs = lifecycle::running(ve).is_ok();
         let is_live = runs || ve.entry.suspension.is_some();
-        let mut problems: Vec<String> = stream::refusal(ve)?.into_iter().collect();
+        let mut problems: Vec<_> =
+            stream::refusal(ve)?.into_iter().map(|why| Kind::Disk.because(why)).collect();
         let (caps, run) = (ve.host.caps(), ve.entry.run.as_ref().map(|run| &run.cold));
         let live = match cannot_suspend(&caps, run).filter(|_| is_live) {
             Some(why) => {
-                problems.push(format!("it runs, and here it cannot be suspended: {why}"));
+                let why = format!("it runs, and here it cannot be suspended: {why}");
+                problems.push(Kind::Suspend.because(why));
                 None
             }
             None => is_live.then(|| Live::here(ve.host)).transpose()?,
         };
         if runs && live.is_some() {
-            problems.extend(checkpoint::obstacles(ve)?);
+            problems.extend(checkpoint::obstacles(ve)?.into_iter().map(|why| Kind::Suspend.because(why)));
         }
         let applied = ve.entry.applied.network.as_deref();
-        problems.extend(applied.and_then(network::Desired::cannot_move).map(str::to_owned));
+        let network = applied.and_then(network::Desired::cannot_move);
+        problems.extend(network.map(|why| Kind::Other.because(why)));
         let memory = ve.host.cgroup(ve.entry).usage().memory_bytes.filter(|_| runs);
         let offer = Offer {
             from: rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -127,24 +134,30 @@ impl Offer {
     }
 
     /// What this host lacks for it.
-    pub fn problems(&self, host: &Host) -> SysResult<Vec<String>> {
+    pub fn problems(&self, host: &Host) -> SysResult<Vec<Problem>> {
         let mut problems = Vec::new();
         match (&self.live, host.caps().checkpoint.missing()) {
             (None, _) => {}
-            (Some(_), Some(why)) => problems.push(format!("it runs, and there it cannot be resumed: {why}")),
+            (Some(_), Some(why)) => {
+                let why = format!("it runs, and there it cannot be resumed: {why}");
+                problems.push(Kind::Version.because(why));
+            }
             (Some(live), None) => problems.extend(live.lacking(&Live::here(host)?)),
         }
         if let Some(record) = &self.entry.disk {
-            problems.extend(disk::lacks_template(host, record));
-            let why = record.backend.missing(&host.caps()).map(str::to_owned);
-            problems.extend(why.map(|why| format!("its disk's backend is {}: {why}", record.backend)));
+            problems.extend(disk::lacks_template(host, record).map(|why| Kind::Other.because(why)));
+            let caps = host.caps();
+            let why = record.backend.missing(&caps);
+            let told = |why| Kind::Disk.because(format!("its disk's backend is {}: {why}", record.backend));
+            problems.extend(why.map(told));
         }
         let recorded = self.entry.applied.namespaces.as_ref();
         let suspended = self.entry.suspension.as_ref().and_then(|is| is.namespaces.as_ref());
         let mounts = recorded.or(suspended).into_iter().flat_map(|is| &is.mounts);
         for (target, mount) in mounts {
             if !std::path::Path::new(&mount.source).exists() {
-                problems.push(format!("{}, which is mounted at {target}, is not there", mount.source));
+                let why = format!("{}, which is mounted at {target}, is not there", mount.source);
+                problems.push(Kind::Other.because(why));
             }
         }
         let state = host.settings.ves_dir();
@@ -152,7 +165,8 @@ impl Offer {
         let free = space.f_bavail.saturating_mul(space.f_frsize);
         let needed = self.disk_bytes.saturating_add(self.memory_bytes);
         if free < needed {
-            problems.push(format!("{} has {free} bytes free, and it needs {needed}", state.display()));
+            let why = format!("{} has {free} bytes free, and it needs {needed}", state.display());
+            problems.push(Kind::Files.because(why));
         }
         Ok(problems)
     }
@@ -177,10 +191,16 @@ mod tests {
         assert!(here.lacking(&live()).is_empty());
         let newer = Live { kernel: "6.18.0".into(), criu: "4.3".into(), ..live() };
         assert!(here.lacking(&newer).is_empty());
-        assert_eq!(newer.lacking(&here).len(), 2);
+        let kinds = |told: &[Problem]| told.iter().map(|is| is.kind).collect::<Vec<_>>();
+        assert_eq!(kinds(&newer.lacking(&here)), [Kind::Version, Kind::Version]);
+        let other = Live { machine: "riscv64".into(), ..live() };
+        assert_eq!(kinds(&here.lacking(&other)), [Kind::Processor]);
         let smaller = Live { cpu: ["sse"].map(str::to_owned).into(), ..live() };
         let told = here.lacking(&smaller);
-        assert_eq!(told, ["the processors there cannot do all that those here can: avx"]);
+        assert_eq!(
+            told,
+            [Kind::Processor.because("the processors there cannot do all that those here can: avx")]
+        );
         assert!(smaller.lacking(&here).is_empty());
     }
 }

@@ -12,10 +12,11 @@ use vzd_state::ledger::Entry;
 use crate::drivers::disk::stream::{Item, Sink};
 use crate::error::{At, SysError, SysResult};
 use crate::handover::fit::Offer;
+use crate::handover::problem::Problem;
 use crate::template::index::hex;
 
 /// The protocol that this version speaks.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 /// No frame is larger.
 const LARGEST: u32 = 4 << 20;
 
@@ -32,8 +33,8 @@ pub enum Message {
     },
     /// T: what stands in the way; nothing if it can come.
     Fits {
-        /// In words.
-        problems: Vec<String>,
+        /// Each with its kind.
+        problems: Vec<Problem>,
     },
     /// S: it comes.
     Begin {

@@ -3,12 +3,14 @@
 //!
 //! - [`source`] sends a VE, [`target`] receives one: a conversation over [`link`], a pair of byte streams,
 //! - [`fit`] tells what a VE needs of a host, and what a host lacks of it,
+//! - [`problem`] is what stands in the way, in words and by its kind,
 //! - [`session`] is held by who works at a hand-over: without it, what is half done is undone by the next pass.
 //!
 //! The files themselves are `drivers/disk/stream.rs`'s. Nothing here starts or stops a VE.
 
 pub mod fit;
 pub mod link;
+pub mod problem;
 pub mod session;
 pub mod source;
 pub mod target;
@@ -17,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use vzd_state::handover::Told;
 use vzd_state::ids::VeUid;
 use vzd_state::ledger::Entry;
+
+use crate::handover::problem::Problem;
 
 /// What an engine is asked about a hand-over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,5 +81,5 @@ pub struct Answer {
     /// What the ledger holds of the VE now; none if it does not hold it, or not any more.
     pub entry: Option<Box<Entry>>,
     /// What stands in the way, or has gone wrong.
-    pub problems: Vec<String>,
+    pub problems: Vec<Problem>,
 }

@@ -17,6 +17,7 @@ use crate::engine::fault;
 use crate::error::{SysError, SysResult};
 use crate::handover::fit::Offer;
 use crate::handover::link::{Link, Message, PROTOCOL};
+use crate::handover::problem::{Kind, Problem, line};
 use crate::handover::session::Session;
 use crate::handover::{Answer, Request};
 use crate::host::Host;
@@ -28,6 +29,8 @@ pub struct Source<'a, R: Read, W: Write> {
     host: &'a Host,
     link: Link<BufReader<R>, BufWriter<W>>,
     peer: &'a str,
+    /// What it is if it fails now.
+    at: Kind,
 }
 
 /// What a hand-over came to.
@@ -57,15 +60,23 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
     /// Speaks to a target that is called `peer`.
     pub fn new(control: &'a dyn Control, host: &'a Host, (from, to): (R, W), peer: &'a str) -> Self {
         let link = Link::new(BufReader::new(from), BufWriter::new(to), peer);
-        Self { control, host, link, peer }
+        Self { control, host, link, peer, at: Kind::Unreached }
+    }
+
+    /// Of what kind it is that it has failed, if it has.
+    pub fn failed_as(&self) -> Kind {
+        self.at
     }
 
     /// What stands in the way on the other side.
-    pub fn ask(&mut self, offer: Offer) -> ControlResult<Vec<String>> {
+    pub fn ask(&mut self, offer: Offer) -> ControlResult<Vec<Problem>> {
         let hello = Message::Hello { protocol: PROTOCOL, offer: Box::new(offer) };
         self.link.say(&hello).map_err(refused)?;
         match self.link.hear().map_err(refused)? {
-            Message::Fits { problems } => Ok(problems),
+            Message::Fits { problems } => {
+                self.at = Kind::Other;
+                Ok(problems)
+            }
             other => Err(refused(self.link.unexpected(other))),
         }
     }
@@ -80,6 +91,7 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
             Message::Declined { why } => return Err(refused(why)),
             other => return Err(refused(self.link.unexpected(other))),
         }
+        self.at = Kind::Files;
         fault::point();
         let ve = Ve { host: self.host, entry, want: None };
         let (ran, mut files) = (lifecycle::running(ve).is_ok(), Sender::new(ve).map_err(refused)?);
@@ -90,10 +102,12 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
         fault::point();
         let (since, ahead) = (Instant::now(), self.link.bytes());
         let (uid, peer) = (entry.uid.clone(), self.peer.to_owned());
+        self.at = Kind::Suspend;
         let frozen = self.control.handover(&Request::Freeze { uid, id: id.to_owned(), peer })?;
         let Some(frozen) = frozen.entry.filter(|_| frozen.problems.is_empty()) else {
-            return Err(refused(frozen.problems.join("; ")));
+            return Err(refused(line(&frozen.problems)));
         };
+        self.at = Kind::Files;
         fault::point();
         let sent = self.send(&frozen, &mut files);
         let prepared = self.unless_declined(sent).and_then(|()| match self.link.hear() {
@@ -132,6 +146,7 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
     }
 
     fn commit(&mut self, entry: &Entry, id: &str, manifest: String) -> ControlResult<Moved> {
+        self.at = Kind::Resume;
         let (uid, id_told) = (entry.uid.clone(), id.to_owned());
         let commit = Message::Commit { protocol: PROTOCOL, uid, id: id_told, manifest };
         let answer = self.link.say(&commit).and_then(|()| {

@@ -8,6 +8,7 @@ use std::io::{BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use vzd_schema::Code;
 use vzd_schema::v1::ManifestPolicy;
 use vzd_state::handover::Told;
 use vzd_state::ids::VeUid;
@@ -22,6 +23,7 @@ use crate::error::{At, SysError, SysResult};
 use crate::handover::Request;
 use crate::handover::fit::Offer;
 use crate::handover::link::{Frame, Link, Message, PROTOCOL};
+use crate::handover::problem::{Kind, line};
 use crate::handover::session::Session;
 use crate::handover::source::refused;
 use crate::host::Host;
@@ -63,9 +65,8 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
         problems.extend(self.control.handover(&Request::Check { entry })?.problems);
         let manifests = Manifests::read(&self.host.settings);
         if !manifests.has(offer.entry.name.as_str()) {
-            problems.extend(
-                manifests.try_add(offer.entry.name.as_str(), &offer.manifest).err().map(|e| e.message),
-            );
+            let unfit = manifests.try_add(offer.entry.name.as_str(), &offer.manifest).err();
+            problems.extend(unfit.map(|e| unfit_kind(e.code).because(e.message)));
         }
         let fits = problems.is_empty();
         self.link.say(&Message::Fits { problems }).map_err(refused)?;
@@ -129,10 +130,10 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
         let answer = self.control.handover(&request)?;
         fault::point();
         let Some(entry) = answer.entry else {
-            let why = answer.problems.join("; ");
+            let why = line(&answer.problems);
             return self.link.say(&Message::Declined { why }).map_err(refused);
         };
-        let mut notes = answer.problems;
+        let mut notes: Vec<_> = answer.problems.into_iter().map(|is| is.why).collect();
         notes.extend(self.describe(&entry, manifest));
         fault::point();
         self.link.say(&Message::Arrived { notes }).map_err(refused)?;
@@ -214,6 +215,15 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
                 (other, _) => return Err(self.link.unexpected(other)),
             }
         }
+    }
+}
+
+/// What it is that keeps a manifest from being in force here.
+fn unfit_kind(code: Option<Code>) -> Kind {
+    match code {
+        Some(Code::DuplicateAddress) => Kind::Address,
+        Some(Code::DuplicateName | Code::DuplicateCtid) => Kind::Exists,
+        _ => Kind::Manifest,
     }
 }
 

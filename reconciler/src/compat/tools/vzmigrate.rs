@@ -6,17 +6,21 @@ use std::time::Instant;
 use super::super::args::{self, Opt, Said, flag, value};
 use super::super::exit::{Refusal, Tool};
 use super::{control, finish, print};
+use crate::cli::Context;
+use crate::cli::migrate::{self, Unmoved};
 use crate::cli::output::{Format, Out, When, harmless, note};
-use crate::cli::{Context, migrate};
 use crate::compat::settings;
 use crate::control::Selector;
+use crate::handover::problem::Kind;
 
 pub(crate) const USAGE: &str = "\
 Usage: vzmigrate [-r yes|no] [--ssh=<options>] [--live] [--check-only] [-t] [-v] <host> <CTID|NAME> ...";
 
 /// The command line is wrong.
 const BAD_USAGE: u8 = 1;
-/// It could not be handed over; the reason is told in words.
+/// It is to be moved while it runs, and does not run.
+const STOPPED: u8 = 2;
+/// It could not be handed over, for a reason that has no code of its own; it is told in words.
 const FAILED: u8 = 7;
 /// There is none here.
 const MISSING: u8 = 10;
@@ -69,6 +73,23 @@ fn run(words: &[String]) -> Tool {
     Ok(codes.into_iter().find(|code| *code != 0).unwrap_or(0))
 }
 
+/// How it ends for what stood in the way.
+fn code(kind: Kind) -> u8 {
+    match kind {
+        Kind::Unreached => 4,
+        Kind::Files => 6,
+        Kind::Suspend => 8,
+        Kind::Exists => 9,
+        Kind::Address => 12,
+        Kind::NoVzd => 14,
+        Kind::Manifest => 15,
+        Kind::Disk => 16,
+        Kind::Version => 17,
+        Kind::Processor => 18,
+        Kind::Resume | Kind::Other => FAILED,
+    }
+}
+
 fn told(refusal: Refusal) -> u8 {
     refusal.message.lines().for_each(|line| note(&harmless(line).to_string()));
     refusal.exit
@@ -78,12 +99,16 @@ fn one(said: &Said, host: &str, id: &str) -> Tool {
     let began = Instant::now();
     let select = Selector { names: vec![id.to_owned()], ..Selector::default() };
     let found = control()?.list(&select, false);
-    let name = match found {
-        Ok(documents) => documents.into_iter().next().map(|document| document.metadata.name.to_string()),
+    let found = match found {
+        Ok(documents) => documents.into_iter().next(),
         Err(error) if error.code == "VZ0307" => None,
         Err(error) => return Err(Refusal::of(FAILED, &error)),
     };
-    let name = name.ok_or_else(|| Refusal::new(MISSING, format!("Container {id} does not exist")))?;
+    let found = found.ok_or_else(|| Refusal::new(MISSING, format!("Container {id} does not exist")))?;
+    if (said.has("live") || said.has("online")) && found.status.init_pid.is_none() {
+        return Err(Refusal::new(STOPPED, format!("Container {id} does not run")));
+    }
+    let name = found.metadata.name.to_string();
     let check = said.has("check-only") || said.has("dry-run");
     let (to, via) = match said.last("ssh") {
         // Its options are words for a shell, as they were.
@@ -92,9 +117,9 @@ fn one(said: &Said, host: &str, id: &str) -> Tool {
     };
     print(&format!("Starting migration of CT {} to {host}\n", harmless(id)));
     let mut cx = Context { settings: settings(), out: Out::new(Format::Table, When::Auto) };
-    let handed = migrate::run(&migrate::Args::of(name, to, via, check), &mut cx);
-    handed.map_err(|failure| {
-        let exit = if failure.code.as_deref() == Some("VZ0402") { LOCKED } else { FAILED };
+    let handed = migrate::hand_over(&migrate::Args::of(name, to, via, check), &mut cx);
+    handed.map_err(|Unmoved { kind, failure }| {
+        let exit = if failure.code.as_deref() == Some("VZ0402") { LOCKED } else { code(kind) };
         let causes = failure.causes.iter().map(|cause| format!("\n  {cause}")).collect::<String>();
         Refusal::new(exit, format!("Error: {}{causes}", failure.message))
     })?;
