@@ -97,16 +97,16 @@ fn raise(
     (v1, host_mounts, inside): (&[OwnedFd], Option<&Namespace>, Option<scripts::Waiting>),
     first: &OwnedFd,
 ) -> SysResult<(Started, Option<OwnedFd>)> {
-    // At once: the first move after a quiet while waits for the kernel, that wait has begun before (see
+    ns::map_ids(pid, spec.id_base, spec.id_count)?;
+    let netns = Namespace::of(pid, Kind::Net)?;
+    let network = host_mounts.map(|mounts| network::begin(proof, spec, &netns, Some(mounts))).transpose()?;
+    // Soon: the first move after a quiet while waits for the kernel, that wait has begun before (see
     // `Layout::expect_moves`), cloning into a group had to wait for its end as well, and it is not over for long.
     attach_v1(spec, pid, v1)?;
-    ns::map_ids(pid, spec.id_base, spec.id_count)?;
     let userns = Namespace::of(pid, Kind::User)?;
     let mounts = inject::open_sources(&spec.mounts, &userns)?;
     // The tree's root becomes this process's root as well: the host's /proc is looked up before.
     let host_proc = mount::open_path(Path::new("/proc"))?;
-    let netns = Namespace::of(pid, Kind::Net)?;
-    let network = host_mounts.map(|mounts| network::begin(proof, spec, &netns, Some(mounts))).transpose()?;
     if let Some(scripts) = spec.scripts.as_ref().filter(|scripts| !scripts.mount.is_empty()) {
         tree::attach_root(&spec.root, &userns)?;
         scripts.on_root()?;

@@ -16,6 +16,9 @@ pub(crate) const IDS: u32 = 65_536;
 /// The payload's path inside.
 pub(crate) const PAYLOAD: &str = "/bin/pause";
 
+/// Below the place, what is gone with a boot: in memory, as /run is.
+pub(crate) const RUN: &str = "run";
+
 /// The place.
 pub(crate) struct Place {
     pub(crate) directory: PathBuf,
@@ -43,6 +46,7 @@ impl Place {
             directory,
         };
         let payload = variable("VZD_GUEST_PAUSE")?;
+        in_memory(&place.subdirectory(RUN)?)?;
         root_file_system(&place.template, &payload, 0)?;
         root_file_system(&place.shifted, &payload, FIRST_ID)?;
         for hierarchy in hierarchies() {
@@ -94,6 +98,14 @@ fn set_apart(top: &Path) -> Result<PathBuf> {
     let path = top.join(std::process::id().to_string());
     directory(&path, 0)?;
     Ok(path)
+}
+
+fn in_memory(directory: &Path) -> Result<()> {
+    let output = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(directory).output().context("mount")?;
+    match output.status.success() {
+        true => Ok(()),
+        false => fail(format!("mount {}: {}", directory.display(), String::from_utf8_lossy(&output.stderr).trim())),
+    }
 }
 
 /// Every hierarchy's mount point.

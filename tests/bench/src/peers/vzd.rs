@@ -14,7 +14,7 @@ use super::{Peer, Run, ended};
 use crate::benches::update::Limit;
 use crate::cpu::Meter;
 use crate::payload;
-use crate::place::{PAYLOAD, Place, hierarchies};
+use crate::place::{PAYLOAD, Place, RUN, hierarchies};
 use crate::result::{Context, Result, fail};
 use crate::sys::{self, Pidfd};
 
@@ -56,9 +56,10 @@ impl Controller {
         let directory = place.subdirectory(&format!("vzd-{purpose}"))?;
         let own = place.cpu_cgroup(&format!("controller-{purpose}"));
         std::fs::create_dir_all(&own).context(own.display())?;
-        let [manifests, state, run] =
-            ["manifests", "state", "run"].map(|name| place.subdirectory(&format!("vzd-{purpose}/{name}")));
-        let (manifests, state, run) = (manifests?, state?, run?);
+        let [manifests, state] =
+            ["manifests", "state"].map(|name| place.subdirectory(&format!("vzd-{purpose}/{name}")));
+        let (manifests, state) = (manifests?, state?);
+        let run = place.subdirectory(&format!("{RUN}/vzd-{purpose}"))?;
         for (name, text) in files {
             std::fs::write(manifests.join(name), text).context(name)?;
         }
