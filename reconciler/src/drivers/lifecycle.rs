@@ -27,6 +27,7 @@ use crate::kernel::process::WaitStatus;
 use crate::kernel::procfs;
 use crate::runtime::scripts::RUN;
 
+pub use self::scripts::has_scripts;
 pub use self::spec::door;
 
 /// A VE that runs: made only here, from what was found in the kernel.

@@ -25,6 +25,7 @@ use vzd_state::subsystem::network;
 use vzd_state::undo::undo;
 
 use crate::drivers::{self, Effect, Made, Running, StepError, Ve};
+use crate::engine::starts::Kind;
 use crate::engine::{Engine, clock, fault};
 use crate::error::SysError;
 
@@ -217,11 +218,12 @@ impl Execution<'_> {
         let entry = entry.ok_or_else(|| {
             SysError::refused("change", format_args!("VE {}", self.name), "the ledger does not know it")
         })?;
+        let ve = Ve { host: &self.engine.host, entry: &entry, want: self.want };
         let _leave = step.is_start().then(|| {
             let limit = self.engine.shared().wishes.start_parallel;
-            self.engine.starts.take(limit, self.name)
+            let kind = if drivers::lifecycle::has_scripts(ve) { Kind::Scripted } else { Kind::Plain };
+            self.engine.starts.take(limit, self.name, kind)
         });
-        let ve = Ve { host: &self.engine.host, entry: &entry, want: self.want };
         drivers::apply(ve, step, self.running.as_ref())
     }
 

@@ -23,6 +23,7 @@
 mod answer;
 pub(crate) mod clock;
 mod counters;
+mod crew;
 mod execute;
 pub(crate) mod fault;
 mod handover;

@@ -15,8 +15,8 @@ use crate::api;
 use crate::api::server::{Listener, MetricsAt};
 use crate::control::{Control, ControlError, ControlResult, PassStats};
 use crate::drivers::{Census, disk};
+use crate::engine::crew::{Crew, Job};
 use crate::engine::queue::Queue;
-use crate::engine::reconcile::Leave;
 use crate::engine::starts::Place;
 use crate::engine::{Access, Engine, Subject, clock, inside, refusals};
 use crate::kernel::process;
@@ -25,8 +25,6 @@ use crate::watch::{Hints, Settle};
 
 /// The directory is read again this often, whatever inotify says, and every VE is looked at.
 const RESYNC: Duration = Duration::from_secs(20);
-/// Passes are mostly waiting: for an init to stop, for a grace period of the kernel's.
-const WORKERS: usize = 16;
 
 /// Something that happened.
 enum Hint {
@@ -60,7 +58,8 @@ struct Loop {
     settle: Settle,
     resync_at: Instant,
     pass: Option<Pass>,
-    work: Sender<(Subject, Option<Arc<Census>>)>,
+    work: Sender<Job>,
+    crew: Crew,
     hints: Receiver<Hint>,
 }
 
@@ -96,7 +95,8 @@ pub fn run(settings: &Settings, metrics: Option<&MetricsAt>) -> ControlResult<()
     }
     refusals::listen(&engine);
     inside::answer(&engine);
-    start_workers(&engine, jobs, &hint);
+    let done = hint.clone();
+    let crew = Crew::start(&engine, jobs, move |subject| done.send(Hint::Done(subject)).is_ok());
     let _api = serve_api(&engine, metrics)?;
     let mut controller = Loop {
         settle: Settle::new(settings.settle_time()),
@@ -105,6 +105,7 @@ pub fn run(settings: &Settings, metrics: Option<&MetricsAt>) -> ControlResult<()
         pass: None,
         engine,
         work,
+        crew,
         hints,
     };
     tracing::info!(manifests = %settings.manifests.display(), "controller started");
@@ -134,7 +135,7 @@ impl Loop {
         self.hand_out(now, None);
         let wakes = [Some(self.resync_at), self.settle.due(), self.queue.next_due()];
         let until = wakes.into_iter().flatten().min().unwrap_or(self.resync_at);
-        let watchdog = Duration::from_secs(5);
+        let watchdog = self.crew.keep_up().unwrap_or(Duration::from_secs(5));
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         let wait = until.saturating_duration_since(Instant::now()).min(watchdog);
         match self.hints.recv_timeout(wait) {
@@ -273,35 +274,6 @@ impl Engine {
     }
 }
 
-fn start_workers(engine: &Arc<Engine>, jobs: Receiver<(Subject, Option<Arc<Census>>)>, hint: &Sender<Hint>) {
-    let jobs = Arc::new(Mutex::new(jobs));
-    for at in 0..WORKERS {
-        let (engine, jobs, hint) = (engine.clone(), jobs.clone(), hint.clone());
-        spawn(&format!("worker-{at}"), move || {
-            loop {
-                // Lines up before the next worker can take the next job.
-                let next = jobs.lock().unwrap_or_else(PoisonError::into_inner);
-                let Ok((subject, census)) = next.recv() else { return };
-                let place = engine.line_up(&subject);
-                drop(next);
-                // A bug that panics for one VE must not end the others' reconciliation.
-                let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    engine.probe(&subject);
-                    engine.reconcile(&subject, Leave::default(), census.as_deref());
-                    engine.follow(&subject);
-                }));
-                drop(place);
-                if worked.is_err() {
-                    tracing::error!(?subject, "a pass panicked; it is tried again at the next resync");
-                }
-                if hint.send(Hint::Done(subject)).is_err() {
-                    return;
-                }
-            }
-        });
-    }
-}
-
 fn take_signals(mask: SigSet, hint: Sender<Hint>) {
     spawn("signals", move || {
         loop {
@@ -368,9 +340,8 @@ fn serve_api(engine: &Arc<Engine>, metrics: Option<&MetricsAt>) -> ControlResult
     api::server::serve(listener, metrics.transpose()?, control).map_err(|e| failed(&e))
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) {
+/// Starts a thread; tells whether it could.
+pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> bool {
     let spawned = std::thread::Builder::new().name(name.to_owned()).stack_size(512 * 1024).spawn(body);
-    if let Err(e) = spawned {
-        tracing::error!(error = %e, name, "a thread cannot be started");
-    }
+    spawned.inspect_err(|e| tracing::error!(error = %e, name, "a thread cannot be started")).is_ok()
 }

@@ -178,6 +178,32 @@ fn one_that_hangs_is_ended() {
     });
 }
 
+/// More hang than the controller has workers, all of them before the one that is to start, and fewer may start at a time.
+#[test]
+fn those_that_hang_keep_no_other_ve_from_starting() {
+    needs!(Root, Cgroups, Busybox);
+    const HUNG: std::ops::Range<u32> = 200..220;
+    let sandbox = openvz();
+    sandbox.write(
+        "host.yaml",
+        "{apiVersion: vzd/v1, kind: Host, metadata: {name: host}, spec: {startParallel: 4}}\n",
+    );
+    for ctid in HUNG {
+        script(&sandbox, &format!("{ctid}.mount"), "exec sleep 1000");
+        sandbox.ve(&format!("ve{ctid}"), json!({ "ctid": ctid, "bootOrder": 9, "startTimeout": "10m" }));
+    }
+    sandbox.ve("web", json!({ "ctid": 101 }));
+    let _daemon = sandbox.daemon();
+    sandbox.until_ready("web");
+    let hung = || log(&sandbox).split(' ').filter(|name| name.ends_with(".mount")).count();
+    eventually("all others hang", || hung() == HUNG.len());
+    assert_eq!(sandbox.list().iter().filter(|ve| ve.is("Ready")).count(), 1);
+    // And what runs is still seen to.
+    let before = sandbox.init_pid("web");
+    Process::open(before).unwrap().signal(Signal::KILL);
+    sandbox.until("web", "up again", |ve| ve.init_pid().is_some_and(|pid| pid != before));
+}
+
 #[test]
 fn a_controller_that_is_killed_meanwhile_leaves_nothing_out() {
     needs!(Root, Cgroups, Busybox);

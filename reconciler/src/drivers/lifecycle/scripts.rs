@@ -47,6 +47,12 @@ pub(super) fn for_start(ve: Ve<'_>, begin: Begin) -> SysResult<Option<Box<Script
     Ok(Some(Box::new(Scripts { premount, mount, start, env: env(ve)?, timeout_ms: limit(ve).0 })))
 }
 
+/// Whether anything of that would be run.
+pub fn has_scripts(ve: Ve<'_>) -> bool {
+    let names = ["premount", "mount", "start"].into_iter().flat_map(|moment| names(ve, moment));
+    names.into_iter().any(|name| ve.host.settings.scripts.join(name).exists())
+}
+
 /// Has a VE that is asked to stop run its stop script; gives what is left of the time, and why the script failed: the VE is
 /// stopped nevertheless, since what is inside it must not keep it from that.
 pub(super) fn before_stop(ve: Ve<'_>, timeout: Millis) -> (Millis, Option<String>) {
@@ -98,10 +104,14 @@ fn limit(ve: Ve<'_>) -> Millis {
     policies.map_or(Millis::from_secs(60), |policies| policies.start_timeout)
 }
 
+/// What scripts of a moment are called: for all VEs, then for this one.
+fn names(ve: Ve<'_>, moment: &str) -> [String; 2] {
+    [format!("vps.{moment}"), format!("{}.{moment}", ve.entry.ctid.get())]
+}
+
 /// The programs of a moment: for all VEs, then for this one.
 fn of_host(ve: Ve<'_>, moment: &str) -> SysResult<Vec<PathBuf>> {
-    let names = [format!("vps.{moment}"), format!("{}.{moment}", ve.entry.ctid.get())];
-    let found = names.into_iter().map(|name| {
+    let found = names(ve, moment).into_iter().map(|name| {
         let path = ve.host.settings.scripts.join(name);
         Ok(open(&ve.host.settings.scripts, &path, Use::Execute)?.map(|_| path))
     });
