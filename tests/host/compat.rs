@@ -4,6 +4,7 @@ mod capacity;
 mod listing;
 mod moving;
 mod password;
+mod registering;
 mod scripts;
 mod setting;
 mod snapshots;
@@ -168,7 +169,12 @@ fn what_is_said_wrongly_has_its_code() {
         ("vzctl compact 101", 0),
         ("vzctl reinstall 101", 128),
         ("vzctl register /vz/private/101 101", 140),
+        ("vzctl register /vz/private/101", 20),
+        ("vzctl register /vz/private/999 999", 140),
+        ("vzctl register /vz/private/99 99", 21),
+        ("vzctl snapshot-mount 101 --id x", 20),
         ("vzctl snapshot-mount 101 --id x --target /mnt", 160),
+        ("vzctl snapshot-umount 101 --id x", 161),
         ("vzctl --version", 0),
         ("vzctl --skiplock --verbose status 101", 0),
     ] {

@@ -30,7 +30,7 @@ mod run;
 mod schema;
 mod select;
 pub(crate) mod shown;
-mod snapshot;
+pub(crate) mod snapshot;
 mod status;
 mod table;
 mod template;

@@ -1,14 +1,25 @@
 //! `vzd snapshot`: a VE's disk as it was at a moment.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
 use serde_json::json;
+use vzd_schema::Code;
+use vzd_state::ids::VeName;
 
 use crate::cli::Context;
 use crate::cli::connect::{connect, look};
-use crate::cli::failure::{OK, Outcome};
+use crate::cli::failure::{Failure, OK, Outcome};
 use crate::cli::progress::Progress;
 use crate::cli::table::Table;
 use crate::control::{Selector, SnapshotAction, SnapshotNote, SnapshotRequest};
+use crate::drivers::Ve;
+use crate::drivers::disk::shown;
 use crate::engine::Access;
+use crate::error::{SysError, SysResult};
+use crate::handover::Request;
+use crate::host::Host;
+use crate::settings::Settings;
 
 /// Options of `vzd snapshot`.
 #[derive(Debug, clap::Args)]
@@ -40,6 +51,16 @@ enum Command {
     Revert(One),
     /// Pack one, with the template below it, into an archive that `vzd template add` takes
     Export(One),
+    /// Show one, with the template below it, in a directory of the host, read-only
+    Mount {
+        #[command(flatten)]
+        one: One,
+        /// The directory
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// Take it away from there again
+    Umount(One),
     /// Throw one away
     #[command(visible_alias = "rm")]
     Delete(One),
@@ -69,6 +90,8 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
             order(one, SnapshotAction::Delete, SnapshotNote::default(), ("removing", "deleted"), cx)
         }
         Command::Export(one) => export(one, cx),
+        Command::Mount { one, dir } => mount(one, dir, cx),
+        Command::Umount(one) => umount(one, cx),
         Command::List { ve } => list(ve, cx),
     }
 }
@@ -102,6 +125,60 @@ fn export(one: &One, cx: &mut Context) -> Outcome {
         cx.out.line(&cx.settings.export(&ve.metadata.name, &name).display().to_string())?;
     }
     Ok(code)
+}
+
+/// Shows a snapshot in a directory: here, whose mounts are the host's.
+pub(crate) fn show(settings: &Settings, ve: &str, name: &str, dir: &Path) -> Result<(), Failure> {
+    on_snapshot(settings, ve, name, |ve, name| shown::show(ve, name, dir))
+}
+
+/// Takes it away again; tells from where.
+pub(crate) fn hide(settings: &Settings, ve: &str, name: &str) -> Result<PathBuf, Failure> {
+    on_snapshot(settings, ve, name, shown::hide)
+}
+
+/// Where snapshots of a VE are shown, by their names.
+pub(crate) fn shown(settings: &Settings, ve: &str) -> Result<BTreeMap<String, PathBuf>, Failure> {
+    on_ve(settings, ve, shown::shown)
+}
+
+fn on_snapshot<T>(
+    settings: &Settings,
+    ve: &str,
+    name: &str,
+    body: impl FnOnce(Ve<'_>, &VeName) -> SysResult<T>,
+) -> Result<T, Failure> {
+    let name: VeName =
+        name.parse().map_err(|e| Failure::usage(format!("{name:?} is no name of a snapshot: {e}")))?;
+    on_ve(settings, ve, |ve| body(ve, &name))
+}
+
+fn on_ve<T>(settings: &Settings, ve: &str, body: impl FnOnce(Ve<'_>) -> SysResult<T>) -> Result<T, Failure> {
+    let refused = |e: SysError| Failure::new(e.to_string()).coded(Code::SnapshotRefused);
+    let control = connect(settings, Access::Read)?;
+    let entry = control.handover(&Request::Look { ve: ve.to_owned() })?.entry;
+    let entry = entry.ok_or_else(|| Failure::new(format!("there is no VE {ve:?}")))?;
+    let host = Host::find(settings).map_err(refused)?;
+    body(Ve { host: &host, entry: &entry, want: None }).map_err(refused)
+}
+
+fn mount(one: &One, dir: &Path, cx: &mut Context) -> Outcome {
+    show(&cx.settings, &one.ve, &one.name, dir)?;
+    said(one, "mounted", dir, cx)
+}
+
+fn umount(one: &One, cx: &mut Context) -> Outcome {
+    let dir = hide(&cx.settings, &one.ve, &one.name)?;
+    said(one, "unmounted", &dir, cx)
+}
+
+fn said(one: &One, done: &str, dir: &Path, cx: &mut Context) -> Outcome {
+    if cx.out.is_data() {
+        cx.out.data(&json!({ "ve": one.ve, "snapshot": one.name, "done": done, "dir": dir }))?;
+    } else {
+        cx.out.line(&format!("{}: snapshot {} {done}: {}", one.ve, one.name, dir.display()))?;
+    }
+    Ok(OK)
 }
 
 fn list(ve: &str, cx: &mut Context) -> Outcome {

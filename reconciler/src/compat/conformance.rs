@@ -57,9 +57,19 @@ const COMMANDS: &[(&str, &str)] = &[
     ("snapshot-switch", "same; `--must-resume` is 159"),
     ("snapshot-delete", "same"),
     ("snapshot-list", "same; a snapshot has no parent"),
-    ("snapshot-mount, snapshot-umount", "not yet: 160"),
-    ("register", "not yet: 140; `vzd import openvz`"),
-    ("unregister", "better: the VE goes into quarantine, from which it can be brought back"),
+    (
+        "snapshot-mount, snapshot-umount",
+        "better: on every backend, also of a VE that runs; files have the owners that they have inside",
+    ),
+    (
+        "register",
+        "better: of what `unregister` has set aside, of any manifest, and of a private area with its `ve.conf`, whose files (`fs`) \
+         are a template and stay as they are; no ploop; `--force` has nothing to force",
+    ),
+    (
+        "unregister",
+        "better: the VE goes into quarantine, from which `register` or `vzd undelete` brings it back",
+    ),
     ("pause", "same"),
     ("reinstall", "not yet: 128"),
     ("execaction, monitor", "no: 20"),
@@ -214,7 +224,7 @@ const CODES: &[(&str, &str)] = &[
     ("131", "same"),
     ("133", "same"),
     ("139", "same"),
-    ("140", "not yet: always"),
+    ("140", "same"),
     ("141", "no"),
     ("142", "same"),
     ("144", "no: the kernel's release is the host's"),
@@ -225,8 +235,7 @@ const CODES: &[(&str, &str)] = &[
     ("155", "`convert`: always"),
     ("156, 158, 159", "same"),
     ("157", "no: snapshots are copies, nothing is merged"),
-    ("160", "not yet: always"),
-    ("161", "no: 160"),
+    ("160, 161", "same"),
     ("166", "no: `compact` has nothing to do"),
     ("167", "same"),
 ];
@@ -265,15 +274,25 @@ const TOOLS: &[(&str, &str)] = &[
       its manifest says otherwise is refused (35)",
     ),
     (
-        "vzpkg upgrade, fetch, clean, link, appcache, template, metadata, image",
-        "no: 35; there are no application templates, nothing is kept between builds, and releases are the distribution's own matter",
+        "vzpkg upgrade",
+        "same, of Debian, Alpine and Fedora: sources are put back if they do not have the next release; 24 where none is known; \
+         `upgrade area` is refused (35): other releases are templates of their own",
+    ),
+    (
+        "vzpkg of several containers",
+        "better: numbers with commas, or `--all` for those that run; one that fails keeps no other",
+    ),
+    (
+        "vzpkg fetch, clean, link, appcache, template, metadata, image",
+        "no: 35; there are no application templates, and nothing is kept between builds",
     ),
     ("vzpkg's other options", "no: 35"),
     (
         "vzmigrate",
         "same: `--ssh`, `--live`, `--check-only`, `-t`, several containers; better: what runs goes on even without `--live`, and what is left \
-         is kept in quarantine (`-r` changes nothing); codes 1, 2 (`--live` of what does not run), 4, 6, 8, 9, 10, 12, 14 (no vzd there), 15, 16, 17, 18, 20, and 7 for whatever else stands in the way, told in words; no: 13, 19, of things that are not there; no: `-f` (checks \
-         are never skipped), `--rsync`, `--keep-dst`",
+         is kept in quarantine (`-r` changes nothing); codes 1, 2 (`--live` of what does not run), 4, 6, 8, 9, 10, 12, 14 (no \
+         vzd there), 15 to 18, 20, and 7 for whatever else stands in the way, told in words; 13 and 19 are of things that are not there; \
+         no: `-f` (checks are never skipped), `--rsync`, `--keep-dst`",
     ),
     ("vz.conf", "no: `kind: Host` is its place"),
     (

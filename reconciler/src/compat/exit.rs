@@ -94,6 +94,8 @@ pub const SNAPSHOT_DELETE: u8 = 158;
 pub const SNAPSHOT_SWITCH: u8 = 159;
 /// A snapshot could not be mounted.
 pub const SNAPSHOT_MOUNT: u8 = 160;
+/// A snapshot could not be unmounted.
+pub const SNAPSHOT_UMOUNT: u8 = 161;
 /// Snapshots could not be listed.
 pub const SNAPSHOT_LIST: u8 = 167;
 

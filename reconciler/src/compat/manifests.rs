@@ -50,7 +50,8 @@ impl Unfit {
         Self { message: message.into(), code: None }
     }
 
-    fn of(problems: &[Diagnostic], text: &str) -> Self {
+    /// What the format has against a text.
+    pub fn of(problems: &[Diagnostic], text: &str) -> Self {
         let text: Arc<str> = text.into();
         let shown = problems.iter().map(|is| render(is, Style::Plain, |_| Some(Arc::clone(&text))));
         let message = shown.collect::<Vec<_>>().join("\n");
@@ -179,6 +180,11 @@ impl Manifests {
             return Ok(Some(to_yaml(&Value::of(&held.document.tree))));
         }
         fs::read_to_string(&*held.file).map(Some).at("read", &held.file)
+    }
+
+    /// The file that describes a VE.
+    pub fn file(&self, name: &str) -> Option<String> {
+        self.revision.ve(name).map(|held| held.file.to_string())
     }
 
     /// Takes a VE's file out of the directory, under a name with that at its end, which is passed over; false if the

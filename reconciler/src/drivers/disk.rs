@@ -17,6 +17,7 @@ mod pool;
 pub mod project;
 mod remove;
 mod root_mount;
+pub mod shown;
 pub mod snapshot;
 pub mod stream;
 

@@ -32,8 +32,10 @@ pub enum FsOption<'a> {
 /// Makes a new, detached mount of file system type `kind`.
 pub fn new_fs(kind: &str, options: &[FsOption<'_>], attrs: MountAttrFlags) -> SysResult<OwnedFd> {
     let fs = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).at("open file system", kind)?;
-    let on_device = options.iter().any(|option| matches!(option, FsOption::Path("source", _)));
-    if !on_device {
+    let is_named = options
+        .iter()
+        .any(|option| matches!(option, FsOption::Path("source", _) | FsOption::Text("source", _)));
+    if !is_named {
         // What `mount` and `df` show as its device; "none" would say less.
         rustix::mount::fsconfig_set_string(fs.as_fd(), "source", kind).at("name the source of", kind)?;
     }

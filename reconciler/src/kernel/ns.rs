@@ -92,6 +92,15 @@ impl Namespace {
         Namespace { kind, fd }
     }
 
+    /// A user namespace in which so many ids of the host are others, for idmapped mounts: what has `from` on disk is shown as
+    /// `to`'s.
+    pub fn mapping(from: u32, to: u32, count: u32) -> SysResult<Self> {
+        let child = process::fork_into_user_namespace()?;
+        let made = map(child.pid(), from, to, count).and_then(|()| Self::of(child.pid(), Kind::User));
+        let ended = child.kill();
+        made.and_then(|made| ended.map(|_| made))
+    }
+
     /// The one of this kind that the calling thread is in.
     pub fn here(kind: Kind) -> SysResult<Self> {
         let path = PathBuf::from(format!("/proc/thread-self/ns/{}", kind.file()));
@@ -206,7 +215,11 @@ pub fn become_user(uid: u32) -> SysResult<()> {
 
 /// Maps ids 0..count of the user namespace of `pid` to base..base+count of the host.
 pub fn map_ids(pid: i32, base: u32, count: u32) -> SysResult<()> {
-    let line = format!("0 {base} {count}\n");
+    map(pid, 0, base, count)
+}
+
+fn map(pid: i32, inside: u32, outside: u32, count: u32) -> SysResult<()> {
+    let line = format!("{inside} {outside} {count}\n");
     for file in ["uid_map", "gid_map"] {
         let path = format!("/proc/{pid}/{file}");
         std::fs::write(&path, &line).map_err(|e| SysError::new("write", &path, e).value(line.trim_end()))?;

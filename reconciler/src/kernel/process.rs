@@ -81,6 +81,28 @@ pub fn fork(_proof: SingleThreaded, body: impl FnOnce() -> i32) -> SysResult<Chi
     }
 }
 
+/// A child in a user namespace of its own, which does nothing until it is killed, with the calling thread at the latest. The
+/// caller may have other threads.
+pub fn fork_into_user_namespace() -> SysResult<Child> {
+    let flags = libc::CLONE_NEWUSER | libc::SIGCHLD;
+    // SAFETY: no stack is given, so the child goes on on its own copy of ours, as after fork; it makes system calls alone, and
+    // touches neither the allocator nor any lock.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+        -1 => Err(SysError::new("clone", "a user namespace", std::io::Error::last_os_error())),
+        0 => loop {
+            // SAFETY: as above.
+            unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                libc::pause();
+            }
+        },
+        pid => {
+            let pid = libc::pid_t::try_from(pid);
+            Ok(Child { pid: pid.map_err(|_| SysError::refused("clone", "a process", "pid out of range"))? })
+        }
+    }
+}
+
 /// Runs `body` in a child that shares this process's memory, and returns what it returned.
 ///
 /// Descriptors, credentials, root, working directory and namespaces are the child's own, so `body` may

@@ -74,6 +74,8 @@ pub struct MountLine {
     pub options: Vec<String>,
     /// File system type.
     pub fs_type: String,
+    /// What is mounted: a device, or whatever its maker called it.
+    pub source: String,
     /// Options of the file system itself: `mode=620`, ...
     pub fs_options: Vec<String>,
     /// Device number of the file system, as stat(2) tells it.
@@ -96,8 +98,9 @@ fn parse_mountinfo(line: &str) -> Option<MountLine> {
     let options = fields.next()?.split(',').map(str::to_owned).collect();
     let mut right = right.split(' ');
     let fs_type = right.next()?.to_owned();
-    let fs_options = right.nth(1).unwrap_or_default().split(',').map(str::to_owned).collect();
-    Some(MountLine { target, options, fs_type, fs_options, device })
+    let source = unescape(right.next().unwrap_or_default());
+    let fs_options = right.next().unwrap_or_default().split(',').map(str::to_owned).collect();
+    Some(MountLine { target, options, fs_type, source, fs_options, device })
 }
 
 /// mountinfo writes space, tab, newline and backslash as three octal digits.

@@ -4,6 +4,37 @@ use vzd_tests::needs;
 
 use super::{running, tool};
 
+/// As the wiki has it: a snapshot, its files by tar, and nothing of it is left.
+#[test]
+fn a_container_is_backed_up_by_its_snapshot() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = running();
+    sandbox.sh("101", "echo one > /root-file; chown 5:6 /root-file");
+    let (dir, id) = (sandbox.host_dir("shown"), "6c3f1a2b-0000-4000-8000-0123456789ab");
+    let mount = format!("vzctl snapshot-mount 101 --id {{{id}}} --target {}", dir.display());
+    tool(&sandbox, &mount).ends(160);
+    tool(&sandbox, &format!("vzctl snapshot 101 --id {{{id}}} --skip-suspend --skip-config")).ends(0);
+    tool(&sandbox, &mount).ends(0);
+    tool(&sandbox, &mount).ends(160);
+    sandbox.sh("101", "echo two > /root-file");
+    let listed = tool(&sandbox, "vzctl snapshot-list 101 -H -o target").ends(0).stdout;
+    assert_eq!(listed, format!("{}\n", dir.display()));
+    let archive = sandbox.dir().join("101.tar");
+    let tar = |words: &[&str]| std::process::Command::new("tar").args(words).output().unwrap();
+    let (archive, from) = (archive.to_str().unwrap(), dir.to_str().unwrap());
+    assert!(tar(&["-C", from, "--numeric-owner", "-cf", archive, "."]).status.success());
+    tool(&sandbox, &format!("vzctl snapshot-delete 101 --id {id}")).ends(158);
+    tool(&sandbox, &format!("vzctl snapshot-umount 101 --id {id}")).ends(0);
+    tool(&sandbox, &format!("vzctl snapshot-umount 101 --id {id}")).ends(161);
+    tool(&sandbox, &format!("vzctl snapshot-delete 101 --id {id}")).ends(0);
+    let files = tar(&["--numeric-owner", "-tvf", archive]).stdout;
+    let files = String::from_utf8_lossy(&files).into_owned();
+    assert!(files.lines().any(|line| line.contains(" 5/6 ") && line.ends_with("./root-file")), "{files}");
+    assert!(files.lines().any(|line| line.contains(" 0/0 ") && line.ends_with("./bin/busybox")), "{files}");
+    let content = tar(&["-xOf", archive, "./root-file"]).stdout;
+    assert_eq!(content, b"one\n");
+}
+
 #[test]
 fn a_disk_goes_back_to_what_it_was() {
     needs!(Root, Cgroups, Busybox);

@@ -15,6 +15,7 @@ case "$*" in
   'add broken') echo 'it is broken'; exit 1 ;;
   'add --allow-untrusted '*) grep -q package $last && basename $last .apk >> /root/db ;;
   'add -u '*) : > /root/newer ;;
+  update) test ! -e /root/offline ;;
   'add '*) echo $last >> /root/db ;;
   'del '*) sed -i "/^$last\$/d" /root/db ;;
 esac
@@ -76,7 +77,10 @@ fn software_of_a_container_is_its_package_managers() {
         ("vzpkg install 101 app", 24),
         ("vzpkg install -p 999 a", 16),
         ("vzpkg status nothing", 24),
-        ("vzpkg upgrade 101", 35),
+        ("vzpkg upgrade", 35),
+        ("vzpkg upgrade area debian-12", 35),
+        ("vzpkg upgrade 101 nginx", 35),
+        ("vzpkg list -p 101,999", 16),
         ("vzpkg fetch debian-12", 35),
         ("vzpkg list appcache", 35),
         ("vzpkg help", 0),
@@ -85,6 +89,66 @@ fn software_of_a_container_is_its_package_managers() {
     }
     sandbox.vzd(&["stop", "101"]).ok();
     tool(&sandbox, "vzpkg list -p 101").ends(15);
+}
+
+#[test]
+fn a_container_comes_to_its_distributions_next_release() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = running();
+    put(&sandbox, "/usr/bin/apk", APK);
+    tool(&sandbox, "vzpkg upgrade 101").ends(24);
+    let release = |text: &str| sandbox.sh("101", &format!("printf '{text}' > /etc/os-release"));
+    release("ID=other\\nVERSION_ID=7\\nPRETTY_NAME=\"Other 7\"\\n");
+    tool(&sandbox, "vzpkg upgrade 101").ends(24).says("comes after Other 7");
+    release("ID=alpine\\nVERSION_ID=3.9.2\\n");
+    sandbox.sh(
+        "101",
+        "mkdir -p /etc/apk; echo https://example.net/v3.9/main > /etc/apk/repositories; touch /root/offline",
+    );
+    // A mirror that cannot be reached has changed nothing.
+    tool(&sandbox, "vzpkg upgrade 101").ends(70);
+    let look = "cat /etc/apk/repositories; ls /etc/apk; tail -n 1 /root/calls";
+    assert_eq!(sandbox.sh("101", look), "https://example.net/v3.9/main\nrepositories\napk update");
+    sandbox.sh("101", "rm /root/offline");
+    tool(&sandbox, "vzpkg upgrade 101").ends(0);
+    let done = "https://example.net/v3.10/main\nrepositories\napk upgrade --available";
+    assert_eq!(sandbox.sh("101", look), done);
+}
+
+#[test]
+fn software_of_many_containers_is_a_word() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = running();
+    for id in ["102", "103"] {
+        tool(&sandbox, &format!("vzctl create {id} --config test")).ends(0);
+    }
+    tool(&sandbox, "vzctl start 102").ends(0);
+    for (id, has) in [("101", "one"), ("102", "two")] {
+        let script = format!(
+            "rm -f /usr/bin/apk; cat > /usr/bin/apk; chmod 755 /usr/bin/apk; echo {has} > /root/db; : > /root/newer"
+        );
+        sandbox.vzd_with_input(&["exec", id, "--", "/bin/sh", "-c", &script], APK.as_bytes()).ok();
+    }
+    let says = |line: &str, code: i32, text: &str| {
+        assert_eq!(tool(&sandbox, line).ends(code).stdout, text, "{line}")
+    };
+    let both = "CT 101:\none 1.0-r0\nCT 102:\ntwo 1.0-r0\n";
+    says("vzpkg list -p 101 102", 0, both);
+    says("vzpkg list -p --all", 0, both);
+    tool(&sandbox, "vzpkg install -p 101,102 new").ends(0);
+    assert_eq!(sandbox.sh("101", "cat /root/db"), "one\nnew");
+    tool(&sandbox, "vzpkg remove --all -p new").ends(0);
+    tool(&sandbox, "vzpkg update --all").ends(0);
+    assert_eq!(sandbox.sh("102", "cat /root/db; tail -n 1 /root/calls"), "two\napk upgrade");
+    // One that fails keeps no other, and its code is the tool's.
+    let ended = tool(&sandbox, "vzpkg remove -p 103,102,101 two").ends(15);
+    assert!(
+        ended.stderr.contains("is not running") && ended.stderr.contains("two is not installed"),
+        "{ended:?}"
+    );
+    assert_eq!(sandbox.sh("102", "cat /root/db"), "");
+    sandbox.sh("102", "echo old-2 > /root/newer");
+    tool(&sandbox, "vzpkg status 101,102").ends(22);
 }
 
 #[test]

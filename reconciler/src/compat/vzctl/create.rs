@@ -1,4 +1,4 @@
-//! Containers come and go: `create`, `destroy`, `register`, `unregister`. A container is a manifest first.
+//! Containers come and go: `create`, `destroy`. A container is a manifest first.
 
 use vzd_schema::Code;
 use vzd_schema::edit::{Change, Value, to_yaml};
@@ -9,8 +9,8 @@ use super::super::draft::Draft;
 use super::super::exit::{self, OK, Refusal, Tool};
 use super::super::manifests::{Manifests, Unfit};
 use super::super::params::{self, Home, Written};
-use super::{Vzctl, power};
-use crate::control::{Control, PlanRequest, PowerAction, Selector};
+use super::Vzctl;
+use crate::control::{Control, PlanRequest, Selector};
 use crate::engine::Access;
 
 /// Options of `create`; those of `set` that it takes are in the table of parameters.
@@ -120,7 +120,7 @@ fn only(name: &str) -> PlanRequest {
     }
 }
 
-fn make(control: &dyn Control, name: &str) -> Tool<()> {
+pub(super) fn make(control: &dyn Control, name: &str) -> Tool<()> {
     let outcome = control.apply(&only(name)).map_err(|error| Refusal::of(exit::CREATE, &error))?;
     match outcome.failed.values().next() {
         Some(error) if error.code == "VZ0304" => Err(Refusal::of(exit::NO_TEMPLATE, error)),
@@ -130,7 +130,7 @@ fn make(control: &dyn Control, name: &str) -> Tool<()> {
 }
 
 /// After a manifest is gone, so that nothing is left of it.
-fn make_all(control: &dyn Control) -> Tool<()> {
+pub(super) fn make_all(control: &dyn Control) -> Tool<()> {
     control.apply(&PlanRequest::default()).map(drop).map_err(|error| Refusal::of(exit::CREATE, &error))
 }
 
@@ -175,37 +175,5 @@ pub fn destroy(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
         vzctl.say(&format!("{} describes other containers too: it says `state: absent` now", edited.file()));
     }
     vzctl.say("Container private area was destroyed");
-    Ok(OK)
-}
-
-/// Private areas of OpenVZ are taken over by `vzd import`.
-pub fn register(_: &Vzctl, _: &[String]) -> Tool {
-    let message = "private areas cannot be registered as they are: `vzd import openvz` makes manifests of configurations";
-    Err(Refusal::new(exit::REGISTER, message))
-}
-
-/// Leaves the disk: that is what taking the manifest away does.
-pub fn unregister(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
-    if let Some(word) = words.first() {
-        return Err(Refusal::new(exit::SYNTAX, format!("Invalid syntax: `{word}` is not expected")));
-    }
-    let control = vzctl.control(Access::Write)?;
-    let container = vzctl.find(&*control, id)?;
-    if container.runs() {
-        power::order(&*control, &container, PowerAction::Stop, false, exit::STOP)?;
-    }
-    let manifests = Manifests::read(&vzctl.settings);
-    if manifests.policy() != ManifestPolicy::Edit || !manifests.has(&container.name) {
-        return Err(Refusal::new(exit::UNREGISTER, "the manifest is not to be edited by commands"));
-    }
-    let retired = manifests.retire(&container.name, ".destroyed");
-    if !retired.map_err(|error| Refusal::new(exit::UNREGISTER, error.to_string()))? {
-        return Err(Refusal::new(
-            exit::UNREGISTER,
-            "its file describes other containers too: take its document out by hand",
-        ));
-    }
-    make_all(&*control).map_err(|refusal| Refusal { exit: exit::UNREGISTER, ..refusal })?;
-    vzctl.say(&format!("Container is in quarantine: `vzd undelete {}` brings it back", container.name));
     Ok(OK)
 }

@@ -5,6 +5,7 @@ mod create;
 mod inside;
 mod password;
 mod power;
+mod register;
 mod set;
 mod snapshot;
 mod status;
@@ -41,8 +42,11 @@ vzctl suspend | resume <ctid>
 vzctl snapshot <ctid> [--id <uuid>] [--skip-suspend]
 vzctl snapshot-list <ctid> [-H] [-o field[,field...]] [--id <uuid>]
 vzctl snapshot-switch | snapshot-delete <ctid> --id <uuid>
+vzctl snapshot-mount <ctid> --id <uuid> --target <dir>
+vzctl snapshot-umount <ctid> --id <uuid>
 vzctl quotaon | quotaoff | quotainit <ctid>
-vzctl register | unregister <path> <ctid>
+vzctl register <path> <ctid>
+vzctl unregister <ctid>
 Options: --quiet --verbose --skiplock --version --help
 ";
 
@@ -119,7 +123,7 @@ fn run(words: Vec<String>) -> Tool {
     let vzctl = Vzctl { settings: settings(), quiet };
     let mut rest: Vec<String> = words.collect();
     if command == "register" {
-        return create::register(&vzctl, &rest);
+        return register::register(&vzctl, &rest);
     }
     let carry_out = command_of(&command)
         .ok_or_else(|| Refusal::new(exit::SYNTAX, format!("Bad command: {command}\n{USAGE}")))?;
@@ -144,7 +148,7 @@ fn command_of(word: &str) -> Option<Command> {
     Some(match word {
         "create" => create::create,
         "destroy" | "delete" => create::destroy,
-        "unregister" => create::unregister,
+        "unregister" => register::unregister,
         "start" => power::start,
         "stop" => power::stop,
         "restart" => power::restart,
@@ -171,7 +175,8 @@ fn command_of(word: &str) -> Option<Command> {
         "snapshot-list" => snapshot::list,
         "snapshot-switch" => snapshot::switch,
         "snapshot-delete" => snapshot::delete,
-        "snapshot-mount" | "snapshot-umount" => snapshot::mount,
+        "snapshot-mount" => snapshot::mount,
+        "snapshot-umount" => snapshot::umount,
         _ => return None,
     })
 }

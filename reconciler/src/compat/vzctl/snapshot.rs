@@ -1,9 +1,12 @@
 //! `vzctl snapshot` and its kin: of disks. A snapshot is known by its uuid; what a container has in memory is not kept.
 
+use std::path::{Path, PathBuf};
+
 use super::super::args::{self, Opt, Said, flag, value};
 use super::super::exit::{self, OK, Refusal, Tool};
 use super::{Vzctl, power, print};
 use crate::cli::output::harmless;
+use crate::cli::snapshot as cli;
 use crate::control::{Control, PowerAction, Snapshot, SnapshotAction, SnapshotNote, SnapshotRequest};
 use crate::engine::Access;
 
@@ -12,6 +15,7 @@ const KNOWN: &[Opt] = &[
     value("uuid"),
     value("name"),
     value("description"),
+    value("target"),
     flag("skip-suspend"),
     flag("skip-config"),
     flag("skip-resume"),
@@ -120,10 +124,27 @@ pub fn switch(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     Ok(OK)
 }
 
-/// Disks are mounted in VEs only.
-pub fn mount(vzctl: &Vzctl, id: &str, _: &[String]) -> Tool {
-    vzctl.find(&*vzctl.control(Access::Read)?, id)?;
-    Err(Refusal::new(exit::SNAPSHOT_MOUNT, "snapshots cannot be mounted: switch a copy to it"))
+/// Shows one in a directory of the host, read-only.
+pub fn mount(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    let said = options(words)?;
+    let snapshot = needed(&said)?;
+    let target = said.last("target");
+    let target = target.ok_or_else(|| Refusal::new(exit::SYNTAX, "Invalid syntax: --target is missing"))?;
+    let container = vzctl.find(&*vzctl.control(Access::Read)?, id)?;
+    cli::show(&vzctl.settings, &container.name, &snapshot, Path::new(target))
+        .map_err(|failure| Refusal::new(exit::SNAPSHOT_MOUNT, failure.message))?;
+    vzctl.say(&format!("Snapshot {{{snapshot}}} has been mounted to {target}"));
+    Ok(OK)
+}
+
+/// Takes it away from there.
+pub fn umount(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    let snapshot = needed(&options(words)?)?;
+    let container = vzctl.find(&*vzctl.control(Access::Read)?, id)?;
+    cli::hide(&vzctl.settings, &container.name, &snapshot)
+        .map_err(|failure| Refusal::new(exit::SNAPSHOT_UMOUNT, failure.message))?;
+    vzctl.say(&format!("Snapshot {{{snapshot}}} has been unmounted"));
+    Ok(OK)
 }
 
 const FIELDS: &[(&str, &str, usize)] = &[
@@ -170,6 +191,8 @@ pub fn list(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
             at.ok_or_else(|| Refusal::new(exit::SNAPSHOT_LIST, format!("there is no snapshot {{{id}}}")))?;
         all.truncate(at + 1);
     }
+    // Who may not look into disks is not told where they are mounted.
+    let shown = cli::shown(&vzctl.settings, &container.name).unwrap_or_default();
     let line = |cell: &dyn Fn(&str, &'static str) -> String| {
         let cells = fields.iter().map(|(name, header, width)| format!("{:<width$}", cell(name, header)));
         format!("{}\n", cells.collect::<Vec<_>>().join(" ").trim_end())
@@ -178,14 +201,15 @@ pub fn list(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
         print(&line(&|_, header| header.to_owned()));
     }
     for one in &all {
-        print(&line(&|name, _| cell(one, name)));
+        print(&line(&|name, _| cell(one, shown.get(&one.name), name)));
     }
     Ok(OK)
 }
 
 /// Snapshots are copies: none has a parent, and none is what the disk goes on from.
-fn cell(one: &Snapshot, field: &str) -> String {
+fn cell(one: &Snapshot, shown: Option<&PathBuf>, field: &str) -> String {
     match field {
+        "target" => shown.map(|at| harmless(&at.display().to_string()).to_string()).unwrap_or_default(),
         "uuid" => format!("{{{}}}", one.name),
         "name" => harmless(&one.note.title).to_string(),
         "desc" => harmless(&one.note.description).to_string(),

@@ -52,6 +52,7 @@ const KNOWN: &[Opt] = &[
     flag("os").short('O'),
     flag("cached").short('c'),
     flag("available"),
+    flag("all"),
     flag("quiet").short('q'),
     value("for-os").short('F'),
     flag("help").short('h'),
@@ -59,14 +60,16 @@ const KNOWN: &[Opt] = &[
 
 pub(crate) const USAGE: &str = "\
 Usage: vzpkg list [-O] [-c | --available]             templates of the host: those there are, or could be made
-       vzpkg list [-p] CTID|NAME ...                  the template or, with -p, the packages of containers
+       vzpkg list [-p] CT ...                         the template or, with -p, the packages of containers
        vzpkg create | update | remove cache [TEMPLATE ...]
        vzpkg info TEMPLATE
-       vzpkg info -p CTID|NAME PACKAGE ...
-       vzpkg install | remove -p CTID|NAME PACKAGE ...
-       vzpkg update [-p] CTID|NAME [PACKAGE ...]
-       vzpkg localinstall CTID|NAME FILE ...
-       vzpkg status CTID|NAME|TEMPLATE
+       vzpkg info -p CT PACKAGE ...
+       vzpkg install | remove -p CT PACKAGE ...
+       vzpkg update [-p] CT [PACKAGE ...]
+       vzpkg localinstall | localupdate CT FILE ...
+       vzpkg upgrade CT                               to the distribution's next release
+       vzpkg status CT|TEMPLATE
+CT is a CTID or a name, or several with commas; --all in its place is all that run.
 Options: -q, --quiet
 ";
 
@@ -78,10 +81,13 @@ struct Vzpkg {
 
 /// Runs the command line.
 pub fn main(words: Vec<String>) -> u8 {
-    run(&words).unwrap_or_else(|refusal| {
-        refusal.message.lines().for_each(|line| note(&harmless(line)));
-        refusal.exit
-    })
+    run(&words).unwrap_or_else(|refusal| told(&refusal))
+}
+
+/// Tells why, and gives the code.
+fn told(refusal: &Refusal) -> u8 {
+    refusal.message.lines().for_each(|line| note(&harmless(line)));
+    refusal.exit
 }
 
 fn bad(message: impl Into<String>) -> Refusal {
@@ -101,6 +107,7 @@ fn run(words: &[String]) -> Tool {
     let (command, rest) = (command.clone(), rest.to_vec());
     let vzpkg = Vzpkg { settings: settings(), said };
     let about = rest.first().map(String::as_str);
+    let all = vzpkg.said.has("all");
     match (command.as_str(), about) {
         ("create" | "update" | "remove", Some("cache")) => cache::change(&vzpkg, &command, &rest[1..]),
         ("create" | "update" | "remove" | "list", Some("appcache")) => {
@@ -113,16 +120,24 @@ fn run(words: &[String]) -> Tool {
             "{command}: nothing is kept between two builds that could be fetched or cleaned"
         ))),
         ("create", Some("image")) => Err(bad("there is no ploop; `disk.backend: image` makes one for a VE")),
-        ("list", None) => cache::list(&vzpkg),
-        ("info", Some(name)) if !vzpkg.said.has("packages") => cache::info(&vzpkg, name),
-        ("status", Some(name)) if vzpkg.look(name)?.is_none() => cache::status(&vzpkg, name),
-        ("list" | "install" | "update" | "remove" | "info" | "status" | "localinstall", Some(_)) => {
+        ("localupdate", _) if all || about.is_some() => software::command(&vzpkg, "localinstall", &rest),
+        ("list" | "install" | "update" | "remove" | "info" | "status" | "localinstall" | "upgrade", _)
+            if all =>
+        {
             software::command(&vzpkg, &command, &rest)
         }
-        ("localupdate", Some(_)) => software::command(&vzpkg, "localinstall", &rest),
-        ("upgrade", Some(_)) => Err(bad(
-            "a container comes to another release by its distribution's own program; `vzpkg update` stays with this one",
-        )),
+        ("list", None) => cache::list(&vzpkg),
+        ("info", Some(name)) if !vzpkg.said.has("packages") => cache::info(&vzpkg, name),
+        ("status", Some(name)) if !name.contains(',') && vzpkg.look(name)?.is_none() => {
+            cache::status(&vzpkg, name)
+        }
+        ("upgrade", Some("area")) => {
+            Err(bad("templates of other releases are made of their own: `vzpkg create cache`"))
+        }
+        (
+            "list" | "install" | "update" | "remove" | "info" | "status" | "localinstall" | "upgrade",
+            Some(_),
+        ) => software::command(&vzpkg, &command, &rest),
         (
             "install" | "remove" | "info" | "status" | "localinstall" | "localupdate" | "upgrade" | "update"
             | "create",

@@ -12,7 +12,7 @@ use vzd_state::ids::VeName;
 use vzd_state::subsystem::disk::{Backend, Resource};
 
 use super::copy::{self, Trees};
-use super::{Image, LAYERS, Layers, backend, btrfs, image, make_dir, make_layers, remove};
+use super::{Image, LAYERS, Layers, backend, btrfs, image, make_dir, make_layers, remove, shown};
 use crate::control::Snapshot;
 use crate::drivers::{Stopped, Ve};
 use crate::engine::fault;
@@ -148,6 +148,10 @@ pub fn revert(ve: Ve<'_>, name: &VeName, _stopped: &Stopped) -> SysResult<()> {
 /// Throws a snapshot away.
 pub fn delete(ve: Ve<'_>, name: &VeName) -> SysResult<()> {
     find(ve, name)?;
+    if let Some(at) = shown::shown(ve)?.get(name.as_str()) {
+        let why = format!("it is mounted at {}", at.display());
+        return Err(SysError::refused("delete", format_args!("snapshot {name}"), why));
+    }
     remove::snapshot(&dir_of(ve), name)
 }
 

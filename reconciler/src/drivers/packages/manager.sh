@@ -9,6 +9,7 @@
 #   show NAME...                        prints what is known of these
 #   has NAME                            ends with 1 if it is not installed
 #   outdated                            ends with 1 if there is anything newer
+#   release                             brings it to its distribution's next release; ends with 74 if none is known
 #   file NAME                           installs a package's file of this name, which is on standard input
 #
 # It ends with 73 where there is no package manager that it knows.
@@ -139,6 +140,48 @@ upgrade() {
   date +%s >$STAMP
 }
 
+# The distribution's release that comes after this one, in the words of its sources; nothing if that is not known.
+next() {
+  case $family-$ID-$VERSION_CODENAME in
+    apt-debian-bullseye) echo bookworm ;;
+    apt-debian-bookworm) echo trixie ;;
+    apk-alpine-*) echo "$VERSION_ID" | sed -n 's/^3\.\([0-9]*\).*/\1/p' | awk '{ print "v3." $1 + 1 }' ;;
+    dnf-fedora-*) expr "$VERSION_ID" + 1 ;;
+  esac
+}
+
+# Which mirrors it is asked of is changed first, and put back if they do not have it: nothing else has happened then.
+release() {
+  ID= VERSION_ID= VERSION_CODENAME= PRETTY_NAME=
+  # shellcheck disable=SC1091
+  if [ -r /etc/os-release ]; then . /etc/os-release; fi
+  to=$(next)
+  if [ -z "$to" ]; then
+    echo "no release is known that comes after ${PRETTY_NAME:-what it is}"
+    return 74
+  fi
+  case $family in
+    dnf)
+      dnf -y --releasever="$to" --allowerasing distro-sync
+      return
+      ;;
+    apt) from=$VERSION_CODENAME files=$(ls /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null) ;;
+    apk) from=$(echo "v$VERSION_ID" | cut -d . -f 1,2) files=/etc/apk/repositories ;;
+  esac
+  for file in $files; do
+    cp -p "$file" "$file.vzd-before" && sed "s/$from/$to/g" "$file.vzd-before" >"$file" || return 2
+  done
+  if ! refresh; then
+    for file in $files; do mv "$file.vzd-before" "$file"; done
+    return 2
+  fi
+  for file in $files; do rm "$file.vzd-before"; done
+  case $family in
+    apt) apt upgrade --without-new-pkgs && apt full-upgrade ;;
+    apk) apk upgrade --available ;;
+  esac
+}
+
 # Names hold nothing that a shell splits or reads.
 change() {
   if [ -n "$remove" ]; then drop $remove || return; fi
@@ -167,6 +210,7 @@ case ${1-} in
     refresh && renew "$@"
     ;;
   list) list ;;
+  release) release ;;
   show)
     shift
     show "$@"
