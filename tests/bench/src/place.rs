@@ -101,10 +101,13 @@ fn set_apart(top: &Path) -> Result<PathBuf> {
 }
 
 fn in_memory(directory: &Path) -> Result<()> {
-    let output = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(directory).output().context("mount")?;
+    let output =
+        Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(directory).output().context("mount")?;
     match output.status.success() {
         true => Ok(()),
-        false => fail(format!("mount {}: {}", directory.display(), String::from_utf8_lossy(&output.stderr).trim())),
+        false => {
+            fail(format!("mount {}: {}", directory.display(), String::from_utf8_lossy(&output.stderr).trim()))
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::peers::wire::{BRIDGE, GATEWAY, PREFIX, Wire, address, routed};
 use crate::peers::{self, Controller, Peer};
 use crate::place::Place;
 use crate::result::{Context, Result, fail};
-use crate::stats::{median, ms, paired_ratio};
+use crate::stats::{fastest, median, ms, paired_ratio};
 use crate::sys;
 use crate::table::{Table, number};
 
@@ -33,6 +33,10 @@ pub(super) fn run(place: &Place, options: &Options) -> Result<Vec<Table>> {
             ip(&format!("link add {BRIDGE} type bridge"))?;
             ip(&format!("addr add {GATEWAY}/{PREFIX} dev {BRIDGE}"))?;
             ip(&format!("link set {BRIDGE} up"))?;
+            // A host that routes, as one has after its first VE.
+            for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+                std::fs::write(format!("/proc/sys/net/{setting}"), "1").context(setting)?;
+            }
             let mut tables = vec![set_up(place, options)?];
             if options.wants_peer("vzd") {
                 tables.push(change(place, options)?);
@@ -71,12 +75,13 @@ fn set_up(place: &Place, options: &Options) -> Result<Table> {
     }
     let title =
         format!("Start of a container without and with a network, {} rounds, median ms", options.rounds);
-    let mut table = Table::new(title, &["", "without", "with", "the network"]);
+    let mut table = Table::new(title, &["", "without", "with", "the network *"]);
     let mut took = Vec::new();
     for (pair, [bare, connected]) in pairs.iter().zip(&series) {
-        let [bare, connected] = [median(bare), median(connected)];
-        took.push((pair.name, connected - bare));
-        let cells = [bare, connected, connected - bare].map(number);
+        // Most starts wait for the kernel for 10 ms or for 20, as it happens, which differences of medians are mostly made of.
+        let network = fastest(connected) - fastest(bare);
+        took.push((pair.name, network));
+        let cells = [median(bare), median(connected), network].map(number);
         table.row(std::iter::once(pair.name.to_owned()).chain(cells).collect());
     }
     let is_vzd = |name: &str| name.starts_with("vzd");
@@ -84,6 +89,7 @@ fn set_up(place: &Place, options: &Options) -> Result<Table> {
     for (name, ms) in took.iter().filter(|(name, _)| is_vzd(name) && best.is_finite()) {
         table.note(goal(&format!("{name}: the network ÷ the best other's"), ms / best, 0.5));
     }
+    table.note("* What the fastest fifth of the starts with it takes longer than the fastest fifth of those without.");
     table.note(
         "A veth on a bridge, an address, a default route: lxc's own; crun by a hook of two `ip -batch`, as a CNI plugin.",
     );
