@@ -422,6 +422,16 @@ pub struct SnapshotRequest {
     pub note: SnapshotNote,
 }
 
+/// An order to make a VE's root anew. What it has is thrown away, its snapshots too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Reinstall {
+    /// The VE, by name or ctid.
+    pub ve: String,
+    /// It keeps its users and their passwords.
+    pub keep_users: bool,
+}
+
 /// Everything that can be asked.
 pub trait Control: Send + Sync {
     /// All VEs with their status, by name; those in quarantine too when asked for.
@@ -438,6 +448,8 @@ pub trait Control: Send + Sync {
     fn transient(&self, request: &TransientRequest) -> ControlResult<()>;
     /// Brings a VE back from quarantine.
     fn undelete(&self, name: &str) -> ControlResult<()>;
+    /// Makes a stopped VE's root anew, of its template as that is now.
+    fn reinstall(&self, request: &Reinstall) -> ControlResult<()>;
     /// A VE's snapshots, the oldest first.
     fn snapshots(&self, ve: &str) -> ControlResult<Vec<Snapshot>>;
     /// Takes, reverts to or throws away a snapshot.

@@ -3,7 +3,7 @@
 use crate::harness::{Place, same};
 
 /// Every command that is shown, in the order of the help.
-const COMMANDS: [&str; 35] = [
+const COMMANDS: [&str; 36] = [
     "run",
     "validate",
     "plan",
@@ -24,6 +24,7 @@ const COMMANDS: [&str; 35] = [
     "pause",
     "suspend",
     "resume",
+    "reinstall",
     "undelete",
     "snapshot",
     "template",

@@ -6,6 +6,7 @@ mod inodes;
 mod options;
 mod project;
 mod read_only;
+mod reinstall;
 mod shown;
 mod snapshots;
 mod users;

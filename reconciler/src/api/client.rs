@@ -20,8 +20,8 @@ use crate::api::routes::{HANDOVER, NameRequest, WaitRequest};
 use crate::api::{LONGEST_WAIT, MOST_ANSWER};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerRequest, Selector, Snapshot, SnapshotRequest, TransientRequest, VeCounters,
-    VeNetwork, VeUsage, Why,
+    PlanRequest, PlanView, PowerRequest, Reinstall, Selector, Snapshot, SnapshotRequest, TransientRequest,
+    VeCounters, VeNetwork, VeUsage, Why,
 };
 use crate::handover;
 
@@ -152,6 +152,10 @@ impl Control for Client {
 
     fn undelete(&self, name: &str) -> ControlResult<()> {
         self.post("/v1/undelete", &NameRequest { name: name.to_owned() })
+    }
+
+    fn reinstall(&self, request: &Reinstall) -> ControlResult<()> {
+        self.post("/v1/reinstall", request)
     }
 
     fn snapshots(&self, ve: &str) -> ControlResult<Vec<Snapshot>> {

@@ -22,8 +22,8 @@ use crate::api::refusal::Refusal;
 use crate::api::{LONGEST_WAIT, MOST_BODY, metrics};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, Info, LoggedEvent, Outcomes, PlanRequest,
-    PlanView, PowerRequest, Selector, Snapshot, SnapshotRequest, TransientRequest, VeCounters, VeNetwork,
-    VeUsage, Why,
+    PlanView, PowerRequest, Reinstall, Selector, Snapshot, SnapshotRequest, TransientRequest, VeCounters,
+    VeNetwork, VeUsage, Why,
 };
 use crate::handover;
 
@@ -122,6 +122,7 @@ pub fn router(answering: Answering) -> Router {
         .route("/v1/power", post(power))
         .route("/v1/transient", post(transient))
         .route("/v1/undelete", post(undelete))
+        .route("/v1/reinstall", post(reinstall))
         .route("/v1/snapshots", get(snapshots).post(snapshot))
         .route(HANDOVER, post(handover))
         .route("/v1/events", get(events))
@@ -202,6 +203,10 @@ async fn transient(State(ask): Ask, Strict(request): Strict<TransientRequest>) -
 
 async fn undelete(State(ask): Ask, Strict(request): Strict<NameRequest>) -> Answer<()> {
     ask.with(&ask.work, move |control| control.undelete(&request.name)).await
+}
+
+async fn reinstall(State(ask): Ask, Strict(request): Strict<Reinstall>) -> Answer<()> {
+    ask.with(&ask.work, move |control| control.reinstall(&request)).await
 }
 
 async fn snapshots(State(ask): Ask, mut query: Parameters) -> Answer<Vec<Snapshot>> {

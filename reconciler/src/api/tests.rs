@@ -10,8 +10,8 @@ use crate::api::client::Client;
 use crate::api::server::{Serving, serve};
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Snapshot, SnapshotAction, SnapshotNote,
-    SnapshotRequest, TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
+    PlanRequest, PlanView, PowerAction, PowerRequest, Reinstall, Selector, Snapshot, SnapshotAction,
+    SnapshotNote, SnapshotRequest, TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
 };
 
 use crate::handover;
@@ -53,6 +53,9 @@ impl Control for Rote {
     }
     fn undelete(&self, name: &str) -> ControlResult<()> {
         if name == "web" { Ok(()) } else { Err(refused("VZ0307")) }
+    }
+    fn reinstall(&self, request: &Reinstall) -> ControlResult<()> {
+        if request.keep_users { Ok(()) } else { Err(refused("VZ0203")) }
     }
     fn snapshots(&self, ve: &str) -> ControlResult<Vec<Snapshot>> {
         let name = format!("of-{ve}");
@@ -142,6 +145,9 @@ fn errors_arrive_as_they_were_also_when_the_server_fails() {
     let (dir, serving, client) = served();
     assert_eq!(client.apply(&PlanRequest::default()), Err(refused("VZ0205")));
     assert_eq!(client.undelete("db"), Err(refused("VZ0307")));
+    let anew = |keep_users| Reinstall { ve: "web".to_owned(), keep_users };
+    assert_eq!(client.reinstall(&anew(true)), Ok(()));
+    assert_eq!(client.reinstall(&anew(false)), Err(refused("VZ0203")));
     assert_eq!(client.snapshots("web").unwrap()[0].name, "of-web");
     let order = |action| SnapshotRequest {
         ve: "web".to_owned(),

@@ -26,6 +26,7 @@ mod packages;
 mod plan;
 mod power;
 mod progress;
+pub(crate) mod reinstall;
 mod run;
 mod schema;
 mod select;
@@ -112,9 +113,11 @@ enum Command {
     Suspend(power::Args),
     /// Thaw VEs, and bring those back that are suspended
     Resume(power::Args),
+    /// Make a stopped VE's root anew, of its template as that is now
+    Reinstall(reinstall::Args),
     /// Bring a VE back from quarantine
     Undelete(undelete::Args),
-    /// Take, list, revert to, export or delete snapshots of a VE's disk
+    /// Take, list, mount, revert to, export or delete snapshots of a VE's disk
     Snapshot(snapshot::Args),
     /// List, build, add, update, verify or remove templates
     Template(template::Args),
@@ -211,6 +214,7 @@ fn carry_out(command: Command, cx: &mut Context) -> Outcome {
         Command::Suspend(args) => power::run(args.into(), PowerAction::Suspend, cx),
         Command::Pause(args) => power::run(args.into(), PowerAction::Pause, cx),
         Command::Resume(args) => power::run(args.into(), PowerAction::Resume, cx),
+        Command::Reinstall(args) => reinstall::run(&args, cx),
         Command::Undelete(args) => undelete::run(&args, cx),
         Command::Snapshot(args) => snapshot::run(&args, cx),
         Command::Template(args) => template::run(&args, cx),

@@ -71,7 +71,11 @@ const COMMANDS: &[(&str, &str)] = &[
         "better: the VE goes into quarantine, from which `register` or `vzd undelete` brings it back",
     ),
     ("pause", "same"),
-    ("reinstall", "not yet: 128"),
+    (
+        "reinstall",
+        "better: what it had is kept as an archive of the host's, not in the container (`--skipbackup`: not at all); users and passwords \
+         stay (`--resetpwdb`: not); there are no scripts for it, and snapshots go; 32 while it runs",
+    ),
     ("execaction, monitor", "no: 20"),
     ("--quiet", "same"),
     (
@@ -218,7 +222,7 @@ const CODES: &[(&str, &str)] = &[
     ("106", "no: it can be"),
     ("107, 108", "no: there are no distribution scripts"),
     ("109", "same"),
-    ("128", "not yet: always"),
+    ("128", "same"),
     ("129", "no: meminfo is always the VE's own"),
     ("130", "same"),
     ("131", "same"),

@@ -72,6 +72,8 @@ pub const NO_TEMPLATE: u8 = 91;
 pub const NETDEV: u8 = 104;
 /// A sample configuration could not be applied.
 pub const APPLYCONFIG: u8 = 109;
+/// It could not be reinstalled.
+pub const REINSTALL: u8 = 128;
 /// An interface could not be set.
 pub const VETH: u8 = 130;
 /// The name is wrong.

@@ -19,8 +19,8 @@ use vzd_state::transient;
 
 use crate::control::{
     ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerAction, PowerRequest, Selector, Snapshot, SnapshotRequest, TransientRequest,
-    VeCounters, VeNetwork, VeUsage, Why,
+    PlanRequest, PlanView, PowerAction, PowerRequest, Reinstall, Selector, Snapshot, SnapshotRequest,
+    TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
 };
 use crate::drivers::{Ve, lifecycle};
 use crate::engine::pass::{Look, failure_of, plan_view, refusal_of};
@@ -335,6 +335,10 @@ impl Control for Engine {
         self.records.save(&entry).map_err(|e| error("VZ0404", e.to_string()))?;
         let outcome = self.reconcile(&Subject::Name(name), Leave::default(), None);
         failure_of(&outcome).map_or(Ok(()), Err)
+    }
+
+    fn reinstall(&self, request: &Reinstall) -> ControlResult<()> {
+        self.do_reinstall(request)
     }
 
     fn snapshots(&self, ve: &str) -> ControlResult<Vec<Snapshot>> {

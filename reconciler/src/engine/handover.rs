@@ -103,7 +103,7 @@ impl Engine {
     }
 
     /// Writes a record down, for good.
-    fn note(&self, entry: &Entry) -> ControlResult<()> {
+    pub(super) fn note(&self, entry: &Entry) -> ControlResult<()> {
         self.records.save_for_good(entry).map_err(|e| error("VZ0404", e.to_string()))?;
         self.shared().ledger.put(entry.clone());
         fault::point();

@@ -36,6 +36,7 @@ mod pass;
 mod queue;
 mod reconcile;
 mod refusals;
+mod reinstall;
 mod run;
 mod snapshots;
 mod starts;

@@ -54,7 +54,7 @@ impl Engine {
     }
 
     /// A VE whose disk is there.
-    fn made(&self, ve: &str) -> ControlResult<(Subject, Entry)> {
+    pub(super) fn made(&self, ve: &str) -> ControlResult<(Subject, Entry)> {
         let known: Vec<_> = self.subjects().into_iter().filter(|s| matches!(s, Subject::Name(_))).collect();
         let subject = self.named(ve, &known)?;
         let entry = self.shared().entry(&subject).cloned();

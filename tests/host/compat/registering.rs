@@ -1,8 +1,31 @@
-//! `vzctl register` and `unregister`.
+//! `vzctl register`, `unregister` and `reinstall`.
 
 use vzd_tests::needs;
 
 use super::{manifest, running, tool};
+
+#[test]
+fn a_container_is_reinstalled() {
+    needs!(Root, Cgroups, Busybox);
+    for served in [false, true] {
+        let sandbox = running();
+        let _daemon = served.then(|| sandbox.daemon());
+        sandbox.sh("101", "echo gone > /root/data; echo ann:x:1:1::/:/bin/sh >> /etc/passwd");
+        let before = manifest(&sandbox, "101.yaml");
+        tool(&sandbox, "vzctl reinstall 101").ends(32);
+        tool(&sandbox, "vzctl stop 101").ends(0);
+        assert_eq!(tool(&sandbox, "vzctl reinstall 101 --listscripts").ends(0).stdout, "");
+        tool(&sandbox, "vzctl reinstall 101 --scripts mine").ends(128);
+        tool(&sandbox, "vzctl reinstall 101 now").ends(20);
+        tool(&sandbox, "vzctl reinstall 101 --skipscripts").ends(0).says("What it had is in");
+        tool(&sandbox, "vzctl start 101").ends(0);
+        assert_eq!(sandbox.sh("101", "ls /root; tail -n 1 /etc/passwd"), "ann:x:1:1::/:/bin/sh");
+        tool(&sandbox, "vzctl stop 101").ends(0);
+        tool(&sandbox, "vzctl reinstall 101 --skipbackup --resetpwdb").ends(0);
+        assert_eq!(manifest(&sandbox, "101.yaml"), before.replace("state: running", "state: stopped"));
+        assert_eq!(std::fs::read_dir(sandbox.state_dir().join("exports")).unwrap().count(), 1);
+    }
+}
 
 #[test]
 fn what_is_taken_off_the_books_comes_back_with_its_disk() {

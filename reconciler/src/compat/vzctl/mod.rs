@@ -6,6 +6,7 @@ mod inside;
 mod password;
 mod power;
 mod register;
+mod reinstall;
 mod set;
 mod snapshot;
 mod status;
@@ -45,6 +46,7 @@ vzctl snapshot-switch | snapshot-delete <ctid> --id <uuid>
 vzctl snapshot-mount <ctid> --id <uuid> --target <dir>
 vzctl snapshot-umount <ctid> --id <uuid>
 vzctl quotaon | quotaoff | quotainit <ctid>
+vzctl reinstall <ctid> [--skipbackup] [--resetpwdb]
 vzctl register <path> <ctid>
 vzctl unregister <ctid>
 Options: --quiet --verbose --skiplock --version --help
@@ -163,7 +165,7 @@ fn command_of(word: &str) -> Option<Command> {
         "quotainit" => status::quotainit,
         "compact" => status::compact,
         "convert" => status::convert,
-        "reinstall" => status::reinstall,
+        "reinstall" => reinstall::reinstall,
         "set" => set::set,
         "exec" => inside::exec,
         "exec2" => inside::exec2,

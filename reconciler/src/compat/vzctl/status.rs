@@ -69,9 +69,3 @@ pub fn convert(vzctl: &Vzctl, id: &str, _: &[String]) -> Tool {
         "there is no ploop to convert to or from: `disk.backend` is chosen when a VE is made",
     ))
 }
-
-/// Not yet.
-pub fn reinstall(vzctl: &Vzctl, id: &str, _: &[String]) -> Tool {
-    vzctl.find(&*vzctl.control(Access::Read)?, id)?;
-    Err(Refusal::new(128, "reinstalling is not carried out yet: destroy the container and create it again"))
-}

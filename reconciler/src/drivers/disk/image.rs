@@ -139,6 +139,12 @@ impl Image {
         root.and_then(rustix::fs::syncfs).at("write to disk", self.device.path().display())
     }
 
+    /// The VE's own files on it.
+    pub fn upper(&self) -> SysResult<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.mount, "upper", flags, Mode::empty()).at("open", "upper")
+    }
+
     /// What is used, and the limits in force.
     pub fn usage(&self) -> SysResult<Usage> {
         let stat = self.stat()?;
