@@ -1,8 +1,10 @@
 //! VEs handed over from one vzd to another, there and back; what stands in the way; and either side killed at every
 //! moment. Two sandboxes are two hosts: each has directories, control groups and a ledger of its own.
 
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use vzd_tests::{Guarded, Sandbox, VeStatus, eventually, needs, within};
@@ -140,6 +142,34 @@ fn a_disk_is_sent_ahead_and_nothing_of_it_is_torn() {
     }
 }
 
+/// Told to end in the middle, the command gives the hand-over up, and the VE has noticed nothing.
+#[test]
+fn a_hand_over_is_given_up_by_a_signal_and_goes_no_faster_than_it_may() {
+    needs!(Root, Cgroups, Busybox, Criu);
+    let (here, there) = two(json!({}));
+    count(&here, "web");
+    here.sh("web", "dd if=/dev/urandom of=/root/ballast bs=1M count=2 2>/dev/null");
+    let (pid, before) = (here.init_pid("web"), trace(&there));
+    let mut command = here.command(&["migrate", "web", "--via", &via(&there, ""), "--limit", "20K"]);
+    let mut moving = Guarded::spawn(command.stderr(Stdio::piped()));
+    eventually("some of it has arrived", || trace(&there) != before);
+    goes_on(&here, "web");
+    let signalled = rustix::process::Pid::from_child(&moving.child);
+    rustix::process::kill_process(signalled, rustix::process::Signal::INT).unwrap();
+    assert_eq!(moving.wait(Duration::from_secs(20)), 1);
+    let mut told = String::new();
+    moving.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(told.contains("VZ0503") && told.contains("it was given up"), "{told}");
+    eventually("nothing of it is left there", || trace(&there) == before);
+    assert_eq!(here.init_pid("web"), pid);
+    goes_on(&here, "web");
+    // 2 MB and more take as long as they have to.
+    let began = Instant::now();
+    here.vzd(&["migrate", "web", "--via", &via(&there, ""), "--limit", "2M"]).ok();
+    assert!(began.elapsed() > Duration::from_millis(900), "{:?}", began.elapsed());
+    goes_on(&there, "web");
+}
+
 #[test]
 fn controllers_on_both_sides_hand_a_ve_over_and_start_no_second_one() {
     needs!(Root, Cgroups, Busybox, Criu);
@@ -197,7 +227,13 @@ fn what_stands_in_the_way_changes_nothing() {
     // It would fit.
     let before = (trace(&here), trace(&there));
     let plan = here.vzd(&["migrate", "web", "--via", &via(&there, ""), "--dry-run"]).ok();
-    assert!(plan.stdout.contains("> web to "), "{plan:?}");
+    assert!(
+        plan.stdout.contains("> web to ") && plan.stdout.contains(" a second, as just measured, "),
+        "{plan:?}"
+    );
+    let plan =
+        here.vzd(&["migrate", "web", "--via", &via(&there, ""), "--dry-run", "-o", "json"]).ok().json();
+    assert!(plan["bytesPerSecond"].as_u64().unwrap() > 0 && plan["stillMs"].is_u64(), "{plan}");
     assert_eq!((trace(&here), trace(&there)), before);
     let refused = |why: &[&str], more: &str| {
         let before = (trace(&here), trace(&there));

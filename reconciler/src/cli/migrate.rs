@@ -1,23 +1,29 @@
 //! `vzd migrate`: hands a VE over to another host. `vzd receive` is its other end.
 
+mod ordered;
+
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use vzd_schema::Code;
 use vzd_schema::edit::{Value, to_yaml};
-use vzd_schema::v1::ManifestPolicy;
+use vzd_schema::v1::{ByteRate, ManifestPolicy};
 use vzd_state::handover::Told;
 use vzd_state::ledger::Entry;
 
 use crate::cli::Context;
 use crate::cli::connect::connect;
 use crate::cli::failure::{FAILED, Failure, NOT_FOUND, OK, Outcome};
+use crate::cli::migrate::ordered::Ordered;
 use crate::cli::progress::Progress;
 use crate::compat::manifests::Manifests;
 use crate::control::{Control, PlanRequest, Selector};
 use crate::drivers::Ve;
 use crate::engine::{Access, clock};
 use crate::error::At;
+use crate::handover::course::{Course, amount, seconds};
 use crate::handover::fit::Offer;
 use crate::handover::problem::{Kind, Problem};
 use crate::handover::source::{Moved, Source, ceded};
@@ -37,6 +43,9 @@ pub struct Args {
     /// Reach vzd there by this command, instead of `ssh HOST vzd`
     #[arg(long, value_name = "COMMAND", conflicts_with = "host")]
     via: Option<String>,
+    /// Send no more than this each second, such as 10M
+    #[arg(long, value_name = "BYTES")]
+    limit: Option<ByteRate>,
     /// Only show what would be sent, and what stands in the way
     #[arg(long)]
     dry_run: bool,
@@ -48,7 +57,7 @@ pub struct Args {
 impl Args {
     /// For OpenVZ's tool: of a VE, to a host or by a command.
     pub(crate) fn of(ve: String, host: Option<String>, via: Option<String>, dry_run: bool) -> Self {
-        Args { ve, host, via, dry_run, take_back: false }
+        Args { ve, host, via, limit: None, dry_run, take_back: false }
     }
 }
 
@@ -89,7 +98,10 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
     let unreached = |failure| Unmoved { kind: Kind::Unreached, failure };
     let mut there = There::reach(args).map_err(unreached)?;
     let peer = there.peer.clone();
-    let mut source = Source::new(&*control, &host, there.streams()?, &peer);
+    // What is only asked goes as fast as it can.
+    let limit = args.limit.filter(|_| !args.dry_run).map(ByteRate::bytes);
+    let course = Arc::new(Course::new(limit));
+    let mut source = Source::new(&*control, &host, there.streams()?, &peer, course.clone());
     let moved = match ceded(&entry) {
         Some(id) => source.ask_again(&entry, id, manifest).map_err(Failure::from),
         None => {
@@ -108,20 +120,28 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
                     return Err(Unmoved { kind, failure: e.into() });
                 }
             }
-            if args.dry_run && cx.out.is_data() {
+            let rate = if args.dry_run { Some(rate(&mut source, args)?) } else { None };
+            if let Some(rate) = rate.filter(|_| cx.out.is_data()) {
                 cx.out.data(&json!({
                     "ve": entry.name, "to": peer, "live": offer.live.is_some(),
                     "diskBytes": offer.disk_bytes, "memoryBytes": offer.memory_bytes,
+                    "bytesPerSecond": rate, "diskMs": takes(offer.disk_bytes, rate).as_millis(),
+                    "stillMs": offer.live.as_ref().map(|_| takes(offer.memory_bytes, rate).as_millis()),
                     "problems": problems.iter().map(|is| &is.why).collect::<Vec<_>>(),
                 }))?;
             }
             if !problems.is_empty() {
                 return misfit(&entry, &peer, problems, args.dry_run && cx.out.is_data());
             }
-            if args.dry_run {
+            if let Some(rate) = rate {
+                if !cx.out.is_data() {
+                    estimate(cx, &offer, rate)?;
+                }
                 return Ok(OK);
             }
-            let _progress = Progress::start("handing over");
+            let shown = course.clone();
+            let _progress = Progress::showing(move || shown.words());
+            let _ordered = Ordered::new(course);
             source.hand_over(&entry, &clock::new_uid().to_string(), manifest).map_err(Failure::from)
         }
     };
@@ -132,7 +152,7 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
     if cx.out.is_data() {
         cx.out.data(&json!({
             "ve": entry.name, "to": peer, "migrated": true, "bytes": moved.bytes,
-            "stillBytes": moved.still.map(|(bytes, _)| bytes),
+            "rounds": moved.rounds, "stillBytes": moved.still.map(|(bytes, _)| bytes),
             "stillMs": moved.still.map(|(_, time)| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         }))?;
     } else {
@@ -140,8 +160,9 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
             format!(", {bytes} of them in the {:.1} s in which it stood still", time.as_secs_f64())
         });
         let (name, bytes) = (&entry.name, moved.bytes);
+        let rounds = if moved.rounds > 1 { format!(" in {} rounds", moved.rounds) } else { String::new() };
         cx.out.line(&format!(
-            "{name}: runs at {peer} now; {bytes} bytes were sent{}",
+            "{name}: runs at {peer} now; {bytes} bytes were sent{rounds}{}",
             still.unwrap_or_default()
         ))?;
     }
@@ -205,6 +226,27 @@ fn plan(cx: &mut Context, offer: &Offer, peer: &str) -> Result<(), Failure> {
     }
     cx.out.line("    what is left of it here is kept in quarantine; its snapshots stay")?;
     Ok(())
+}
+
+/// How fast it would be sent, in bytes a second.
+fn rate(source: &mut Source<'_, ChildStdout, ChildStdin>, args: &Args) -> Result<u64, Failure> {
+    let measured = source.probe()?.max(1);
+    let limit = args.limit.map(ByteRate::bytes).filter(|limit| *limit > 0);
+    Ok(limit.map_or(measured, |limit| limit.min(measured)))
+}
+
+fn takes(bytes: u64, rate: u64) -> Duration {
+    Duration::from_millis(bytes.saturating_mul(1000) / rate)
+}
+
+fn estimate(cx: &mut Context, offer: &Offer, rate: u64) -> Result<(), Failure> {
+    let (disk, memory) = (seconds(takes(offer.disk_bytes, rate)), seconds(takes(offer.memory_bytes, rate)));
+    let rate = amount(rate);
+    let still = match offer.live {
+        Some(_) => format!("; it stands still for {memory} s and as long as writing and resuming it takes"),
+        None => String::new(),
+    };
+    Ok(cx.out.line(&format!("    at {rate} a second, as just measured, its disk takes {disk} s{still}"))?)
 }
 
 fn misfit(entry: &Entry, peer: &str, problems: Vec<Problem>, is_told: bool) -> Result<u8, Unmoved> {

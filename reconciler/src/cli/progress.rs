@@ -18,6 +18,11 @@ pub struct Progress {
 impl Progress {
     /// Something begins.
     pub fn start(doing: &'static str) -> Self {
+        Self::showing(move || doing.to_owned())
+    }
+
+    /// Something begins of which `doing` tells, each time anew, where it is.
+    pub fn showing(doing: impl Fn() -> String + Send + 'static) -> Self {
         if !std::io::stderr().is_terminal() {
             return Progress { ticker: None };
         }
@@ -27,7 +32,7 @@ impl Progress {
             let mut wait = PATIENCE;
             let mut said = false;
             while is_over.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-                say(&format!("\r\x1b[K{doing}, {} s", began.elapsed().as_secs()));
+                say(&format!("\r\x1b[K{}, {} s", doing(), began.elapsed().as_secs()));
                 said = true;
                 wait = TICK;
             }

@@ -3,6 +3,7 @@
 //! is not.
 
 use std::io::{ErrorKind, Read, Write};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -11,12 +12,13 @@ use vzd_state::ledger::Entry;
 
 use crate::drivers::disk::stream::{Item, Sink};
 use crate::error::{At, SysError, SysResult};
+use crate::handover::course::Course;
 use crate::handover::fit::Offer;
 use crate::handover::problem::Problem;
 use crate::template::index::hex;
 
 /// The protocol that this version speaks.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 /// No frame is larger.
 const LARGEST: u32 = 4 << 20;
 
@@ -36,6 +38,10 @@ pub enum Message {
         /// Each with its kind.
         problems: Vec<Problem>,
     },
+    /// S: pieces follow, and this once more: only to see how fast they come.
+    Probe,
+    /// T: they have come.
+    Probed,
     /// S: it comes.
     Begin {
         /// Which hand-over.
@@ -108,13 +114,19 @@ pub struct Link<R, W> {
     received: Sha256,
     sent: Sha256,
     bytes: u64,
+    course: Option<Arc<Course>>,
 }
 
 impl<R: Read, W: Write> Link<R, W> {
     /// A link whose other end is called so.
     pub fn new(from: R, to: W, peer: &str) -> Self {
         let (received, sent) = (Sha256::new(), Sha256::new());
-        Self { from, to, peer: peer.to_owned(), received, sent, bytes: 0 }
+        Self { from, to, peer: peer.to_owned(), received, sent, bytes: 0, course: None }
+    }
+
+    /// What is sent is a part of this, and goes no faster than that may.
+    pub fn on(self, course: Arc<Course>) -> Self {
+        Self { course: Some(course), ..self }
     }
 
     /// How much was sent, in bytes.
@@ -154,7 +166,7 @@ impl<R: Read, W: Write> Link<R, W> {
             self.sent.update(part);
         }
         self.bytes += u64::from(length);
-        Ok(())
+        self.course.as_ref().map_or(Ok(()), |course| course.sent(u64::from(length)))
     }
 
     /// The next frame; none when the other end has gone.

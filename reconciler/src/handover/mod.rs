@@ -2,12 +2,14 @@
 //! engine's (`engine/handover.rs`) by the rules of `vzd_state::handover`.
 //!
 //! - [`source`] sends a VE, [`target`] receives one: a conversation over [`link`], a pair of byte streams,
+//! - [`course`] is how far one has come, and how fast it may go,
 //! - [`fit`] tells what a VE needs of a host, and what a host lacks of it,
 //! - [`problem`] is what stands in the way, in words and by its kind,
 //! - [`session`] is held by who works at a hand-over: without it, what is half done is undone by the next pass.
 //!
 //! The files themselves are `drivers/disk/stream.rs`'s. Nothing here starts or stops a VE.
 
+pub mod course;
 pub mod fit;
 pub mod link;
 pub mod problem;

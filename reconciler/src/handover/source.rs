@@ -4,17 +4,20 @@
 //! Until it is ceded whatever fails leaves the VE here, where it goes on. After that only the target's word counts, and
 //! it is asked again when it was not heard.
 
+use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vzd_state::handover::{Here, Stage, Told};
 use vzd_state::ledger::Entry;
 
 use crate::control::{Control, ControlError, ControlResult};
-use crate::drivers::disk::stream::{self, Sender};
+use crate::drivers::disk::stream::{self, Sender, Sink};
 use crate::drivers::{Ve, checkpoint, lifecycle};
 use crate::engine::fault;
-use crate::error::{SysError, SysResult};
+use crate::error::{At, SysError, SysResult};
+use crate::handover::course::Course;
 use crate::handover::fit::Offer;
 use crate::handover::link::{Link, Message, PROTOCOL};
 use crate::handover::problem::{Kind, Problem, line};
@@ -29,6 +32,9 @@ pub struct Source<'a, R: Read, W: Write> {
     host: &'a Host,
     link: Link<BufReader<R>, BufWriter<W>>,
     peer: &'a str,
+    course: Arc<Course>,
+    /// How much memory its processes have, in bytes.
+    memory: u64,
     /// What it is if it fails now.
     at: Kind,
 }
@@ -38,6 +44,8 @@ pub struct Source<'a, R: Read, W: Write> {
 pub struct Moved {
     /// How much was sent, in bytes.
     pub bytes: u64,
+    /// How often its files were told; none of one that was only asked for again.
+    pub rounds: u32,
     /// How much of that, and how long, it stood still for; none of one that did not run, or that was only asked for again.
     pub still: Option<(u64, Duration)>,
     /// What the target had to tell.
@@ -58,9 +66,15 @@ fn told(message: impl Into<String>, help: &str) -> ControlError {
 
 impl<'a, R: Read, W: Write> Source<'a, R, W> {
     /// Speaks to a target that is called `peer`.
-    pub fn new(control: &'a dyn Control, host: &'a Host, (from, to): (R, W), peer: &'a str) -> Self {
-        let link = Link::new(BufReader::new(from), BufWriter::new(to), peer);
-        Self { control, host, link, peer, at: Kind::Unreached }
+    pub fn new(
+        control: &'a dyn Control,
+        host: &'a Host,
+        (from, to): (R, W),
+        peer: &'a str,
+        course: Arc<Course>,
+    ) -> Self {
+        let link = Link::new(BufReader::new(from), BufWriter::new(to), peer).on(course.clone());
+        Self { control, host, link, peer, course, memory: 0, at: Kind::Unreached }
     }
 
     /// Of what kind it is that it has failed, if it has.
@@ -70,12 +84,37 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
 
     /// What stands in the way on the other side.
     pub fn ask(&mut self, offer: Offer) -> ControlResult<Vec<Problem>> {
+        self.memory = offer.memory_bytes;
         let hello = Message::Hello { protocol: PROTOCOL, offer: Box::new(offer) };
         self.link.say(&hello).map_err(refused)?;
         match self.link.hear().map_err(refused)? {
             Message::Fits { problems } => {
                 self.at = Kind::Other;
                 Ok(problems)
+            }
+            other => Err(refused(self.link.unexpected(other))),
+        }
+    }
+
+    /// How fast bytes come there, in bytes a second, after it was asked.
+    pub fn probe(&mut self) -> ControlResult<u64> {
+        const PIECE: usize = 256 << 10;
+        const PIECES: u64 = 16;
+        let mut random = vec![0; PIECE];
+        let mut probe = |link: &mut Link<_, _>| -> SysResult<Message> {
+            // What cannot be made smaller on the way.
+            let urandom = "/dev/urandom";
+            File::open(urandom).and_then(|mut from| from.read_exact(&mut random)).at("read", urandom)?;
+            link.put(&Message::Probe)?;
+            (0..PIECES).try_for_each(|piece| link.data(piece, &random))?;
+            link.say(&Message::Probe)?;
+            link.hear()
+        };
+        let began = Instant::now();
+        match probe(&mut self.link).map_err(refused)? {
+            Message::Probed => {
+                let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
+                Ok((PIECES * PIECE as u64).saturating_mul(1_000_000) / took)
             }
             other => Err(refused(self.link.unexpected(other))),
         }
@@ -103,6 +142,7 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
         let (since, ahead) = (Instant::now(), self.link.bytes());
         let (uid, peer) = (entry.uid.clone(), self.peer.to_owned());
         self.at = Kind::Suspend;
+        self.course.round(None);
         let frozen = self.control.handover(&Request::Freeze { uid, id: id.to_owned(), peer })?;
         let Some(frozen) = frozen.entry.filter(|_| frozen.problems.is_empty()) else {
             return Err(refused(line(&frozen.problems)));
@@ -121,6 +161,10 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
             return Err(told(why.message, "it goes on here"));
         }
         fault::point();
+        if let Err(why) = self.course.cede() {
+            self.tell(&frozen, id, Told::WasDeclined)?;
+            return Err(told(why.to_string(), "it goes on here"));
+        }
         self.tell(&frozen, id, Told::Cede)?;
         fault::point();
         let moved = self.commit(&frozen, id, manifest)?;
@@ -160,7 +204,7 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
                 fault::point();
                 // If this is lost, the target only waits to be told by the next who asks.
                 let _ = self.link.say(&Message::Closed);
-                Ok(Moved { bytes: self.link.bytes(), still: None, notes })
+                Ok(Moved { bytes: self.link.bytes(), rounds: self.course.rounds(), still: None, notes })
             }
             Ok(Message::Declined { why }) => {
                 self.tell(entry, id, Told::WasDeclined)?;
@@ -182,7 +226,8 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
         /// Is sent in a moment.
         const LITTLE: u64 = 4 << 20;
         let mut last = u64::MAX;
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
+            self.course.round((round > 0).then(|| self.memory.saturating_add(last)));
             let before = self.link.bytes();
             files.ahead(&mut self.link)?;
             let sent = self.link.bytes() - before;

@@ -70,11 +70,23 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
         }
         let fits = problems.is_empty();
         self.link.say(&Message::Fits { problems }).map_err(refused)?;
-        match self.link.frame().map_err(refused)? {
+        match self.probed().map_err(refused)? {
             None => Ok(()),
             Some(Frame::Message(Message::Begin { id })) if fits => self.begin(offer, &id),
             Some(other) => Err(refused(self.link.unexpected(other))),
         }
+    }
+
+    /// The first frame that is none of a probe.
+    fn probed(&mut self) -> SysResult<Option<Frame>> {
+        while let Some(frame) = self.link.frame()? {
+            if !matches!(frame, Frame::Message(Message::Probe)) {
+                return Ok(Some(frame));
+            }
+            while let Some(Frame::Data(..)) = self.link.frame()? {}
+            self.link.say(&Message::Probed)?;
+        }
+        Ok(None)
     }
 
     fn begin(&mut self, offer: &Offer, id: &str) -> ControlResult<()> {
