@@ -16,6 +16,7 @@ mod ipc;
 mod mapped;
 mod pause;
 mod probe;
+mod remember;
 mod report;
 mod sys;
 
@@ -25,6 +26,7 @@ const USAGE: &str = "\
 usage: guest init [--stubborn] [--exit-after MS[:CODE]] [--children N]
        guest pause [MARKER-FILE]
        guest mapped FILE                                (counts in mapped memory until that is torn)
+       guest remember MEGABYTES FILE                    (checks and changes all of that memory until it is torn)
        guest report
        guest send INTERFACE HEX...                      (frames, as they are)
        guest ask udp|tcp ADDRESS:PORT HEX [TIMES]       (a message, as it is; what comes back)
@@ -95,6 +97,10 @@ fn run(words: &[String]) -> Result<i32, Failure> {
             }
         }
         ["mapped", file] => Ok(mapped::run(file)?),
+        ["remember", megabytes, file] => match megabytes.parse() {
+            Ok(megabytes) => Ok(remember::run(megabytes, file)?),
+            Err(_) => usage("MEGABYTES is a number"),
+        },
         ["report"] => print(&report::report()),
         ["probe", "--list"] => print(&probe::list()),
         ["probe", words @ ..] => match probe::run(words) {

@@ -9,6 +9,7 @@ use vzd_tests::{CLIENT, LONG, NetLab, Sandbox, eventually, needs, within};
 use super::connections::echo;
 use super::{ONE, reaches, with};
 use crate::migrate::via;
+use crate::migrate::work::moves;
 
 #[test]
 fn streams_go_on_at_the_other_host() {
@@ -37,7 +38,7 @@ fn streams_go_on_at_the_other_host() {
         let stop = &stop;
         let running = streams.map(|stream| scope.spawn(move || echo(stream, stop)));
         let moved = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for _ in 0..3 {
+            for _ in 0..(moves() / 2).max(3) {
                 here.vzd(&["migrate", "web", "--via", &forth]).ok();
                 second.within(|| {
                     there.vzd(&["apply", "--detailed-exitcode"]).ends(0);
