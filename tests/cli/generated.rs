@@ -68,7 +68,20 @@ fn openvzs_tools_are_completed() {
     assert_eq!(complete("_vzctl", &["vzctl", "set", "101", "--numpr"]), "--numproc");
     assert_eq!(complete("_vzlist", &["vzlist", "-o", "smart"]), "smart_name");
     assert_eq!(complete("_vzpkg", &["vzpkg", "create", "ca"]), "cache");
-    assert_eq!(complete("_vz_containers", &["vzcalc", "1017"]), "1017");
+    assert_eq!(complete("_vzpkg", &["vzpkg", "upg"]), "upgrade");
+    assert_eq!(complete("_vzlist", &["vzlist", "--no-h"]), "--no-header");
+    let tool = |name: &str, word: &str| complete(&format!("_vz_tool {name}"), &[name, word]);
+    for (name, word, is) in [
+        ("vzcalc", "1017", "1017"),
+        ("vzquota", "st", "stat"),
+        ("vzubc", "--qm", "--qmaxheld"),
+        ("vzmigrate", "--check", "--check-only"),
+        ("vzcfgvalidate", "compl", "completions"),
+        ("vzcfgscale", "-a", "-a"),
+        ("vzmemcheck", "--a", "--absolute"),
+    ] {
+        assert_eq!(tool(name, word), is, "{name}");
+    }
 }
 
 #[test]
@@ -83,7 +96,14 @@ fn there_is_a_man_page_for_every_command() {
     for tool in place.vzd_alone(&["compat", "list"]).stdout.lines() {
         let page = place.path().join("man").join(format!("{tool}.8"));
         let text = std::fs::read_to_string(&page).unwrap();
-        assert!(text.contains(&format!(".TH {tool} 8")) && text.contains(".SH SYNOPSIS"), "{text}");
+        for title in ["SYNOPSIS", "NOTES", "\"SEE ALSO\"", "\"EXIT STATUS\""] {
+            assert!(text.contains(&format!(".SH {title}")), "{tool}: {title}: {text}");
+        }
+        assert!(text.contains(&format!(".TH {tool} 8")), "{text}");
+        assert!(
+            tool == "vzctl" || text.contains(".SH \"COMPARED WITH OPENVZ\"") && text.contains(".SH OPTIONS"),
+            "{text}"
+        );
     }
     let vzctl = std::fs::read_to_string(place.path().join("man/vzctl.8")).unwrap();
     assert!(vzctl.contains("snapshot\\-list") && vzctl.contains("spec.beancounters.numproc"), "{vzctl}");

@@ -1,6 +1,7 @@
 //! OpenVZ's command line over real VEs: what scripts rely on: lines, exit codes, and what it does to manifests.
 
 mod capacity;
+mod handbook;
 mod listing;
 mod moving;
 mod password;

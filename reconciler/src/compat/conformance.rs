@@ -200,7 +200,8 @@ const CODES: &[(&str, &str)] = &[
     ("53, 54, 55", "no: 7 or 62"),
     ("60, 61, 62", "same"),
     ("63, 64", "no: no limit is a limit that is not written"),
-    ("65, 67, 68", "not yet"),
+    ("65", "same"),
+    ("67, 68", "no: such a quota is always initialised, and what is used can be read: 65"),
     ("66", "same"),
     ("70", "same, or 21"),
     ("71", "no: 21"),
@@ -301,7 +302,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("vz.conf", "no: `kind: Host` is its place"),
     (
         "CTID.conf, ve-NAME.conf-sample",
-        "`vzd import openvz` makes manifests and profiles of them; `--verify` proves that they say the same; `vzd export` makes one of a VE",
+        "same of samples: `--config NAME` makes a profile of the host's or OpenVZ's own, once; `vzd import openvz` makes manifests and profiles of all of them, with files of `--private DIR` as templates, in place; `--verify` proves that they say the same; `vzd export` makes one of a VE",
     ),
     (
         "action scripts",
@@ -341,7 +342,7 @@ pub fn page() -> String {
     let columns = columns::all().iter().filter(|column| column.is_whole()).map(|column| {
         let is = match column.name.as_str() {
             "laverage" => "no: the host does not know the load of a part of it; `-` and null",
-            "private" => "differs: the identity of the VE; its disk is in `ves` of the state directory",
+            "private" => "same; what is in it is the disk as its backend keeps it, above the template",
             "root" => "differs: `/proc/PID/root` of a VE that runs",
             "mount_opts" | "nameserver" | "searchdomain" => {
                 "same; `-` where the host's are inherited or none are given"
@@ -411,6 +412,12 @@ pub fn verdict(param: &Param) -> String {
 
 fn own_code(param: &Param) -> u8 {
     if param.option == "name" { param.exit } else { 0 }
+}
+
+/// What is said of a tool other than `vzctl`.
+pub fn of_tool(name: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let is_it = move |title: &str| title.split([',', ' ', '\'']).any(|word| word == name);
+    TOOLS.iter().copied().filter(move |(title, _)| is_it(title))
 }
 
 /// A value that the parameter takes.

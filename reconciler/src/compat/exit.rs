@@ -48,6 +48,8 @@ pub const QUOTA_ON: u8 = 60;
 pub const QUOTA_INIT: u8 = 61;
 /// A quota could not be set.
 pub const QUOTA: u8 = 62;
+/// Quotas of the container's own users could not be set.
+pub const UGID_QUOTA: u8 = 65;
 /// A quota could not be taken off.
 pub const QUOTA_OFF: u8 = 66;
 /// A host name is wrong.

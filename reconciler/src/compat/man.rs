@@ -6,7 +6,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 
 use super::params::PARAMS;
 use super::vzlist::columns;
-use super::{TOOLS, Tool, conformance};
+use super::{TOOLS, Tool, conformance, options};
 use crate::cli::failure::Failure;
 
 /// Writes a page `NAME.8` for each tool.
@@ -39,11 +39,17 @@ fn page(tool: &Tool) -> String {
             items(&mut roff, "PARAMETERS", options.iter().map(|(name, is)| (name.as_str(), is.as_str())));
             items(&mut roff, "EXIT STATUS", conformance::codes());
         }
-        "vzlist" => {
-            let fields = columns::all().iter().map(|column| (column.name.as_str(), column.header.as_str()));
-            items(&mut roff, "FIELDS", fields);
+        name => {
+            let told = options::of(name);
+            items(&mut roff, "OPTIONS", told.into_iter().flat_map(|told| told.options.iter().copied()));
+            if name == "vzlist" {
+                let fields =
+                    columns::all().iter().map(|column| (column.name.as_str(), column.header.as_str()));
+                items(&mut roff, "FIELDS", fields);
+            }
+            items(&mut roff, "EXIT STATUS", told.into_iter().flat_map(|told| told.codes.iter().copied()));
+            items(&mut roff, "COMPARED WITH OPENVZ", conformance::of_tool(name));
         }
-        _ => {}
     }
     roff.control("SH", ["NOTES"]).text([roman(
         "This is vzd under another name: what it does ends in the manifests of VEs. `same', `better', `differs' and `no' are \

@@ -116,7 +116,7 @@ pub const PARAMS: &[Param] = params! {
     "diskspace" "DISKSPACE" QUOTA KiB("spec.disk.diskspace");
     "diskinodes" "DISKINODES" QUOTA Own(diskinodes);
     "quotatime" "QUOTATIME" QUOTA Seconds("spec.disk.quotatime");
-    "quotaugidlimit" "QUOTAUGIDLIMIT" QUOTA Own(quotaugidlimit);
+    "quotaugidlimit" "QUOTAUGIDLIMIT" UGID_QUOTA Own(quotaugidlimit);
     "diskquota" "DISK_QUOTA" QUOTA Own(diskquota);
     "jquota" "JOURNALED_QUOTA" QUOTA Nowhere("quotas are always consistent");
     "mount_opts" "MOUNT_OPTS" SYSTEM Own(lists::mount_opts);

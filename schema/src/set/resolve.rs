@@ -24,6 +24,10 @@ pub struct Resolved {
 const HOST_DEFAULTS: [(&str, &str); 2] =
     [("defaultTemplate", "template"), ("quarantineTTL", "quarantineTTL")];
 
+/// Fields that say one thing in two ways. What a VE says itself counts, in whichever of them its profile says another.
+const SYNONYMS: [(&str, &str); 2] =
+    [("memory.ram", "beancounters.physpages"), ("memory.swap", "beancounters.swappages")];
+
 impl Set<'_> {
     /// Puts together the spec of a VE, or says why that cannot be done. Errors of the document itself
     /// were told when it was parsed: for such a one the list is empty.
@@ -31,7 +35,8 @@ impl Set<'_> {
         let Some(ve) = document.ve() else { return Err(Vec::new()) };
         let mut layers: Vec<Node> = Vec::new();
         layers.extend(self.host_defaults());
-        layers.extend(self.profile_of(document, ve).map_err(|problem| vec![problem])?);
+        let profile = self.profile_of(document, ve).map_err(|problem| vec![problem])?;
+        layers.extend(profile.map(|profile| without_synonyms(profile, &document.tree)));
         let resolved = if layers.is_empty() {
             Resolved { spec: ve.spec.clone(), tree: document.tree.clone() }
         } else {
@@ -106,6 +111,30 @@ impl Set<'_> {
     }
 }
 
+/// A profile's spec without what the VE itself says in other words.
+fn without_synonyms(profile: Node, ve: &Node) -> Node {
+    let says = |field: &str| ve.get(&format!("spec.{field}")).is_some_and(|node| !node.is_null());
+    let pairs = SYNONYMS.into_iter().flat_map(|(one, other)| [(one, other), (other, one)]);
+    pairs
+        .filter(|(said, other)| says(said) && !says(other))
+        .fold(profile, |profile, (_, other)| without(&profile, &other.split('.').collect::<Vec<_>>()))
+}
+
+fn without(node: &Node, path: &[&str]) -> Node {
+    let Some((first, rest)) = path.split_first() else { return node.clone() };
+    let kept = node.entries().iter().filter(|entry| !rest.is_empty() || *entry.key.text != **first);
+    let entries: Vec<Entry> = kept
+        .map(|entry| match &*entry.key.text == *first {
+            true => Entry { key: entry.key.clone(), value: without(&entry.value, rest) },
+            false => entry.clone(),
+        })
+        .collect();
+    match node.kind {
+        NodeKind::Map(_) => Node { span: node.span.clone(), kind: NodeKind::Map(entries.into()) },
+        _ => node.clone(),
+    }
+}
+
 /// A document's tree with another spec.
 fn with_spec(tree: &Node, spec: Option<Node>) -> Node {
     let Some(spec) = spec else { return tree.clone() };
@@ -115,4 +144,41 @@ fn with_spec(tree: &Node, spec: Option<Node>) -> Node {
     let others = tree.entries().iter().filter(|entry| &*entry.key.text != "spec").cloned();
     let entries: Arc<[Entry]> = others.chain([Entry { key, value: spec }]).collect();
     Node { span: tree.span.clone(), kind: NodeKind::Map(entries) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a VE's spec says of its memory in the end, over that profile's.
+    fn memory(profile: &str, own: &str) -> [Option<String>; 4] {
+        let text = format!(
+            "apiVersion: vzd/v1\nkind: Profile\nmetadata: {{name: p}}\nspec: {profile}\n---\n\
+             apiVersion: vzd/v1\nkind: VE\nmetadata: {{name: v}}\nspec: {{template: tiny, profile: p, {own}}}\n"
+        );
+        let documents = crate::parse("f", text.as_bytes()).documents;
+        let set = Set::new(&documents);
+        let spec = set.resolve(&documents[1]).unwrap().spec;
+        [
+            spec.memory.ram.map(|is| is.to_string()),
+            spec.memory.swap.map(|is| is.to_string()),
+            spec.beancounters.physpages.map(|is| is.to_string()),
+            spec.beancounters.swappages.map(|is| is.to_string()),
+        ]
+    }
+
+    #[test]
+    fn what_a_ve_says_hides_what_its_profile_says_in_other_words() {
+        let said = |is: [&str; 4]| is.map(|text| (!text.is_empty()).then(|| text.to_owned()));
+        let counters = "{beancounters: {physpages: \"0:256M\", swappages: \"0:512M\", numproc: 5}}";
+        assert_eq!(memory(counters, ""), said(["", "", "0:65536", "0:131072"]));
+        assert_eq!(memory(counters, "memory: {ram: 1G}"), said(["1G", "", "", "0:131072"]));
+        let sizes = "{memory: {ram: 256M, swap: 512M}}";
+        assert_eq!(memory(sizes, "beancounters: {swappages: \"0:1G\"}"), said(["256M", "", "", "0:262144"]));
+        // What says both says it twice.
+        assert_eq!(
+            memory(counters, "memory: {ram: 256M}, beancounters: {physpages: \"0:256M\"}"),
+            said(["256M", "", "0:65536", "0:131072"])
+        );
+    }
 }

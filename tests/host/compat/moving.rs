@@ -42,6 +42,20 @@ fn containers_come_over_with_a_report_of_what_does_not() {
     );
     sandbox.vzd(&verify).ends(65).says("spec.memory.ram");
     sandbox.unlink("host.yaml");
+    // Files that are there are used where they are.
+    let private = sandbox.host_dir("private");
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(sandbox.template_dir())
+        .arg(private.join("101"))
+        .status();
+    assert!(copied.unwrap().success());
+    std::fs::write(private.join("101/etc/mine"), "from openvz\n").unwrap();
+    let dry = sandbox
+        .vzd(&["import", "openvz", "--conf", dir, "--private", private.to_str().unwrap(), "--dry-run"])
+        .ok();
+    let template = format!("template: dir:{}", std::fs::canonicalize(private.join("101")).unwrap().display());
+    assert!(dry.stdout.contains(&template) && !dry.stdout.contains("debian-7.0"), "{dry:?}");
     // The sample is a profile that containers can be made with.
     let template = sandbox.template();
     tool(&sandbox, &format!("vzctl create 150 --config vswap-256m --ostemplate {template}")).ends(0);

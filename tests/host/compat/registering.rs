@@ -60,7 +60,7 @@ fn a_private_area_of_openvzs_is_used_where_it_is() {
     tool(&sandbox, &register).ends(140).says("ve.conf");
     let conf = "HOSTNAME=\"old.example.net\"\nNUMPROC=\"77\"\nFOO=\"bar\"\nOSTEMPLATE=\"debian-7.0\"\nONBOOT=\"yes\"\n";
     std::fs::write(area.join("ve.conf"), conf).unwrap();
-    tool(&sandbox, &register).ends(140).says("only files as they lie there");
+    tool(&sandbox, &register).ends(140).says("only those can be taken over");
     let copied =
         std::process::Command::new("cp").arg("-a").arg(sandbox.template_dir()).arg(area.join("fs")).status();
     assert!(copied.unwrap().success());

@@ -68,6 +68,7 @@ fn what_cannot_all_be_applied_is_not_saved() {
         ("vzctl set shop --numproc 90 --mount_opts noexec --save", 21),
         ("vzctl set shop --numproc 90 --features nfs:on --save", 3),
         ("vzctl set shop --numproc 90 --cpumask 4000 --save", 2),
+        ("vzctl set shop --quotaugidlimit 100 --save", 65),
     ] {
         let ended = tool(&sandbox, line);
         assert_eq!(ended.code, code, "{line}: {ended:?}");

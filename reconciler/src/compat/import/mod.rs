@@ -15,8 +15,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use vzd_schema::Document;
+use vzd_schema::edit::{Change, Value, edit};
 use vzd_schema::render::{Style, render};
+use vzd_schema::{Document, Kind};
 
 use crate::cli::Context;
 use crate::cli::failure::{BAD_MANIFEST, FAILED, Failure, OK, Outcome};
@@ -53,6 +54,10 @@ pub struct Openvz {
     /// Directory of configurations
     #[arg(long, default_value = "/etc/vz/conf", value_name = "DIR")]
     conf: PathBuf,
+    /// Directory of private areas: a container whose files are there (DIR/CTID, or DIR/CTID/fs) gets them as its template, in
+    /// place and unchanged
+    #[arg(long, value_name = "DIR")]
+    private: Option<PathBuf>,
     /// Write manifests there instead of to the manifest directory
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
@@ -145,7 +150,9 @@ fn openvz(args: &Openvz, cx: &mut Context) -> Outcome {
         let bytes = fs::read(&file).map_err(|error| cannot("read", &file, error))?;
         let text = String::from_utf8_lossy(&bytes);
         let (imported, stem) = match &origin {
-            Origin::Container(ctid) => (container(*ctid, &text), ctid.to_string()),
+            Origin::Container(ctid) => {
+                (adopted(container(*ctid, &text), *ctid, args.private.as_deref()), ctid.to_string())
+            }
             Origin::Sample(name) => (profile(name, &text), format!("profile-{name}")),
         };
         let target = to.join(format!("{stem}.yaml"));
@@ -160,6 +167,30 @@ fn openvz(args: &Openvz, cx: &mut Context) -> Outcome {
         return Ok(BAD_MANIFEST);
     }
     Ok(ended)
+}
+
+/// With the files of its private area, if those are there.
+fn adopted(mut imported: Imported, ctid: u32, private: Option<&Path>) -> Imported {
+    let Some(area) = private.map(|dir| dir.join(ctid.to_string())) else { return imported };
+    let Some(files) = files_of(&area) else {
+        imported.residue.push((0, format!("{} has no files as they lie there", area.display())));
+        return imported;
+    };
+    let template = Change::set("spec.template", Value::Text(format!("dir:{}", files.display())));
+    match edit("f", &imported.text, (Kind::Ve, &imported.name), &[template]) {
+        Ok(text) => imported.text = text,
+        Err(wrong) => imported.residue.extend(wrong.into_iter().map(|is| (0, is.message.into()))),
+    }
+    imported
+}
+
+/// The root that a private area of OpenVZ's is, or has in it; not what is in an image.
+pub(super) fn files_of(area: &Path) -> Option<PathBuf> {
+    let there = |path: &Path| path.is_dir() && !path.join("root.hdd").exists();
+    let of = [area.join("fs"), area.to_owned()]
+        .into_iter()
+        .find(|path| there(path) && path.join("etc").is_dir())?;
+    fs::canonicalize(of).ok()
 }
 
 fn residue(imported: &Imported) -> Vec<serde_json::Value> {

@@ -9,6 +9,7 @@ use super::super::draft::Draft;
 use super::super::exit::{self, OK, Refusal, Tool};
 use super::super::manifests::{Manifests, Unfit};
 use super::super::params::{self, Home, Written};
+use super::super::samples;
 use super::Vzctl;
 use crate::control::{Control, PlanRequest, Selector};
 use crate::engine::Access;
@@ -52,15 +53,20 @@ pub fn create(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
             return Err(Refusal::new(exit::EXISTS, format!("Container {known} exists already")));
         }
     }
-    let manifests = Manifests::read(&vzctl.settings);
+    let mut manifests = Manifests::read(&vzctl.settings);
     let mut draft = Draft::default();
     if is_number {
         draft.set("spec.ctid", Value::word(id));
     }
     if let Some(sample) = said.last("config") {
+        if let Some(path) =
+            samples::provide(&vzctl.settings, &manifests, sample).map_err(|wrong| unfit(&wrong))?
+        {
+            vzctl.say(&format!("Sample {sample} is the profile {} now", path.display()));
+            manifests = Manifests::read(&vzctl.settings);
+        }
         if !manifests.has_profile(sample) {
-            let message =
-                format!("no profile `{sample}` in the manifests: examples/openvz-samples.yaml has OpenVZ's");
+            let message = format!("no profile `{sample}` in the manifests, and no sample of this name");
             return Err(Refusal::new(exit::SAMPLE, message));
         }
         draft.set("spec.profile", Value::Text(sample.to_owned()));

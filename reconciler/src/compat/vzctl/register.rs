@@ -11,7 +11,7 @@ use vzd_schema::{Kind, parse};
 
 use super::super::args::{self, flag};
 use super::super::exit::{self, OK, Refusal, Tool};
-use super::super::import::convert;
+use super::super::import::{convert, files_of};
 use super::super::manifests::{Manifests, Unfit};
 use super::create::{make, make_all, unfit};
 use super::{Vzctl, power};
@@ -102,14 +102,9 @@ fn private_area(path: &Path, ctid: u32) -> Tool<(String, String)> {
         let told = format!("{}:{line}: {message}", conf.display());
         crate::cli::output::note(&crate::cli::output::harmless(&told));
     }
-    let files = path.join("fs");
-    if !files.is_dir() {
-        let message =
-            format!("{} is no directory: only files as they lie there can be taken over", files.display());
-        return Err(refused(message));
-    }
-    let files =
-        std::fs::canonicalize(&files).map_err(|error| refused(format!("{}: {error}", files.display())))?;
+    let files = files_of(path).ok_or_else(|| {
+        refused(format!("{} has no files as they lie there: only those can be taken over", path.display()))
+    })?;
     let template = Change::set("spec.template", Value::Text(format!("dir:{}", files.display())));
     changed(&conf.display().to_string(), &imported.text, imported.name, &[template])
 }

@@ -16,6 +16,7 @@ use super::super::draft::{Draft, json};
 use super::super::exit::{self, OK, Refusal, Tool};
 use super::super::manifests::{Edited, Manifests};
 use super::super::params::{self, PARAMS, Written};
+use super::super::samples;
 use super::create::{exit_of, unfit};
 use super::{Container, Vzctl, password, power};
 use crate::control::{Control, PlanRequest, PowerAction, TransientChange, TransientRequest};
@@ -80,7 +81,12 @@ pub fn set(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
             return Err(Refusal::new(exit::BAD_VALUE, format!("--setmode {other}: it is restart or ignore")));
         }
     };
-    let manifests = Manifests::read(&vzctl.settings);
+    let mut manifests = Manifests::read(&vzctl.settings);
+    if let Some(sample) = said.last("applyconfig")
+        && samples::provide(&vzctl.settings, &manifests, sample).map_err(|wrong| unfit(&wrong))?.is_some()
+    {
+        manifests = Manifests::read(&vzctl.settings);
+    }
     let status = &container.document.status;
     // What is saved is a change of the manifest; what is not, of what holds now.
     let mut draft = if save {
@@ -234,7 +240,7 @@ fn fill(draft: &mut Draft, said: &args::Said, manifests: &Manifests) -> Tool<Cod
             "applyconfig" if !manifests.has_profile(value) => {
                 return Err(Refusal::new(
                     exit::APPLYCONFIG,
-                    format!("no profile `{value}` in the manifests"),
+                    format!("no profile `{value}` in the manifests, and no sample of this name"),
                 ));
             }
             "applyconfig" => {

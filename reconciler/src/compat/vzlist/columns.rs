@@ -113,7 +113,7 @@ fn make() -> Vec<Column> {
         add(name, "CTID", 10, right, Absent::Zero, |row| number(row.ctid()));
     }
     add("private", "PRIVATE", 32, left, Absent::Null, |row| {
-        row.document.metadata.uid.as_ref().map_or(Cell::Missing, |uid| Cell::Text(uid.to_string()))
+        row.private.clone().map_or(Cell::Missing, Cell::Text)
     });
     add("root", "ROOT", 32, left, Absent::Null, |row| {
         row.document.status.init_pid.map_or(Cell::Missing, |pid| Cell::Text(format!("/proc/{pid}/root")))

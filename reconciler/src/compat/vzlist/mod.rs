@@ -145,9 +145,12 @@ fn read(control: &dyn Control, names: &[String], usage: bool) -> Tool<Vec<Row>> 
     if usage && documents.iter().any(|document| document.status.init_pid.is_some()) {
         uses = control.usage(&all).map_err(failed)?.into_iter().map(|is| (is.name.clone(), is)).collect();
     }
+    let ves = settings().ves_dir();
     let row = |document: vzd_state::status::Document| {
         let usage = uses.remove(document.metadata.name.as_str());
-        Row { document, usage }
+        let uid = document.metadata.uid.as_ref();
+        let private = uid.map(|uid| ves.join(uid.to_string()).display().to_string());
+        Row { document, private, usage }
     };
     Ok(documents.into_iter().map(row).collect())
 }

@@ -16,6 +16,8 @@ pub const UNLIMITED: u64 = i64::MAX as u64;
 pub struct Row {
     /// What is published of it.
     pub document: Document,
+    /// Where its disk is.
+    pub private: Option<String>,
     /// What it uses, if that was asked for.
     pub usage: Option<VeUsage>,
 }
