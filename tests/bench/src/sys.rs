@@ -123,6 +123,12 @@ pub(crate) fn join_uts(pid: i32) -> io::Result<()> {
     join(pid, "uts", libc::CLONE_NEWUTS)
 }
 
+/// The number of the calling thread, by which its namespaces are found.
+pub(crate) fn thread_id() -> i32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::gettid() }
+}
+
 /// Moves the calling thread into the network of a process.
 pub(crate) fn join_network(pid: i32) -> io::Result<()> {
     join(pid, "net", libc::CLONE_NEWNET)

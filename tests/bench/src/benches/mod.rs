@@ -5,6 +5,7 @@ mod disk;
 mod hundred;
 mod listing;
 mod memory;
+mod migrate;
 mod network;
 mod pass;
 pub(crate) mod sockets;
@@ -23,7 +24,7 @@ pub(crate) struct Bench {
     pub(crate) run: fn(&Place, &Options) -> Result<Vec<Table>>,
 }
 
-pub(crate) const ALL: [Bench; 12] = [
+pub(crate) const ALL: [Bench; 13] = [
     Bench { name: "start", about: "start and stop of one container", run: start::run },
     Bench { name: "hundred", about: "start and stop of many containers", run: hundred::run },
     Bench {
@@ -51,6 +52,7 @@ pub(crate) const ALL: [Bench; 12] = [
         about: "files written in a VE and on the bare host",
         run: disk::write::bench,
     },
+    Bench { name: "migrate", about: "a VE moved to another host", run: migrate::run },
     Bench { name: "memory", about: "memory of the host for each idle container", run: memory::run },
 ];
 

@@ -48,7 +48,7 @@ pub(super) fn run(place: &Place, options: &Options) -> Result<Vec<Table>> {
     })
 }
 
-fn ip(words: &str) -> Result<()> {
+pub(super) fn ip(words: &str) -> Result<()> {
     let output = Command::new("ip").args(words.split(' ')).stdin(Stdio::null()).output().context("ip")?;
     match output.status.success() {
         true => Ok(()),

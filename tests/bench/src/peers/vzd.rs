@@ -18,6 +18,9 @@ use crate::place::{PAYLOAD, Place, RUN, hierarchies};
 use crate::result::{Context, Result, fail};
 use crate::sys::{self, Pidfd};
 
+/// Where `cargo xtask setup` puts it.
+const CRIU: &str = "/usr/local/lib/vzd/criu/criu";
+
 /// A running controller with directories of its own.
 pub(crate) struct Controller {
     child: Child,
@@ -69,7 +72,7 @@ impl Controller {
         // Joins its cgroup before it is vzd, so that all of its time is counted.
         let mut command = Command::new("sh");
         command.args(["-c", r#"echo $$ >"$0" && exec "$@""#]).arg(own.join("cgroup.procs")).arg(&place.vzd);
-        command.args(["run", "--settle", "0", "--cgroup-root", &cgroup]);
+        command.args(["run", "--settle", "0", "--cgroup-root", &cgroup, "--criu", CRIU]);
         let directories = [("--manifests", &manifests), ("--state-dir", &state), ("--run-dir", &run)];
         command.args(directories.iter().flat_map(|(option, path)| [option.as_ref(), path.as_os_str()]));
         let output = messages.try_clone().context(log.display())?;
@@ -98,6 +101,19 @@ impl Controller {
     pub(crate) fn on(mut self, wire: Wire) -> Controller {
         self.wire = wire;
         self
+    }
+
+    /// A command by which others reach this vzd, in its network.
+    pub(crate) fn as_seen_from_elsewhere(&self) -> String {
+        let directories =
+            [("MANIFESTS", &self.manifests), ("STATE_DIR", &self.state), ("RUN_DIR", &self.run)];
+        let directories = directories.map(|(name, path)| format!("VZD_{name}={}", path.display())).join(" ");
+        format!(
+            "nsenter --net=/proc/{}/ns/net env {directories} VZD_CRIU={CRIU} VZD_CGROUP_ROOT={} {}",
+            self.pid(),
+            self.cgroup,
+            self.vzd.display()
+        )
     }
 
     /// Process id of the controller.
@@ -177,7 +193,7 @@ impl Controller {
     /// Runs a command that asks the controller.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.vzd);
-        command.args(arguments).args(["--cgroup-root", &self.cgroup]);
+        command.args(arguments).args(["--cgroup-root", &self.cgroup, "--criu", CRIU]);
         let directories =
             [("--manifests", &self.manifests), ("--state-dir", &self.state), ("--run-dir", &self.run)];
         command.args(directories.iter().flat_map(|(option, path)| [option.as_ref(), path.as_os_str()]));
@@ -226,7 +242,8 @@ impl Controller {
         tops.flat_map(std::fs::read_dir).flat_map(|entries| entries.flatten()).any(of_ve)
     }
 
-    fn wait_gone(&mut self) -> Result<()> {
+    /// Waits until none of its VEs has control groups.
+    pub(crate) fn wait_gone(&self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(60);
         while self.has_cgroups() {
             if Instant::now() > deadline {
