@@ -1,8 +1,8 @@
 //! The text of OpenVZ's /proc/user_beancounters, to the space, as tools read it.
 
-use vzd_state::subsystem::beancounters::Counter;
+use vzd_state::subsystem::beancounters::{Counter, Enforcement};
 
-use crate::control::VeCounters;
+use crate::control::{CounterView, VeCounters};
 
 /// The text of OpenVZ's /proc/user_beancounters: 24 rows a VE, four of them dummies, no swappages.
 pub fn user_beancounters(ves: &[VeCounters]) -> String {
@@ -30,12 +30,41 @@ pub fn user_beancounters(ves: &[VeCounters]) -> String {
     text
 }
 
+/// The same text back, of whatever has written it: a VE's own file, or OpenVZ's. Counters that are not known are left out.
+pub fn read(text: &str) -> Result<Vec<VeCounters>, String> {
+    let mut ves: Vec<VeCounters> = Vec::new();
+    let is_row = |line: &&str| !line.starts_with("Version:") && !line.trim_start().starts_with("uid ");
+    for line in text.lines().filter(|line| !line.trim().is_empty()).filter(is_row) {
+        let mut words: Vec<&str> = line.split_whitespace().collect();
+        if let Some(uid) = words.first().and_then(|word| word.strip_suffix(':')) {
+            let ctid = uid.parse().map_err(|_| format!("`{uid}` is no number of a container"))?;
+            ves.push(VeCounters { name: uid.to_owned(), ctid, counters: Vec::new() });
+            words.remove(0);
+        }
+        let wrong = || format!("`{}` is no row of counters", line.trim());
+        let (Some(ve), [name, numbers @ ..]) = (ves.last_mut(), &*words) else { return Err(wrong()) };
+        let numbers: Vec<u64> = numbers.iter().filter_map(|word| word.parse().ok()).collect();
+        let [held, maxheld, barrier, limit, failcnt] = *numbers else { return Err(wrong()) };
+        let known = Counter::ALL.into_iter().find(|(_, known, _)| known == name);
+        ve.counters.extend(known.map(|(name, _, unit)| CounterView {
+            name,
+            unit,
+            held: Some(held),
+            maxheld: Some(maxheld),
+            barrier,
+            limit,
+            failcnt,
+            enforcement: Enforcement::Accounted("it was read from a file".to_owned()),
+        }));
+    }
+    Ok(ves)
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
-    use vzd_state::subsystem::beancounters::{Enforcement, UNLIMITED};
+    use vzd_state::subsystem::beancounters::UNLIMITED;
 
     use super::*;
-    use crate::control::CounterView;
 
     /// A VE whose counters all hold 1, but for the last.
     pub(crate) fn counters() -> VeCounters {
@@ -50,6 +79,23 @@ pub(crate) mod tests {
             enforcement: Enforcement::Accounted("x".to_owned()),
         };
         VeCounters { name: "web".to_owned(), ctid: 101, counters: Counter::ALL.map(view).into() }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let text = user_beancounters(&[counters(), VeCounters { ctid: 7, ..counters() }]);
+        let read = read(&text).unwrap();
+        assert_eq!(read.iter().map(|ve| ve.ctid).collect::<Vec<_>>(), [101, 7]);
+        assert_eq!(user_beancounters(&read), text);
+        assert_eq!(super::read("Version: 2.5\n").unwrap(), []);
+        for wrong in [
+            "kmemsize 1 2 3 4 5",
+            "101: kmemsize 1 2 3",
+            "web: kmemsize 1 2 3 4 5",
+            "101: kmemsize a b c d e",
+        ] {
+            assert!(super::read(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

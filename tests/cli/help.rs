@@ -3,7 +3,7 @@
 use crate::harness::{Place, same};
 
 /// Every command that is shown, in the order of the help.
-const COMMANDS: [&str; 36] = [
+const COMMANDS: [&str; 37] = [
     "run",
     "validate",
     "plan",
@@ -13,6 +13,7 @@ const COMMANDS: [&str; 36] = [
     "describe",
     "ubc",
     "net",
+    "ps",
     "top",
     "events",
     "exec",

@@ -26,6 +26,7 @@ mod packages;
 mod plan;
 mod power;
 mod progress;
+mod ps;
 pub(crate) mod reinstall;
 mod run;
 mod schema;
@@ -91,6 +92,8 @@ enum Command {
     Ubc(ubc::Args),
     /// Show VEs' links, addresses, routes, limits of bandwidth, and what went over them
     Net(net::Args),
+    /// Show VEs' processes, by the host's numbers and their own
+    Ps(ps::Args),
     /// Show what VEs use right now, again and again
     Top(top::Args),
     /// Show what happened
@@ -203,6 +206,7 @@ fn carry_out(command: Command, cx: &mut Context) -> Outcome {
         Command::Describe(args) => describe::run(&args, cx),
         Command::Ubc(args) => ubc::run(args, cx),
         Command::Net(args) => net::run(args, cx),
+        Command::Ps(args) => ps::run(args, cx),
         Command::Top(args) => top::run(args, cx),
         Command::Events(args) => events::run(&args, cx),
         Command::Exec(args) => exec::run(args, cx),

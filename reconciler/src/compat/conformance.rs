@@ -252,7 +252,7 @@ const TOOLS: &[(&str, &str)] = &[
         "same options (-a -S -H -t -n -N -d -h -o -s -j -l -1 -L), table and JSON; better: JSON is escaped, `.b` and `.l` sort by \
       themselves, both directions are stable",
     ),
-    ("vzubc", "same options; `-f FILE` is refused: the counters are asked of vzd"),
+    ("vzubc", "same options"),
     ("vzmemcheck, vzcalc, vzcpucheck", "same formulas, of running VEs; what has no limit is `unlimited`"),
     ("vzpid", "same"),
     (

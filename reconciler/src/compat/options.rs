@@ -103,6 +103,7 @@ pub const TOLD: &[Told] = &[
             ("-i, --incremental", "what is held, since it was asked so last"),
             ("-ic, --iclear", "forgets what -i has noted"),
             ("-c, --color", "in colours"),
+            ("-f, --file FILE", "of a file with the text of user_beancounters, or of standard input (-)"),
             ("-w, --watch", "again and again"),
             ("-wn SECONDS", "as often as that"),
             ("-wd", "with what has changed marked"),

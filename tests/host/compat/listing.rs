@@ -132,8 +132,44 @@ fn capacity_is_counted_from_what_the_kernel_has() {
         [pid.to_string().as_str(), "1", "201"]
     );
     tool(&sandbox, "vzpid 4194304").ends(1).says("no such process");
+    sandbox
+        .vzd_with_input(&["exec", "web", "--", "/bin/sh", "-c", "setsid sleep 77 >/dev/null 2>&1 &"], b"")
+        .ok();
+    let processes = sandbox.vzd(&["ps", "-o", "json"]).ok().json();
+    let of = |ve: &str, command: &str| {
+        let all = processes.as_array().unwrap().iter();
+        all.filter(|one| one["ve"] == ve && one["command"].as_str().unwrap().contains(command))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let init = of("web", "guest init");
+    assert_eq!((init.len(), &init[0]["pid"], &init[0]["inside"]), (1, &json!(pid), &json!(1)), "{processes}");
+    assert_eq!((&init[0]["ctid"], &init[0]["user"]), (&json!(201), &json!(0)));
+    assert!(init[0]["rssBytes"].as_u64().unwrap() > 0);
+    assert_eq!(
+        (of("web", "sleep 77").len(), of("mail", "").len(), of("db", "").len()),
+        (1, 1, 0),
+        "{processes}"
+    );
+    let table = sandbox.vzd(&["ps", "201"]).ok();
+    assert!(
+        table.stdout.starts_with("VE ")
+            && table.stdout.contains("sleep 77")
+            && !table.stdout.contains("mail"),
+        "{table:?}"
+    );
     let counters = tool(&sandbox, "vzubc web").ends(0).stdout;
     assert!(counters.contains("CT 201 (web)") && counters.contains("numproc|"), "{counters}");
     tool(&sandbox, "vzubc -r web").ends(0).says("FAIL+");
     tool(&sandbox, "vzubc nobody").ends(1);
+    // Of a file, as one is inside.
+    let text = sandbox.vzd(&["ubc", "web", "--text"]).ok().stdout;
+    let file = sandbox.dir().join("user_beancounters");
+    std::fs::write(&file, &text).unwrap();
+    let told = tool(&sandbox, &format!("vzubc -v -f {} 201", file.display())).ends(0).stdout;
+    assert!(told.contains("CT 201") && told.contains("numproc|") && told.contains("300"), "{told}");
+    let piped = sandbox.vzd_with_input(&["vzubc", "-v", "-f", "-"], text.as_bytes()).ends(0).stdout;
+    assert_eq!(piped, told);
+    tool(&sandbox, &format!("vzubc -f {} 7", file.display())).ends(1);
+    sandbox.vzd_with_input(&["vzubc", "-f", "-"], b"nonsense\n").ends(1);
 }

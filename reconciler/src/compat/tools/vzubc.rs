@@ -13,6 +13,7 @@ use super::super::exit::{Refusal, Tool};
 use super::{control, finish, print, settings};
 use crate::control::{CounterView, Selector, VeCounters};
 use crate::store::{Writes, atomic};
+use crate::user_beancounters::read;
 
 pub(crate) const USAGE: &str = "\
 Usage: vzubc [option ...] [<CTID|NAME> ...]
@@ -26,6 +27,7 @@ Usage: vzubc [option ...] [<CTID|NAME> ...]
   -i, --incremental      what held has changed by since the last run
   -ic, --iclear          forget that
   -c, --color            colours
+  -f, --file FILE        of this file instead, or of standard input (-): the text of user_beancounters
   -w, --watch            again and again; -wn SECONDS between
 ";
 const KNOWN: &[Opt] = &[
@@ -39,6 +41,7 @@ const KNOWN: &[Opt] = &[
     flag("incremental"),
     flag("iclear"),
     flag("color"),
+    value("file"),
     flag("watch"),
     value("wn"),
     flag("wd"),
@@ -57,6 +60,7 @@ const SHORT: &[(&str, &str)] = &[
     ("-i", "--incremental"),
     ("-ic", "--iclear"),
     ("-c", "--color"),
+    ("-f", "--file"),
     ("-w", "--watch"),
     ("-wn", "--wn"),
     ("-wd", "--wd"),
@@ -111,9 +115,14 @@ fn run(words: Vec<String>) -> Tool {
         store(&dir, &[])?;
     }
     loop {
-        let mut select = Selector { names: said.words.clone(), ..Selector::default() };
-        select.all = select.names.is_empty();
-        let ves = control()?.counters(&select).map_err(|error| Refusal::of(1, &error))?;
+        let ves = match said.last("file") {
+            Some(file) => of_file(file, &said.words)?,
+            None => {
+                let names = said.words.clone();
+                let select = Selector { all: names.is_empty(), names, ..Selector::default() };
+                control()?.counters(&select).map_err(|error| Refusal::of(1, &error))?
+            }
+        };
         let before = if look.relative || look.incremental { stored(&dir) } else { Before::new() };
         let text = ves.iter().map(|ve| table(ve, look, &before)).collect::<String>();
         if look.relative || look.incremental {
@@ -126,6 +135,21 @@ fn run(words: Vec<String>) -> Tool {
         print(&format!("\x1b[H\x1b[2J{text}"));
         std::thread::sleep(Duration::from_secs_f64(pause));
     }
+}
+
+/// What a file says, of all or of those.
+fn of_file(file: &str, names: &[String]) -> Tool<Vec<VeCounters>> {
+    let text = match file {
+        "-" => std::io::read_to_string(std::io::stdin()),
+        path => std::fs::read_to_string(path),
+    };
+    let text = text.map_err(|error| Refusal::new(1, format!("cannot read {file}: {error}")))?;
+    let mut ves = read(&text).map_err(|why| Refusal::new(1, format!("cannot read {file}: {why}")))?;
+    ves.retain(|ve| names.is_empty() || names.contains(&ve.name));
+    if ves.is_empty() {
+        return Err(Refusal::new(1, format!("{file} tells nothing of these containers")));
+    }
+    Ok(ves)
 }
 
 fn ratio(said: &Said, option: &str, default: f64) -> Tool<f64> {
