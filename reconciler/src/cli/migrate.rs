@@ -246,7 +246,7 @@ fn estimate(cx: &mut Context, offer: &Offer, rate: u64) -> Result<(), Failure> {
         Some(_) => format!("; it stands still for {memory} s and as long as writing and resuming it takes"),
         None => String::new(),
     };
-    Ok(cx.out.line(&format!("    at {rate} a second, as just measured, its disk takes {disk} s{still}"))?)
+    cx.out.line(&format!("    at {rate} a second, as just measured, its disk takes {disk} s{still}"))
 }
 
 fn misfit(entry: &Entry, peer: &str, problems: Vec<Problem>, is_told: bool) -> Result<u8, Unmoved> {

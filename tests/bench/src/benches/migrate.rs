@@ -46,7 +46,7 @@ pub(super) fn run(place: &Place, options: &Options) -> Result<Vec<Table>> {
             table
         });
         scope.spawn(move || {
-            let thread = host(None).and_then(|()| Ok(sys::thread_id()));
+            let thread = host(None).map(|()| sys::thread_id());
             if let Ok(thread) = thread {
                 let _ = tells.send(thread);
             }
