@@ -82,7 +82,28 @@ fn trace(sandbox: &Sandbox) -> Vec<PathBuf> {
 #[test]
 fn a_ve_moves_with_its_memory_and_its_disk_there_and_back() {
     needs!(Root, Cgroups, Busybox, Criu);
-    let (here, there) = two(json!({ "hostname": "moving" }));
+    moves_there_and_back(&json!({}));
+}
+
+/// Its limits come with it, and are as exact there.
+#[test]
+fn a_disk_that_is_an_image_moves_too() {
+    needs!(Root, Cgroups, Busybox, Criu, DiskImage);
+    let (here, _there) =
+        moves_there_and_back(&json!({ "backend": "image", "diskspace": "64M", "diskinodes": "1000" }));
+    let fill = "dd if=/dev/zero of=/root/full bs=1M 2>/dev/null; stat -c %s /root/full; rm /root/full";
+    let full: u64 = here.sh("web", fill).parse().unwrap();
+    assert!((60 << 20..=64 << 20).contains(&full), "{full}");
+}
+
+#[test]
+fn a_disk_in_a_pool_moves_too() {
+    needs!(Root, Cgroups, Busybox, Criu, ProjectQuota(Ext4));
+    moves_there_and_back(&json!({ "backend": "project", "diskspace": "64M", "diskinodes": "1000" }));
+}
+
+fn moves_there_and_back(disk: &Value) -> (Sandbox, Sandbox) {
+    let (here, there) = two(json!({ "hostname": "moving", "disk": disk }));
     count(&here, "web");
     let files = "mkdir -p /root/d; echo data > /root/d/file; ln /root/d/file /root/other; ln -s d/file /root/link; \
                  mkfifo /root/pipe; chown 7:8 /root/d/file; chmod 4711 /root/d/file; rm -r /etc/group; \
@@ -115,6 +136,7 @@ fn a_ve_moves_with_its_memory_and_its_disk_there_and_back() {
     // It ends like any other.
     here.vzd(&["restart", "web"]).ok();
     assert_eq!(here.sh("web", "cat /root/d/file"), "data");
+    (here, there)
 }
 
 /// Its disk is sent while it runs, and what it changes meanwhile is sent too, in whatever way it does that.

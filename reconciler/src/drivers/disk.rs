@@ -22,7 +22,7 @@ pub mod shown;
 pub mod snapshot;
 pub mod stream;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -204,18 +204,29 @@ fn source(template: &str) -> Source {
 struct Layers {
     path: PathBuf,
     project: Option<Project>,
+    _image: Option<(Image, OwnedFd)>,
 }
 
 impl Layers {
     fn open(ve: Ve<'_>, dir: &Path) -> SysResult<Self> {
-        let (path, project) = match backend(ve) {
+        let (mut project, mut image) = (None, None);
+        let path = match backend(ve) {
             Backend::Project => {
-                let project = Project::open(ve, dir)?;
-                (project.path(ve, dir), Some(project))
+                let on = Project::open(ve, dir)?;
+                let path = on.path(ve, dir);
+                project = Some(on);
+                path
             }
-            Backend::Directory | Backend::Image | Backend::Btrfs => (dir.join(LAYERS), None),
+            Backend::Image => {
+                let on = Image::open(dir)?;
+                let root = on.root()?;
+                let path = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd()));
+                image = Some((on, root));
+                path
+            }
+            Backend::Directory | Backend::Btrfs => dir.join(LAYERS),
         };
-        Ok(Self { path, project })
+        Ok(Self { path, project, _image: image })
     }
 }
 

@@ -222,7 +222,9 @@ impl Engine {
         }
         self.note(&entry)?;
         let step = Cold::CreateRoot { template: record.template.clone(), backend: record.backend };
-        let ve = Ve { host: &self.host, entry: &entry, want: None };
+        // It fits, so it can be lowered.
+        let want = lower_entry(&entry, &host_device).ok();
+        let ve = Ve { host: &self.host, entry: &entry, want: want.as_ref() };
         let made = lifecycle::stopped(ve)
             .map_err(refused)
             .and_then(|stopped| disk::apply_cold(ve, &step, &stopped).map_err(refused));

@@ -5,8 +5,8 @@ use crate::disruption::{Cause, Disruption};
 use crate::ledger::{By, Entry, Standing};
 use crate::observed::Observed;
 use crate::plan::{Approved, Held, HeldFor, Power, Reason, VePlan};
+use crate::subsystem::disk::Resource;
 use crate::subsystem::disk::quota::grace_ends;
-use crate::subsystem::disk::{self, Resource};
 use crate::subsystem::network;
 use crate::units::Timestamp;
 
@@ -315,7 +315,6 @@ fn migratable<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {
     inputs.have.running()?;
     let entry = inputs.entry?;
     let mut why: Vec<String> = inputs.cannot_suspend.map(str::to_owned).into_iter().collect();
-    why.extend(disk::cannot_move(entry.disk.as_ref()?.backend).map(str::to_owned));
     why.extend(entry.applied.network.as_deref().and_then(network::Desired::cannot_move).map(str::to_owned));
     Some(if why.is_empty() {
         Found::yes(ConditionType::Migratable, "NothingKnownAgainst", "")

@@ -234,12 +234,6 @@ pub fn unenforced(want: &Desired, on: Backend) -> impl Iterator<Item = String> {
     missing.map(move |resource| format!("{resource}: {on} does not count them"))
 }
 
-/// Why what keeps a VE's root keeps it from moving to another host.
-pub fn cannot_move(on: Backend) -> Option<&'static str> {
-    let why = "its disk is an image (spec.disk.backend), which cannot be handed over yet";
-    (on == Backend::Image).then_some(why)
-}
-
 /// Backend, use and limits, as status shows them, and how many ids may have quotas in the present run.
 pub fn report(want: &Desired, have: &Observed, record: &DiskRecord, run: Option<&ColdSpec>) -> Value {
     let mut shown = serde_json::Map::new();

@@ -134,9 +134,13 @@ impl Image {
 
     /// Writes all of it to the image.
     pub fn sync(&self) -> SysResult<()> {
+        rustix::fs::syncfs(self.root()?).at("write to disk", self.device.path().display())
+    }
+
+    /// The top of it.
+    pub fn root(&self) -> SysResult<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::openat(&self.mount, ".", flags, Mode::empty());
-        root.and_then(rustix::fs::syncfs).at("write to disk", self.device.path().display())
+        rustix::fs::openat(&self.mount, ".", flags, Mode::empty()).at("open", self.device.path().display())
     }
 
     /// The VE's own files on it.

@@ -16,14 +16,12 @@ mod tests;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
-use serde::{Deserialize, Serialize};
-use vzd_state::subsystem::disk::{Backend, cannot_move};
-
+use super::Layers;
 use super::copy::{Bytes, Traits};
-use super::{Layers, backend};
 use crate::drivers::Ve;
 use crate::error::{At, SysError, SysResult};
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
 
 pub use receive::Receiver;
 pub use send::{Sender, content};
@@ -61,14 +59,11 @@ pub trait Sink {
 
 /// Why a VE's files cannot be sent, if so.
 pub fn refusal(ve: Ve<'_>) -> SysResult<Option<String>> {
-    if let Some(why) = cannot_move(backend(ve)) {
-        return Ok(Some(why.to_owned()));
-    }
-    let index = Layers::open(ve, &ve.host.ve_dir(&ve.entry.uid))?.path.join("work/index");
+    let layers = Layers::open(ve, &ve.host.ve_dir(&ve.entry.uid))?;
     // Others are marks for removed files.
     let is_file = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
-    let linked =
-        std::fs::read_dir(&index).is_ok_and(|entries| entries.flatten().any(|entry| is_file(&entry)));
+    let linked = std::fs::read_dir(layers.path.join("work/index"))
+        .is_ok_and(|entries| entries.flatten().any(|entry| is_file(&entry)));
     Ok(linked.then(|| {
         "files of its template that have several names (hard links) were changed or removed, which cannot be told \
          another host yet"
@@ -92,12 +87,7 @@ pub fn size(ve: Ve<'_>) -> SysResult<u64> {
         }
         Ok(sum)
     }
-    match backend(ve) {
-        Backend::Image => Ok(0),
-        Backend::Directory | Backend::Project | Backend::Btrfs => {
-            below(&Layers::open(ve, &ve.host.ve_dir(&ve.entry.uid))?.path.join("upper"))
-        }
-    }
+    below(&Layers::open(ve, &ve.host.ve_dir(&ve.entry.uid))?.path.join("upper"))
 }
 
 const DIRECTORY: OFlags =

@@ -20,6 +20,8 @@ use crate::error::{At, SysError, SysResult};
 #[derive(Debug)]
 pub struct Receiver {
     top: OwnedFd,
+    /// What that lies on.
+    _layers: Option<Layers>,
     within: Vec<Within>,
     /// The file whose content comes.
     file: Option<(File, PathBuf, Traits)>,
@@ -53,12 +55,21 @@ impl Receiver {
     /// For a VE whose layers have been made.
     pub fn new(ve: Ve<'_>) -> SysResult<Self> {
         let layers = Layers::open(ve, &ve.host.ve_dir(&ve.entry.uid))?;
-        Self::of(&layers.path.join("upper"))
+        let to = Self::of(&layers.path.join("upper"))?;
+        Ok(Self { _layers: Some(layers), ..to })
     }
 
     pub(super) fn of(upper: &Path) -> SysResult<Self> {
         let top = rustix::fs::open(upper, DIRECTORY, Mode::empty()).at("open", upper.display())?;
-        Ok(Self { top, within: Vec::new(), file: None, links: HashMap::new(), done: false, again: false })
+        Ok(Self {
+            top,
+            _layers: None,
+            within: Vec::new(),
+            file: None,
+            links: HashMap::new(),
+            done: false,
+            again: false,
+        })
     }
 
     /// Whether the whole tree is there.

@@ -32,6 +32,8 @@ const STEP: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Sender {
     upper: PathBuf,
+    /// What that lies on.
+    _layers: Option<Layers>,
     /// What was told before and could not have changed unseen.
     told: HashMap<PathBuf, Seen>,
 }
@@ -55,11 +57,12 @@ impl Sender {
     pub fn new(ve: Ve<'_>) -> SysResult<Self> {
         refuse(ve)?;
         let layers = Layers::open(ve, &ve.host.ve_dir(&ve.entry.uid))?;
-        Ok(Self::of(layers.path.join("upper")))
+        let upper = layers.path.join("upper");
+        Ok(Self { _layers: Some(layers), ..Self::of(upper) })
     }
 
     pub(super) fn of(upper: PathBuf) -> Self {
-        Self { upper, told: HashMap::new() }
+        Self { upper, _layers: None, told: HashMap::new() }
     }
 
     /// A round while the VE may be writing: what is gone, or changes while it is told, is for the next.
