@@ -299,7 +299,10 @@ const TOOLS: &[(&str, &str)] = &[
          vzd there), 15 to 18, 20, and 7 for whatever else stands in the way, told in words; 13 and 19 are of things that are not there; \
          no: `-f` (checks are never skipped), `--rsync`, `--keep-dst`",
     ),
-    ("vz.conf", "no: `kind: Host` is its place"),
+    (
+        "vz.conf",
+        "`vzd import openvz /etc/vz/vz.conf` makes a `kind: Host` of it, and tells of each key where its place is; it is read at no other time",
+    ),
     (
         "CTID.conf, ve-NAME.conf-sample",
         "same of samples: `--config NAME` makes a profile of the host's or OpenVZ's own, once; `vzd import openvz` makes manifests and profiles of all of them, with files of `--private DIR` as templates, in place; `--verify` proves that they say the same; `vzd export` makes one of a VE",

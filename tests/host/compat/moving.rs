@@ -42,6 +42,16 @@ fn containers_come_over_with_a_report_of_what_does_not() {
     );
     sandbox.vzd(&verify).ends(65).says("spec.memory.ram");
     sandbox.unlink("host.yaml");
+    // The host's own, where none is written yet.
+    let vz = sandbox.host_dir("vz").join("vz.conf");
+    std::fs::write(&vz, "VE_PARALLEL=3\nLOCKDIR=/vz/lock\n").unwrap();
+    let ended = sandbox.vzd(&["import", "openvz", vz.to_str().unwrap()]).ok().says("host.yaml: 1 keys kept");
+    assert!(
+        ended.stderr.contains("vz.conf:2: LOCKDIR")
+            && manifest(&sandbox, "host.yaml").contains("startParallel: 3")
+    );
+    sandbox.vzd(&["import", "openvz", vz.to_str().unwrap()]).ends(1).says("host.yaml");
+    sandbox.unlink("host.yaml");
     // Files that are there are used where they are.
     let private = sandbox.host_dir("private");
     let copied = std::process::Command::new("cp")

@@ -52,7 +52,7 @@ impl Foreign {
             System::Proxmox => {
                 let ctid = origin(file).and_then(|origin| match origin {
                     Origin::Container(ctid) => Some(ctid),
-                    Origin::Sample(_) => None,
+                    Origin::Sample(_) | Origin::Host => None,
                 });
                 Ok(proxmox::container(name, ctid, &text))
             }

@@ -4,6 +4,7 @@
 mod building;
 pub mod convert;
 mod foreign;
+mod host;
 mod incus;
 mod lxc;
 mod proxmox;
@@ -35,7 +36,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make manifests of OpenVZ's CTID.conf and ve-NAME.conf-sample
+    /// Make manifests of OpenVZ's CTID.conf, ve-NAME.conf-sample and vz.conf
     Openvz(Openvz),
     /// Make manifests of configurations of LXC
     Lxc(Foreign),
@@ -48,7 +49,7 @@ enum Command {
 /// Options of `vzd import openvz`.
 #[derive(Debug, clap::Args)]
 pub struct Openvz {
-    /// Files; all of the directory if left out
+    /// Files, such as /etc/vz/vz.conf; all containers and samples of the directory if left out
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Directory of configurations
@@ -76,6 +77,7 @@ pub struct Openvz {
 enum Origin {
     Container(u32),
     Sample(String),
+    Host,
 }
 
 /// Carries it out.
@@ -143,7 +145,7 @@ fn openvz(args: &Openvz, cx: &mut Context) -> Outcome {
     for file in files {
         let Some(origin) = origin(&file) else {
             return Err(Failure::usage(format!(
-                "{} is neither CTID.conf nor ve-NAME.conf-sample",
+                "{} is neither CTID.conf nor ve-NAME.conf-sample nor vz.conf",
                 file.display()
             )));
         };
@@ -154,6 +156,7 @@ fn openvz(args: &Openvz, cx: &mut Context) -> Outcome {
                 (adopted(container(*ctid, &text), *ctid, args.private.as_deref()), ctid.to_string())
             }
             Origin::Sample(name) => (profile(name, &text), format!("profile-{name}")),
+            Origin::Host => (host::host(&text), "host".to_owned()),
         };
         let target = to.join(format!("{stem}.yaml"));
         let known = args.verify && target.exists();
@@ -230,6 +233,7 @@ fn listed(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
             let order = match origin(&path)? {
                 Origin::Container(ctid) => (ctid, String::new()),
                 Origin::Sample(name) => (u32::MAX, name),
+                Origin::Host => return None,
             };
             Some((order, path))
         })
@@ -240,6 +244,9 @@ fn listed(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
 
 fn origin(path: &Path) -> Option<Origin> {
     let name = path.file_name()?.to_str()?;
+    if name == "vz.conf" {
+        return Some(Origin::Host);
+    }
     if let Some(sample) = name.strip_prefix("ve-").and_then(|name| name.strip_suffix(".conf-sample")) {
         return Some(Origin::Sample(sample.to_owned()));
     }
