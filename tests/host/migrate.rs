@@ -407,7 +407,7 @@ fn openvzs_tool_hands_over_as_well() {
     let log = std::fs::read_to_string(here.dir().join("ssh.log")).unwrap();
     assert_eq!(
         log,
-        "-- host2 vzd receive\n-p 2222 -- root@host2 vzd receive\n-p 2222 -- root@host2 vzd receive\n"
+        "-o ServerAliveInterval=15 -- host2 vzd receive\n-p 2222 -- root@host2 vzd receive\n-p 2222 -- root@host2 vzd receive\n"
     );
 }
 

@@ -310,7 +310,8 @@ impl There {
             }
             (None, host) => {
                 let mut ssh = Command::new("ssh");
-                ssh.arg("--").args(host).args(["vzd", "receive"]);
+                // A link that says nothing for 45 s is cut.
+                ssh.args(["-o", "ServerAliveInterval=15", "--"]).args(host).args(["vzd", "receive"]);
                 ssh
             }
         };
