@@ -7,7 +7,7 @@ use vzd_state::reading::Reading;
 use vzd_state::subsystem::lifecycle::Checkpoint;
 use vzd_state::subsystem::network;
 
-use crate::drivers::{Effect, StepError, Ve, lifecycle, reading};
+use crate::drivers::{Effect, StepError, Ve, disk, lifecycle, reading};
 use crate::engine::clock;
 use crate::error::SysResult;
 use crate::kernel::net;
@@ -49,7 +49,7 @@ pub fn observe(ve: Ve<'_>) -> Reading<Checkpoint> {
 /// Writes the VE to disk. It runs on if that fails.
 pub fn suspend(ve: Ve<'_>) -> SysResult<()> {
     let pid = lifecycle::running(ve)?.pid;
-    let applied = &ve.entry.applied;
+    let (applied, run) = (&ve.entry.applied, ve.entry.run.as_ref());
     let mounts = applied.namespaces.iter().flat_map(|is| is.mounts.keys());
     ve.host.keeper.suspend(DumpSpec {
         uid: ve.entry.uid.as_str().to_owned(),
@@ -63,6 +63,7 @@ pub fn suspend(ve: Ve<'_>) -> SysResult<()> {
         delegated: ve.host.cgroup(ve.entry).delegated_dir(),
         groups: ve.host.cgroup(ve.entry).places(),
         interfaces: applied.network.as_deref().map(interfaces).unwrap_or_default(),
+        users: run.map(|run| disk::users(ve, &run.cold)).transpose()?.flatten(),
         at: clock::now(),
     })
 }

@@ -17,7 +17,7 @@ use vzd_state::policy::{Policy, authorize, empty_guard, prune_guard};
 use vzd_state::status::{Condition, ConditionStatus, ConditionType, Failure, Health, Inputs, conditions};
 use vzd_state::subsystem::Cx;
 use vzd_state::subsystem::beancounters::unenforced;
-use vzd_state::subsystem::lifecycle::{Run, Step as LifecycleStep, cannot_suspend};
+use vzd_state::subsystem::lifecycle::{Run, Step as LifecycleStep};
 use vzd_state::subsystem::{disk, namespaces};
 use vzd_state::transient::{self, Transients};
 use vzd_state::units::Timestamp;
@@ -388,7 +388,6 @@ impl Engine {
             disk.chain(counters).chain(inside).collect::<Vec<_>>().join("; ")
         });
         let caps = self.host.caps();
-        let run = entry.as_ref().and_then(|entry| entry.run.as_ref()).map(|run| &run.cold);
         let inputs = Inputs {
             now,
             entry: entry.as_ref(),
@@ -397,7 +396,7 @@ impl Engine {
             in_progress: !plan.steps.is_empty() && failed.is_none(),
             failure: failure.as_ref(),
             broken_manifest: view.broken.as_deref(),
-            cannot_suspend: cannot_suspend(&caps, run),
+            cannot_suspend: caps.checkpoint.missing(),
             unenforced: &unenforced,
             health: &health,
         };

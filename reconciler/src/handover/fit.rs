@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use vzd_state::ledger::Entry;
-use vzd_state::subsystem::lifecycle::cannot_suspend;
 use vzd_state::subsystem::network;
 
 use crate::drivers::disk::{self, stream};
@@ -106,8 +105,8 @@ impl Offer {
         let is_live = runs || ve.entry.suspension.is_some();
         let mut problems: Vec<_> =
             stream::refusal(ve)?.into_iter().map(|why| Kind::Disk.because(why)).collect();
-        let (caps, run) = (ve.host.caps(), ve.entry.run.as_ref().map(|run| &run.cold));
-        let live = match cannot_suspend(&caps, run).filter(|_| is_live) {
+        let caps = ve.host.caps();
+        let live = match caps.checkpoint.missing().filter(|_| is_live) {
             Some(why) => {
                 let why = format!("it runs, and here it cannot be suspended: {why}");
                 problems.push(Kind::Suspend.because(why));

@@ -195,6 +195,46 @@ fn default_filter(rules: Rules<'_>) -> Vec<Op> {
     filter
 }
 
+/// Leaves quotactl(2) to be answered, and allows everything else: for processes that get the rest of their filter from a
+/// checkpoint ([`without_listener`]).
+pub fn quotas_only() -> Vec<Op> {
+    vec![
+        load(OFFSET_ARCH),
+        Op { code: 0x15, jt: 0, jf: 3, k: ARCH_X86_64 },
+        load(OFFSET_NR),
+        if_equal(QUOTACTL_X86_64),
+        ret(RET_NOTIFY),
+        ret(RET_ALLOW),
+    ]
+}
+
+/// Whether a filter is that one; `bytes` are its instructions as the kernel has them.
+pub fn is_quotas_only(bytes: &[u8]) -> bool {
+    bytes == encode(&quotas_only())
+}
+
+/// A filter that allows quotactl(2) where it left that to be answered. Put back from a checkpoint nobody hears it; this one
+/// leaves that to an older filter that somebody does.
+pub fn without_listener(bytes: &[u8]) -> Vec<u8> {
+    let asks = encode(&[if_equal(QUOTACTL_X86_64), ret(RET_NOTIFY)]);
+    let allows = encode(&[if_equal(QUOTACTL_X86_64), ret(RET_ALLOW)]);
+    let mut bytes = bytes.to_vec();
+    for at in (0..bytes.len()).step_by(size_of::<Op>()) {
+        if let Some(pair) = bytes.get_mut(at..at + asks.len()).filter(|pair| **pair == *asks) {
+            pair.copy_from_slice(&allows);
+        }
+    }
+    bytes
+}
+
+fn encode(ops: &[Op]) -> Vec<u8> {
+    let bytes = |op: &Op| {
+        let [low, high] = op.code.to_ne_bytes();
+        [low, high, op.jt, op.jf].into_iter().chain(op.k.to_ne_bytes())
+    };
+    ops.iter().flat_map(bytes).collect()
+}
+
 /// The filter that carries out some rules.
 pub fn filter(rules: Rules<'_>) -> SysResult<Vec<Op>> {
     match rules.profile {

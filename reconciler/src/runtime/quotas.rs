@@ -8,20 +8,32 @@
 //! filter, and nobody waits for it. The tools look for a device that is mounted with quotas: [`DEVICE`] is a node to be
 //! looked at only, and [`mounts`] what they read instead of /proc/mounts.
 
+mod graces;
+mod kept;
+mod layout;
+
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::quota::Quota;
-use crate::kernel::quota::users::{self, Info, Kind};
-use crate::kernel::seccomp::notify::{Call, Listener};
+use crate::kernel::quota::users::{self, Kind};
+use crate::kernel::seccomp::notify::{Call, Heard, Listener};
 use crate::kernel::{caps, process};
+use graces::Graces;
+pub use graces::forget;
+pub use kept::Kept;
+use layout::{bytes_of, bytes_of_info, info_of, quota_of};
+
+/// After this, what could not be done about grace times is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(20);
 
 /// The name of the VE's root as a device, inside it.
 pub const DEVICE: &str = "/dev/vzroot";
@@ -45,6 +57,8 @@ pub fn mounts() -> String {
 pub struct UserQuotas {
     /// The block device of the file system.
     pub device: PathBuf,
+    /// Where the VE's grace times are noted: its directory.
+    pub dir: PathBuf,
     /// First host id of the VE's range.
     pub base: u32,
     /// Ids in it.
@@ -53,23 +67,50 @@ pub struct UserQuotas {
     pub most: u32,
 }
 
+impl UserQuotas {
+    /// Its ids on the host.
+    fn ids(&self) -> std::ops::Range<u32> {
+        self.base..self.base.saturating_add(self.count)
+    }
+}
+
 /// Answers the calls of a filter until none of its processes is left. Runs in a process of its own, which is the host's
 /// root and keeps nothing of what it was forked from.
 pub fn supervise(listener: &Listener, quotas: &UserQuotas) -> i32 {
     let served = stand_alone(listener).and_then(|()| {
         let device = CString::new(quotas.device.as_os_str().as_bytes())
             .map_err(|e| SysError::refused("use", quotas.device.display(), e))?;
-        while let Some(call) = listener.next()? {
-            let answer = Caller::of(&call, listener).and_then(|caller| {
-                let [command, special, id, address, ..] = call.args;
-                let asked = Asked { device: &device, quotas, caller: &caller, address };
-                asked.answer(low(command), special, low(id))
-            });
-            listener.answer(&call, answer);
+        let graces = Graces::of(quotas, &device);
+        let mut due = Instant::now();
+        loop {
+            if due <= Instant::now() {
+                // What can't be read or set now is tried again.
+                due = Instant::now() + graces.settle().unwrap_or(TRY_AGAIN);
+            }
+            match listener.next(due)? {
+                Heard::Call(call) => {
+                    let answer = Caller::of(&call, listener).and_then(|caller| {
+                        let [command, special, id, address, ..] = call.args;
+                        let asked =
+                            Asked { device: &device, quotas, graces: &graces, caller: &caller, address };
+                        asked.answer(low(command), special, low(id))
+                    });
+                    listener.answer(&call, answer);
+                    // A shorter time may have been set.
+                    if is_about_graces(&call) {
+                        due = Instant::now();
+                    }
+                }
+                Heard::Nothing => {}
+                Heard::End => return Ok(()),
+            }
         }
-        Ok(())
     });
     i32::from(served.is_err())
+}
+
+fn is_about_graces(call: &Call) -> bool {
+    low(call.args[0]) >> 8 == SETINFO
 }
 
 /// Nothing of its parent's is held open, its terminal's signals do not reach it, and it keeps the rights to set quotas,
@@ -152,13 +193,12 @@ const SETINFO: u32 = 0x80_0006;
 const GETQUOTA: u32 = 0x80_0007;
 const SETQUOTA: u32 = 0x80_0008;
 const GETNEXTQUOTA: u32 = 0x80_0009;
-/// In [`Info::flags`]: kept by the file system itself, in no file that one could look at.
-const SYS_FILE: u32 = 1 << 16;
 
 /// One call.
 struct Asked<'a> {
     device: &'a CString,
     quotas: &'a UserQuotas,
+    graces: &'a Graces<'a>,
     caller: &'a Caller,
     address: u64,
 }
@@ -176,27 +216,29 @@ impl Asked<'_> {
             _ if !self.caller.says(special, DEVICE) => return Err(libc::ENODEV),
             // They always are, and never are not.
             QUOTAON if self.is_root() => return Err(libc::EBUSY),
-            // The file system's, and so not one VE's to set.
-            QUOTAON | QUOTAOFF | SETINFO => return Err(libc::EPERM),
+            QUOTAON | QUOTAOFF => return Err(libc::EPERM),
             GETFMT => {
                 let format = users::format(self.device, kind).map_err(errno)?;
                 return self.caller.write(self.address, &format.to_ne_bytes());
             }
             GETINFO => {
-                let info = users::info(self.device, kind).map_err(errno)?;
+                let info = self.graces.info(kind).map_err(|e| e.errno)?;
                 return self.caller.write(self.address, &bytes_of_info(&info));
             }
+            SETINFO if self.is_root() => {
+                let info = info_of(&self.caller.read(self.address)?);
+                return self.graces.set_info(kind, &info).map_err(|e| e.errno);
+            }
+            SETINFO => return Err(libc::EPERM),
             _ => {}
         }
         let host_id = self.on_host(id)?;
         match command >> 8 {
             GETQUOTA if self.is_root() || self.is_own(kind, host_id) => {
-                self.tell(users::get(self.device, kind, host_id).map_err(errno)?)
+                self.tell(kind, users::get(self.device, kind, host_id).map_err(errno)?)
             }
             GETNEXTQUOTA if self.is_root() => {
-                let next = users::next(self.device, kind, host_id).map_err(errno)?;
-                let id = next.id.checked_sub(self.quotas.base).filter(|id| *id < self.quotas.count);
-                self.tell(Quota { id: id.ok_or(libc::ENOENT)?, ..next })
+                self.tell(kind, users::next(self.device, kind, host_id).map_err(errno)?)
             }
             SETQUOTA if self.is_root() => {
                 let quota = quota_of(&self.caller.read(self.address)?);
@@ -224,8 +266,11 @@ impl Asked<'_> {
         }
     }
 
-    fn tell(&self, quota: Quota) -> Result<(), i32> {
-        self.caller.write(self.address, &bytes_of(&quota))
+    fn tell(&self, kind: Kind, quota: Quota) -> Result<(), i32> {
+        let id = quota.id.checked_sub(self.quotas.base).filter(|id| *id < self.quotas.count);
+        let id = id.ok_or(libc::ENOENT)?;
+        let told = self.graces.told(kind, quota).map_err(|e| e.errno)?;
+        self.caller.write(self.address, &bytes_of(&Quota { id, ..told }))
     }
 
     fn set(&self, kind: Kind, host_id: u32, quota: Quota) -> Result<(), i32> {
@@ -233,15 +278,14 @@ impl Asked<'_> {
         if is_new && self.limited()? >= self.quotas.most {
             return Err(libc::EDQUOT);
         }
-        users::set(self.device, kind, host_id, quota).map_err(errno)
+        self.graces.set(kind, host_id, quota).map_err(|e| e.errno)
     }
 
     /// How many of the VE's users and groups have limits.
     fn limited(&self) -> Result<u32, i32> {
-        let UserQuotas { base, count, .. } = *self.quotas;
         let mut limited = 0;
         for kind in Kind::ALL {
-            for quota in users::each(self.device, kind, base..base.saturating_add(count)) {
+            for quota in users::each(self.device, kind, self.quotas.ids()) {
                 limited += u32::from(quota.map_err(errno)?.limits());
             }
         }
@@ -253,77 +297,9 @@ fn errno(error: std::io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
 
-/// As the kernel writes it.
-fn bytes_of(quota: &Quota) -> [u8; 72] {
-    let Quota {
-        space_hard,
-        space_soft,
-        space_used,
-        inodes_hard,
-        inodes_soft,
-        inodes_used,
-        space_time,
-        inodes_time,
-        valid,
-        id,
-    } = *quota;
-    let longs = [
-        space_hard,
-        space_soft,
-        space_used,
-        inodes_hard,
-        inodes_soft,
-        inodes_used,
-        space_time,
-        inodes_time,
-        u64::from(valid) | u64::from(id) << 32,
-    ];
-    words(&longs)
-}
-
-/// So many words in the machine's order.
-fn words<const N: usize>(longs: &[u64]) -> [u8; N] {
-    let mut bytes = [0; N];
-    for (to, long) in bytes.chunks_exact_mut(8).zip(longs) {
-        to.copy_from_slice(&long.to_le_bytes());
-    }
-    bytes
-}
-
-/// As a caller writes it.
-fn quota_of(bytes: &[u8; 72]) -> Quota {
-    let long = |at: usize| {
-        let long = bytes.get(8 * at..8 * at + 8).and_then(|long| long.try_into().ok());
-        u64::from_le_bytes(long.unwrap_or_default())
-    };
-    Quota {
-        space_hard: long(0),
-        space_soft: long(1),
-        space_used: long(2),
-        inodes_hard: long(3),
-        inodes_soft: long(4),
-        inodes_used: long(5),
-        space_time: long(6),
-        inodes_time: long(7),
-        valid: low(long(8)),
-        id: low(long(8) >> 32),
-    }
-}
-
-fn bytes_of_info(info: &Info) -> [u8; 24] {
-    let last = u64::from(info.flags | SYS_FILE) | u64::from(info.valid) << 32;
-    words(&[info.space_grace, info.inodes_grace, last])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_quota_is_told_as_it_was_read() {
-        let quota = Quota { space_hard: 1, inodes_time: u64::MAX, valid: 63, id: 7, ..Quota::default() };
-        assert_eq!(quota_of(&bytes_of(&quota)), quota);
-    }
 
     #[test]
     fn who_asks_is_read_from_the_kernel() {

@@ -58,8 +58,7 @@ pub fn start(
         scripts.before_root()?;
     }
     if let Some(checkpoint) = &spec.checkpoint {
-        let (started, pidfd) = restore::restore(proof, spec, checkpoint, console)?;
-        return Ok((started, pidfd, None));
+        return restore::restore(proof, spec, checkpoint, console);
     }
     let cgroup = {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

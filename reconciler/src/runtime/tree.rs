@@ -122,12 +122,59 @@ const SAFE: Attr = Attr::MOUNT_ATTR_NOSUID.union(Attr::MOUNT_ATTR_NODEV).union(A
 
 /// Puts /proc, /sys and /dev on a root that is mounted at `at`, with their masks: those of the namespaces that the
 /// caller is in.
-pub(super) fn mask(at: &Path, dev: &Path, base: u32) -> SysResult<()> {
+///
+/// `mounts` is the directory that holds what is shown instead of /proc/mounts, if anything is.
+pub(super) fn mask(at: &Path, dev: &Path, base: u32, mounts: Option<&Path>) -> SysResult<()> {
     ns::unshare(&[Kind::Mount])?;
     let tree = Tree { base, root: mount::open_path(at)? };
     tree.attach_views()?;
     tree.attach(mount::clone_tree(rustix::fs::CWD, dev, false)?, Path::new("/dev"))?;
+    if let Some(dir) = mounts {
+        cover_mounts(&tree.root, &mount::open_path(dir)?)?;
+    }
     tree.restrict()
+}
+
+/// Makes the node that tools for quotas take for the device of a root (see [`quotas`]). What the VE has put in its place
+/// stays.
+pub(super) fn quota_device(dev: &OwnedFd, root: &OwnedFd) -> SysResult<()> {
+    let number = rustix::fs::fstat(root).at("stat", "root")?.st_dev;
+    let name = Path::new(quotas::DEVICE).file_name().unwrap_or_default();
+    match rustix::fs::mknodat(dev, name, FileType::BlockDevice, Mode::RUSR, number) {
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        other => other.at("make", quotas::DEVICE),
+    }
+}
+
+/// The name of what is shown to such tools instead of /proc/mounts.
+const MOUNTS: &str = "vzd-mounts";
+
+/// Writes that to a new file in a directory.
+pub(super) fn write_mounts(dir: &OwnedFd) -> SysResult<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let all = Mode::RUSR | Mode::RGRP | Mode::ROTH;
+    let file = rustix::fs::openat(dir, MOUNTS, flags, all).at("make", MOUNTS)?;
+    rustix::io::write(&file, quotas::mounts().as_bytes()).at("write", MOUNTS).map(drop)
+}
+
+/// Puts that of a directory in the place of /proc/mounts, beneath a root.
+fn cover_mounts(root: &OwnedFd, dir: &OwnedFd) -> SysResult<()> {
+    attach_mounts(root, shown_mounts(dir)?)
+}
+
+/// That of a directory, attached nowhere.
+pub(super) fn shown_mounts(dir: &OwnedFd) -> SysResult<OwnedFd> {
+    let shown = mount::clone_tree(dir, Path::new(MOUNTS), false)?;
+    mount::set_attrs(&shown, SAFE | Attr::MOUNT_ATTR_RDONLY, None, false)?;
+    Ok(shown)
+}
+
+/// Puts it over the link /proc/mounts beneath a root: over the link itself, not over what it leads to.
+pub(super) fn attach_mounts(root: &OwnedFd, shown: OwnedFd) -> SysResult<()> {
+    const LINK: &str = "/proc/mounts";
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let link = rustix::fs::openat2(root, LINK, flags, Mode::empty(), BENEATH).at("open", LINK)?;
+    mount::attach_on(shown, link, Path::new(LINK))
 }
 
 /// Gives the console of a VE to its root.
@@ -239,28 +286,11 @@ impl Tree {
     /// What tools for quotas look for (see [`quotas`]). They read /proc/mounts, which is covered for that. A covered /proc
     /// is no reason for the kernel to grant others: containers inside need one that is whole, out of the way.
     fn show_quotas(&self, nesting: bool) -> SysResult<()> {
-        const MOUNTS: &str = "vzd-mounts";
         const WHOLE: &str = "/dev/vzd-proc";
         let dev = self.open(Path::new("/dev"))?;
-        let number = rustix::fs::fstat(&self.root).at("stat", "root")?.st_dev;
-        let (name, own) = (Path::new(quotas::DEVICE).file_name().unwrap_or_default(), Mode::RUSR);
-        rustix::fs::mknodat(&dev, name, FileType::BlockDevice, own, number).at("make", quotas::DEVICE)?;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let all = Mode::RUSR | Mode::RGRP | Mode::ROTH;
-        let file = rustix::fs::openat(&dev, MOUNTS, flags, all).at("make", MOUNTS)?;
-        rustix::io::write(&file, quotas::mounts().as_bytes()).at("write", MOUNTS)?;
-        let shown = mount::clone_tree(&dev, Path::new(MOUNTS), false)?;
-        mount::set_attrs(&shown, SAFE | Attr::MOUNT_ATTR_RDONLY, None, false)?;
-        // The link itself, not what it leads to.
-        let link = rustix::fs::openat2(
-            &self.root,
-            "/proc/mounts",
-            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-            BENEATH,
-        )
-        .at("open", "/proc/mounts")?;
-        mount::attach_on(shown, link, Path::new("/proc/mounts"))?;
+        quota_device(&dev, &self.root)?;
+        write_mounts(&dev)?;
+        cover_mounts(&self.root, &dev)?;
         if nesting {
             self.attach(mount::new_fs("proc", &[], SAFE)?, Path::new(WHOLE))?;
         }

@@ -128,8 +128,7 @@ fn running(draft: &mut Draft<'_>, want: &Desired) {
     let stopping = draft.entry.as_deref().and_then(|entry| entry.run.as_ref()?.stopping);
     if power == Power::Suspended {
         let state = draft.change_state(Cause::Spec);
-        let run = draft.cx.entry.and_then(|entry| entry.run.as_ref());
-        match lifecycle::cannot_suspend(draft.cx.caps, run.map(|run| &run.cold)) {
+        match draft.cx.caps.checkpoint.missing() {
             None => {
                 draft.thaw(&[state]);
                 return draft.note(lifecycle::Step::Suspend, Disruption::Live, vec![state]);

@@ -20,7 +20,6 @@ pub use self::step::{End, Exit, StartReason, Step, StopReason};
 use super::disk::USERS;
 use super::{Changes, Cx, Mismatch, Subsystem, json};
 use crate::application::Application;
-use crate::capability::Capabilities;
 use crate::caps::CapSet;
 use crate::disruption::{Change, Disruption};
 use crate::ids::VeName;
@@ -150,14 +149,6 @@ impl ColdSpec {
     pub fn command<'a>(&'a self, of_root: Option<&'a Application>) -> &'a [String] {
         self.application(of_root).map_or(&self.init, |application| &application.command)
     }
-}
-
-/// Why a VE can't be written to disk as it runs; `run`: what its run was started with, if it runs.
-pub fn cannot_suspend<'a>(caps: &'a Capabilities, run: Option<&ColdSpec>) -> Option<&'a str> {
-    // Nobody can answer for a filter that CRIU has put back.
-    let keeps_users = run.is_some_and(|run| run.quota_ids > 0);
-    let why = "it has quotas of its own users (`disk.quotaugidlimit`), which no checkpoint can keep";
-    caps.checkpoint.missing().or(keeps_users.then_some(why))
 }
 
 /// The state that is wanted of a VE.

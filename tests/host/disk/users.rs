@@ -8,7 +8,7 @@ use super::{MB, On, World, used};
 macro_rules! on_each_project {
     ($($on:ident $of:ident $name:ident),* $(,)?) => {
         $(#[test] fn $name() {
-            vzd_tests::needs!(Root, Cgroups, Busybox, Distribution, ProjectQuota($of));
+            vzd_tests::needs!(Root, Cgroups, Busybox, Distribution, Criu, ProjectQuota($of));
             debians_tools_set_quotas(On::$on);
         })*
     };
@@ -46,7 +46,9 @@ fn debians_tools_set_quotas(on: On) {
     the_first_level_holds(&world, on);
     only_so_many_ids_have_limits(&world);
     init_is_answered_too(&world);
-    it_takes_a_restart_and_no_checkpoint(&world);
+    grace_times_are_its_own(&world);
+    they_outlast_a_suspension(&world);
+    it_takes_a_restart(&world);
     the_next_with_these_ids_begins_with_none(&world);
 }
 
@@ -104,7 +106,9 @@ fn nobody_else_sets_or_sees_them(world: &World) {
     world.sh("two", "setquota -u alice 0 800 0 0 /");
     assert_eq!(reported(world, "web", "-u", "alice"), Some((0, 100)));
     assert!(as_user(world, "alice", "quota -v").stdout.contains("/dev/vzroot"));
-    assert_ne!(as_user(world, "alice", "/usr/sbin/setquota -u alice 0 0 0 0 /").code, 0);
+    for words in ["-u alice 0 0 0 0", "-t -u 9 9"] {
+        assert_ne!(as_user(world, "alice", &format!("/usr/sbin/setquota {words} /")).code, 0, "{words}");
+    }
     assert!(!as_user(world, "alice", "/usr/sbin/repquota -u /").stdout.contains("bob"));
     assert!(!as_user(world, "alice", "quota -v -u bob").stdout.contains("/dev/vzroot"));
     // Nor by being the root of a user namespace of one's own.
@@ -116,8 +120,6 @@ fn nobody_else_sets_or_sees_them(world: &World) {
     for words in ["setquota -P 5 0 9 0 0 /", "setquota -u 3000000000 0 9 0 0 /", "quotaoff -u /"] {
         assert_ne!(set(words).stderr, "", "{words}");
     }
-    assert_ne!(set("setquota -t -u 9 9 /").stderr, "");
-    assert!(world.sh("web", "repquota -u /").contains("grace time: 7days"));
     assert_ne!(set("quotaon -pu /").code, 0);
 }
 
@@ -153,11 +155,81 @@ fn init_is_answered_too(world: &World) {
     assert!(world.sh("web", "cat /said").contains("alice"));
 }
 
-fn it_takes_a_restart_and_no_checkpoint(world: &World) {
-    world.vzd(&["suspend", "web"]).ends(1).says("quotaugidlimit");
-    world.vzd(&["resume", "web"]).ok();
+/// What a report says of grace times.
+fn graces(world: &World, ve: &str, kind: &str) -> String {
+    let report = world.sh(ve, &format!("repquota {kind} /"));
+    report.lines().find(|line| line.starts_with("Block grace time")).unwrap().to_owned()
+}
+
+/// How long alice's grace for space still lasts, once she has passed her soft limit.
+fn lasts(world: &World) -> Option<String> {
+    let report = world.sh("web", "repquota -u /");
+    let mut words = report.lines().find_map(|line| line.strip_prefix("alice"))?.split_whitespace();
+    words.next().filter(|passed| passed.starts_with('+'))?;
+    words.nth(3).map(str::to_owned)
+}
+
+/// Passes alice's soft limit, as if for the first time.
+fn alice_begins_anew(world: &World) {
+    world.sh("web", "rm -f /home/alice/more /home/alice/other /root/gift; sync");
+    eventually("alice is below her soft limit", || lasts(world).is_none());
+    as_user(world, "alice", "dd if=/dev/zero of=more bs=64k count=10 conv=fsync").ends(0);
+    world.sh("web", "sync");
+}
+
+fn grace_times_are_its_own(world: &World) {
+    let lasts = || lasts(world).unwrap_or_default();
+    world.sh("web", "setquota -u alice 400 9000 0 0 / && setquota -t -u 600 1200 /");
+    let ours = "Block grace time: 00:10; Inode grace time: 00:20";
+    let usual = "Block grace time: 7days; Inode grace time: 7days";
+    assert_eq!(graces(world, "web", "-u"), ours);
+    assert_eq!(graces(world, "web", "-g"), usual);
+    assert_eq!(graces(world, "two", "-u"), usual);
+    alice_begins_anew(world);
+    assert!(lasts().starts_with("00:"), "{}", lasts());
+    // A time that runs is not changed by another for all, nor by being looked at; but by hand.
+    world.sh("web", "printf '#!/bin/sh\\nsed -i s/10minutes/3hours/ $1\\n' > /root/ed; chmod 755 /root/ed");
+    world.sh("web", "EDITOR=/root/ed edquota -t -u");
+    assert_eq!(graces(world, "web", "-u"), "Block grace time: 03:00; Inode grace time: 00:20");
+    assert!(lasts().starts_with("00:"), "{}", lasts());
+    world.sh("web", "setquota -T -u alice 7200 7200 /");
+    let by_hand = |lasts: String| lasts.starts_with("02:00") || lasts.starts_with("01:5");
+    assert!(by_hand(lasts()), "{}", lasts());
+    // The kernel refuses by it.
+    world.sh("web", "setquota -t -u 3 3 /");
+    assert!(by_hand(lasts()), "{}", lasts());
+    alice_begins_anew(world);
+    let refused = || {
+        let ended = as_user(world, "alice", "dd if=/dev/zero of=other bs=64k count=1 conv=fsync");
+        ended.code != 0 && ended.stderr.contains("quota exceeded")
+    };
+    eventually("grace has run out", refused);
+    alice_begins_anew(world);
+    world.sh("web", "setquota -u alice 0 100 0 0 / && setquota -t -u 600 1200 /");
+}
+
+fn they_outlast_a_suspension(world: &World) {
+    // What was put back by a resumption is suspended, too.
+    for times in 1..=2 {
+        world.vzd(&["suspend", "web"]).ok();
+        world.vzd(&["resume", "web"]).ok();
+        world.sh("web", "rm /said; mv /gone /go");
+        eventually("init has asked", || world.sh("web", "ls /gone 2>/dev/null || true") == "/gone");
+        assert!(world.sh("web", "cat /said").contains("alice"), "{times}");
+        assert_eq!(reported(world, "web", "-u", "alice"), Some((0, 100)));
+        assert!(graces(world, "web", "-u").contains("00:10"));
+    }
+    as_user(world, "alice", "dd if=/dev/zero of=big bs=64k count=50").ends(1).says("quota exceeded");
+    // One filter has gone on from the first time to the second, and one is new.
+    let filters = std::fs::read_to_string(format!("/proc/{}/status", world.init_pid("web"))).unwrap();
+    assert!(filters.lines().any(|line| line == "Seccomp_filters:\t2"), "{filters}");
+    world.sh("web", "rm -f /home/alice/big");
+}
+
+fn it_takes_a_restart(world: &World) {
     world.vzd(&["restart", "web"]).ok();
     assert_eq!(reported(world, "web", "-u", "alice"), Some((0, 100)));
+    assert!(graces(world, "web", "-u").contains("00:10"));
     let pid = world.init_pid("web");
     ve(world, "web", json!({ "diskspace": "64M" }));
     world.vzd(&["apply"]).says("spec.disk.quotaugidlimit");

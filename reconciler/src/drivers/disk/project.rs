@@ -23,7 +23,7 @@ use crate::engine::fault;
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::quota::users::{self, Kind};
 use crate::kernel::quota::{self, Limit, Quota};
-use crate::runtime::quotas::UserQuotas;
+use crate::runtime::quotas::{self, UserQuotas};
 use crate::runtime::spec::VolumeSpec;
 
 /// A project's inodes are given back a moment after the last of its files has gone (XFS).
@@ -188,11 +188,13 @@ impl Project {
             Place::Host(dir) => device_of(dir)?,
             Place::Pool(pool) => pool.device(),
         };
-        Ok(UserQuotas { device, base: ve.entry.ids.start, count: ve.entry.ids.count, most })
+        let dir = ve.host.ve_dir(&ve.entry.uid);
+        Ok(UserQuotas { device, dir, base: ve.entry.ids.start, count: ve.entry.ids.count, most })
     }
 
-    /// Takes the limits of the VE's users and groups away: nobody in it could see or change them.
+    /// Takes limits and grace times of the VE's users and groups away: nobody in it could see or change them.
     pub fn forget_users(&self, ve: Ve<'_>) -> SysResult<()> {
+        quotas::forget(&ve.host.ve_dir(&ve.entry.uid))?;
         if !quota::limits_users(&self.place) {
             return Ok(());
         }

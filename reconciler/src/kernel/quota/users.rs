@@ -26,8 +26,14 @@ const GETNEXTQUOTA: libc::c_uint = 0x80_0009;
 
 /// What of a quota may be set: limits, and when grace ends. Not what is used.
 pub const SETTABLE: u32 = VALID_BLOCK_LIMITS | VALID_INODE_LIMITS | VALID_BLOCK_TIME | VALID_INODE_TIME;
-const VALID_BLOCK_TIME: u32 = 16;
-const VALID_INODE_TIME: u32 = 32;
+/// In [`Quota::valid`]: when grace for space ends.
+pub const VALID_BLOCK_TIME: u32 = 16;
+/// In [`Quota::valid`]: when grace for inodes ends.
+pub const VALID_INODE_TIME: u32 = 32;
+/// In [`Info::valid`].
+pub const VALID_SPACE_GRACE: u32 = 1;
+/// In [`Info::valid`].
+pub const VALID_INODES_GRACE: u32 = 2;
 
 impl Quota {
     /// Whether it limits anything.
@@ -38,7 +44,7 @@ impl Quota {
 
 /// `struct if_dqinfo`.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Info {
     /// Grace for space, in seconds.
     pub space_grace: u64,
@@ -61,9 +67,10 @@ fn quotactl<T>(device: &CStr, command: libc::c_uint, kind: Kind, id: u32, mut da
 
 /// Use and limits of an id. XFS does not know one that has nothing.
 pub fn get(device: &CStr, kind: Kind, id: u32) -> io::Result<Quota> {
-    match quotactl(device, GETQUOTA, kind, id, Quota::default()) {
-        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(Quota::default()),
-        other => other,
+    let none = Quota { id, ..Quota::default() };
+    match quotactl(device, GETQUOTA, kind, id, none) {
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(none),
+        other => other.map(|quota| Quota { id, ..quota }),
     }
 }
 

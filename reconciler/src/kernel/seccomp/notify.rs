@@ -4,8 +4,9 @@
 //! afterwards.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::error::{At, SysError, SysResult};
 
@@ -34,6 +35,17 @@ struct Answer {
     flags: u32,
 }
 
+/// What there was to hear.
+#[derive(Debug, Clone, Copy)]
+pub enum Heard {
+    /// This call.
+    Call(Call),
+    /// None, for as long as was waited.
+    Nothing,
+    /// No process of the filter is left.
+    End,
+}
+
 const RECEIVE: libc::c_ulong = 0xc050_2100;
 const SEND: libc::c_ulong = 0xc018_2101;
 const IS_VALID: libc::c_ulong = 0x4008_2102;
@@ -55,21 +67,25 @@ impl AsFd for Listener {
 }
 
 impl Listener {
-    /// The next call; none when no process of the filter is left.
-    pub fn next(&self) -> SysResult<Option<Call>> {
+    /// Waits for the next call until a moment.
+    pub fn next(&self, until: Instant) -> SysResult<Heard> {
         loop {
             let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
-            match rustix::event::poll(&mut polled, None) {
+            let left = until.saturating_duration_since(Instant::now());
+            let left =
+                Timespec::try_from(left).map_err(|e| SysError::refused("wait for", "system calls", e))?;
+            match rustix::event::poll(&mut polled, Some(&left)) {
+                Ok(0) => return Ok(Heard::Nothing),
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(e) => return Err(SysError::new("wait for", "system calls", e)),
             }
             if !polled[0].revents().contains(PollFlags::IN) {
-                return Ok(None);
+                return Ok(Heard::End);
             }
             let mut call = Call::default();
             if self.control(RECEIVE, &raw mut call).is_ok() {
-                return Ok(Some(call));
+                return Ok(Heard::Call(call));
             }
             // Its caller was killed meanwhile.
         }

@@ -14,12 +14,13 @@ use vzd_state::units::Timestamp;
 use super::image::{Contents, Image};
 use super::obstacles::{made, stranger};
 use super::swrk::{Ask, Request, Swrk};
-use super::{log, nodes};
+use super::{filters, log, nodes};
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::SingleThreaded;
 use crate::kernel::{mount, net, procfs};
+use crate::runtime::quotas::{Kept, UserQuotas};
 
 /// A VE that is to be written to disk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,6 +48,8 @@ pub struct DumpSpec {
     pub groups: BTreeMap<String, String>,
     /// The interfaces that vzd has given it. What they carry is held up meanwhile.
     pub interfaces: Vec<String>,
+    /// Quotas of its own users, if it has the right to set any.
+    pub users: Option<UserQuotas>,
     /// The time now.
     pub at: Timestamp,
 }
@@ -119,6 +122,7 @@ fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()>
         mounts: external,
         dev: Vec::new(),
         groups: spec.groups.clone(),
+        users: None,
         files: BTreeMap::new(),
     };
     let criu = Swrk::start(proof, &spec.criu, &[image.lock_file().as_raw_fd()])?;
@@ -132,6 +136,10 @@ fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()>
         "post-dump" => {
             contents.dev = nodes::list(&dev)?;
             std::fs::remove_file(image.dir().join(LOG)).at("remove", LOG)?;
+            if let Some(users) = &spec.users {
+                contents.users = Some(Kept::of(users)?);
+                filters::leave_quotas_to_others(image.dir())?;
+            }
             image.seal(contents.clone())
         }
         _ => Ok(()),

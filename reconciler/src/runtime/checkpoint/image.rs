@@ -17,6 +17,7 @@ use vzd_state::units::Timestamp;
 
 use super::nodes::DevEntry;
 use crate::error::{At, SysError, SysResult};
+use crate::runtime::quotas::Kept;
 use crate::store::{Writes, atomic};
 use crate::template::index::hex;
 
@@ -56,6 +57,9 @@ pub struct Contents {
     /// The groups it was in, by controller.
     #[serde(default)]
     pub groups: BTreeMap<String, String>,
+    /// Quotas of the VE's own users, if it had the right to set any.
+    #[serde(default)]
+    pub users: Option<Kept>,
     /// CRIU's files.
     pub files: BTreeMap<String, Sum>,
 }
@@ -261,6 +265,7 @@ mod tests {
             mounts: BTreeMap::new(),
             dev: Vec::new(),
             groups: BTreeMap::new(),
+            users: None,
             files: BTreeMap::new(),
         }
     }

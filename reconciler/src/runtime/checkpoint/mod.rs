@@ -7,9 +7,11 @@
 //! - [`dump`] writes one, in a child of the keeper; the VE runs on if that fails,
 //! - [`obstacles`] tells beforehand what it would fail of,
 //! - [`restore`] is the starter of a VE that is resumed,
+//! - [`filters`] has calls that are answered for by a process of the host's be so again,
 //! - [`swrk`] speaks to CRIU, in the encoding of [`wire`], and [`log`] reads its log for the cause of a failure.
 
 pub mod dump;
+mod filters;
 pub mod image;
 mod log;
 mod nodes;

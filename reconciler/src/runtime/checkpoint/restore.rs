@@ -20,7 +20,7 @@ use crate::kernel::mount::{self, Attr, FsOption};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded};
-use crate::kernel::{net, seqpacket};
+use crate::kernel::{net, seccomp, seqpacket};
 use crate::runtime::spec::{CheckpointSpec, StartSpec, Started};
 use crate::runtime::{inject, network, tree};
 
@@ -29,13 +29,13 @@ const LOG: &str = "restore.log";
 /// Resumes the VE; the process that runs this is forked for it alone and ends afterwards.
 ///
 /// `console` is the path of the slave of the VE's new console. On an error nothing is left running, and the checkpoint
-/// is as it was.
+/// is as it was. A listener is given as at a start.
 pub fn restore(
     proof: SingleThreaded,
     spec: &StartSpec,
     checkpoint: &CheckpointSpec,
     console: &Path,
-) -> SysResult<(Started, Pidfd)> {
+) -> SysResult<(Started, Pidfd, Option<OwnedFd>)> {
     let image = Image::lock(&checkpoint.dir)?;
     let contents = image.check(&spec.uid, (spec.id_base, spec.id_count))?;
     let procs = spec.cgroup_delegated.join("cgroup.procs");
@@ -47,6 +47,9 @@ pub fn restore(
     let stage = Stage::make(proof, spec, &contents, console)?;
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let tty = rustix::fs::open(console, flags, Mode::empty()).at("open", console.display())?;
+    if let (Some(kept), Some(users)) = (&contents.users, &spec.root.users) {
+        kept.clone().put_back(users)?;
+    }
     image.let_in(true)?;
     let restored = stage.restore(proof, spec, checkpoint, &image, &contents, &tty);
     match &restored {
@@ -61,6 +64,8 @@ pub fn restore(
 struct Stage {
     at: PathBuf,
     external: Vec<String>,
+    /// Where there is what the VE is shown instead of /proc/mounts, if it may set quotas.
+    mounts: Option<PathBuf>,
 }
 
 impl Stage {
@@ -84,6 +89,12 @@ impl Stage {
         put(&root, ROOT, FileType::Directory)?;
         let dev = tree::dev(spec.id_base, &spec.devices)?;
         nodes::make(&dev, &contents.dev)?;
+        let mounts = spec.root.users.as_ref().map(|_| {
+            tree::quota_device(&dev, &root)?;
+            tree::write_mounts(&cover)?;
+            Ok(at.clone())
+        });
+        let mounts = mounts.transpose()?;
         tree::own_console(console, spec.id_base)?;
         put(&dev, "dev", FileType::Directory)?;
         put(&mount::clone_tree(CWD, console, false)?, "console", FileType::RegularFile)?;
@@ -99,7 +110,7 @@ impl Stage {
             }
             external.push(format!("mnt[{name}]:{}", at.join(name).display()));
         }
-        Ok(Stage { at, external })
+        Ok(Stage { at, external, mounts })
     }
 
     fn restore(
@@ -110,7 +121,7 @@ impl Stage {
         image: &Image,
         contents: &Contents,
         tty: &OwnedFd,
-    ) -> SysResult<(Started, Pidfd)> {
+    ) -> SysResult<(Started, Pidfd, Option<OwnedFd>)> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let images = rustix::fs::open(image.dir(), flags, Mode::empty()).at("open", image.dir().display())?;
         let request = Request {
@@ -123,7 +134,15 @@ impl Stage {
             log: LOG,
             external: self.external.clone(),
         };
-        let criu = Swrk::start(proof, &checkpoint.criu, &[image.lock_file().as_raw_fd(), tty.as_raw_fd()])?;
+        let keep = [image.lock_file().as_raw_fd(), tty.as_raw_fd()];
+        let (criu, listener) = match &spec.root.users {
+            None => (Swrk::start(proof, &checkpoint.criu, &keep)?, None),
+            Some(_) => {
+                let filter = seccomp::quotas_only();
+                let (criu, listener) = Swrk::start_listening(proof, &checkpoint.criu, &keep, &filter)?;
+                (criu, Some(listener))
+            }
+        };
         let is_linked = spec.is_linked();
         let mut used = false;
         // Told at the first stage only.
@@ -162,7 +181,7 @@ impl Stage {
                 None => error,
             })
         })?;
-        Ok((Started { pid }, Pidfd::open(pid)?))
+        Ok((Started { pid }, Pidfd::open(pid)?, listener))
     }
 
     /// Gives the VE, of which nothing runs yet, /proc and /sys as a start would, and the mounts of the host's below them.
@@ -176,7 +195,7 @@ impl Stage {
             inject::in_child(proof, || {
                 process::undumpable()?;
                 netns.join()?;
-                tree::mask(&root, &self.at.join("dev"), spec.id_base)?;
+                tree::mask(&root, &self.at.join("dev"), spec.id_base, self.mounts.as_deref())?;
                 userns.join()?;
                 ns::unshare(&[Kind::Mount])?;
                 let locked = ["proc", "sys"].map(|name| mount::clone_tree(CWD, &root.join(name), true));
@@ -187,6 +206,13 @@ impl Stage {
                     mount::attach(&tree?, CWD, path)?;
                 }
                 mount::attach(&own_groups, CWD, Path::new("/sys/fs/cgroup"))
+            })?;
+        }
+        if let Some(mounts) = self.mounts.as_ref().filter(|_| spec.nesting) {
+            inject::in_child(proof, || {
+                let shown = tree::shown_mounts(&mount::open_path(mounts)?)?;
+                mntns.join()?;
+                tree::attach_mounts(&mount::open_path(Path::new("/"))?, shown)
             })?;
         }
         let is_below =

@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::clone::clone_sibling;
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded};
+use crate::kernel::seccomp::{self, Op};
 use crate::kernel::seqpacket;
 use crate::runtime::checkpoint::wire::{Message, Value, fields};
 
@@ -136,6 +137,37 @@ impl Swrk {
     /// Starts `program` as a child of this process's parent, in this process's namespaces, with the descriptors of
     /// `keep` open under the same numbers.
     pub fn start(proof: SingleThreaded, program: &Path, keep: &[RawFd]) -> SysResult<Swrk> {
+        Self::start_with(proof, program, keep, |_| Ok(()))
+    }
+
+    /// The same under a filter of system calls, which all that it brings back has then, too. Gives its listener.
+    pub fn start_listening(
+        proof: SingleThreaded,
+        program: &Path,
+        keep: &[RawFd],
+        filter: &[Op],
+    ) -> SysResult<(Swrk, OwnedFd)> {
+        let criu = Self::start_with(proof, program, keep, |socket| {
+            let listener = seccomp::install(filter, true);
+            let fds: Vec<_> = listener.iter().flatten().map(AsFd::as_fd).collect();
+            seqpacket::send(socket, &listener.as_ref().map(drop), &fds)
+        })?;
+        let Some((said, fds)) = seqpacket::recv::<SysResult<()>>(&criu.socket)? else {
+            return Err(SysError::refused("start", "CRIU", "its process ended without a word"));
+        };
+        said?;
+        let listener = fds.into_iter().next();
+        let listener = listener.ok_or_else(|| SysError::refused("start", "CRIU", "no listener came back"))?;
+        Ok((criu, listener))
+    }
+
+    /// `ready` is run in the new process, with its end of the socket.
+    fn start_with(
+        proof: SingleThreaded,
+        program: &Path,
+        keep: &[RawFd],
+        ready: impl FnOnce(&OwnedFd) -> SysResult<()>,
+    ) -> SysResult<Swrk> {
         let (socket, theirs) = seqpacket::pair()?;
         let word = |text: &str| {
             CString::new(text).map_err(|_| SysError::refused("pass", text, "it holds a NUL byte"))
@@ -147,7 +179,8 @@ impl Swrk {
         keep.push(theirs.as_raw_fd());
         let started = clone_sibling(proof, 0, None, || {
             let ready = process::close_all_but(&keep)
-                .and_then(|()| keep.iter().try_for_each(|fd| process::keep_open(*fd)));
+                .and_then(|()| keep.iter().try_for_each(|fd| process::keep_open(*fd)))
+                .and_then(|()| ready(&theirs));
             if ready.is_ok() {
                 process::exec(&argv, &env);
             }

@@ -48,7 +48,9 @@ impl Message {
         self.bytes(field, &message.0)
     }
 
-    fn bytes(mut self, field: u32, bytes: &[u8]) -> Self {
+    /// Adds bytes.
+    #[must_use]
+    pub fn bytes(mut self, field: u32, bytes: &[u8]) -> Self {
         self.varint(u64::from(field) << 3 | LENGTH);
         self.varint(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
