@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::options::Options;
 use crate::payload;
 use crate::peers::{self, Controller};
 use crate::place::Place;
@@ -31,8 +32,9 @@ struct Disks {
 }
 
 /// One for each backend that there can be here, with VEs of this template; why the others can't is told.
-fn all(place: &Place, purpose: &str, template: &Path) -> Vec<Disks> {
-    let tried = BACKENDS.map(|backend| (backend, Disks::start(place, purpose, backend, template)));
+fn all(place: &Place, options: &Options, purpose: &str, template: &Path) -> Vec<Disks> {
+    let wanted = BACKENDS.into_iter().filter(|backend| options.wants_disks(backend));
+    let tried = wanted.map(|backend| (backend, Disks::start(place, purpose, backend, template)));
     let able = |(backend, made): (&str, Result<Disks>)| match made {
         Ok(disks) => Some(disks),
         Err(failure) => {
@@ -40,7 +42,7 @@ fn all(place: &Place, purpose: &str, template: &Path) -> Vec<Disks> {
             None
         }
     };
-    tried.into_iter().filter_map(able).collect()
+    tried.filter_map(able).collect()
 }
 
 impl Disks {

@@ -28,6 +28,8 @@ pub(super) struct Way<'a> {
     pub(super) side_by_side: u32,
     /// A failure leaves its sandbox, and a shell in the guest.
     pub(super) keep: bool,
+    /// They are benchmarks.
+    pub(super) benches: bool,
 }
 
 /// What came of them.
@@ -80,7 +82,8 @@ impl Way<'_> {
         let job = directory.join("job.ext4");
         let start = Instant::now();
         let (limit, side_by_side) = (self.limit.as_secs(), self.side_by_side);
-        Job { tests, kind, guest: self.guest, limit, side_by_side, keep: self.keep }.write(&job)?;
+        let (guest, keep, benches) = (self.guest, self.keep, self.benches);
+        Job { tests, kind, guest, limit, side_by_side, keep, benches }.write(&job)?;
         let prepared = start.elapsed();
         let (send, events) = std::sync::mpsc::channel();
         let count = if kind == Kind::Pair { 2 } else { 1 };

@@ -101,8 +101,8 @@ pub(crate) fn cache() -> PathBuf {
 }
 
 impl Image {
-    /// Finds it in the cache, or makes it.
-    pub(super) fn get(kernel: Kernel) -> Result<Image> {
+    /// Finds it in the cache, or makes it; with more packages, if there are any.
+    pub(super) fn get(kernel: Kernel, more: &[&str]) -> Result<Image> {
         let cache = cache();
         std::fs::create_dir_all(&cache).context(cache.display())?;
         let apt = Apt::new(&cache, SUITE)?;
@@ -111,11 +111,12 @@ impl Image {
         let of_kernel = of_kernel.as_ref().unwrap_or(&apt);
         let package = of_kernel.first_dependency("linux-image-cloud-amd64")?;
         let version = format!("{package} {}", of_kernel.version(&package)?);
-        let recipe = (&version, apt.closure(PACKAGES)?, LEFT_OUT, FIRST_INIT, FIRST_MODULES);
+        let packages = [PACKAGES, more].concat();
+        let recipe = (&version, apt.closure(&packages)?, LEFT_OUT, FIRST_INIT, FIRST_MODULES);
         let directory = cache.join(format!("guest-{}-{:016x}", kernel.name(), hash(&recipe)));
         kept(&directory, "a guest", |new| {
             let root = new.join("root");
-            debian(&apt, &root)?;
+            debian(&apt, &packages, &root)?;
             add_kernel(of_kernel, &package, &root, new)?;
             file_system(&root, &new.join("root.ext4"))?;
             std::fs::remove_dir_all(&root).context(root.display())
@@ -163,11 +164,11 @@ fn qemu(cache: &Path, apt: &Apt) -> Result<PathBuf> {
     Ok(directory)
 }
 
-fn debian(apt: &Apt, root: &Path) -> Result<()> {
+fn debian(apt: &Apt, packages: &[&str], root: &Path) -> Result<()> {
     let mut command = Command::new("mmdebstrap");
     command.args(["--quiet", "--variant=minbase", "--mode=root", "--format=directory"]);
     command.arg("--aptopt=APT::Sandbox::User \"root\"");
-    command.arg(format!("--include={}", PACKAGES.join(",")));
+    command.arg(format!("--include={}", packages.join(",")));
     command.args(LEFT_OUT.iter().map(|pattern| format!("--dpkgopt=path-exclude={pattern}")));
     run(command.arg(SUITE).arg(root).arg(apt.sources()))
 }

@@ -29,6 +29,8 @@ pub(super) struct Job<'a> {
     pub(super) side_by_side: u32,
     /// Sandboxes of failed tests stay.
     pub(super) keep: bool,
+    /// They are benchmarks, of what is built for release.
+    pub(super) benches: bool,
 }
 
 impl Job<'_> {
@@ -38,7 +40,11 @@ impl Job<'_> {
         std::fs::create_dir_all(staging.join("root")).context(staging.display())?;
         // Still there when a build has put another in its place.
         install(Path::new("/proc/self/exe"), &staging.join("xtask"))?;
-        install(&target().join("debug/vzd"), &staging.join("vzd"))?;
+        let profile = if self.benches { "release" } else { "debug" };
+        install(&target().join(profile).join("vzd"), &staging.join("vzd"))?;
+        if self.benches {
+            install(&target().join(profile).join("vzd-bench"), &staging.join("vzd-bench"))?;
+        }
         install(&self.guest.witness, &staging.join("guest"))?;
         install(&self.guest.pause, &staging.join("guest-pause"))?;
         write(&staging.join("init"), INIT)?;
@@ -73,7 +79,7 @@ impl Job<'_> {
         let mut environment = json!({
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "RUST_BACKTRACE": "0",
             "VZD_BIN": "/lab/vzd", "VZD_GUEST": "/lab/guest", "VZD_GUEST_PAUSE": "/lab/guest-pause",
-            "VZD_TEST_SLOWNESS": SLOWNESS, "VZD_LAB": "1",
+            "VZD_TEST_SLOWNESS": SLOWNESS, "VZD_LAB": "1", "VZD_BENCH_ROUNDS": ROUNDS,
         });
         if self.has_distributions() {
             environment["VZD_TEST_DISTRIBUTIONS"] = json!("/lab/distributions");
@@ -112,6 +118,8 @@ impl Job<'_> {
 
 /// How much longer than on a real machine everything may take: emulation, on cores that others use too.
 const SLOWNESS: &str = "10";
+/// Rounds of a benchmark.
+const ROUNDS: &str = "15";
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()

@@ -4,6 +4,7 @@
 //! directory, and must leave no qemu behind. docs/testing.md tells how to use it, docs/adr/0011-lab.md why it is so.
 
 mod apt;
+mod bench;
 mod boot;
 mod cpio;
 mod distributions;
@@ -50,6 +51,7 @@ Runs the tests whose names hold one of the words, or all, on a Debian kernel in 
   --shell              no tests, but a root shell in a guest with everything in it (in the first, with --vms 2)
   --keep               a failed test's sandbox stays, and a shell in the guest comes when all have ended
   --limit SECONDS      a test that runs for longer is taken for hung; 900 if not given
+  --bench NAME         no tests, but this benchmark of `cargo xtask bench`, of disks with quotas; may be given several times
   --list               tells which tests there are, what they need, and where they run
   --self-test          tests the lab itself, with tests that fail, hang, and kill the guest on purpose
 
@@ -67,6 +69,9 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     }
     if options.self_test {
         return self_test::run(&Prepared::new(options.kernel)?);
+    }
+    if !options.benches.is_empty() {
+        return bench::run(&options.benches, &options);
     }
     let all = list()?;
     let chosen: Vec<&Test> = all.iter().filter(|test| options.takes(test)).collect();
@@ -118,11 +123,16 @@ struct Prepared {
 
 impl Prepared {
     fn new(kernel: Kernel) -> Result<Prepared> {
+        Prepared::with(kernel, &[])
+    }
+
+    /// With more Debian packages in the guest.
+    fn with(kernel: Kernel, packages: &[&str]) -> Result<Prepared> {
         if !cfg!(target_arch = "x86_64") {
             return fail("the lab's guests are x86-64 only");
         }
         setup::run(setup::For::Tests)?;
-        let image = Image::get(kernel)?;
+        let image = Image::get(kernel, packages)?;
         succeed(&mut cargo(&["build", "--quiet", "--package", "vzd"]))?;
         Ok(Prepared { image, guest: guest::build()? })
     }
@@ -135,6 +145,7 @@ impl Prepared {
             silence: SILENCE,
             side_by_side: 2,
             keep: false,
+            benches: false,
             until: None,
         }
     }
@@ -153,7 +164,8 @@ fn shell(options: &Options) -> Result<()> {
     let scratch = Scratch::new()?;
     let file = scratch.0.join("job.ext4");
     let limit = options.limit.as_secs();
-    Job { tests: &everything, kind, guest: &prepared.guest, limit, side_by_side: 1, keep: true }
+    let guest = &prepared.guest;
+    Job { tests: &everything, kind, guest, limit, side_by_side: 1, keep: true, benches: false }
         .write(&file)?;
     // What the guest says is said to nobody.
     let (send, _events) = std::sync::mpsc::channel();
@@ -182,6 +194,7 @@ struct Options {
     keep: bool,
     list: bool,
     self_test: bool,
+    benches: Vec<String>,
     limit: Duration,
     /// When to stop, whatever is left.
     until: Option<Instant>,
@@ -198,6 +211,7 @@ impl Default for Options {
             keep: false,
             list: false,
             self_test: false,
+            benches: Vec::new(),
             limit: LIMIT,
             until: None,
             words: Vec::new(),
@@ -218,7 +232,7 @@ impl Options {
                 "--keep" => options.keep = true,
                 "--list" => options.list = true,
                 "--self-test" => options.self_test = true,
-                "--kernel" | "--vms" | "--limit" => {
+                "--kernel" | "--vms" | "--limit" | "--bench" => {
                     let value = words.next().unwrap_or_default();
                     if !options.set(word, value) {
                         return fail(format!("{word} {value}: not known\n\n{USAGE}"));
@@ -240,6 +254,10 @@ impl Options {
             "--vms" => {
                 self.vms = value.parse().ok().filter(|count| matches!(count, 1 | 2));
                 self.vms.is_some()
+            }
+            "--bench" => {
+                self.benches.push(value.to_owned());
+                !value.is_empty()
             }
             _ => value.parse().map(|seconds| self.limit = Duration::from_secs(seconds)).is_ok(),
         }

@@ -40,7 +40,9 @@ pub(in crate::benches) fn bench(place: &Place, options: &Options) -> Result<Vec<
     let mut makers: Vec<Box<dyn Maker>> = Vec::new();
     if options.wants_peer("vzd") {
         makers.extend(
-            all(place, "create", &template).into_iter().map(|disks| Box::new(disks) as Box<dyn Maker>),
+            all(place, options, "create", &template)
+                .into_iter()
+                .map(|disks| Box::new(disks) as Box<dyn Maker>),
         );
     }
     let mut add = |name: &str, made: Result<Box<dyn Maker>>| match made {

@@ -31,7 +31,7 @@ pub(in crate::benches) fn bench(place: &Place, options: &Options) -> Result<Vec<
     if !options.wants_peer("vzd") {
         return Ok(Vec::new());
     }
-    let mut all = all(place, "resize", &place.template);
+    let mut all = all(place, options, "resize", &place.template);
     let title = format!("The disk of a running VE resized, {} rounds, median ms", options.rounds);
     let mut table = Table::new(title, &["", "up", "down"]);
     for disks in &mut all {

@@ -60,7 +60,7 @@ pub(in crate::benches) fn bench(place: &Place, options: &Options) -> Result<Vec<
     let tree = place.subdirectory("tree")?;
     tree::grow(&tree, FILES, BYTES)?;
     super::run(&["tar", "-cf"], &[&source.join("tree.tar"), Path::new("-C"), &tree, Path::new(".")])?;
-    let mut all = all(place, "write", &template);
+    let mut all = all(place, options, "write", &template);
     let rounds = (options.rounds / ROUNDS_OF).max(3);
     all.iter_mut().map(|disks| one(disks, &source, rounds)).collect()
 }
