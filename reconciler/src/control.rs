@@ -6,6 +6,7 @@
 //! documented. Nothing here does any IO.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -405,6 +406,8 @@ pub enum SnapshotAction {
     Delete,
     /// Pack it, below the state directory.
     Export,
+    /// Make one of an archive.
+    Import,
 }
 
 /// An order about a snapshot.
@@ -420,6 +423,9 @@ pub struct SnapshotRequest {
     /// What is to be noted of one that is taken.
     #[serde(default)]
     pub note: SnapshotNote,
+    /// The path of the archive that one is made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<PathBuf>,
 }
 
 /// An order to make a VE's root anew. What it has is thrown away, its snapshots too.

@@ -68,7 +68,7 @@ impl Control for Rote {
     }
     fn snapshot(&self, request: &SnapshotRequest) -> ControlResult<()> {
         match request.action {
-            SnapshotAction::Create | SnapshotAction::Export => Ok(()),
+            SnapshotAction::Create | SnapshotAction::Export | SnapshotAction::Import => Ok(()),
             SnapshotAction::Revert | SnapshotAction::Delete => Err(refused("VZ0310")),
         }
     }
@@ -154,6 +154,7 @@ fn errors_arrive_as_they_were_also_when_the_server_fails() {
         snapshot: "a".to_owned(),
         action,
         note: SnapshotNote::default(),
+        archive: None,
     };
     assert_eq!(client.snapshot(&order(SnapshotAction::Create)), Ok(()));
     assert_eq!(client.snapshot(&order(SnapshotAction::Revert)), Err(refused("VZ0310")));

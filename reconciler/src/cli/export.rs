@@ -121,7 +121,13 @@ fn packed(
     let snapshot = format!("export-{}", std::process::id());
     let order = |control: &dyn Control, action| {
         let (ve, snapshot) = (name.to_string(), snapshot.clone());
-        control.snapshot(&SnapshotRequest { ve, snapshot, action, note: SnapshotNote::default() })
+        control.snapshot(&SnapshotRequest {
+            ve,
+            snapshot,
+            action,
+            note: SnapshotNote::default(),
+            archive: None,
+        })
     };
     order(&*control, SnapshotAction::Create)?;
     let archive = snapshot.parse().ok().map(|snapshot| cx.settings.export(name, &snapshot));

@@ -68,7 +68,13 @@ fn pack(control: &dyn Control, settings: &Settings, ve: &str) -> Result<PathBuf,
     let snapshot = format!("reinstall-{}", clock::now().0);
     let order = |action| {
         let note = SnapshotNote { title: "before it was reinstalled".to_owned(), ..SnapshotNote::default() };
-        control.snapshot(&SnapshotRequest { ve: ve.to_owned(), snapshot: snapshot.clone(), action, note })
+        control.snapshot(&SnapshotRequest {
+            ve: ve.to_owned(),
+            snapshot: snapshot.clone(),
+            action,
+            note,
+            archive: None,
+        })
     };
     order(SnapshotAction::Create)?;
     let packed = order(SnapshotAction::Export);

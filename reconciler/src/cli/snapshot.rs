@@ -51,6 +51,20 @@ enum Command {
     Revert(One),
     /// Pack one, with the template below it, into an archive that `vzd template add` takes
     Export(One),
+    /// Make one of an archive: of one that `export` has packed, or any other of a root
+    Import {
+        #[command(flatten)]
+        one: One,
+        /// A tar archive, plain or compressed with gzip, xz or zstd
+        #[arg(value_name = "ARCHIVE")]
+        archive: PathBuf,
+        /// A title to know it by; others may have the same
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+        title: String,
+        /// What it is
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+        description: String,
+    },
     /// Show one, with the template below it, in a directory of the host, read-only
     Mount {
         #[command(flatten)]
@@ -81,13 +95,21 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
     match &args.command {
         Command::Create { one, title, description } => {
             let note = SnapshotNote { title: title.clone(), description: description.clone() };
-            order(one, SnapshotAction::Create, note, ("copying", "taken"), cx)
+            order(one.asks(SnapshotAction::Create, note), ("copying", "taken"), cx)
         }
         Command::Revert(one) => {
-            order(one, SnapshotAction::Revert, SnapshotNote::default(), ("copying", "reverted to"), cx)
+            order(one.asks(SnapshotAction::Revert, SnapshotNote::default()), ("copying", "reverted to"), cx)
         }
         Command::Delete(one) => {
-            order(one, SnapshotAction::Delete, SnapshotNote::default(), ("removing", "deleted"), cx)
+            order(one.asks(SnapshotAction::Delete, SnapshotNote::default()), ("removing", "deleted"), cx)
+        }
+        Command::Import { one, archive, title, description } => {
+            let note = SnapshotNote { title: title.clone(), description: description.clone() };
+            // The controller works in a directory of its own.
+            let archive = std::path::absolute(archive).unwrap_or_else(|_| archive.clone());
+            let request =
+                SnapshotRequest { archive: Some(archive), ..one.asks(SnapshotAction::Import, note) };
+            order(request, ("unpacking", "imported"), cx)
         }
         Command::Export(one) => export(one, cx),
         Command::Mount { one, dir } => mount(one, dir, cx),
@@ -96,29 +118,31 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
     }
 }
 
-fn order(
-    one: &One,
-    action: SnapshotAction,
-    note: SnapshotNote,
-    (doing, done): (&'static str, &str),
-    cx: &mut Context,
-) -> Outcome {
+impl One {
+    fn asks(&self, action: SnapshotAction, note: SnapshotNote) -> SnapshotRequest {
+        let (ve, snapshot) = (self.ve.clone(), self.name.clone());
+        SnapshotRequest { ve, snapshot, action, note, archive: None }
+    }
+}
+
+fn order(request: SnapshotRequest, (doing, done): (&'static str, &str), cx: &mut Context) -> Outcome {
     let control = connect(&cx.settings, Access::Write)?;
     {
         let _progress = Progress::start(doing);
-        let (ve, snapshot) = (one.ve.clone(), one.name.clone());
-        control.snapshot(&SnapshotRequest { ve, snapshot, action, note })?;
+        control.snapshot(&request)?;
     }
+    let SnapshotRequest { ve, snapshot, action, .. } = request;
     if cx.out.is_data() {
-        cx.out.data(&json!({ "ve": one.ve, "snapshot": one.name, "done": action }))?;
+        cx.out.data(&json!({ "ve": ve, "snapshot": snapshot, "done": action }))?;
     } else {
-        cx.out.line(&format!("{}: snapshot {} {done}", one.ve, one.name))?;
+        cx.out.line(&format!("{ve}: snapshot {snapshot} {done}"))?;
     }
     Ok(OK)
 }
 
 fn export(one: &One, cx: &mut Context) -> Outcome {
-    let code = order(one, SnapshotAction::Export, SnapshotNote::default(), ("packing", "packed"), cx)?;
+    let request = one.asks(SnapshotAction::Export, SnapshotNote::default());
+    let code = order(request, ("packing", "packed"), cx)?;
     let select = Selector { names: vec![one.ve.clone()], ..Selector::default() };
     let named = look(cx)?.list(&select, false)?.into_iter().next();
     if let (false, Some(ve), Ok(name)) = (cx.out.is_data(), named, one.name.parse()) {

@@ -13,6 +13,7 @@ mod copy;
 pub mod export;
 pub mod ext4;
 mod image;
+pub mod import;
 pub mod kept;
 mod pool;
 pub mod project;

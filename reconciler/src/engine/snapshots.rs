@@ -1,6 +1,7 @@
 //! Snapshots of a VE's disk, on order: no pass works on the VE meanwhile, and one that runs is frozen for the moment of
 //! taking. How a disk is copied is the driver's.
 
+use std::path::Path;
 use std::sync::PoisonError;
 
 use vzd_schema::Code;
@@ -8,8 +9,8 @@ use vzd_state::ids::VeName;
 use vzd_state::ledger::Entry;
 
 use crate::control::{ControlError, ControlResult, Snapshot, SnapshotAction, SnapshotNote, SnapshotRequest};
-use crate::drivers::disk::{export, snapshot};
-use crate::drivers::{Ve, cgroup, lifecycle};
+use crate::drivers::disk::{export, import, snapshot};
+use crate::drivers::{StepError, Ve, cgroup, lifecycle};
 use crate::engine::answer::error;
 use crate::engine::{Engine, Subject, clock};
 use crate::error::{SysError, SysResult};
@@ -48,6 +49,11 @@ impl Engine {
             SnapshotAction::Delete => snapshot::delete(ve, &name),
             SnapshotAction::Export => {
                 export::export(ve, &name, &self.host.settings.export(&entry.name, &name))
+            }
+            SnapshotAction::Import => {
+                let archive = request.archive.as_deref();
+                let archive = archive.ok_or_else(|| error("VZ0405", "no archive is named"))?;
+                return imported(ve, &name, archive, &request.note);
             }
         }
         .map_err(refused)
@@ -92,6 +98,16 @@ fn create(ve: Ve<'_>, name: &VeName, note: &SnapshotNote) -> SysResult<()> {
         }
     };
     taken.keep(&Snapshot { name: name.to_string(), created_at, running, note: note.clone() })
+}
+
+fn imported(ve: Ve<'_>, name: &VeName, archive: &Path, note: &SnapshotNote) -> ControlResult<()> {
+    let about =
+        Snapshot { name: name.to_string(), created_at: clock::now(), running: false, note: note.clone() };
+    let done = import::import(ve, name, archive).and_then(|taken| Ok(taken.keep(&about)?));
+    done.map_err(|error: StepError| {
+        let message = error.to_string();
+        ControlError { code: Code::SnapshotRefused.to_string(), message, help: None }
+    })
 }
 
 fn refused(error: crate::error::SysError) -> ControlError {

@@ -159,7 +159,7 @@ impl Store {
                 self.verify_root(&template, |root| {
                     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))
                         .map_err(|e| TemplateError::io("seek in", &path, e))?;
-                    unpack::unpack(&file, &path, root, self.own.as_fd(), &self.limits).map(drop)
+                    unpack::unpack(&file, &path, root, self.own.as_fd(), (&self.limits, 0)).map(drop)
                 })?;
             }
         }

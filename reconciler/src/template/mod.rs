@@ -32,7 +32,7 @@ mod verify;
 mod tests;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,18 @@ pub struct Skipped {
     pub devices: u64,
     /// Extended attributes other than `user.*` and `security.capability`, and access control lists.
     pub xattrs: u64,
+}
+
+/// Unpacks an archive of a root into a directory where nobody else works, for a VE whose ids begin at `base`, by the rules of
+/// templates. `trash` is a directory beside it. On an error the caller throws both away.
+pub fn unpack(
+    archive: &Path,
+    root: OwnedFd,
+    trash: BorrowedFd<'_>,
+    base: u32,
+) -> Result<Skipped, TemplateError> {
+    let (file, _) = source::open_file(archive)?;
+    unpack::unpack(&file, archive, root, trash, (&Limits::default(), base)).map(|(_, skipped)| skipped)
 }
 
 /// How much an archive may cost.

@@ -169,7 +169,8 @@ impl Store {
             self.make(&record.dir, |root| {
                 rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))
                     .map_err(|e| TemplateError::io("seek in", path, e))?;
-                let (unpacked, skipped) = unpack::unpack(&file, path, root, self.own.as_fd(), &self.limits)?;
+                let (unpacked, skipped) =
+                    unpack::unpack(&file, path, root, self.own.as_fd(), (&self.limits, 0))?;
                 record.skipped = skipped;
                 if unpacked == record.digest { Ok(()) } else { Err(TemplateError::Changed(path.to_owned())) }
             })?;

@@ -55,6 +55,8 @@ pub(super) struct Tree<'a> {
     /// The directory used last: archives go directory by directory.
     last: Option<(Vec<u8>, Rc<OwnedFd>)>,
     made: u64,
+    /// Whose directories are that an archive only implies.
+    base: u32,
 }
 
 /// A path inside the tree: components joined by single slashes; empty is the root itself.
@@ -88,7 +90,12 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 impl<'a> Tree<'a> {
     /// `root` is the tree's top, open for reading; `trash` a directory beside it to take things apart in.
     pub(super) fn new(root: OwnedFd, trash: BorrowedFd<'a>) -> Self {
-        Self { root: Rc::new(root), trash, last: None, made: 0 }
+        Self { root: Rc::new(root), trash, last: None, made: 0, base: 0 }
+    }
+
+    /// The same for a VE whose ids begin at `base`.
+    pub(super) fn owned_by(self, base: u32) -> Self {
+        Self { base, ..self }
     }
 
     /// How many files of all kinds were made, implied directories included.
@@ -274,7 +281,7 @@ impl<'a> Tree<'a> {
             self.made += 1;
             let made =
                 remove::open_dir(fd.as_fd(), name).map_err(|e| Problem::sys(open_dir_op(&dir[..*end]), e))?;
-            finish(&made, &Meta::root(0o755))?;
+            finish(&made, &Meta { uid: self.base, gid: self.base, ..Meta::root(0o755) })?;
             fd = Rc::new(made);
         }
         self.last = Some((dir.to_vec(), fd.clone()));

@@ -27,16 +27,16 @@ const MAX_DIR_NAMES: usize = 256 << 20;
 
 /// Unpacks `file` into `root`. Returns its SHA-256 and what was left out.
 ///
-/// `trash` is a directory on the same file system as `root` and outside of it.
+/// `trash` is a directory on the same file system as `root` and outside of it; `base` is added to all ids.
 pub(super) fn unpack(
     file: &File,
     path: &Path,
     root: OwnedFd,
     trash: BorrowedFd<'_>,
-    limits: &Limits,
+    (limits, base): (&Limits, u32),
 ) -> Result<(String, Skipped), TemplateError> {
     let whole = |problem| TemplateError::Archive { archive: path.to_owned(), source: Box::new(problem) };
-    let mut unpacker = Unpacker::new(root, trash, limits).map_err(whole)?;
+    let mut unpacker = Unpacker::new(root, trash, limits).map_err(whole)?.shifted(base);
     let digest = unpacker.archive(file, path, Part::Whole)?;
     Ok((digest, unpacker.finish().map_err(whole)?))
 }
@@ -70,6 +70,8 @@ impl Read for Hashing<'_> {
 pub(super) struct Unpacker<'a> {
     tree: Tree<'a>,
     limits: &'a Limits,
+    /// Added to all ids.
+    base: u32,
     space: Space,
     skipped: Skipped,
     /// Times of directories, set when nothing is made in them any more.
@@ -87,12 +89,20 @@ impl<'a> Unpacker<'a> {
             space: Space::new(&root, limits).map_err(|e| Problem::sys("look at the free space", e))?,
             tree: Tree::new(root, trash),
             limits,
+            base: 0,
             skipped: Skipped::default(),
             dirs: BTreeMap::new(),
             dir_names: 0,
             buffer: vec![0; 128 << 10],
             before: (0, 0),
         })
+    }
+
+    /// The same for a VE whose ids begin at `base`.
+    fn shifted(mut self, base: u32) -> Self {
+        self.tree = self.tree.owned_by(base);
+        self.base = base;
+        self
     }
 
     /// Reads `file` from where it stands, to its end. Returns the SHA-256 of what was read.
@@ -200,7 +210,11 @@ impl<'a> Unpacker<'a> {
     }
 
     fn meta(&mut self, entry: Entry) -> Result<Meta, Problem> {
-        let id = |what, id| u16::try_from(id).map(u32::from).map_err(|_| Problem::Owner { what, id });
+        let base = self.base;
+        let id = |what, id| match u16::try_from(id) {
+            Ok(inside) => Ok(base.saturating_add(inside.into())),
+            Err(_) => Err(Problem::Owner { what, id }),
+        };
         self.skipped.xattrs += entry.acls;
         let may_have = matches!(entry.flag, 0 | b'0' | b'7' | b'5' | b'D');
         Ok(Meta {
@@ -209,7 +223,7 @@ impl<'a> Unpacker<'a> {
             mode: entry.mode,
             mtime: Some(entry.mtime),
             xattrs: if may_have {
-                keep_xattrs(entry.xattrs, entry.flag, &mut self.skipped.xattrs)?
+                keep_xattrs(entry.xattrs, entry.flag, base, &mut self.skipped.xattrs)?
             } else {
                 self.skipped.xattrs += entry.xattrs.len() as u64;
                 Vec::new()
@@ -253,11 +267,11 @@ fn judge(entry: &Entry) -> Result<Verdict, Problem> {
 /// `user.*` and a file's capability stay. All others are dropped: they are the kernel's or the host's
 /// (`trusted.overlay.*` and `user.overlay.*` would steer the overlay, labels belong to the host's policy), or hold ids
 /// (access control lists).
-fn keep_xattrs(xattrs: Vec<Xattr>, flag: u8, dropped: &mut u64) -> Result<Vec<Xattr>, Problem> {
+fn keep_xattrs(xattrs: Vec<Xattr>, flag: u8, base: u32, dropped: &mut u64) -> Result<Vec<Xattr>, Problem> {
     let mut kept = Vec::new();
     for (name, value) in xattrs {
         if name == b"security.capability" && !matches!(flag, b'5' | b'D') {
-            kept.push((name, capability(&value)?));
+            kept.push((name, of_root(capability(&value)?, base)));
         } else if name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") && !name.contains(&0) {
             kept.push((name, value));
         } else {
@@ -280,6 +294,15 @@ fn capability(value: &[u8]) -> Result<Vec<u8>, Problem> {
         (Some(3), 24) => Err(Problem::Capability("it belongs to a user namespace of its own")),
         _ => Err(Problem::Capability("neither version 2 nor version 3")),
     }
+}
+
+/// The same for a user namespace whose root is `base`: there it is one of version 3.
+fn of_root(mut capability: Vec<u8>, base: u32) -> Vec<u8> {
+    if base != 0 {
+        capability[3] = 3;
+        capability.extend(base.to_le_bytes());
+    }
+    capability
 }
 
 fn copy<R: Read>(
@@ -318,5 +341,7 @@ mod tests {
         assert!(capability(&v3(9)).is_err());
         assert!(capability(&v2[..12]).is_err());
         assert!(capability(&[]).is_err());
+        assert_eq!(of_root(v2.clone(), 0), v2);
+        assert_eq!(of_root(v2, 9), v3(9));
     }
 }

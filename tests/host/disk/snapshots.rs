@@ -10,6 +10,7 @@ on_each!(
     a_snapshot_under_a_writer_is_whole,
     a_kill_leaves_the_old_or_the_new,
     an_archive_of_a_snapshot_is_a_template,
+    an_archive_is_imported_as_a_snapshot,
 );
 
 mod in_a_directory {
@@ -43,6 +44,12 @@ mod in_a_directory {
     fn an_archive_of_a_snapshot_is_a_template() {
         vzd_tests::needs!(Root, Cgroups, Busybox);
         super::an_archive_of_a_snapshot_is_a_template(On::Directory);
+    }
+
+    #[test]
+    fn an_archive_is_imported_as_a_snapshot() {
+        vzd_tests::needs!(Root, Cgroups, Busybox, FaultPoints);
+        super::an_archive_is_imported_as_a_snapshot(On::Directory);
     }
 
     #[test]
@@ -175,6 +182,129 @@ fn an_archive_of_a_snapshot_is_a_template(on: On) {
     sandbox.vzd(&["snapshot", "revert", "web", "first"]).ok();
     sandbox.vzd(&["start", "web"]).ok();
     assert_eq!(sandbox.sh("web", &look), was);
+}
+
+/// Unpacking leaves half a gigabyte of a file system free.
+const ROOM: u64 = 1024;
+
+/// What is in the directory of the VE's snapshots, half made ones too.
+fn in_snapshots(world: &World) -> Vec<String> {
+    let ves = std::fs::read_dir(world.state_dir().join("ves")).unwrap().flatten();
+    let all = ves.flat_map(|ve| std::fs::read_dir(ve.path().join("snapshots"))).flatten().flatten();
+    let mut names: Vec<_> = all.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn an_archive_is_imported_as_a_snapshot(on: On) {
+    needs!(FaultPoints);
+    let world = World::with_room(on, ROOM);
+    let template = world.template_dir();
+    std::fs::write(template.join("srv/a"), "of the template\n").unwrap();
+    std::fs::hard_link(template.join("srv/a"), template.join("srv/b")).unwrap();
+    std::fs::write(template.join("srv/large"), vec![7; 12 << 20]).unwrap();
+    limited(&world, "web", json!({ "diskspace": "64M", "diskinodes": "1000" }));
+    world.apply();
+    world.sh(
+        "web",
+        "echo changed > /srv/a; rm /etc/group; rm -r /mnt; ln -s /tmp /mnt; cd /root; echo own > data; ln data twin; \
+         touch suid; chown 1000:1001 suid; chmod 4711 suid; ln -s /nowhere link; mkfifo fifo; mkdir -m 1770 dir; \
+         chown 7 dir; touch -d '2001-02-03 04:05:06' old; chmod 711 /home; mkdir /opt; echo new > /opt/new",
+    );
+    let look = "cd /root; cat /srv/a /srv/b data twin; stat -c '%h' /srv/a data; ls -a / /etc /root /srv /opt; \
+                stat -c '%u %g %a %s %Y %F' suid old fifo /srv/large; stat -c '%u %g %a %Y' dir / /home /srv /bin; \
+                readlink link; readlink /mnt; stat -c '%u %g' /bin/guest";
+    let was = world.sh("web", look);
+    world.vzd(&["snapshot", "create", "web", "first"]).ok();
+    world.vzd(&["snapshot", "export", "web", "first"]).ok();
+    let archive = world.state_dir().join("exports/web.first.tar.zst");
+    let import = |name| ["snapshot", "import", "web", name, archive.to_str().unwrap()];
+    world.vzd(&["snapshot", "delete", "web", "first"]).ok();
+    world.sh("web", "rm -r /root/* /opt /srv/a /mnt; mkdir /mnt; touch /etc/group /root/later");
+
+    // While it runs, which goes on as it was.
+    let new = [&import("back")[..], &["--title", "From elsewhere"]].concat();
+    world.vzd(&new).ok().says("web: snapshot back imported");
+    world.vzd(&import("back")).ends(1).says("there is one of this name");
+    let list = world.vzd(&["snapshot", "list", "web", "-o", "json"]).ok().json();
+    assert_eq!((&list[0]["title"], &list[0]["running"]), (&"From elsewhere".into(), &Value::Bool(false)));
+    assert_eq!(world.sh("web", "ls /root"), "later");
+    world.vzd(&["stop", "web"]).ok();
+    world.vzd(&["snapshot", "revert", "web", "back"]).ok();
+    world.vzd(&["start", "web"]).ok();
+    assert_eq!(world.sh("web", look), was);
+    // What is the template's is not the VE's own.
+    if on != On::Directory {
+        world.sh("web", "sync");
+        assert!(used(&world, "web", "diskspace") < 8 * MB);
+        assert_eq!(limit(&world, "web", "diskspace"), 64 * MB);
+    }
+    // Nor is it as if it were: it goes on as any other.
+    world.sh("web", "echo again > /srv/b; rm -r /srv /mnt; mkdir /srv; touch /etc/passwd; rm /etc/passwd");
+    assert_eq!(world.sh("web", "ls -A /srv"), "");
+
+    // Nothing is left of what is no archive, or not a whole one, or refused; or of somebody else's.
+    let bad = world.dir().join("bad.tar");
+    let bytes = std::fs::read(&archive).unwrap();
+    std::fs::write(&bad, &bytes[..bytes.len() / 2]).unwrap();
+    let import_bad = ["snapshot", "import", "web", "bad", bad.to_str().unwrap()];
+    world.vzd(&import_bad).ends(1).says("VZ0310");
+    assert_eq!(in_snapshots(&world), ["back"]);
+    // A link out, and a file through it; a way up: they stay in the snapshot.
+    let outside = world.dir().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(&bad, hostile(outside.to_str().unwrap())).unwrap();
+    world.vzd(&import_bad).ok();
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+    assert!(!world.dir().join("escaped").exists() && !world.state_dir().join("escaped").exists());
+    world.vzd(&["snapshot", "delete", "web", "bad"]).ok();
+    let missing = ["snapshot", "import", "web", "bad", "/nowhere/x.tar"];
+    world.vzd(&missing).ends(1).says("/nowhere/x.tar");
+    assert_eq!(in_snapshots(&world), ["back"]);
+
+    // Killed anywhere, it is there or it is not.
+    killed_at_each(&world, &import("again"), || {
+        assert!(names(&world).iter().all(|name| ["again", "back"].contains(&name.as_str())));
+    });
+    assert_eq!(in_snapshots(&world), ["again", "back"]);
+    world.vzd(&["stop", "web"]).ok();
+    world.vzd(&["snapshot", "revert", "web", "again"]).ok();
+    world.vzd(&["start", "web"]).ok();
+    assert_eq!(world.sh("web", look), was);
+    world.vzd(&["stop", "web"]).ok();
+    world.images().iter().for_each(|image| check(image));
+}
+
+/// An archive with a link to a directory outside and a file through it, and one with a way up in its name.
+fn hostile(outside: &str) -> Vec<u8> {
+    let mut archive = Vec::new();
+    let mut put = |name: &str, flag: u8, link: &str, content: &[u8]| {
+        let mut head = [0_u8; 512];
+        let mut field = |at: usize, text: &str| head[at..at + text.len()].copy_from_slice(text.as_bytes());
+        field(0, name);
+        field(100, "0000644\0");
+        field(108, "0000000\0");
+        field(116, "0000000\0");
+        field(124, &format!("{:011o}\0", content.len()));
+        field(136, "00000000000\0");
+        field(157, link);
+        field(257, "ustar\x0000");
+        head[156] = flag;
+        head[148..156].fill(b' ');
+        let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
+        head[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        archive.extend(head);
+        archive.extend(content);
+        archive.resize(archive.len().next_multiple_of(512), 0);
+    };
+    put("out", b'2', outside, b"");
+    put("etc/", b'5', "", b"");
+    put("up", b'2', "../../../..", b"");
+    put("up/escaped", b'0', "", b"no");
+    put("../../../../escaped", b'0', "", b"no");
+    put("etc/hosts", b'0', "", b"127.0.0.1 localhost\n");
+    archive.resize(archive.len() + 1024, 0);
+    archive
 }
 
 fn a_snapshot_under_a_writer_is_whole(on: On) {

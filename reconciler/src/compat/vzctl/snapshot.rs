@@ -78,7 +78,7 @@ fn order(control: &dyn Control, ve: &str, snapshot: &str, action: SnapshotAction
 
 fn request(ve: &str, snapshot: &str, action: SnapshotAction) -> SnapshotRequest {
     let note = SnapshotNote::default();
-    SnapshotRequest { ve: ve.to_owned(), snapshot: snapshot.to_owned(), action, note }
+    SnapshotRequest { ve: ve.to_owned(), snapshot: snapshot.to_owned(), action, note, archive: None }
 }
 
 /// Throws one away.

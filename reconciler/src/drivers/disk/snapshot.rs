@@ -56,18 +56,24 @@ pub fn list(ve: Ve<'_>) -> SysResult<Vec<Snapshot>> {
 /// A copy that has no name yet.
 #[derive(Debug)]
 pub struct Taken {
-    new: PathBuf,
+    pub(super) new: PathBuf,
 }
 
-/// Copies what is the VE's own.
-pub fn take(ve: Ve<'_>, name: &VeName) -> SysResult<Taken> {
-    let (dir, all) = (ve.host.ve_dir(&ve.entry.uid), dir_of(ve));
+/// Where one of this name is to be made. Nothing is there.
+pub(super) fn fresh(ve: Ve<'_>, name: &VeName) -> SysResult<PathBuf> {
+    let all = dir_of(ve);
     if all.join(name.as_str()).exists() {
         return Err(SysError::refused("take snapshot", name, "there is one of this name"));
     }
     make_dir(&all, 0o700)?;
     let new = all.join(NEW);
     remove::leftover(&new)?;
+    Ok(new)
+}
+
+/// Copies what is the VE's own.
+pub fn take(ve: Ve<'_>, name: &VeName) -> SysResult<Taken> {
+    let (dir, new) = (ve.host.ve_dir(&ve.entry.uid), fresh(ve, name)?);
     match backend(ve) {
         Backend::Image => {
             make_dir(&new, 0o700)?;
