@@ -197,3 +197,21 @@ fn a_host_without_criu_says_so_before_it_does_anything() {
     drop(command.env("VZD_CRIU", "/nonexistent/criu").output().unwrap());
     assert_eq!(sandbox.init_pid("web"), pid);
 }
+
+#[test]
+fn one_that_has_lost_its_console_runs_on() {
+    needs!(Root, Cgroups, Busybox, Criu);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({}));
+    sandbox.apply();
+    let init = sandbox.init_pid("web");
+    let keeper = Process::keeper_of(&sandbox.run_dir()).unwrap();
+    keeper.kill();
+    assert!(keeper.wait(vzd_tests::LONG));
+    sandbox.vzd(&["suspend", "web"]).ends(1).says("its console was lost");
+    sandbox.vzd(&["resume", "web"]).ok();
+    assert_eq!(sandbox.init_pid("web"), init);
+    sandbox.vzd(&["restart", "web"]).ok();
+    sandbox.vzd(&["suspend", "web"]).ok();
+    sandbox.vzd(&["resume", "web"]).ok();
+}

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use vzd_state::units::Timestamp;
 
 use super::image::{Contents, Image};
-use super::obstacles::{made, stranger};
+use super::obstacles::{lost_console, made, stranger};
 use super::swrk::{Ask, Request, Swrk};
 use super::{filters, log, nodes};
 use crate::error::{At, SysError, SysResult};
@@ -84,7 +84,7 @@ pub fn dump(proof: SingleThreaded, spec: &DumpSpec) -> SysResult<()> {
 fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()> {
     ns::unshare(&[Kind::Mount])?;
     mount::make_all_private()?;
-    if let Some(why) = stranger(spec.pid, &spec.entered) {
+    if let Some(why) = stranger(spec.pid, &spec.entered).or_else(|| lost_console(spec.pid)) {
         return Err(refusal(why));
     }
     take_in(&spec.entered, &spec.delegated)?;
@@ -206,9 +206,9 @@ fn mounts(spec: &DumpSpec) -> SysResult<(BTreeMap<String, String>, Vec<String>)>
     Ok((external, skipped))
 }
 
-const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+pub(super) const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
-fn open_root(pid: i32) -> SysResult<OwnedFd> {
+pub(super) fn open_root(pid: i32) -> SysResult<OwnedFd> {
     let path = format!("/proc/{pid}/root");
     rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .at("open", &path)

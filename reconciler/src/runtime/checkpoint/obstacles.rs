@@ -2,8 +2,13 @@
 //! begun for it. CRIU has the last word, and says more.
 
 use std::collections::BTreeSet;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::dump::{IN_ROOT, open_root};
 use crate::error::SysResult;
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::{net, procfs};
@@ -22,7 +27,7 @@ const FILES: [(&str, &str); 4] = [
 /// All that is found. `pids` are those of the VE, `entered` is the control group of processes that were put into it, `interfaces` are
 /// those that vzd has given it.
 pub fn obstacles(init: i32, pids: &[i32], entered: &Path, interfaces: &[String]) -> SysResult<Vec<String>> {
-    let mut found: BTreeSet<String> = stranger(init, entered).into_iter().collect();
+    let mut found: BTreeSet<String> = stranger(init, entered).into_iter().chain(lost_console(init)).collect();
     let netns = Namespace::of(init, Kind::Net)?;
     found.extend(ns::on_thread_in(&netns, || net::made_inside(interfaces))?.map(made));
     let own = NAMESPACES.map(|name| namespace(init, name));
@@ -49,6 +54,27 @@ fn namespace(pid: i32, name: &str) -> Option<std::path::PathBuf> {
 /// Something in the VE's network that would not be there again.
 pub(super) fn made(what: String) -> String {
     format!("{what} in its network is not one that vzd makes, and would not be there again")
+}
+
+/// Why the console of a VE cannot be had again, if so: the other end of its terminal went with a keeper. CRIU would keep the
+/// VE's end, and never find another for it.
+pub(super) fn lost_console(init: i32) -> Option<String> {
+    const TERMINALS: u32 = 136;
+    // A device that the VE put there would not open: it has none of its own.
+    let root = open_root(init).ok()?;
+    let console =
+        rustix::fs::openat2(&root, "dev/console", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), IN_ROOT);
+    let console = console.ok()?;
+    let is = rustix::fs::fstat(&console).ok()?;
+    if FileType::from_raw_mode(is.st_mode) != FileType::CharacterDevice
+        || rustix::fs::major(is.st_rdev) != TERMINALS
+    {
+        return None;
+    }
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(format!("/proc/self/fd/{}", console.as_raw_fd()), flags, Mode::empty());
+    let why = "its console was lost with an earlier keeper; a restart gives it a new one";
+    matches!(opened, Err(Errno::IO)).then(|| why.to_owned())
 }
 
 /// One that an `exec` or `enter` put into the VE, if there is any: these are children of the host's, and CRIU would neither keep them
