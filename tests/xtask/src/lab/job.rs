@@ -29,7 +29,7 @@ pub(super) struct Job<'a> {
     pub(super) side_by_side: u32,
     /// Sandboxes of failed tests stay.
     pub(super) keep: bool,
-    /// They are benchmarks, of what is built for release.
+    /// They are benchmarks.
     pub(super) benches: bool,
 }
 
@@ -40,10 +40,9 @@ impl Job<'_> {
         std::fs::create_dir_all(staging.join("root")).context(staging.display())?;
         // Still there when a build has put another in its place.
         install(Path::new("/proc/self/exe"), &staging.join("xtask"))?;
-        let profile = if self.benches { "release" } else { "debug" };
-        install(&target().join(profile).join("vzd"), &staging.join("vzd"))?;
+        install(&target().join("debug/vzd"), &staging.join("vzd"))?;
         if self.benches {
-            install(&target().join(profile).join("vzd-bench"), &staging.join("vzd-bench"))?;
+            install(&target().join("debug/vzd-bench"), &staging.join("vzd-bench"))?;
         }
         install(&self.guest.witness, &staging.join("guest"))?;
         install(&self.guest.pause, &staging.join("guest-pause"))?;
