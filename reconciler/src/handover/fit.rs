@@ -150,6 +150,12 @@ impl Offer {
             let told = |why| Kind::Disk.because(format!("its disk's backend is {}: {why}", record.backend));
             problems.extend(why.map(told));
         }
+        let cold = self.entry.run.as_ref().map(|run| &run.cold);
+        let cold = cold.or(self.entry.suspension.as_ref().map(|is| &is.cold));
+        if self.live.is_some() && cold.is_some_and(|cold| cold.quota_ids > 0) {
+            let told = |why| Kind::Disk.because(format!("it has quotas of its own users: {why}"));
+            problems.extend(host.caps().disk_users.missing().map(told));
+        }
         let recorded = self.entry.applied.namespaces.as_ref();
         let suspended = self.entry.suspension.as_ref().and_then(|is| is.namespaces.as_ref());
         let mounts = recorded.or(suspended).into_iter().flat_map(|is| &is.mounts);

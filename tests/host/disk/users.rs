@@ -8,7 +8,7 @@ use super::{MB, On, World, used};
 macro_rules! on_each_project {
     ($($on:ident $of:ident $name:ident),* $(,)?) => {
         $(#[test] fn $name() {
-            vzd_tests::needs!(Root, Cgroups, Busybox, Distribution, Criu, ProjectQuota($of));
+            vzd_tests::needs!(Root, Cgroups, Busybox, Distribution, ProjectQuota($of));
             debians_tools_set_quotas(On::$on);
         })*
     };
@@ -17,6 +17,19 @@ on_each_project!(
     Pool Ext4 debians_tools_set_quotas_in_the_pool,
     Ext4 Ext4 debians_tools_set_quotas_on_ext4,
     Xfs Xfs debians_tools_set_quotas_on_xfs,
+);
+
+macro_rules! and_suspended {
+    ($($on:ident $of:ident $name:ident),* $(,)?) => {
+        $(#[test] fn $name() {
+            vzd_tests::needs!(Root, Cgroups, Busybox, Distribution, Criu, ProjectQuota($of));
+            they_outlast_a_suspension(On::$on);
+        })*
+    };
+}
+and_suspended!(
+    Pool Ext4 quotas_outlast_a_suspension_in_the_pool,
+    Xfs Xfs quotas_outlast_a_suspension_on_xfs,
 );
 
 const TEMPLATE: &str = "debian-13-server";
@@ -47,7 +60,6 @@ fn debians_tools_set_quotas(on: On) {
     only_so_many_ids_have_limits(&world);
     init_is_answered_too(&world);
     grace_times_are_its_own(&world);
-    they_outlast_a_suspension(&world);
     it_takes_a_restart(&world);
     the_next_with_these_ids_begins_with_none(&world);
 }
@@ -208,24 +220,6 @@ fn grace_times_are_its_own(world: &World) {
     world.sh("web", "setquota -u alice 0 100 0 0 / && setquota -t -u 600 1200 /");
 }
 
-fn they_outlast_a_suspension(world: &World) {
-    // What was put back by a resumption is suspended, too.
-    for times in 1..=2 {
-        world.vzd(&["suspend", "web"]).ok();
-        world.vzd(&["resume", "web"]).ok();
-        world.sh("web", "rm /said; mv /gone /go");
-        eventually("init has asked", || world.sh("web", "ls /gone 2>/dev/null || true") == "/gone");
-        assert!(world.sh("web", "cat /said").contains("alice"), "{times}");
-        assert_eq!(reported(world, "web", "-u", "alice"), Some((0, 100)));
-        assert!(graces(world, "web", "-u").contains("00:10"));
-    }
-    as_user(world, "alice", "dd if=/dev/zero of=big bs=64k count=50").ends(1).says("quota exceeded");
-    // One filter has gone on from the first time to the second, and one is new.
-    let filters = std::fs::read_to_string(format!("/proc/{}/status", world.init_pid("web"))).unwrap();
-    assert!(filters.lines().any(|line| line == "Seccomp_filters:\t2"), "{filters}");
-    world.sh("web", "rm -f /home/alice/big");
-}
-
 fn it_takes_a_restart(world: &World) {
     world.vzd(&["restart", "web"]).ok();
     assert_eq!(reported(world, "web", "-u", "alice"), Some((0, 100)));
@@ -252,4 +246,27 @@ fn the_next_with_these_ids_begins_with_none(world: &World) {
     assert_eq!(ids(), before);
     world.sh("two", "useradd -m alice");
     assert_eq!(reported(world, "two", "-u", "alice").map(|limits| limits.1), Some(0));
+}
+
+fn they_outlast_a_suspension(on: On) {
+    let world = World::with_room(on, MIB);
+    world.distribution(TEMPLATE);
+    ve(&world, "web", json!({ "diskspace": "64M", "quotaugidlimit": 3 }));
+    world.apply();
+    world.sh("web", "useradd -m alice && setquota -u alice 0 100 0 0 / && setquota -t -u 600 1200 /");
+    world.sh("web", "printf '#!/bin/sh\\nrepquota -u /\\n' > /gone; chmod 755 /gone");
+    // What was put back by a resumption is suspended, too.
+    for times in 1..=2 {
+        world.vzd(&["suspend", "web"]).ok();
+        world.vzd(&["resume", "web"]).ok();
+        world.sh("web", "rm -f /said; mv /gone /go");
+        eventually("init has asked", || world.sh("web", "ls /gone 2>/dev/null || true") == "/gone");
+        assert!(world.sh("web", "cat /said").contains("alice"), "{times}: {}", world.sh("web", "cat /said"));
+        assert_eq!(reported(&world, "web", "-u", "alice"), Some((0, 100)));
+        assert!(graces(&world, "web", "-u").contains("00:10"));
+    }
+    as_user(&world, "alice", "dd if=/dev/zero of=big bs=64k count=50").ends(1).says("quota exceeded");
+    // One filter that is heard, and the VE's own.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", world.init_pid("web"))).unwrap();
+    assert!(status.lines().any(|line| line == "Seccomp_filters:\t2"), "{status}");
 }
