@@ -45,13 +45,16 @@ fn rewritten(message: &[u8]) -> SysResult<Vec<u8>> {
             _ => None,
         })
         .collect::<SysResult<_>>()?;
-    let is_ours = |at: &u64| {
-        let filter = usize::try_from(*at).ok().and_then(|at| filters.get(at));
-        filter.is_some_and(|filter| filter.before.is_none() && seccomp::is_quotas_only(filter.code))
-    };
+    let at = |at: u64| usize::try_from(at).ok().and_then(|at| filters.get(at));
+    let is_ours = |filter: &&Filter<'_>| seccomp::is_quotas_only(filter.code);
+    let is_last = |before: &u64| at(*before).filter(is_ours).is_some_and(|filter| filter.before.is_none());
+    // Processes have filters by number, and those stay: in the place of ours there is what it stands before. Where it stands depends
+    // on which end CRIU takes for the older one.
+    let stands_for = |filter| Some(filter).filter(is_ours).and_then(|ours: &Filter<'_>| at(ours.before?));
     let all = filters.iter().fold(Message::default(), |all, filter| {
+        let filter = stands_for(filter).unwrap_or(filter);
         let mut one = Message::default().bytes(1, &seccomp::without_listener(filter.code));
-        if let Some(before) = filter.before.filter(|before| !is_ours(before)) {
+        if let Some(before) = filter.before.filter(|before| !is_last(before)) {
             one = one.number(2, before);
         }
         if let Some(flags) = filter.flags {
@@ -132,6 +135,12 @@ mod tests {
         assert_eq!((read(1).code, read(1).before, read(1).flags), (&ALLOWS[..], None, Some(2)));
         assert_eq!((read(2).before, read(2).flags), (Some(1), None));
         assert_eq!(after.len(), 3);
+        // The other way round.
+        let before = [filter(&ASKS).number(3, 2), filter(&ours).number(2, 0)];
+        let message = before.into_iter().fold(Message::default(), |all, one| all.message(1, one));
+        let after = rewritten(&message.into_bytes()).unwrap();
+        let after = fields(&after).unwrap();
+        assert_eq!(after[0], after[1]);
     }
 
     #[test]
