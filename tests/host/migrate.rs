@@ -139,30 +139,6 @@ fn moves_there_and_back(disk: &Value) -> (Sandbox, Sandbox) {
     (here, there)
 }
 
-/// They are kept by the file system that its files are on, which is another one there.
-#[test]
-fn quotas_of_its_users_go_along() {
-    needs!(Root, Cgroups, Busybox, Distribution, Criu, ProjectQuota(Ext4));
-    const TEMPLATE: &str = "debian-13-server";
-    let (here, there) = (Sandbox::new(), Sandbox::new());
-    for sandbox in [&here, &there] {
-        sandbox.write("host.yaml", "{apiVersion: vzd/v1, kind: Host, metadata: {name: host}}\n");
-        sandbox.distribution(TEMPLATE);
-    }
-    let init = json!(["/bin/sh", "-c", "while :; do sleep 1; done"]);
-    let disk = json!({ "diskspace": "64M", "quotaugidlimit": 3 });
-    here.ve("web", json!({ "template": TEMPLATE, "init": init, "stopTimeout": "0s", "disk": disk }));
-    here.apply();
-    here.sh("web", "useradd -m alice && setquota -u alice 50 100 0 0 / && setquota -t -u 600 1200 /");
-    let report = "repquota -u / | sed -n '/grace time/p; /^alice/p'";
-    let before = here.sh("web", report);
-    assert!(before.contains("00:10") && before.contains("50     100"), "{before}");
-    migrate(&here, &there, "web");
-    assert_eq!(there.sh("web", report), before);
-    let dd = "dd if=/dev/zero of=big bs=64k count=50";
-    there.exec("web", &["/usr/bin/su", "-", "alice", "-c", dd]).ends(1).says("quota exceeded");
-}
-
 /// Its disk is sent while it runs, and what it changes meanwhile is sent too, in whatever way it does that.
 #[test]
 fn a_disk_is_sent_ahead_and_nothing_of_it_is_torn() {
