@@ -13,7 +13,8 @@ quotas=/var/tmp/quotas
 truncate -s 3G $quotas.img
 mke2fs -q -F -t ext4 -O quota,project -E quotatype=usrquota:grpquota:prjquota $quotas.img
 mkdir -p $quotas
-mount -o loop,usrquota,grpquota,prjquota $quotas.img $quotas
+# What was removed is to be free again: the guest has not much more.
+mount -o loop,discard,usrquota,grpquota,prjquota $quotas.img $quotas
 at $quotas "project, on a file system of the host's that limits projects"
 umount -l $quotas
 rm $quotas.img
