@@ -379,6 +379,9 @@ pub struct Snapshot {
     pub created_at: Timestamp,
     /// The VE ran, and was frozen for the moment: what it has of files is what it would have after a power cut.
     pub running: bool,
+    /// What ran then was written down too, and can be gone on with.
+    #[serde(default)]
+    pub memory: bool,
     /// What people call it and know of it.
     #[serde(flatten)]
     pub note: SnapshotNote,
@@ -420,6 +423,9 @@ pub struct SnapshotRequest {
     pub snapshot: String,
     /// What.
     pub action: SnapshotAction,
+    /// Taken: with what runs in the VE, which then runs on. Reverted to: to go on with that.
+    #[serde(default)]
+    pub memory: bool,
     /// What is to be noted of one that is taken.
     #[serde(default)]
     pub note: SnapshotNote,

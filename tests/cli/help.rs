@@ -3,7 +3,7 @@
 use crate::harness::{Place, same};
 
 /// Every command that is shown, in the order of the help.
-const COMMANDS: [&str; 37] = [
+const COMMANDS: [&str; 38] = [
     "run",
     "validate",
     "plan",
@@ -24,6 +24,7 @@ const COMMANDS: [&str; 37] = [
     "restart",
     "pause",
     "suspend",
+    "checkpoint",
     "resume",
     "reinstall",
     "undelete",

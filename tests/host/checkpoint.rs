@@ -1,5 +1,7 @@
 //! VEs written to disk and resumed: by their manifest, by an order, after a power cut; and those that cannot be.
 
+mod running;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::json;

@@ -164,7 +164,9 @@ fn what_is_said_wrongly_has_its_code() {
         ("vzctl quotaoff 101", 66),
         ("vzctl mount 101", 0),
         ("vzctl umount 101", 32),
-        ("vzctl suspend 101 --dump", 16),
+        ("vzctl suspend 101 --kill", 16),
+        ("vzctl suspend 101 --dump --kill", 20),
+        ("vzctl restore 101 --undump --kill", 20),
         ("vzctl resume 101", 17),
         ("vzctl convert 101", 155),
         ("vzctl compact 101", 0),
@@ -201,7 +203,6 @@ fn a_container_is_checkpointed_and_restored() {
     let sandbox = running();
     tool(&sandbox, "vzctl exec 101 touch /run/here").ends(0);
     tool(&sandbox, "vzctl resume 101").ends(17);
-    tool(&sandbox, "vzctl suspend 101 --dumpfile /tmp/dump").ends(16);
     for (down, up) in [("suspend", "resume"), ("chkpnt", "restore")] {
         tool(&sandbox, &format!("vzctl {down} 101")).ends(0);
         tool(&sandbox, "vzctl status 101").ends(0).says("CTID 101 exist unmounted down suspended");
@@ -211,6 +212,68 @@ fn a_container_is_checkpointed_and_restored() {
         tool(&sandbox, &format!("vzctl {up} 101")).ends(0);
         tool(&sandbox, "vzctl status 101").ends(0).says("CTID 101 exist mounted running");
     }
+    tool(&sandbox, "vzctl exec 101 ls /run/here").ends(0);
+}
+
+#[test]
+fn a_checkpoint_is_made_and_used_in_stages() {
+    needs!(Root, Cgroups, Busybox, Criu);
+    let sandbox = running();
+    let is = |state: &str| {
+        let told = tool(&sandbox, "vzctl status 101").ends(0).stdout;
+        assert_eq!(told.trim(), format!("CTID 101 exist {state}"));
+    };
+    tool(&sandbox, "vzctl exec 101 touch /run/here").ends(0);
+    for last in ["resume", "kill"] {
+        tool(&sandbox, "vzctl chkpnt 101 --suspend").ends(0);
+        is("mounted running");
+        tool(&sandbox, "vzctl chkpnt 101 --kill").ends(16).says("--dump comes first");
+        tool(&sandbox, "vzctl chkpnt 101 --dump").ends(0);
+        is("unmounted down suspended");
+        tool(&sandbox, &format!("vzctl chkpnt 101 --{last}")).ends(0);
+    }
+    is("unmounted down suspended");
+    for last in ["kill", "resume"] {
+        tool(&sandbox, "vzctl restore 101 --undump").ends(0);
+        is("mounted running");
+        assert!(sandbox.status("101").unwrap().0["status"]["frozen"].as_bool().unwrap());
+        tool(&sandbox, &format!("vzctl restore 101 --{last}")).ends(0);
+    }
+    is("mounted running");
+    tool(&sandbox, "vzctl exec 101 ls /run/here").ends(0);
+}
+
+#[test]
+fn a_dump_file_is_good_for_its_own_suspension() {
+    needs!(Root, Cgroups, Busybox, Criu);
+    let sandbox = running();
+    let dir = sandbox.host_dir("dumps");
+    let (first, second) = (dir.join("first"), dir.join("second"));
+    let suspend = |to: &std::path::Path| {
+        tool(&sandbox, &format!("vzctl chkpnt 101 --dumpfile {}", to.display())).ends(0);
+    };
+    let restore =
+        |from: &std::path::Path| tool(&sandbox, &format!("vzctl restore 101 --dumpfile {}", from.display()));
+    tool(&sandbox, "vzctl exec 101 touch /run/here").ends(0);
+    suspend(&first);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&first).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    restore(&dir.join("none")).ends(17);
+    restore(&first).ends(0);
+    suspend(&second);
+    restore(&first).ends(17).says("it is not of this suspension");
+    // What was lost of the checkpoint is in it.
+    let ves = std::fs::read_dir(sandbox.state_dir().join("ves")).unwrap();
+    let checkpoint = ves.map(|ve| ve.unwrap().path().join("checkpoint")).next().unwrap();
+    std::fs::remove_file(checkpoint.join("pages-1.img")).unwrap();
+    tool(&sandbox, "vzctl restore 101").ends(17).says("pages-1.img is missing");
+    let good = std::fs::read(&second).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    std::fs::write(&second, bad).unwrap();
+    restore(&second).ends(17);
+    std::fs::write(&second, good).unwrap();
+    restore(&second).ends(0);
     tool(&sandbox, "vzctl exec 101 ls /run/here").ends(0);
 }
 

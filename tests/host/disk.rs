@@ -8,7 +8,7 @@ mod project;
 mod read_only;
 mod reinstall;
 mod shown;
-mod snapshots;
+pub mod snapshots;
 mod users;
 mod writing;
 

@@ -63,6 +63,7 @@ impl Control for Rote {
             name,
             created_at: vzd_state::units::Timestamp(0),
             running: true,
+            memory: false,
             note: SnapshotNote::default(),
         }])
     }
@@ -150,6 +151,7 @@ fn errors_arrive_as_they_were_also_when_the_server_fails() {
     assert_eq!(client.reinstall(&anew(false)), Err(refused("VZ0203")));
     assert_eq!(client.snapshots("web").unwrap()[0].name, "of-web");
     let order = |action| SnapshotRequest {
+        memory: false,
         ve: "web".to_owned(),
         snapshot: "a".to_owned(),
         action,

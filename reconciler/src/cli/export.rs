@@ -125,6 +125,7 @@ fn packed(
             ve,
             snapshot,
             action,
+            memory: false,
             note: SnapshotNote::default(),
             archive: None,
         })

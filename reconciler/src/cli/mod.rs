@@ -5,6 +5,7 @@
 //! are about the caller's own terminal and descriptors. Data goes to stdout, everything else to stderr.
 
 mod apply;
+mod checkpoint;
 mod completions;
 pub(crate) mod connect;
 pub(crate) mod console;
@@ -114,6 +115,8 @@ enum Command {
     Pause(power::Args),
     /// Write VEs to disk with everything that runs in them, and end them
     Suspend(power::Args),
+    /// Write a VE to disk, and end it or let it run on
+    Checkpoint(checkpoint::Args),
     /// Thaw VEs, and bring those back that are suspended
     Resume(power::Args),
     /// Make a stopped VE's root anew, of its template as that is now
@@ -218,6 +221,7 @@ fn carry_out(command: Command, cx: &mut Context) -> Outcome {
         Command::Suspend(args) => power::run(args.into(), PowerAction::Suspend, cx),
         Command::Pause(args) => power::run(args.into(), PowerAction::Pause, cx),
         Command::Resume(args) => power::run(args.into(), PowerAction::Resume, cx),
+        Command::Checkpoint(args) => checkpoint::run(args, cx),
         Command::Reinstall(args) => reinstall::run(&args, cx),
         Command::Undelete(args) => undelete::run(&args, cx),
         Command::Snapshot(args) => snapshot::run(&args, cx),

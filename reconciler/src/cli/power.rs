@@ -52,12 +52,16 @@ impl From<Args> for ForceArgs {
 
 /// Gives the order and waits until it is carried out.
 pub fn run(args: ForceArgs, action: PowerAction, cx: &mut Context) -> Outcome {
-    let select = args.ves.required()?;
+    order(&PowerRequest { select: args.ves.required()?, action, force: args.force }, cx)
+}
+
+/// The same, of a request that is there already.
+pub fn order(request: &PowerRequest, cx: &mut Context) -> Outcome {
     let control = connect(&cx.settings, Access::Write)?;
-    let (doing, done) = words(action);
+    let (doing, done) = words(request.action);
     let outcomes = {
         let _progress = Progress::start(doing);
-        control.power(&PowerRequest { select, action, force: args.force })?
+        control.power(request)?
     };
     show(&outcomes, done, cx)
 }

@@ -72,6 +72,7 @@ fn pack(control: &dyn Control, settings: &Settings, ve: &str) -> Result<PathBuf,
             ve: ve.to_owned(),
             snapshot: snapshot.clone(),
             action,
+            memory: false,
             note,
             archive: None,
         })

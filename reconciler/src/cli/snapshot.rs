@@ -1,4 +1,4 @@
-//! `vzd snapshot`: a VE's disk as it was at a moment.
+//! `vzd snapshot`: a VE's disk as it was at a moment, and what ran in it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,9 @@ enum Command {
     Create {
         #[command(flatten)]
         one: One,
+        /// With what runs in the VE, which runs on
+        #[arg(long)]
+        memory: bool,
         /// A title to know it by; others may have the same
         #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
         title: String,
@@ -48,7 +51,13 @@ enum Command {
         ve: String,
     },
     /// Make the disk of a stopped VE what it was; what it has become since is lost
-    Revert(One),
+    Revert {
+        #[command(flatten)]
+        one: One,
+        /// And what ran in it: the VE is suspended then, and `vzd resume` has it go on
+        #[arg(long)]
+        memory: bool,
+    },
     /// Pack one, with the template below it, into an archive that `vzd template add` takes
     Export(One),
     /// Make one of an archive: of one that `export` has packed, or any other of a root
@@ -93,12 +102,14 @@ struct One {
 /// Carries it out.
 pub fn run(args: &Args, cx: &mut Context) -> Outcome {
     match &args.command {
-        Command::Create { one, title, description } => {
+        Command::Create { one, memory, title, description } => {
             let note = SnapshotNote { title: title.clone(), description: description.clone() };
-            order(one.asks(SnapshotAction::Create, note), ("copying", "taken"), cx)
+            let request = SnapshotRequest { memory: *memory, ..one.asks(SnapshotAction::Create, note) };
+            order(request, ("copying", "taken"), cx)
         }
-        Command::Revert(one) => {
-            order(one.asks(SnapshotAction::Revert, SnapshotNote::default()), ("copying", "reverted to"), cx)
+        Command::Revert { one, memory } => {
+            let request = one.asks(SnapshotAction::Revert, SnapshotNote::default());
+            order(SnapshotRequest { memory: *memory, ..request }, ("copying", "reverted to"), cx)
         }
         Command::Delete(one) => {
             order(one.asks(SnapshotAction::Delete, SnapshotNote::default()), ("removing", "deleted"), cx)
@@ -121,17 +132,18 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
 impl One {
     fn asks(&self, action: SnapshotAction, note: SnapshotNote) -> SnapshotRequest {
         let (ve, snapshot) = (self.ve.clone(), self.name.clone());
-        SnapshotRequest { ve, snapshot, action, note, archive: None }
+        SnapshotRequest { ve, snapshot, action, memory: false, note, archive: None }
     }
 }
 
-fn order(request: SnapshotRequest, (doing, done): (&'static str, &str), cx: &mut Context) -> Outcome {
+/// Gives the order and waits until it is carried out.
+pub fn order(request: SnapshotRequest, (doing, done): (&'static str, &str), cx: &mut Context) -> Outcome {
     let control = connect(&cx.settings, Access::Write)?;
     {
         let _progress = Progress::start(doing);
         control.snapshot(&request)?;
     }
-    let SnapshotRequest { ve, snapshot, action, .. } = request;
+    let SnapshotRequest { ve, snapshot, action, .. } = &request;
     if cx.out.is_data() {
         cx.out.data(&json!({ "ve": ve, "snapshot": snapshot, "done": action }))?;
     } else {
@@ -213,7 +225,11 @@ fn list(ve: &str, cx: &mut Context) -> Outcome {
     }
     let mut table = Table::new(&["NAME", "TAKEN", "THE VE", "TITLE", "DESCRIPTION"]);
     for one in &snapshots {
-        let state = if one.running { "ran" } else { "was stopped" };
+        let state = match (one.running, one.memory) {
+            (_, true) => "ran, memory too",
+            (true, false) => "ran",
+            (false, false) => "was stopped",
+        };
         table.row([
             one.name.as_str().into(),
             one.created_at.to_string().into(),

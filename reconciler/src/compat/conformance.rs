@@ -47,14 +47,17 @@ const COMMANDS: &[(&str, &str)] = &[
     ("quotaoff", "no: 66; take the limit out of the manifest"),
     (
         "suspend, chkpnt",
-        "same without a stage; `--suspend` and `--resume` are the same (frozen in memory); 16 for `--dump`, `--kill`, \
-         `--dumpfile`",
+        "same; `--suspend` freezes in memory, `--dump` writes down and ends it, so that `--kill` has nothing left to do; \
+         `--dumpfile` gets a copy that is good for this suspension alone",
     ),
-    ("resume, restore", "same without a stage; `--resume` thaws; 17 for `--undump`, `--kill`, `--dumpfile`"),
+    (
+        "resume, restore",
+        "same; `--undump` brings it back frozen, after it has run for a moment, and `--kill` writes it down again",
+    ),
     ("convert", "no: 155; there is no ploop"),
     ("compact", "same: a note and 0"),
-    ("snapshot", "better: on every backend; of the disk alone: `--skip-suspend` is needed while the VE runs"),
-    ("snapshot-switch", "same; `--must-resume` is 159"),
+    ("snapshot", "better: on every backend; it stands still only once, for disk and memory"),
+    ("snapshot-switch", "same"),
     ("snapshot-delete", "same"),
     ("snapshot-list", "same; a snapshot has no parent"),
     (

@@ -1,7 +1,7 @@
 //! Checkpoints, IO half: writing a running VE to disk, and throwing that away. Resuming is a kind of start, and the
 //! lifecycle driver's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use vzd_state::reading::Reading;
 use vzd_state::subsystem::lifecycle::Checkpoint;
@@ -19,7 +19,12 @@ use crate::runtime::spec::CheckpointSpec;
 
 /// The directory of a VE's checkpoint, with the VE's own files.
 pub fn dir(ve: Ve<'_>) -> PathBuf {
-    ve.host.ve_dir(&ve.entry.uid).join("checkpoint")
+    of(&ve.host.ve_dir(&ve.entry.uid))
+}
+
+/// The same, of a VE with this directory.
+pub fn of(ve: &Path) -> PathBuf {
+    ve.join("checkpoint")
 }
 
 /// What a VE is resumed from.
@@ -48,16 +53,36 @@ pub fn observe(ve: Ve<'_>) -> Reading<Checkpoint> {
 
 /// Writes the VE to disk. It runs on if that fails.
 pub fn suspend(ve: Ve<'_>) -> SysResult<()> {
+    ve.host.keeper.suspend(dump_spec(ve, dir(ve))?)
+}
+
+/// Writes a VE to disk that runs on. `copy` is done while everything stands still.
+pub fn copy<T: Send>(ve: Ve<'_>, to: PathBuf, copy: impl FnOnce() -> SysResult<T>) -> SysResult<T> {
+    ve.host.keeper.copy(dump_spec(ve, to)?, copy)
+}
+
+/// Refuses a copy that is not whole, or not of this VE.
+pub fn check(ve: Ve<'_>, copy: &Path) -> SysResult<()> {
+    let ids = (ve.entry.ids.start, ve.entry.ids.count);
+    Image::lock(copy)?.check(ve.entry.uid.as_str(), ids).map(drop)
+}
+
+/// Makes a copy the VE's checkpoint. The copy stays.
+pub fn take_up(ve: Ve<'_>, copy: &Path) -> SysResult<()> {
+    Image::lock(&dir(ve))?.link(&Image::lock(copy)?)
+}
+
+fn dump_spec(ve: Ve<'_>, checkpoint: PathBuf) -> SysResult<DumpSpec> {
     let pid = lifecycle::running(ve)?.pid;
     let (applied, run) = (&ve.entry.applied, ve.entry.run.as_ref());
     let mounts = applied.namespaces.iter().flat_map(|is| is.mounts.keys());
-    ve.host.keeper.suspend(DumpSpec {
+    Ok(DumpSpec {
         uid: ve.entry.uid.as_str().to_owned(),
         id_base: ve.entry.ids.start,
         id_count: ve.entry.ids.count,
         pid,
         criu: ve.host.settings.criu.clone(),
-        checkpoint: dir(ve),
+        checkpoint,
         mounts: mounts.map(PathBuf::from).collect(),
         entered: ve.host.cgroup(ve.entry).exec_dir(),
         delegated: ve.host.cgroup(ve.entry).delegated_dir(),
@@ -65,6 +90,7 @@ pub fn suspend(ve: Ve<'_>) -> SysResult<()> {
         interfaces: applied.network.as_deref().map(interfaces).unwrap_or_default(),
         users: run.map(|run| disk::users(ve, &run.cold)).transpose()?.flatten(),
         at: clock::now(),
+        leave_running: false,
     })
 }
 

@@ -6,13 +6,15 @@ use std::sync::PoisonError;
 
 use vzd_schema::Code;
 use vzd_state::ids::VeName;
-use vzd_state::ledger::Entry;
+use vzd_state::ledger::{By, Entry};
+use vzd_state::subsystem::lifecycle::State;
 
 use crate::control::{ControlError, ControlResult, Snapshot, SnapshotAction, SnapshotNote, SnapshotRequest};
 use crate::drivers::disk::{export, import, snapshot};
-use crate::drivers::{StepError, Ve, cgroup, lifecycle};
+use crate::drivers::{StepError, Ve, cgroup, checkpoint, lifecycle};
 use crate::engine::answer::error;
-use crate::engine::{Engine, Subject, clock};
+use crate::engine::reconcile::{Leave, View};
+use crate::engine::{Engine, Subject, clock, fault};
 use crate::error::{SysError, SysResult};
 
 impl Engine {
@@ -33,18 +35,20 @@ impl Engine {
         let lock = self.lock_of(&subject);
         // Packing takes its time, and touches nothing that a pass does.
         let alone = request.action != SnapshotAction::Export;
-        let _nobody_else = alone.then(|| lock.lock().unwrap_or_else(PoisonError::into_inner));
+        let nobody_else = alone.then(|| lock.lock().unwrap_or_else(PoisonError::into_inner));
         // As it is now that nobody else works on it.
         let (_, entry) = self.made(&request.ve)?;
         self.is_ours(&entry)?;
         let ve = Ve { host: &self.host, entry: &entry, want: None };
         match request.action {
+            SnapshotAction::Create if request.memory => self.create_with_memory(ve, &name, &request.note),
             SnapshotAction::Create => create(ve, &name, &request.note),
             SnapshotAction::Revert if entry.suspension.is_some() => {
                 let why =
                     "it is suspended, and its processes know the disk as it is; `vzd stop` gives them up";
                 Err(SysError::refused("revert", format_args!("VE {}", entry.name), why))
             }
+            SnapshotAction::Revert if request.memory => self.go_back(&subject, ve, &name),
             SnapshotAction::Revert => lifecycle::stopped(ve).and_then(|is| snapshot::revert(ve, &name, &is)),
             SnapshotAction::Delete => snapshot::delete(ve, &name),
             SnapshotAction::Export => {
@@ -56,7 +60,68 @@ impl Engine {
                 return imported(ve, &name, archive, &request.note);
             }
         }
-        .map_err(refused)
+        .map_err(refused)?;
+        if request.memory {
+            drop(nobody_else);
+            // What is published of it is not as it was.
+            self.reconcile(&subject, Leave::default(), None);
+        }
+        Ok(())
+    }
+
+    /// Takes one with what runs in the VE: its disk is copied while CRIU has everything stand still, so that they belong
+    /// together.
+    fn create_with_memory(&self, ve: Ve<'_>, name: &VeName, note: &SnapshotNote) -> SysResult<()> {
+        let refuse =
+            |why: String| SysError::refused("copy the memory of", format_args!("VE {}", ve.entry.name), why);
+        lifecycle::running(ve).map_err(|_| refuse("it does not run".to_owned()))?;
+        if let Some(why) = self.host.caps().checkpoint.missing() {
+            return Err(refuse(why.to_owned()));
+        }
+        if self.host.cgroup(ve.entry).is_frozen()? {
+            return Err(refuse("it is paused: resume it first".to_owned()));
+        }
+        let created_at = clock::now();
+        let run = ve.entry.suspension_at(created_at);
+        let run = run.ok_or_else(|| refuse("it is not on record how it was started".to_owned()))?;
+        let memory = snapshot::make_memory(ve, name)?;
+        let taken = checkpoint::copy(ve, memory.clone(), || snapshot::take(ve, name))?;
+        snapshot::keep_run(&memory, &run)?;
+        let about =
+            Snapshot { name: name.to_string(), created_at, running: true, memory: true, note: note.clone() };
+        taken.keep(&about)
+    }
+
+    /// Makes a stopped VE what it was, with what ran: it is suspended then.
+    fn go_back(&self, subject: &Subject, ve: Ve<'_>, name: &VeName) -> SysResult<()> {
+        let stopped = lifecycle::stopped(ve)?;
+        if !snapshot::has_memory(ve, name)? {
+            let why = "it was taken without what ran in the VE";
+            return Err(SysError::refused("go on with", format_args!("snapshot {name}"), why));
+        }
+        let memory = snapshot::memory_of(ve, name);
+        let run = snapshot::read_run(&memory)?;
+        checkpoint::check(ve, &memory)?;
+        // Until the ledger says that it is suspended, a checkpoint is one that is left over: the disk comes first.
+        snapshot::revert(ve, name, &stopped)?;
+        fault::point();
+        checkpoint::take_up(ve, &memory)?;
+        fault::point();
+        let view = self.view(subject, Leave::default());
+        let entry = {
+            let mut shared = self.shared();
+            let gone = || SysError::refused("find", "VE", "it is not on record any more");
+            let entry = shared.ledger.get_mut(&ve.entry.uid).ok_or_else(gone)?;
+            entry.suspension = Some(Box::new(run));
+            entry.order_state(
+                State::Suspended,
+                By::Operator,
+                clock::now(),
+                view.as_ref().and_then(View::want),
+            );
+            entry.clone()
+        };
+        self.records.save(&entry).map(drop)
     }
 
     /// A VE whose disk is there.
@@ -97,12 +162,18 @@ fn create(ve: Ve<'_>, name: &VeName, note: &SnapshotNote) -> SysResult<()> {
             (taken, true)
         }
     };
-    taken.keep(&Snapshot { name: name.to_string(), created_at, running, note: note.clone() })
+    let (name, note) = (name.to_string(), note.clone());
+    taken.keep(&Snapshot { name, created_at, running, memory: false, note })
 }
 
 fn imported(ve: Ve<'_>, name: &VeName, archive: &Path, note: &SnapshotNote) -> ControlResult<()> {
-    let about =
-        Snapshot { name: name.to_string(), created_at: clock::now(), running: false, note: note.clone() };
+    let about = Snapshot {
+        name: name.to_string(),
+        created_at: clock::now(),
+        running: false,
+        memory: false,
+        note: note.clone(),
+    };
     let done = import::import(ve, name, archive).and_then(|taken| Ok(taken.keep(&about)?));
     done.map_err(|error: StepError| {
         let message = error.to_string();

@@ -130,7 +130,11 @@ impl Keeper {
         result
     }
 
-    fn ask(&self, request: &Request, fd: Option<&Pidfd>) -> SysResult<(Reply, Option<OwnedFd>, OwnedFd)> {
+    fn ask(
+        &self,
+        request: &Request,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> SysResult<(Reply, Option<OwnedFd>, OwnedFd)> {
         self.ask_within(request, fd, None)
     }
 
@@ -138,10 +142,10 @@ impl Keeper {
     fn ask_within(
         &self,
         request: &Request,
-        fd: Option<&Pidfd>,
+        fd: Option<BorrowedFd<'_>>,
         timeout: Option<Duration>,
     ) -> SysResult<(Reply, Option<OwnedFd>, OwnedFd)> {
-        let fds: Vec<_> = fd.map(AsFd::as_fd).into_iter().collect();
+        let fds: Vec<_> = fd.into_iter().collect();
         let (answer, socket) =
             self.exchange(request, &fds, timeout).map_err(|e| match (e.errno, timeout) {
                 (libc::EAGAIN, Some(timeout)) => {
@@ -161,7 +165,7 @@ impl Keeper {
     fn ask_briefly(
         &self,
         request: &Request,
-        fd: Option<&Pidfd>,
+        fd: Option<BorrowedFd<'_>>,
         timeout: Option<Duration>,
     ) -> SysResult<(Reply, Option<OwnedFd>)> {
         let (reply, fd, socket) = self.ask_within(request, fd, timeout)?;
@@ -218,7 +222,7 @@ impl Keeper {
 
     /// Hands it a VE that it did not start.
     pub fn adopt(&self, uid: &str, pid: i32, pidfd: &Pidfd) -> SysResult<()> {
-        done(&self.ask_briefly(&Request::Adopt { uid: uid.to_owned(), pid }, Some(pidfd), None)?.0)
+        done(&self.ask_briefly(&Request::Adopt { uid: uid.to_owned(), pid }, Some(pidfd.as_fd()), None)?.0)
     }
 
     /// Puts mounts into a running VE.
@@ -264,6 +268,30 @@ impl Keeper {
     /// Writes a running VE to disk; it is gone when this returns, or runs on.
     pub fn suspend(&self, spec: DumpSpec) -> SysResult<()> {
         done(&self.ask(&Request::Suspend(Box::new(spec)), None)?.0)
+    }
+
+    /// Writes a running VE to disk, which runs on. Between the two `copy` is done, while everything stands still.
+    pub fn copy<T: Send>(&self, spec: DumpSpec, copy: impl FnOnce() -> SysResult<T>) -> SysResult<T> {
+        let (ours, theirs) = seqpacket::pair()?;
+        std::thread::scope(|scope| {
+            let dump = scope.spawn(move || {
+                // It closes with this thread: then nothing stands still, or ever will.
+                let request = Request::Suspend(Box::new(DumpSpec { leave_running: true, ..spec }));
+                done(&self.ask(&request, Some(theirs.as_fd()))?.0)
+            });
+            let copied = seqpacket::recv::<()>(&ours)?.map(|_| copy());
+            if let Some(Ok(_)) = &copied {
+                seqpacket::send(&ours, &(), &[])?;
+            }
+            drop(ours);
+            let gone = || SysError::refused("copy", "VE", "whoever waited for it panicked");
+            let dumped = dump.join().map_err(|_| gone())?;
+            match (copied, dumped) {
+                (Some(copied), dumped) => copied.and_then(|copied| dumped.map(|()| copied)),
+                (None, Err(e)) => Err(e),
+                (None, Ok(())) => Err(SysError::refused("copy", "VE", "nobody said that it stood still")),
+            }
+        })
     }
 
     /// A stream of exits.

@@ -2,7 +2,7 @@
 //!
 //! The child answers on the requester's connection itself; the keeper goes on meanwhile.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use crate::error::{SysError, SysResult};
@@ -15,9 +15,9 @@ use crate::runtime::checkpoint::dump;
 use crate::runtime::enter::{self, Command, Door, Stdio};
 use crate::runtime::{accounts, inject};
 
-/// Does one request that [`is_job`] and answers it.
-pub fn run(proof: SingleThreaded, request: &Request, client: BorrowedFd<'_>) -> i32 {
-    let reply = perform(proof, request).unwrap_or_else(Reply::Failed);
+/// Does one request that [`is_job`], with the descriptors that came with it, and answers it.
+pub fn run(proof: SingleThreaded, request: &Request, fds: &[OwnedFd], client: BorrowedFd<'_>) -> i32 {
+    let reply = perform(proof, request, fds).unwrap_or_else(Reply::Failed);
     i32::from(seqpacket::send(client, &reply, &[]).is_err())
 }
 
@@ -39,7 +39,7 @@ pub fn is_let_finish(request: &Request) -> bool {
     matches!(request, Request::Suspend(_))
 }
 
-fn perform(proof: SingleThreaded, request: &Request) -> SysResult<Reply> {
+fn perform(proof: SingleThreaded, request: &Request, fds: &[OwnedFd]) -> SysResult<Reply> {
     match request {
         Request::AddMounts { pid, mounts } => {
             let (userns, mntns) = namespaces(*pid)?;
@@ -60,7 +60,7 @@ fn perform(proof: SingleThreaded, request: &Request) -> SysResult<Reply> {
             let (status, printed) = enter::capture(proof, door, &init, command, timeout)?;
             Ok(Reply::Captured(status, printed))
         }
-        Request::Suspend(spec) => dump::dump(proof, spec).map(|()| Reply::Done),
+        Request::Suspend(spec) => dump::dump(proof, spec, fds.first()).map(|()| Reply::Done),
         Request::Accounts { pid, ask } => {
             let (userns, mntns) = namespaces(*pid)?;
             accounts::answer(ask, &userns, &mntns).map(Reply::Accounts)

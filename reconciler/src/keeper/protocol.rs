@@ -62,7 +62,9 @@ pub enum Request {
         timeout_ms: u64,
     },
     /// Write a running VE to disk. Answered by `Done` once it is gone and its checkpoint whole, or `Failed`: then it runs
-    /// on. It is gone through with even if nobody waits for the answer.
+    /// on. It is gone through with even if nobody waits for the answer. With a copy of one that is to run on comes a
+    /// socket: everything stands still from a packet that is read there until one that is sent, and nothing is copied if
+    /// it closes instead.
     Suspend(Box<DumpSpec>),
     /// Look at users of a running VE, or change one. Answered by `Accounts` or `Failed`.
     Accounts {

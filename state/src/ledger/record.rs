@@ -368,9 +368,14 @@ impl Entry {
             (namespaces, devices, network);
     }
 
-    fn suspended(&mut self, facts: &Facts<'_>) -> Option<Box<Suspension>> {
+    /// What a checkpoint of the present run would have to be resumed with.
+    pub fn suspension_at(&self, at: Timestamp) -> Option<Box<Suspension>> {
+        self.clone().suspended(at)
+    }
+
+    fn suspended(&mut self, at: Timestamp) -> Option<Box<Suspension>> {
         Some(Box::new(Suspension {
-            at: facts.now,
+            at,
             cold: self.run.take()?.cold,
             namespaces: self.applied.namespaces.take(),
             devices: self.applied.devices.take(),
@@ -433,7 +438,7 @@ impl Entry {
         match end {
             // A killed controller may have noted it before.
             End::Ordered(StopReason::Suspend) => {
-                self.suspension = self.suspended(facts).or(self.suspension.take());
+                self.suspension = self.suspended(facts.now).or(self.suspension.take());
             }
             // The resumption did not come to pass.
             End::NeverStarted => {}

@@ -1,7 +1,7 @@
 //! Snapshots: the disk as it was, of VEs that run and that don't, on each of what keeps disks.
 
 use serde_json::{Value, json};
-use vzd_tests::{eventually, needs};
+use vzd_tests::{Sandbox, eventually, needs};
 
 use super::{MB, On, World, check, limit, limited, on_each, on_images, on_projects, on_subvolumes, used};
 
@@ -337,9 +337,9 @@ fn a_snapshot_under_a_writer_is_whole(on: On) {
 }
 
 /// Gives an order until it is not killed at a fault point any more; `then` looks after each.
-fn killed_at_each(world: &World, words: &[&str], then: impl Fn()) {
+pub fn killed_at_each(sandbox: &Sandbox, words: &[&str], then: impl Fn()) {
     for at in 1..20 {
-        let mut command = world.command(words);
+        let mut command = sandbox.command(words);
         let ended = command.env("VZD_FAULT_POINT", at.to_string()).output().unwrap();
         then();
         if ended.status.code() != Some(137) {

@@ -11,15 +11,18 @@ mod set;
 mod snapshot;
 mod status;
 
+use std::path::PathBuf;
+
 use vzd_state::status::Document;
 
 use super::exit::{self, OK, Refusal, Tool};
 use super::settings;
 use crate::cli::connect::connect;
 use crate::cli::output::{harmless, note};
-use crate::cli::shown;
-use crate::control::{Control, Selector};
+use crate::control::{Control, Selector, VeState};
+use crate::drivers::checkpoint;
 use crate::engine::Access;
+use crate::error::{SysError, SysResult};
 use crate::settings::Settings;
 
 /// The largest number that OpenVZ gives containers.
@@ -70,8 +73,9 @@ impl Container {
     }
 
     /// Whether it can be resumed from its checkpoint.
-    fn is_suspended(&self) -> bool {
-        shown::state(&self.document).0 == "suspended"
+    fn is_suspended(&self, control: &dyn Control) -> Tool<bool> {
+        let used = control.usage(&self.selector()).map_err(|error| Refusal::of(exit::SYSTEM, &error))?;
+        Ok(used.first().is_some_and(|used| used.state == VeState::Suspended))
     }
 
     /// The number, or else the name.
@@ -189,6 +193,14 @@ impl Vzctl {
         if !self.quiet {
             print(&format!("{}\n", harmless(line)));
         }
+    }
+
+    /// Where the checkpoint of a suspended container lies.
+    fn checkpoint_of(&self, container: &Container) -> SysResult<PathBuf> {
+        let uid = container.document.metadata.uid.as_ref();
+        let gone =
+            || SysError::refused("find", format_args!("container {}", container.name), "it is not made yet");
+        Ok(checkpoint::of(&self.settings.ves_dir().join(uid.ok_or_else(gone)?.as_str())))
     }
 
     fn control(&self, access: Access) -> Tool<Box<dyn Control>> {

@@ -1,6 +1,8 @@
 //! Starting and stopping. The order is given first, then the manifest is made to say the same, so that no later
 //! change of it starts or stops anything.
 
+use std::path::Path;
+
 use vzd_schema::edit::{Change, Value};
 use vzd_schema::v1::ManifestPolicy;
 
@@ -10,6 +12,7 @@ use super::super::manifests::Manifests;
 use super::{Container, Vzctl};
 use crate::control::{Control, PowerAction, PowerRequest};
 use crate::engine::Access;
+use crate::runtime::checkpoint::archive;
 
 const START: &[Opt] =
     &[flag("wait"), flag("force"), flag("skip-fsck"), flag("skip-remount"), flag("skip_ve_setup")];
@@ -99,7 +102,8 @@ pub fn pause(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     Ok(OK)
 }
 
-/// Writes it to disk. Of the stages only the first is one of its own: `--suspend` freezes in memory.
+/// Writes it to disk, at once or in OpenVZ's stages: `--suspend` freezes it, `--dump` writes it down and ends it, so that
+/// there is nothing left to do for `--kill`, and `--resume` has it go on from wherever it is.
 pub fn suspend(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     const KNOWN: &[Opt] = &[
         flag("suspend"),
@@ -117,17 +121,30 @@ pub fn suspend(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     match stages[..] {
         ["suspend"] => pause(vzctl, id, &[]),
         ["resume"] => resume(vzctl, id, &["--resume".to_owned()]),
-        [] | ["dump" | "kill"] => {
+        ["kill"] => {
+            let control = vzctl.control(Access::Read)?;
+            match vzctl.find(&*control, id)?.is_suspended(&*control)? {
+                true => Ok(OK),
+                false => {
+                    Err(Refusal::new(exit::SUSPEND, "nothing of it is written down yet: --dump comes first"))
+                }
+            }
+        }
+        [] | ["dump"] => {
             let control = vzctl.control(Access::Write)?;
             let container = vzctl.find(&*control, id)?;
             if !container.runs() {
                 return Err(Refusal::new(exit::NOT_RUNNING, "Container is not running"));
             }
-            if !stages.is_empty() || said.has("dumpfile") {
-                return Err(Refusal::new(exit::SUSPEND, IN_ONE));
-            }
             vzctl.say("Setting up checkpoint...");
             order(&*control, &container, PowerAction::Suspend, false, exit::SUSPEND)?;
+            if let Some(file) = said.last("dumpfile") {
+                let packed =
+                    vzctl.checkpoint_of(&container).and_then(|dir| archive::pack(&dir, Path::new(file)));
+                packed.map_err(|e| {
+                    Refusal::new(exit::SUSPEND, format!("it is suspended, but not in {file}: {e}"))
+                })?;
+            }
             vzctl.say("Checkpointing completed successfully");
             Ok(OK)
         }
@@ -135,11 +152,8 @@ pub fn suspend(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     }
 }
 
-/// Why stages and files of one's own are refused.
-const IN_ONE: &str =
-    "a checkpoint is made and used in one, and lies with the container: leave out the stage and --dumpfile";
-
-/// Has it go on from what `suspend` has written, or thaws what `suspend --suspend` has frozen.
+/// Has it go on from what `suspend` has written, or thaws what is frozen. `--undump` brings it back frozen, and `--kill`
+/// after that writes it down again.
 pub fn resume(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     const KNOWN: &[Opt] = &[
         flag("undump"),
@@ -155,18 +169,31 @@ pub fn resume(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     let said = options(&[KNOWN], words)?;
     let control = vzctl.control(Access::Write)?;
     let container = vzctl.find(&*control, id)?;
-    if container.runs() && container.document.status.frozen && !said.has("undump") && !said.has("kill") {
-        order(&*control, &container, PowerAction::Resume, false, exit::RESUME)?;
+    let stages = ["undump", "resume", "kill"].into_iter().filter(|stage| said.has(stage)).collect::<Vec<_>>();
+    let is_frozen = container.runs() && container.document.status.frozen;
+    let action = match stages[..] {
+        ["undump"] => PowerAction::Pause,
+        ["kill"] => PowerAction::Suspend,
+        [] | ["resume"] => PowerAction::Resume,
+        _ => return Err(Refusal::new(exit::SYNTAX, "only one of --undump, --resume, --kill can be given")),
+    };
+    let is_suspended = container.is_suspended(&*control)?;
+    if action == PowerAction::Suspend && is_suspended {
         return Ok(OK);
     }
-    if !container.is_suspended() {
+    if is_frozen && action != PowerAction::Pause {
+        order(&*control, &container, action, false, exit::RESUME)?;
+        return Ok(OK);
+    }
+    if !is_suspended {
         return Err(Refusal::new(exit::RESUME, "there is nothing to resume"));
     }
-    if ["undump", "resume", "kill", "dumpfile"].into_iter().any(|stage| said.has(stage)) {
-        return Err(Refusal::new(exit::RESUME, IN_ONE));
+    if let Some(file) = said.last("dumpfile") {
+        let unpacked = vzctl.checkpoint_of(&container).and_then(|dir| archive::unpack(Path::new(file), &dir));
+        unpacked.map_err(|e| Refusal::new(exit::RESUME, e.to_string()))?;
     }
     vzctl.say("Restoring container ...");
-    order(&*control, &container, PowerAction::Resume, false, exit::RESUME)?;
+    order(&*control, &container, action, false, exit::RESUME)?;
     vzctl.say("Resuming...");
     Ok(OK)
 }

@@ -48,16 +48,14 @@ pub fn create(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     let note = SnapshotNote { title: text("name"), description: text("description") };
     let control = vzctl.control(Access::Write)?;
     let container = vzctl.find(&*control, id)?;
-    if container.runs() && !said.has("skip-suspend") {
-        let message = "the memory of a running container cannot be kept yet: add --skip-suspend for a snapshot of its disk alone";
-        return Err(Refusal::new(exit::SNAPSHOT, message));
-    }
+    let memory = container.runs() && !said.has("skip-suspend");
     let snapshot = match id_of(&said) {
         Some(id) => id,
         None => fresh_uuid().map_err(|why| Refusal::new(exit::SYSTEM, why))?,
     };
     vzctl.say("Creating snapshot");
-    let request = SnapshotRequest { note, ..request(&container.name, &snapshot, SnapshotAction::Create) };
+    let request =
+        SnapshotRequest { memory, note, ..request(&container.name, &snapshot, SnapshotAction::Create) };
     control.snapshot(&request).map_err(|error| {
         let code = if error.code == "VZ0405" { exit::BAD_VALUE } else { exit::SNAPSHOT };
         Refusal::of(code, &error)
@@ -78,7 +76,14 @@ fn order(control: &dyn Control, ve: &str, snapshot: &str, action: SnapshotAction
 
 fn request(ve: &str, snapshot: &str, action: SnapshotAction) -> SnapshotRequest {
     let note = SnapshotNote::default();
-    SnapshotRequest { ve: ve.to_owned(), snapshot: snapshot.to_owned(), action, note, archive: None }
+    SnapshotRequest {
+        ve: ve.to_owned(),
+        snapshot: snapshot.to_owned(),
+        action,
+        memory: false,
+        note,
+        archive: None,
+    }
 }
 
 /// Throws one away.
@@ -99,24 +104,50 @@ pub fn switch(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     if said.has("skip-resume") && said.has("must-resume") {
         return Err(Refusal::new(exit::SYNTAX, "--skip-resume and --must-resume exclude each other"));
     }
-    if said.has("must-resume") {
-        return Err(Refusal::new(exit::SNAPSHOT_SWITCH, "a snapshot holds no memory that could be resumed"));
-    }
     let control = vzctl.control(Access::Write)?;
     let container = vzctl.find(&*control, id)?;
     let known =
         control.snapshots(&container.name).map_err(|error| Refusal::of(exit::SNAPSHOT_SWITCH, &error))?;
-    if !known.iter().any(|one| one.name == snapshot) {
-        return Err(Refusal::new(exit::SNAPSHOT_SWITCH, format!("there is no snapshot {{{snapshot}}}")));
+    let one = known
+        .iter()
+        .find(|one| one.name == snapshot)
+        .ok_or_else(|| Refusal::new(exit::SNAPSHOT_SWITCH, format!("there is no snapshot {{{snapshot}}}")))?;
+    let memory = one.memory && !said.has("skip-resume");
+    if said.has("must-resume") && !memory {
+        return Err(Refusal::new(
+            exit::SNAPSHOT_SWITCH,
+            "the snapshot was taken without what ran in the container",
+        ));
     }
     vzctl.say(&format!("Switching to snapshot {{{snapshot}}}"));
     let ran = container.runs();
     if ran {
         power::order(&*control, &container, PowerAction::Stop, true, exit::SNAPSHOT_SWITCH)?;
     }
+    if memory {
+        let request =
+            SnapshotRequest { memory, ..request(&container.name, &snapshot, SnapshotAction::Revert) };
+        let gone_back =
+            control.snapshot(&request).map_err(|error| Refusal::of(exit::SNAPSHOT_SWITCH, &error));
+        let resumed = gone_back.and_then(|()| {
+            power::order(&*control, &container, PowerAction::Resume, false, exit::SNAPSHOT_SWITCH)
+        });
+        match resumed {
+            Ok(()) => {
+                vzctl.say("Container has been successfully switched to another snapshot");
+                return Ok(OK);
+            }
+            Err(refusal) if said.has("must-resume") => return Err(refusal),
+            Err(refusal) => {
+                vzctl.say(&format!("Warning: what ran in it is not resumed: {}", refusal.message));
+                // It gives the checkpoint up.
+                power::order(&*control, &container, PowerAction::Stop, true, exit::SNAPSHOT_SWITCH)?;
+            }
+        }
+    }
     let switched =
         order(&*control, &container.name, &snapshot, SnapshotAction::Revert, exit::SNAPSHOT_SWITCH);
-    if ran && (switched.is_err() || !said.has("skip-resume")) {
+    if (ran || memory) && (switched.is_err() || !said.has("skip-resume")) {
         power::order(&*control, &container, PowerAction::Start, false, exit::SNAPSHOT_SWITCH)?;
     }
     switched?;

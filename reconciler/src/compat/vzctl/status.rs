@@ -8,10 +8,11 @@ use crate::engine::Access;
 pub fn status(vzctl: &Vzctl, id: &str, _: &[String]) -> Tool {
     let control = vzctl.control(Access::Read)?;
     let found = vzctl.look(&*control, id)?;
+    let suspended = found.as_ref().map_or(Ok(false), |container| container.is_suspended(&*control))?;
     let (ctid, words) = match &found {
         // The root of a VE is mounted as long as it runs, in its own mount namespace.
         Some(container) if container.runs() => (container.ctid(), "exist mounted running"),
-        Some(container) if container.is_suspended() => (container.ctid(), "exist unmounted down suspended"),
+        Some(container) if suspended => (container.ctid(), "exist unmounted down suspended"),
         Some(container) if container.document.metadata.uid.is_some() => {
             (container.ctid(), "exist unmounted down")
         }

@@ -2,13 +2,15 @@
 //!
 //! An image is copied as a file, a subvolume shares all that it has with its snapshot, and other roots are copied as trees:
 //! the upper layer, and overlayfs's index, which knows the links of the template's files that were changed. A copy is on
-//! disk before it gets its name. Nobody writes to the VE's files
-//! meanwhile: it is stopped or frozen, which is the caller's part. What is thrown away is so in [`super::remove`].
+//! disk before it gets its name. Nobody writes to the VE's files meanwhile: it is stopped or frozen, which is the caller's
+//! part. What ran in that moment is in `<state>/ves/<uid>/memory`, if it was written down: a snapshot that is a subvolume
+//! could not get it by a rename. What is thrown away is so in [`super::remove`].
 
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
 use vzd_state::ids::VeName;
+use vzd_state::ledger::Suspension;
 use vzd_state::subsystem::disk::{Backend, Resource};
 
 use super::copy::{self, Trees};
@@ -17,9 +19,12 @@ use crate::control::Snapshot;
 use crate::drivers::{Stopped, Ve};
 use crate::engine::fault;
 use crate::error::{At, SysError, SysResult};
+use crate::store::{Writes, atomic};
 
 /// In the VE's directory.
 const SNAPSHOTS: &str = "snapshots";
+/// In the VE's directory: checkpoints of its snapshots, and of what runs they are.
+const MEMORY: &str = "memory";
 /// In a snapshot: what [`list`] tells of it.
 const ABOUT: &str = "snapshot.json";
 pub(super) const IMAGE: &str = "disk.img";
@@ -53,6 +58,54 @@ pub fn list(ve: Ve<'_>) -> SysResult<Vec<Snapshot>> {
     Ok(all)
 }
 
+/// Where the checkpoint lies that belongs to a snapshot.
+pub fn memory_of(ve: Ve<'_>, name: &VeName) -> PathBuf {
+    ve.host.ve_dir(&ve.entry.uid).join(MEMORY).join(name.as_str())
+}
+
+/// Where it lies of what run that is.
+fn run_of(memory: &Path) -> PathBuf {
+    let name = memory.file_name().unwrap_or_default().to_string_lossy();
+    memory.with_file_name(format!("{name}.json"))
+}
+
+/// Gets ready for a checkpoint of a snapshot of this name; what belongs to no snapshot is thrown away.
+pub fn make_memory(ve: Ve<'_>, name: &VeName) -> SysResult<PathBuf> {
+    refuse_name(ve, name)?;
+    let memory = memory_of(ve, name);
+    let all = memory.with_file_name("");
+    make_dir(&all, 0o700)?;
+    for entry in std::fs::read_dir(&all).at("list", all.display())? {
+        let path = entry.at("list", all.display())?.path();
+        let of = path.file_stem().unwrap_or_default();
+        if !dir_of(ve).join(of).exists() && path.extension().is_none_or(|is| is == "json") {
+            remove::leftover(&path)?;
+        }
+    }
+    Ok(memory)
+}
+
+/// Keeps of what run the checkpoint of a snapshot is.
+pub fn keep_run(memory: &Path, run: &Suspension) -> SysResult<()> {
+    let path = run_of(memory);
+    let text = serde_json::to_vec(run).map_err(|e| SysError::refused("encode", path.display(), e))?;
+    atomic::write(&path, &text, &Writes::default()).map(drop)
+}
+
+/// Of what run it is.
+pub fn read_run(memory: &Path) -> SysResult<Suspension> {
+    let path = run_of(memory);
+    let text = std::fs::read(&path).at("read", path.display())?;
+    serde_json::from_slice(&text).map_err(|e| SysError::refused("read", path.display(), e))
+}
+
+fn refuse_name(ve: Ve<'_>, name: &VeName) -> SysResult<()> {
+    if dir_of(ve).join(name.as_str()).exists() {
+        return Err(SysError::refused("take snapshot", name, "there is one of this name"));
+    }
+    Ok(())
+}
+
 /// A copy that has no name yet.
 #[derive(Debug)]
 pub struct Taken {
@@ -62,9 +115,7 @@ pub struct Taken {
 /// Where one of this name is to be made. Nothing is there.
 pub(super) fn fresh(ve: Ve<'_>, name: &VeName) -> SysResult<PathBuf> {
     let all = dir_of(ve);
-    if all.join(name.as_str()).exists() {
-        return Err(SysError::refused("take snapshot", name, "there is one of this name"));
-    }
+    refuse_name(ve, name)?;
     make_dir(&all, 0o700)?;
     let new = all.join(NEW);
     remove::leftover(&new)?;
@@ -158,7 +209,16 @@ pub fn delete(ve: Ve<'_>, name: &VeName) -> SysResult<()> {
         let why = format!("it is mounted at {}", at.display());
         return Err(SysError::refused("delete", format_args!("snapshot {name}"), why));
     }
-    remove::snapshot(&dir_of(ve), name)
+    remove::snapshot(&dir_of(ve), name)?;
+    let memory = memory_of(ve, name);
+    remove::leftover(&memory)?;
+    remove::leftover(&run_of(&memory))
+}
+
+/// Whether what ran is kept with it too.
+pub fn has_memory(ve: Ve<'_>, name: &VeName) -> SysResult<bool> {
+    find(ve, name)?;
+    Ok(list(ve)?.iter().any(|one| one.name == name.as_str() && one.memory))
 }
 
 pub(super) fn find(ve: Ve<'_>, name: &VeName) -> SysResult<PathBuf> {

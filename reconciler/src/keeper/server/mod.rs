@@ -227,7 +227,7 @@ impl Server {
 
     fn on_request(&mut self, token: u64, request: Request, fds: Vec<OwnedFd>) {
         if job::is_job(&request) {
-            return self.start_job(token, &request);
+            return self.start_job(token, &request, &fds);
         }
         let done = match request {
             Request::Start(spec) => return self.start_ve(token, &spec),
@@ -257,11 +257,11 @@ impl Server {
         self.reply(token, &done.unwrap_or_else(Reply::Failed), None);
     }
 
-    fn start_job(&mut self, token: u64, request: &Request) {
+    fn start_job(&mut self, token: u64, request: &Request, fds: &[OwnedFd]) {
         let Some(client) = self.clients.get(&token) else { return };
         let forked = process::fork(self.proof, || {
             let _ = process::unblock_signals();
-            job::run(self.proof, request, client.socket.as_fd())
+            job::run(self.proof, request, fds, client.socket.as_fd())
         });
         match forked {
             Ok(child) => {

@@ -1,5 +1,6 @@
 //! Writing a running VE to disk, in a child of the keeper. It ends with the VE gone and its checkpoint whole, or with the
-//! VE running as before and no checkpoint.
+//! VE running as before and no checkpoint. A copy of a VE that runs on is made in the same way: then whoever asked for it
+//! is told when everything stands still, and copies what belongs to it, before anything runs on.
 //!
 //! The child is let finish even when nobody waits for it any more: a dump that is cut off would harm the VE.
 
@@ -19,7 +20,7 @@ use crate::error::{At, SysError, SysResult};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::SingleThreaded;
-use crate::kernel::{mount, net, procfs};
+use crate::kernel::{mount, net, procfs, seqpacket};
 use crate::runtime::quotas::{Kept, UserQuotas};
 
 /// A VE that is to be written to disk.
@@ -52,6 +53,9 @@ pub struct DumpSpec {
     pub users: Option<UserQuotas>,
     /// The time now.
     pub at: Timestamp,
+    /// It is to run on, once the requester has said so over the socket that came with the request.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leave_running: bool,
 }
 
 const LOG: &str = "dump.log";
@@ -67,8 +71,11 @@ pub(super) const MASKED_TREES: [&str; 2] = ["/proc/", "/sys/"];
 /// But this is the VE's own.
 const OWN_CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Writes the VE to disk, and ends it.
-pub fn dump(proof: SingleThreaded, spec: &DumpSpec) -> SysResult<()> {
+/// Writes the VE to disk, and ends it; or lets it run on, when the requester has done what it has to do meanwhile.
+pub fn dump(proof: SingleThreaded, spec: &DumpSpec, requester: Option<&OwnedFd>) -> SysResult<()> {
+    if spec.leave_running != requester.is_some() {
+        return Err(SysError::refused("suspend", "VE", "nobody says what is to become of it"));
+    }
     let image = Image::lock(&spec.checkpoint)?;
     let init = Pidfd::open(spec.pid)?;
     if procfs::innermost_pid(spec.pid)? != 1 || !init.is_alive()? {
@@ -76,12 +83,17 @@ pub fn dump(proof: SingleThreaded, spec: &DumpSpec) -> SysResult<()> {
         return Err(SysError::refused("suspend", "VE", "it does not run any more"));
     }
     image.make()?;
-    write(proof, spec, &image).inspect_err(|_| {
+    write(proof, spec, &image, requester).inspect_err(|_| {
         let _ = image.remove();
     })
 }
 
-fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()> {
+fn write(
+    proof: SingleThreaded,
+    spec: &DumpSpec,
+    image: &Image,
+    requester: Option<&OwnedFd>,
+) -> SysResult<()> {
     ns::unshare(&[Kind::Mount])?;
     mount::make_all_private()?;
     if let Some(why) = stranger(spec.pid, &spec.entered).or_else(|| lost_console(spec.pid)) {
@@ -106,7 +118,7 @@ fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()>
     let dir = rustix::fs::open(image.dir(), flags, Mode::empty()).at("open", image.dir().display())?;
     let names = external.iter().map(|(target, name)| format!("mnt[{target}]:{name}"));
     let request = Request {
-        ask: Ask::Dump { skipped, pid: spec.pid },
+        ask: Ask::Dump { leave_running: spec.leave_running, skipped, pid: spec.pid },
         images: &dir,
         log: LOG,
         external: names.chain([tty.clone()]).collect(),
@@ -140,11 +152,18 @@ fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()>
                 contents.users = Some(Kept::of(users)?);
                 filters::leave_quotas_to_others(image.dir())?;
             }
-            image.seal(contents.clone())
+            // Of one that runs on, the sums can wait until it does.
+            requester.map_or_else(|| image.seal(contents.clone()), stand_still)
         }
         _ => Ok(()),
     });
     match dumped {
+        Ok(_) if spec.leave_running => {
+            if locked {
+                ns::in_child_in(proof, &netns, net::let_through)?;
+            }
+            image.seal(contents)
+        }
         Ok(_) => Ok(()),
         Err(failure) => {
             // Before anything else: it may have been whole.
@@ -156,6 +175,15 @@ fn write(proof: SingleThreaded, spec: &DumpSpec, image: &Image) -> SysResult<()>
             let cause = if failure.ours { None } else { log::cause(&image.dir().join(LOG)) };
             Err(cause.map_or(failure.error, refusal))
         }
+    }
+}
+
+/// Says that everything stands still, and waits to hear that it may run on.
+fn stand_still(requester: &OwnedFd) -> SysResult<()> {
+    seqpacket::send(requester, &(), &[])?;
+    match seqpacket::recv::<()>(requester)? {
+        Some(_) => Ok(()),
+        None => Err(SysError::refused("copy", "VE", "what belongs to its memory could not be copied")),
     }
 }
 

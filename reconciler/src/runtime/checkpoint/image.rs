@@ -3,7 +3,7 @@
 //! The list is written last and taken away first: while it is there, the checkpoint is whole, and nothing has run from
 //! it yet. Every file is in it with its length and digest, and with what VE and which ids it is of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -24,13 +24,13 @@ use crate::template::index::hex;
 /// What this version writes and reads.
 const FORMAT: u32 = 1;
 /// The list of contents.
-const LIST: &str = "checkpoint.json";
+pub(super) const LIST: &str = "checkpoint.json";
 /// The same of a checkpoint that a VE has been resumed from.
 const USED: &str = "checkpoint.used";
 /// Beside the directory: held by who works on it, CRIU included.
 const LOCK: &str = "checkpoint.lock";
 /// More is no list of contents.
-const LARGEST_LIST: u64 = 4 << 20;
+pub(super) const LARGEST_LIST: u64 = 4 << 20;
 
 /// The list of contents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -142,6 +142,27 @@ impl Image {
             Some(parent) => atomic::sync(parent),
             None => Ok(()),
         }
+    }
+
+    /// Makes it the same as a whole one in `from`, which stays: its files have two names.
+    pub fn link(&self, from: &Image) -> SysResult<()> {
+        self.make()?;
+        for (name, path, _) in from.parts()? {
+            let here = self.dir.join(&name);
+            if name == LIST {
+                atomic::sync(&self.dir)?;
+                let text = std::fs::read(&path).at("read", path.display())?;
+                atomic::write(&here, &text, &Writes::default())?;
+            } else {
+                std::fs::hard_link(&path, &here).at("link", here.display())?;
+            }
+        }
+        self.dir.parent().map_or(Ok(()), atomic::sync)
+    }
+
+    /// The names of CRIU's files.
+    pub fn names(&self) -> SysResult<BTreeSet<String>> {
+        Ok(read(&self.dir)?.files.into_keys().collect())
     }
 
     /// Its files, the list last, by name with their paths and permissions.

@@ -37,8 +37,10 @@ const GHOST_LIMIT: u64 = 64 << 20;
 /// What is asked of CRIU.
 #[derive(Debug)]
 pub enum Ask {
-    /// Write the tree of this process, and end it.
+    /// Write the tree of this process, and end it or let it run on.
     Dump {
+        /// It runs on.
+        leave_running: bool,
         /// Mount points that are left out.
         skipped: Vec<String>,
         /// Its root process.
@@ -86,9 +88,10 @@ impl Request<'_> {
             opts = opts.text(37, name);
         }
         let (kind, opts) = match &self.ask {
-            Ask::Dump { skipped, pid } => {
+            Ask::Dump { leave_running, skipped, pid } => {
                 opts = opts
                     .number(2, u64::try_from(*pid).unwrap_or_default())
+                    .number(3, u64::from(*leave_running))
                     .number(35, GHOST_LIMIT)
                     .number(45, FREEZE_TIMEOUT)
                     .number(46, 1) // tcp_skip_in_flight
