@@ -239,6 +239,9 @@ fn lower_lifecycle(
             reason: suspend.reason.clone().unwrap_or_else(|| "no reason given".to_owned()),
             until: suspend.until.map(|until| Timestamp(until.unix_millis())),
         }),
+        checkpoint_directory: spec.checkpoint.directory.as_ref().map(|dir| dir.as_str().to_owned()),
+        checkpoint_keeps_tcp: spec.checkpoint.tcp_established != Some(false),
+        checkpoint_keeps_running: spec.checkpoint.keep_running == Some(true),
         reconcile_disabled: annotations.get("vzd/reconcile").is_some_and(|is| is == "disabled"),
     }
 }

@@ -3,7 +3,10 @@
 //! What is written of one that runs on is a snapshot that holds its memory too: no checkpoint is of any use without the
 //! disk of that moment.
 
+use vzd_state::status::Document;
+
 use crate::cli::Context;
+use crate::cli::connect::look;
 use crate::cli::failure::Outcome;
 use crate::cli::power;
 use crate::cli::snapshot;
@@ -16,18 +19,20 @@ pub struct Args {
     /// The VE
     #[arg(value_name = "VE")]
     ve: String,
-    /// Let it run on, and keep its disk and memory of this moment as a snapshot
+    /// Let it run on, and keep its disk and memory of this moment as a snapshot; so it is by itself where the manifest says
+    /// `checkpoint.keepRunning`
     #[arg(long)]
     leave_running: bool,
     /// What the snapshot is called. Default: checkpoint-DATE-TIME
-    #[arg(long, value_name = "SNAPSHOT", requires = "leave_running")]
+    #[arg(long, value_name = "SNAPSHOT")]
     name: Option<String>,
 }
 
 /// Carries it out.
 pub fn run(args: Args, cx: &mut Context) -> Outcome {
-    if !args.leave_running {
-        let select = Selector { names: vec![args.ve], ..Selector::default() };
+    let select = Selector { names: vec![args.ve.clone()], ..Selector::default() };
+    let keeps = |ve: &Document| ve.spec["checkpoint"]["keepRunning"].as_bool() == Some(true);
+    if !args.leave_running && !look(cx)?.list(&select, false)?.first().is_some_and(keeps) {
         return power::order(&PowerRequest { select, action: PowerAction::Suspend, force: false }, cx);
     }
     let snapshot = args.name.unwrap_or_else(of_now);

@@ -53,7 +53,9 @@ pub fn observe(ve: Ve<'_>) -> Reading<Checkpoint> {
 
 /// Writes the VE to disk. It runs on if that fails.
 pub fn suspend(ve: Ve<'_>) -> SysResult<()> {
-    ve.host.keeper.suspend(dump_spec(ve, dir(ve))?)
+    let place = policies(ve).and_then(|is| is.checkpoint_directory.as_ref());
+    let place = place.map(|dir| Path::new(dir).join(ve.entry.uid.as_str()).join("checkpoint"));
+    ve.host.keeper.suspend(DumpSpec { place, ..dump_spec(ve, dir(ve))? })
 }
 
 /// Writes a VE to disk that runs on. `copy` is done while everything stands still.
@@ -72,6 +74,11 @@ pub fn take_up(ve: Ve<'_>, copy: &Path) -> SysResult<()> {
     Image::lock(&dir(ve))?.link(&Image::lock(copy)?)
 }
 
+/// What the manifest says, or said while there was one.
+fn policies(ve: Ve<'_>) -> Option<&vzd_state::subsystem::lifecycle::Desired> {
+    ve.want.map(|want| &want.lifecycle).or(ve.entry.applied.lifecycle.as_ref())
+}
+
 fn dump_spec(ve: Ve<'_>, checkpoint: PathBuf) -> SysResult<DumpSpec> {
     let pid = lifecycle::running(ve)?.pid;
     let (applied, run) = (&ve.entry.applied, ve.entry.run.as_ref());
@@ -83,6 +90,8 @@ fn dump_spec(ve: Ve<'_>, checkpoint: PathBuf) -> SysResult<DumpSpec> {
         pid,
         criu: ve.host.settings.criu.clone(),
         checkpoint,
+        place: None,
+        closes_tcp: policies(ve).is_some_and(|is| !is.checkpoint_keeps_tcp),
         mounts: mounts.map(PathBuf::from).collect(),
         entered: ve.host.cgroup(ve.entry).exec_dir(),
         delegated: ve.host.cgroup(ve.entry).delegated_dir(),
@@ -105,6 +114,12 @@ pub fn call_off(ve: Ve<'_>, pid: i32) -> SysResult<()> {
         return Ok(());
     }
     ns::on_thread_in(&Namespace::of(pid, Kind::Net)?, net::let_through)
+}
+
+/// Throws away what of a VE that is destroyed lies elsewhere.
+pub fn destroy(ve: Ve<'_>) -> SysResult<()> {
+    let dir = dir(ve);
+    if dir.is_symlink() { Image::lock(&dir)?.remove() } else { Ok(()) }
 }
 
 /// Throws it away.

@@ -234,6 +234,7 @@ pub fn apply(ve: Ve<'_>, step: &Step) -> Result<(Effect, Made), StepError> {
         Step::Destroy => {
             stopped(ve)?;
             clear(ve)?;
+            checkpoint::destroy(ve)?;
             done(disk::destroy(ve)?)
         }
         Step::Create

@@ -202,7 +202,7 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
                 (Frame::Message(Message::Item(item)), None) if !has_image => tree.item(&item)?,
                 (Frame::Message(Message::Image { name, mode }), None) if tree.is_done() => {
                     if !std::mem::replace(&mut has_image, true) {
-                        image.make()?;
+                        image.make(None)?;
                     }
                     part = Some(Part::make(image.dir(), &name, mode)?);
                 }

@@ -6,13 +6,14 @@ use super::scalars::AbsPath;
 group! {
     /// Checkpoints of a VE.
     pub struct Checkpoint {
-        /// Where on the host they are kept. Default: with the VE.
+        /// A directory on the host, root's alone to write to, in which its checkpoint is kept from the next suspension on. Default:
+        /// with the VE.
         live directory: Option<AbsPath>,
         /// Copy memory before freezing the VE, so that it is frozen for a shorter time.
         live pre_dump: Option<bool> = false,
-        /// Keep TCP connections.
-        live tcp_established: Option<bool> = false,
-        /// Let the VE run on after a checkpoint.
+        /// Keep established TCP connections; without, they are closed when the VE goes on.
+        live tcp_established: Option<bool> = true,
+        /// Let the VE run on after `vzd checkpoint`, as if `--leave-running` was given.
         live keep_running: Option<bool> = false,
     }
 }

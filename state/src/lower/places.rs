@@ -97,6 +97,9 @@ const LOCATED: &[&str] = &[
     "spec.health",
     "spec.dependsOn",
     "spec.suspendReconcile",
+    "spec.checkpoint.directory",
+    "spec.checkpoint.tcpEstablished",
+    "spec.checkpoint.keepRunning",
 ];
 
 /// List items are known by what they stand for (`spec.mounts[/data]`), not by their number.

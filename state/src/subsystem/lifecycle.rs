@@ -56,6 +56,15 @@ pub struct Desired {
     pub health: Option<Probe>,
     /// Reconciling is suspended by the manifest.
     pub suspend: Option<Suspend>,
+    /// Where its checkpoint is kept, if not with the VE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_directory: Option<String>,
+    /// Established TCP connections are kept in a checkpoint. Records from before there was a choice don't say so.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub checkpoint_keeps_tcp: bool,
+    /// It runs on after an order for a checkpoint.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkpoint_keeps_running: bool,
     /// Reconciling is switched off by the annotation `vzd/reconcile: disabled`.
     pub reconcile_disabled: bool,
 }
@@ -76,6 +85,9 @@ impl Default for Desired {
             depends_on: Vec::new(),
             health: None,
             suspend: None,
+            checkpoint_directory: None,
+            checkpoint_keeps_tcp: true,
+            checkpoint_keeps_running: false,
             reconcile_disabled: false,
         }
     }
@@ -118,6 +130,15 @@ pub struct ColdSpec {
     /// How its root is mounted. The kernel locks all of that in a VE's own mount namespace, for the host's root too.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub mount_options: BTreeSet<MountOption>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_yes(is: &bool) -> bool {
+    *is
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]

@@ -277,6 +277,9 @@ fn cases() -> Vec<(&'static str, String, String)> {
         health("spec.health.successThreshold", "successThreshold: 7"),
         health("spec.health.failureThreshold", "failureThreshold: 7"),
         set("spec.dependsOn", "[db]"),
+        set("spec.checkpoint.directory", "/var/checkpoints"),
+        set("spec.checkpoint.tcpEstablished", "false"),
+        set("spec.checkpoint.keepRunning", "true"),
         swap(
             "spec.suspendReconcile.reason",
             &format!("suspendReconcile: {{reason: a, until: '{PAST}'}}"),

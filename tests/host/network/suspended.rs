@@ -1,10 +1,11 @@
 //! Connections of a VE that is suspended and resumed.
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
-use vzd_tests::{LONG, NetLab, Sandbox, needs, within};
+use vzd_tests::{LONG, NetLab, Sandbox, eventually, needs, within};
 
 use super::connections::echo;
 use super::{ONE, reaches, with};
@@ -55,4 +56,33 @@ fn a_stream_goes_on_after_a_suspension() {
         "{refused:?}"
     );
     reaches(&sandbox, "one", vzd_tests::CLIENT[0]);
+}
+
+#[test]
+fn a_stream_is_closed_where_the_manifest_says_so() {
+    needs!(Root, Cgroups, Busybox, Ip, Nft, Criu);
+    let lab = NetLab::new();
+    let sandbox = Sandbox::new();
+    let mut spec = with(&ONE);
+    spec["checkpoint"] = json!({ "tcpEstablished": false });
+    sandbox.ve("one", spec);
+    sandbox.apply();
+    sandbox.sh("one", "setsid nc -ll -p 7 -e /bin/cat > /dev/null 2>&1 < /dev/null &");
+    let connect = || within(LONG, "the VE answers", || TcpStream::connect((ONE[0], 7)).ok());
+    let mut stream = lab.in_client(connect);
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.write_all(b"a").unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    sandbox.vzd(&["suspend", "one"]).ok();
+    sandbox.vzd(&["resume", "one"]).ok();
+    eventually("its other end hears of it", || {
+        match stream.write_all(b"b").and_then(|()| stream.read(&mut [0])) {
+            Ok(read) => read == 0,
+            Err(_) => true,
+        }
+    });
+    // Who listens goes on.
+    let mut stream = lab.in_client(connect);
+    stream.write_all(b"c").unwrap();
+    stream.read_exact(&mut [0]).unwrap();
 }

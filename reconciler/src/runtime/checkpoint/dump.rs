@@ -39,6 +39,12 @@ pub struct DumpSpec {
     pub criu: PathBuf,
     /// The directory of its checkpoint.
     pub checkpoint: PathBuf,
+    /// Where it is kept instead, with a link from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<PathBuf>,
+    /// Established TCP connections are left out of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closes_tcp: bool,
     /// Mounts of the host's, by their path in the VE.
     pub mounts: Vec<PathBuf>,
     /// The control group of processes that were put into it.
@@ -82,7 +88,7 @@ pub fn dump(proof: SingleThreaded, spec: &DumpSpec, requester: Option<&OwnedFd>)
         // An earlier dump may have ended it while this one waited.
         return Err(SysError::refused("suspend", "VE", "it does not run any more"));
     }
-    image.make()?;
+    image.make(spec.place.as_deref())?;
     write(proof, spec, &image, requester).inspect_err(|_| {
         let _ = image.remove();
     })
@@ -121,6 +127,7 @@ fn write(
         ask: Ask::Dump { leave_running: spec.leave_running, skipped, pid: spec.pid },
         images: &dir,
         log: LOG,
+        closes_tcp: spec.closes_tcp,
         external: names.chain([tty.clone()]).collect(),
     };
     let mut contents = Contents {
@@ -135,6 +142,7 @@ fn write(
         dev: Vec::new(),
         groups: spec.groups.clone(),
         users: None,
+        closes_tcp: spec.closes_tcp,
         files: BTreeMap::new(),
     };
     let criu = Swrk::start(proof, &spec.criu, &[image.lock_file().as_raw_fd()])?;

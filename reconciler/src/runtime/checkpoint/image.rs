@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -60,6 +60,9 @@ pub struct Contents {
     /// Quotas of the VE's own users, if it had the right to set any.
     #[serde(default)]
     pub users: Option<Kept>,
+    /// Established TCP connections are not in it: they are closed when the VE goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closes_tcp: bool,
     /// CRIU's files.
     pub files: BTreeMap<String, Sum>,
 }
@@ -103,20 +106,36 @@ impl Image {
         &self.dir
     }
 
-    /// Makes an empty one.
-    pub fn make(&self) -> SysResult<()> {
+    /// Makes an empty one; if `place` is given, there, with a link to it.
+    pub fn make(&self, place: Option<&Path>) -> SysResult<()> {
         self.remove()?;
-        std::fs::DirBuilder::new().mode(0o700).create(&self.dir).at("make directory", self.dir.display())
+        let Some(place) = place else { return make_private(&self.dir) };
+        // Nobody else gets as far as its files, which are open to others while it is resumed.
+        let private = place.parent().unwrap_or(place);
+        match std::fs::symlink_metadata(private) {
+            Ok(is) if is.is_dir() && is.uid() == 0 && is.mode() & 0o077 == 0 => {}
+            Ok(_) => {
+                let why = "it is there already, and is no directory of root's alone";
+                return Err(SysError::refused("use", private.display(), why));
+            }
+            Err(_) => make_private(private)?,
+        }
+        remove_all(place)?;
+        make_private(place)?;
+        std::os::unix::fs::symlink(place, &self.dir).at("link", self.dir.display())
     }
 
     /// Throws it away, the list first. It holds no mounts: CRIU works in a mount namespace of its own.
     pub fn remove(&self) -> SysResult<()> {
         self.invalidate()?;
-        match std::fs::remove_dir_all(&self.dir) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(SysError::new("remove", self.dir.display(), e))
+        match std::fs::read_link(&self.dir) {
+            Ok(place) => {
+                remove_all(&place)?;
+                // As far as nothing else is in there.
+                let _ = place.parent().map(std::fs::remove_dir);
+                std::fs::remove_file(&self.dir).at("remove", self.dir.display())
             }
-            _ => Ok(()),
+            Err(_) => remove_all(&self.dir),
         }
     }
 
@@ -146,7 +165,7 @@ impl Image {
 
     /// Makes it the same as a whole one in `from`, which stays: its files have two names.
     pub fn link(&self, from: &Image) -> SysResult<()> {
-        self.make()?;
+        self.make(None)?;
         for (name, path, _) in from.parts()? {
             let here = self.dir.join(&name);
             if name == LIST {
@@ -226,6 +245,17 @@ impl Image {
     }
 }
 
+fn make_private(dir: &Path) -> SysResult<()> {
+    std::fs::DirBuilder::new().mode(0o700).create(dir).at("make directory", dir.display())
+}
+
+fn remove_all(dir: &Path) -> SysResult<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(SysError::new("remove", dir.display(), e)),
+        _ => Ok(()),
+    }
+}
+
 /// What can be seen of a checkpoint without reading it all.
 pub fn look(dir: &Path) -> SysResult<Checkpoint> {
     let contents = read(dir)?;
@@ -287,6 +317,7 @@ mod tests {
             dev: Vec::new(),
             groups: BTreeMap::new(),
             users: None,
+            closes_tcp: false,
             files: BTreeMap::new(),
         }
     }
@@ -297,7 +328,7 @@ mod tests {
         let image = Image::lock(&dir.path().join("checkpoint")).unwrap();
         let file = image.dir().join("pages-1.img");
         let make = || {
-            image.make().unwrap();
+            image.make(None).unwrap();
             std::fs::write(&file, b"pages").unwrap();
             image.seal(contents()).unwrap();
         };
@@ -327,7 +358,7 @@ mod tests {
     fn one_that_is_used_is_there_no_more() {
         let dir = tempfile::tempdir().unwrap();
         let image = Image::lock(&dir.path().join("checkpoint")).unwrap();
-        image.make().unwrap();
+        image.make(None).unwrap();
         image.seal(contents()).unwrap();
         image.use_up().unwrap();
         assert!(look(image.dir()).unwrap_err().is_absent());

@@ -132,6 +132,7 @@ impl Stage {
             },
             images: &images,
             log: LOG,
+            closes_tcp: contents.closes_tcp,
             external: self.external.clone(),
         };
         let keep = [image.lock_file().as_raw_fd(), tty.as_raw_fd()];

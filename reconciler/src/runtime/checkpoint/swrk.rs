@@ -66,6 +66,8 @@ pub struct Request<'a> {
     pub images: &'a OwnedFd,
     /// Name of its log in that directory.
     pub log: &'a str,
+    /// Established TCP connections are not kept.
+    pub closes_tcp: bool,
     /// What lies outside of the tree, in CRIU's notation.
     pub external: Vec<String>,
 }
@@ -75,7 +77,7 @@ impl Request<'_> {
         let images = u64::try_from(self.images.as_raw_fd()).unwrap_or_default();
         let mut opts = Message::default()
             .number(1, images)
-            .number(5, 1) // tcp_established
+            .number(if self.closes_tcp { 52 } else { 5 }, 1) // tcp_close, tcp_established
             .number(8, 1) // file_locks
             .number(9, LOG_LEVEL)
             .text(10, self.log)

@@ -22,7 +22,16 @@ macro_rules! shown_as_json {
     ($($type:ty),*) => { $(impl Shown for $type { fn shown(&self) -> Value { json(self) } })* };
 }
 
-shown_as_json!(RestartPolicy, UpdatePolicy, DeletionPolicy, bool, i32, Vec<VeName>, Option<Suspend>);
+shown_as_json!(
+    RestartPolicy,
+    UpdatePolicy,
+    DeletionPolicy,
+    bool,
+    i32,
+    Vec<VeName>,
+    Option<Suspend>,
+    Option<String>
+);
 
 impl Shown for Millis {
     fn shown(&self) -> Value {
@@ -68,6 +77,9 @@ pub(super) fn pairs(was: &Desired, is: &Desired) -> Vec<Pair> {
         depends_on => "spec.dependsOn",
         health => "spec.health",
         suspend => "spec.suspendReconcile",
+        checkpoint_directory => "spec.checkpoint.directory",
+        checkpoint_keeps_tcp => "spec.checkpoint.tcpEstablished",
+        checkpoint_keeps_running => "spec.checkpoint.keepRunning",
         reconcile_disabled => "metadata.annotations[vzd/reconcile]"
     }
 }
