@@ -13,6 +13,7 @@ mod ask;
 mod drive;
 mod init;
 mod ipc;
+mod keep;
 mod mapped;
 mod pause;
 mod probe;
@@ -27,6 +28,7 @@ usage: guest init [--stubborn] [--exit-after MS[:CODE]] [--children N]
        guest pause [MARKER-FILE]
        guest mapped FILE                                (counts in mapped memory until that is torn)
        guest remember MEGABYTES FILE                    (checks and changes all of that memory until it is torn)
+       guest keep KIND FILE                             (makes something; once FILE.go is there, tells whether it is as it was)
        guest report
        guest send INTERFACE HEX...                      (frames, as they are)
        guest ask udp|tcp ADDRESS:PORT HEX [TIMES]       (a message, as it is; what comes back)
@@ -100,6 +102,10 @@ fn run(words: &[String]) -> Result<i32, Failure> {
         ["remember", megabytes, file] => match megabytes.parse() {
             Ok(megabytes) => Ok(remember::run(megabytes, file)?),
             Err(_) => usage("MEGABYTES is a number"),
+        },
+        ["keep", kind, file] => match keep::run(kind, file)? {
+            Some(code) => Ok(code),
+            None => usage("unknown kind of what is to be kept"),
         },
         ["report"] => print(&report::report()),
         ["probe", "--list"] => print(&probe::list()),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, statat};
 use serde::{Deserialize, Serialize};
 use vzd_state::units::Timestamp;
 
@@ -124,7 +124,12 @@ fn write(
     let dir = rustix::fs::open(image.dir(), flags, Mode::empty()).at("open", image.dir().display())?;
     let names = external.iter().map(|(target, name)| format!("mnt[{target}]:{name}"));
     let request = Request {
-        ask: Ask::Dump { leave_running: spec.leave_running, skipped, pid: spec.pid },
+        ask: Ask::Dump {
+            leave_running: spec.leave_running,
+            skipped,
+            searched: searched(&root)?,
+            pid: spec.pid,
+        },
         images: &dir,
         log: LOG,
         closes_tcp: spec.closes_tcp,
@@ -193,6 +198,30 @@ fn stand_still(requester: &OwnedFd) -> SysResult<()> {
         Some(_) => Ok(()),
         None => Err(SysError::refused("copy", "VE", "what belongs to its memory could not be copied")),
     }
+}
+
+/// Not the VE's files.
+const NO_FILES: [&str; 3] = ["dev", "proc", "sys"];
+/// Much, and seldom watched.
+const LAST: [&str; 2] = ["var", "usr"];
+
+/// The directories in a VE's root, in the order in which something is to be searched for in them.
+fn searched(root: &OwnedFd) -> SysResult<Vec<String>> {
+    let dir =
+        rustix::fs::openat(root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let mut names = Vec::new();
+    for entry in Dir::read_from(&dir.at("open", "/")?).at("list", "/")? {
+        let entry = entry.at("list", "/")?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // Links are where they lead to.
+        let is_dir = statat(root, &name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|is| FileType::from_raw_mode(is.st_mode) == FileType::Directory);
+        if is_dir && !name.starts_with('.') && !NO_FILES.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    names.sort_by_key(|name| LAST.iter().position(|last| last == name).map_or(0, |at| at + 1));
+    Ok(names.into_iter().map(|name| format!("/{name}")).collect())
 }
 
 fn refusal(why: String) -> SysError {

@@ -43,6 +43,8 @@ pub enum Ask {
         leave_running: bool,
         /// Mount points that are left out.
         skipped: Vec<String>,
+        /// Directories in which what is watched (inotify) is searched for. An overlay opens no file by its handle.
+        searched: Vec<String>,
         /// Its root process.
         pid: i32,
     },
@@ -90,7 +92,7 @@ impl Request<'_> {
             opts = opts.text(37, name);
         }
         let (kind, opts) = match &self.ask {
-            Ask::Dump { leave_running, skipped, pid } => {
+            Ask::Dump { leave_running, skipped, searched, pid } => {
                 opts = opts
                     .number(2, u64::try_from(*pid).unwrap_or_default())
                     .number(3, u64::from(*leave_running))
@@ -100,6 +102,9 @@ impl Request<'_> {
                     .number(64, LOCK_SKIP);
                 for path in skipped {
                     opts = opts.text(31, path);
+                }
+                for path in searched {
+                    opts = opts.text(36, path); // irmap_scan_paths
                 }
                 (DUMP, opts)
             }
