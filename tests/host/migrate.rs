@@ -282,6 +282,11 @@ fn what_stands_in_the_way_changes_nothing() {
     eventually("a namespace is there", || here.sh("web", "ps").contains("sleep 61"));
     refused(&["has a pid namespace of its own"], "");
     here.sh("web", "kill $(pidof sleep)");
+    // As systemd's services with ProtectHostname= have.
+    here.sh("web", "setsid unshare -u sleep 62 > /dev/null 2>&1 < /dev/null &");
+    eventually("a namespace is there", || here.sh("web", "ps").contains("sleep 62"));
+    refused(&["has a uts namespace of its own"], "");
+    here.sh("web", "kill $(pidof sleep)");
     here.sh("web", "ip link add mine type bridge");
     refused(&["interface mine in its network is not one that vzd makes"], "");
     here.sh("web", "ip link del mine");

@@ -14,7 +14,7 @@ use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::{net, procfs};
 
 /// Namespaces that no process may have of its own, by their names in /proc.
-const NAMESPACES: [&str; 4] = ["user", "pid", "cgroup", "time"];
+const NAMESPACES: [&str; 6] = ["user", "pid", "cgroup", "time", "uts", "ipc"];
 
 /// Files that cannot be kept, as links in /proc/PID/fd show them, and what they are.
 const FILES: [(&str, &str); 4] = [
