@@ -139,9 +139,9 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
                 }
                 return Ok(OK);
             }
-            let shown = course.clone();
-            let _progress = Progress::showing(move || shown.words());
-            let _ordered = Ordered::new(course);
+            // Before there are other threads: one that had not this one's mask would be ended by the signal, and all with it.
+            let _ordered = Ordered::new(course.clone());
+            let _progress = Progress::showing(move || course.words());
             source.hand_over(&entry, &clock::new_uid().to_string(), manifest).map_err(Failure::from)
         }
     };

@@ -20,7 +20,7 @@ impl Ordered {
         WAITING.call_once(|| {
             let mut mask = SigSet::empty();
             [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().for_each(|signal| mask.add(signal));
-            // Threads of later on have this mask as well, and programs none.
+            // Threads and programs of later on have this mask as well: what reaches the other host was started before.
             if mask.thread_block().is_ok() {
                 std::thread::spawn(move || {
                     while let Ok(signal) = mask.wait() {
