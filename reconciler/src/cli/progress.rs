@@ -5,6 +5,8 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::template::{Reached, Tally};
+
 /// What is over sooner needs no word.
 const PATIENCE: Duration = Duration::from_millis(800);
 const TICK: Duration = Duration::from_millis(500);
@@ -19,6 +21,11 @@ impl Progress {
     /// Something begins.
     pub fn start(doing: &'static str) -> Self {
         Self::showing(move || doing.to_owned())
+    }
+
+    /// A template is made; `doing` until there is more to tell.
+    pub fn of(doing: &'static str, tally: Tally) -> Self {
+        Self::showing(move || tally.reached().map_or_else(|| doing.to_owned(), |reached| shown(&reached)))
     }
 
     /// Something begins of which `doing` tells, each time anew, where it is.
@@ -44,6 +51,24 @@ impl Progress {
     }
 }
 
+/// What a template's maker tells, as a bar if it is known how much there is to do.
+fn shown(reached: &Reached) -> String {
+    const MB: u64 = 1_000_000;
+    const WIDE: usize = 24;
+    let Reached { doing, done, of } = reached;
+    match of {
+        Some(of) if *of > 0 => {
+            let part = (*done).min(*of) as f64 / *of as f64;
+            let full = (part * WIDE as f64) as usize;
+            let bar = format!("{}{}", "=".repeat(full), " ".repeat(WIDE - full));
+            let (done, of) = (done.min(of) / MB, of.div_ceil(MB));
+            format!("{doing} [{bar}] {:.0} %, {done} of {of} MB", (part * 100.0).floor())
+        }
+        _ if *done < MB => doing.clone(),
+        _ => format!("{doing}, {} MB", done / MB),
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         if let Some((over, ticker)) = self.ticker.take() {
@@ -57,4 +82,22 @@ impl Drop for Progress {
 fn say(text: &str) {
     let mut stderr = std::io::stderr().lock();
     let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_as_full_as_it_is_far() {
+        let at = |done, of| shown(&Reached { doing: "unpacking".to_owned(), done, of });
+        assert_eq!(
+            at(30_000_000, Some(120_000_000)),
+            "unpacking [======                  ] 25 %, 30 of 120 MB"
+        );
+        // A file that has grown meanwhile, and one of nothing.
+        assert_eq!(at(9_000_000, Some(8_000_000)), "unpacking [========================] 100 %, 8 of 8 MB");
+        assert_eq!(at(0, Some(0)), "unpacking");
+        assert_eq!(at(5_000_000, None), "unpacking, 5 MB");
+    }
 }

@@ -86,9 +86,10 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
         Command::Build { recipe, name } => {
             let recipe = Recipe::named(recipe).map_err(|e| refused(&e))?;
             let name = name.as_deref().unwrap_or(recipe.name);
+            let store = store(cx)?;
             let made = {
-                let _progress = Progress::start("building");
-                store(cx)?.build(name, recipe)
+                let _progress = Progress::of("building", store.tally());
+                store.build(name, recipe)
             };
             told(name, "built", &made.map_err(|e| refused(&e))?, cx)
         }
@@ -100,7 +101,7 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
             let store = store(cx)?;
             for name in names {
                 let made = {
-                    let _progress = Progress::start("building");
+                    let _progress = Progress::of("building", store.tally());
                     store.update(name)
                 };
                 told(name, "updated", &made.map_err(|e| refused(&e))?, cx)?;
@@ -115,12 +116,12 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
 fn add(name: &str, source: &Path, sha256: Option<&str>, store: &Store) -> Result<Template, Failure> {
     let made = if let Some(image) = source.to_str().and_then(|source| source.strip_prefix("oci:")) {
         let image: OciImage = image.parse().map_err(|e| Failure::usage(format!("{e}")))?;
-        let _progress = Progress::start("fetching and unpacking");
+        let _progress = Progress::of("fetching", store.tally());
         store.add_image(name, &image, sha256)
     } else {
         let file = std::path::absolute(source)
             .map_err(|e| Failure::new("cannot find the working directory").because(e))?;
-        let _progress = Progress::start("unpacking");
+        let _progress = Progress::of("copying", store.tally());
         store.add(name, &file, sha256)
     };
     made.map_err(|e| refused(&e))
@@ -214,7 +215,7 @@ fn verify(names: &[String], cx: &mut Context) -> Outcome {
     let all = if names.is_empty() { store.names() } else { names.to_vec() };
     for name in &all {
         let verified = {
-            let _progress = Progress::start("comparing");
+            let _progress = Progress::of("comparing", store.tally());
             store.verify(name)
         };
         let digest = verified.map_err(|e| refused(&e))?;

@@ -88,6 +88,7 @@ impl Store {
         let (archive, _) = source::open_file(file)?;
         let origin = Origin { file: Some(file.to_owned()), ..Origin::default() };
         self.take_in(name, origin, sha256, |out| {
+            self.tally.reading("copying", &archive);
             io::copy(&mut &archive, out).map(drop).map_err(|e| TemplateError::io("copy", file, e))
         })
     }
@@ -152,6 +153,7 @@ impl Store {
             Found::Layout(path) => self.verify_image(&path, taken.as_deref(), &template)?,
             Found::File(path) => {
                 let (file, _) = source::open_file(&path)?;
+                self.tally.reading("reading", &file);
                 let found = hash(&file, &path)?;
                 if taken.as_ref().is_some_and(|taken| *taken != found) {
                     return Err(TemplateError::Digest { path, wanted: taken.unwrap_or_default(), found });
@@ -159,6 +161,7 @@ impl Store {
                 self.verify_root(&template, |root| {
                     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))
                         .map_err(|e| TemplateError::io("seek in", &path, e))?;
+                    self.tally.reading("unpacking to compare", &file);
                     unpack::unpack(&file, &path, root, self.own.as_fd(), (&self.limits, 0)).map(drop)
                 })?;
             }
@@ -215,9 +218,11 @@ impl Store {
         let failed = |op: &'static str| move |e: io::Error| TemplateError::io(op, partial, e);
         let mut file =
             File::options().read(true).write(true).create_new(true).open(partial).map_err(failed("make"))?;
+        self.tally.writing("building", &file);
         write(&mut file)?;
         file.sync_all().map_err(failed("sync"))?;
         let (file, _) = source::open_file(partial)?;
+        self.tally.reading("reading", &file);
         let found = hash(&file, partial)?;
         if let Some(wanted) = sha256.filter(|wanted| !wanted.eq_ignore_ascii_case(&found)) {
             let path = origin.file.clone().unwrap_or_default();

@@ -22,6 +22,7 @@ mod remove;
 mod source;
 mod space;
 mod store;
+mod tally;
 mod tiny;
 mod tree;
 mod unpack;
@@ -44,6 +45,7 @@ pub use manage::{Listed, Origin};
 pub use oci::ImageProblem;
 pub use recipe::{RECIPES, Recipe};
 pub use store::Store;
+pub use tally::{Reached, Tally};
 pub use unused::Removal;
 
 /// Where a VE's root file system comes from.

@@ -34,7 +34,7 @@ use super::index::{Index, Record, Stamp, hex, key};
 use super::oci::IMAGE;
 use super::remove::{self, TRASH};
 use super::source::{self, Found};
-use super::{Limits, Skipped, Source, Template, busybox, tiny, tree::Tree, unpack};
+use super::{Limits, Skipped, Source, Tally, Template, busybox, tiny, tree::Tree, unpack};
 
 const OWN: &str = ".store";
 pub(super) const PARTIAL: &str = ".partial-";
@@ -50,6 +50,7 @@ pub struct Store {
     pub(super) own: OwnedFd,
     index: Mutex<Index>,
     pub(super) limits: Limits,
+    pub(super) tally: Tally,
     busybox: Vec<PathBuf>,
 }
 
@@ -80,6 +81,7 @@ impl Store {
             own,
             index,
             limits: Limits::default(),
+            tally: Tally::default(),
             busybox: busybox::places(),
         })
     }
@@ -96,6 +98,11 @@ impl Store {
     pub(super) fn with_busybox(mut self, places: Vec<PathBuf>) -> Self {
         self.busybox = places;
         self
+    }
+
+    /// How far it is with what it makes.
+    pub fn tally(&self) -> Tally {
+        self.tally.clone()
     }
 
     /// The templates directory.
@@ -160,6 +167,7 @@ impl Store {
         let _lock = self.lock()?;
         let (file, stat) = source::open_file(path)?;
         let stamp = Stamp::of(&stat);
+        self.tally.reading("reading", &file);
         let digest = hash(&file, path)?;
         let name = format!("{FILE}{digest}");
         let skipped = self.index().of_dir(&name).map_or_else(Skipped::default, |known| known.skipped);
@@ -169,6 +177,7 @@ impl Store {
             self.make(&record.dir, |root| {
                 rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))
                     .map_err(|e| TemplateError::io("seek in", path, e))?;
+                self.tally.reading("unpacking", &file);
                 let (unpacked, skipped) =
                     unpack::unpack(&file, path, root, self.own.as_fd(), (&self.limits, 0))?;
                 record.skipped = skipped;

@@ -186,6 +186,11 @@ impl Document {
 }
 
 impl Manifest {
+    /// Of its configuration and its layers, as they lie in a registry.
+    pub(super) fn bytes(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.size).fold(self.config.size, u64::saturating_add)
+    }
+
     fn checked(self) -> Result<Self, ImageProblem> {
         let unsupported = |what: String| Err(ImageProblem::Unsupported(what));
         if !CONFIGS.contains(&self.config.media_type.as_str()) {

@@ -11,7 +11,7 @@ use super::error::ImageProblem;
 use super::layout::{Image, Layout};
 use crate::template::error::TemplateError;
 use crate::template::unpack::{Part, Unpacker};
-use crate::template::{Limits, Skipped};
+use crate::template::{Limits, Skipped, Tally};
 
 /// Unpacks an image into `root`. `trash` is a directory on the same file system as `root` and outside of it; `shown` is
 /// what the image is called in messages.
@@ -21,7 +21,7 @@ pub(super) fn unpack(
     shown: &str,
     root: OwnedFd,
     trash: BorrowedFd<'_>,
-    limits: &Limits,
+    (limits, tally): (&Limits, &Tally),
 ) -> Result<Skipped, TemplateError> {
     let failed =
         |problem| TemplateError::Archive { archive: PathBuf::from(shown), source: Box::new(problem) };
@@ -35,6 +35,8 @@ pub(super) fn unpack(
         for part in parts {
             rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))
                 .map_err(|e| about(ImageProblem::sys(format!("seek in {digest}"), e)))?;
+            tally
+                .reading(format!("unpacking layer {} of {}", number + 1, image.manifest.layers.len()), &file);
             let found = unpacker.archive(&file, &PathBuf::from(&digest), *part)?;
             if found != layer.digest.hex() {
                 return Err(about(ImageProblem::Digest { wanted: digest, found }));

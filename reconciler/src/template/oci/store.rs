@@ -17,7 +17,7 @@ use super::{application, layers, skopeo};
 use crate::template::error::TemplateError;
 use crate::template::index::{Record, Stamp, key};
 use crate::template::store::{Store, flock};
-use crate::template::{Skipped, Template};
+use crate::template::{Skipped, Tally, Template};
 
 /// How the names of roots that were made of images begin; with the version of the unpacker.
 pub(in crate::template) const IMAGE: &str = "oci-v1-";
@@ -126,14 +126,14 @@ impl Store {
         shown: &str,
         root: OwnedFd,
     ) -> Result<Skipped, TemplateError> {
-        layers::unpack(layout, image, shown, root, self.own.as_fd(), &self.limits)
+        layers::unpack(layout, image, shown, root, self.own.as_fd(), (&self.limits, &self.tally))
     }
 
     /// Makes a layout of one image of a registry.
     pub(super) fn fetch(&self, image: &OciImage, name: &str, into: &Path) -> Result<(), TemplateError> {
         layout::prepare(into)?;
         let blobs = into.join(BLOBS);
-        let descriptor = fetch(image, name, &blobs)
+        let descriptor = fetch(image, name, &blobs, &self.tally)
             .map_err(|problem| TemplateError::image(format!("oci:{image}"), problem))?;
         layout::complete(into, descriptor)
     }
@@ -152,7 +152,7 @@ impl Store {
 
 /// Fetches what is meant into a directory of blobs. Which image that is, is decided here and not by skopeo: it is asked for
 /// by its digest, and has to have it.
-fn fetch(image: &OciImage, name: &str, blobs: &Path) -> Result<Descriptor, ImageProblem> {
+fn fetch(image: &OciImage, name: &str, blobs: &Path, tally: &Tally) -> Result<Descriptor, ImageProblem> {
     let meant = match (&image.pin, &image.tag) {
         (Some(pin), _) => format!("{name}@sha256:{pin}"),
         (None, Some(tag)) => format!("{name}:{tag}"),
@@ -163,10 +163,20 @@ fn fetch(image: &OciImage, name: &str, blobs: &Path) -> Result<Descriptor, Image
     if image.pin.as_deref().is_some_and(|pin| pin != top.hex()) {
         return Err(ImageProblem::Digest { wanted: meant, found: top.hex().to_owned() });
     }
-    let digest = match Document::read(&bytes, None)? {
-        Document::Manifest(_) => top,
-        Document::Index(all) => choose(&all, None, None, &Platform::of_host())?.digest.clone(),
+    let (digest, size) = match Document::read(&bytes, None)? {
+        Document::Manifest(manifest) => (top, Some(manifest.bytes())),
+        Document::Index(all) => {
+            let digest = choose(&all, None, None, &Platform::of_host())?.digest.clone();
+            // Only to be shown: what it holds is verified when all is there.
+            let manifest = skopeo::manifest(&format!("{name}@{digest}")).ok();
+            let size = manifest.and_then(|bytes| match Document::read(&bytes, None).ok()? {
+                Document::Manifest(manifest) => Some(manifest.bytes()),
+                Document::Index(_) => None,
+            });
+            (digest, size)
+        }
     };
+    tally.filling("fetching", blobs, size);
     skopeo::fetch(&format!("{name}@{digest}"), blobs)?;
     let failed = |op: &'static str| move |e| ImageProblem::sys(op, e);
     let manifest = blobs.join("manifest.json");

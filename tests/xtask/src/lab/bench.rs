@@ -1,7 +1,7 @@
 //! Benchmarks of disks in a guest: those of quotas, which not every machine's kernel has.
 //!
-//! All of a guest is slower than a machine, and some of it much more than the rest, and vzd is built as for tests: what holds are
-//! ratios of one run and upper bounds of times. Must not measure anything itself.
+//! All of a guest is slower than a machine, and some of it much more than the rest: what holds are ratios of one run and upper
+//! bounds of times. Must not measure anything itself.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -18,7 +18,7 @@ pub(super) const PACKAGES: &[&str] = &["fio"];
 /// Runs these, one after the other, and prints what they say.
 pub(super) fn run(names: &[String], options: &Options) -> Result<()> {
     let prepared = Prepared::with(options.kernel, PACKAGES)?;
-    succeed(&mut cargo(&["build", "--quiet", "--package", "vzd-bench"]))?;
+    succeed(&mut cargo(&["build", "--quiet", "--release", "--package", "vzd", "--package", "vzd-bench"]))?;
     let scratch = Scratch::new()?;
     let script = scratch.0.join("bench.sh");
     std::fs::write(&script, SCRIPT).context(script.display())?;

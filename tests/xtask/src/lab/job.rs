@@ -40,9 +40,11 @@ impl Job<'_> {
         std::fs::create_dir_all(staging.join("root")).context(staging.display())?;
         // Still there when a build has put another in its place.
         install(Path::new("/proc/self/exe"), &staging.join("xtask"))?;
-        install(&target().join("debug/vzd"), &staging.join("vzd"))?;
+        // What is measured is what is released.
+        let built = target().join(if self.benches { "release" } else { "debug" });
+        install(&built.join("vzd"), &staging.join("vzd"))?;
         if self.benches {
-            install(&target().join("debug/vzd-bench"), &staging.join("vzd-bench"))?;
+            install(&built.join("vzd-bench"), &staging.join("vzd-bench"))?;
         }
         install(&self.guest.witness, &staging.join("guest"))?;
         install(&self.guest.pause, &staging.join("guest-pause"))?;
