@@ -22,9 +22,24 @@ pub const RESOLVER: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0xfd76, 0x7a64, 0, 0, 0, 0, 0, 0x53)),
 ];
 
-/// Where a VE with this network asks; none if no way of its leads there: it has no routed address, or its default
-/// route is another one.
+/// Where a VE asks that is linked to something, but has no way to the others: at its own loopback, where a socket of the
+/// host's is. Nobody else can be heard there, and nothing else of the host reached.
+pub const WITHIN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 118, 122, 53));
+
+/// Where a VE with this network asks; none if it is alone in the world.
 pub fn resolver_of(network: &network::Desired) -> Option<IpAddr> {
+    let within = network.has_links().then_some(WITHIN);
+    resolver_by_way(network).or(within)
+}
+
+/// Whether a VE's file says that it asks at its own loopback.
+pub fn asks_within(network: &network::Desired) -> bool {
+    network.files.get(&network::File::ResolvConf).is_some_and(|wish| network::files::inherits(wish))
+        && resolver_of(network) == Some(WITHIN)
+}
+
+/// Where a way of its leads: it has a routed address, and no other default route.
+fn resolver_by_way(network: &network::Desired) -> Option<IpAddr> {
     let asks = |v6: bool| {
         let routed = network.addresses.iter().any(|one| one.address().is_ipv6() == v6);
         let gateways = network.interfaces.values().flat_map(|interface| &interface.gateways);
@@ -176,7 +191,9 @@ mod tests {
         assert_eq!(network(&["10.1.0.5", "fd00:1::5"], &[]), v4);
         assert_eq!(network(&["fd00:1::5"], &["192.0.2.1"]), v6);
         assert_eq!(network(&["10.1.0.5", "fd00:1::5"], &["192.0.2.1"]), v6);
-        assert_eq!(network(&["10.1.0.5"], &["192.0.2.1"]), None);
-        assert_eq!(network(&[], &[]), None);
+        let within = Some("127.118.122.53".to_owned());
+        assert_eq!(network(&["10.1.0.5"], &["192.0.2.1"]), within);
+        assert_eq!(network(&[], &[]), within);
+        assert_eq!(resolver_of(&network::Desired::default()), None);
     }
 }

@@ -2,9 +2,10 @@
 
 use vzd_state::event::{Event, EventType};
 use vzd_state::ledger::Entry;
-use vzd_state::names::Named;
+use vzd_state::names::{Named, asks_within};
 use vzd_state::subsystem::lifecycle::Run;
 
+use crate::drivers::Running;
 use crate::engine::reconcile::Published;
 use crate::engine::{Engine, Subject, clock};
 use crate::resolver::Kept;
@@ -15,6 +16,19 @@ impl Engine {
         if self.host.resolver.runs() {
             let runs = matches!(published.observed.running(), Some(Run::Running { .. }));
             self.host.resolver.set(&entry.uid, runs.then(|| Named::of(entry)));
+        }
+    }
+
+    /// Has a running VE that inherits name servers answered within, if there is no other way for it to ask.
+    pub(super) fn answer_within(&self, entry: &Entry, running: Option<&Running>) {
+        if !self.host.resolver.runs() {
+            return;
+        }
+        let asks = entry.applied.network.as_deref().is_some_and(asks_within);
+        let done = self.host.resolver.answer_within((&entry.uid, entry.ctid), running.filter(|_| asks));
+        // A server of its own has the port: it is asked in the resolver's place.
+        if let Err(error) = done {
+            tracing::debug!(ve = %entry.name, %error, "the resolver cannot listen in a VE");
         }
     }
 

@@ -293,6 +293,9 @@ impl Engine {
                 if outcome.failure.is_none() {
                     outcome.failure = self.check(&view, &observed, &plan);
                 }
+                if let Some(entry) = &view.entry {
+                    self.answer_within(entry, running.as_deref());
+                }
                 self.publish(subject, &view, observed, plan, outcome.failure.as_ref());
                 return outcome;
             }

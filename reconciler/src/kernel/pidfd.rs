@@ -100,6 +100,15 @@ impl Pidfd {
         self.wait_or_readable(None, timeout)
     }
 
+    /// Waits until the process has ended, as a task of a runtime that has the IO driver.
+    pub async fn ended(self) -> SysResult<()> {
+        use tokio::io::{Interest, unix::AsyncFd};
+        // SAFETY: an OwnedFd is one open descriptor for as long as it lives.
+        let watched = unsafe { AsyncFd::register_with_interest(self.fd, Interest::READABLE) };
+        let watched = watched.map_err(std::io::Error::from).at("watch", "pidfd")?;
+        watched.readable().await.at("watch", "pidfd").map(drop)
+    }
+
     /// Like [`Pidfd::wait`], and returns as soon as `other` can be read.
     pub fn wait_or_readable(&self, other: Option<BorrowedFd<'_>>, timeout: Duration) -> SysResult<bool> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};

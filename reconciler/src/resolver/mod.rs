@@ -3,22 +3,26 @@
 //!
 //! There is a thread only while the host's manifest wants it and a controller runs. Only VEs are answered, each over its
 //! own routed link and at the addresses that are theirs to ask: a datagram that came over any other interface, or from
-//! an address that is not the VE's at its other end, is none. The table is memory: passes make it anew.
+//! an address that is not the VE's at its other end, is none. A VE without such a link is answered within (see there).
+//! The table is memory: passes make it anew.
 
 mod bounds;
 mod serve;
 mod upstream;
+mod within;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use tokio::runtime::Builder;
 use tokio::sync::oneshot;
-use vzd_state::ids::VeUid;
+use vzd_state::ids::{Ctid, VeUid};
 use vzd_state::names::{Named, Names, RESOLVER};
 
 use crate::control::NamesUse;
+use crate::drivers::Running;
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::net::Netlink;
 use crate::settings::Settings;
@@ -26,6 +30,7 @@ use crate::settings::Settings;
 use bounds::Bounds;
 use serve::Sockets;
 use upstream::Upstreams;
+use within::Within;
 
 /// What became of the resolver.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +51,7 @@ pub struct Resolver {
     /// It runs: the table is kept.
     up: AtomicBool,
     names: Mutex<Names>,
+    within: Mutex<Within>,
     bounds: Arc<Mutex<Bounds>>,
     upstreams: Upstreams,
     /// There while the host may have the route to the IPv6 address, whoever runs.
@@ -92,6 +98,7 @@ impl Resolver {
             run: Mutex::default(),
             up: AtomicBool::new(false),
             names: Mutex::default(),
+            within: Mutex::default(),
             bounds: Arc::default(),
             upstreams: Upstreams::new(settings.resolv_conf.clone()),
             mark: settings.run_dir.join("resolver"),
@@ -137,10 +144,29 @@ impl Resolver {
 
     /// Puts a VE in the place of what was known of it; none takes it out.
     pub fn set(&self, uid: &VeUid, named: Option<Named>) {
+        if named.is_none() {
+            lock(&self.within).end(uid);
+        }
         let mut names = lock(&self.names);
         // Under the lock: whoever ends it empties the table afterwards.
         if self.runs() {
             names.set(uid, named);
+        }
+    }
+
+    /// Has a running VE answered at its own loopback, or no longer.
+    pub fn answer_within(
+        self: &Arc<Self>,
+        (uid, ctid): (&VeUid, Ctid),
+        running: Option<&Running>,
+    ) -> SysResult<()> {
+        let mut within = lock(&self.within);
+        match running.filter(|_| self.runs()) {
+            Some(running) => within.begin(self, (uid, ctid.get()), running),
+            None => {
+                within.end(uid);
+                Ok(())
+            }
         }
     }
 
@@ -201,14 +227,18 @@ impl Resolver {
             std::fs::write(&self.mark, "").at("write", self.mark.display())?;
             Netlink::open()?.take_as_own(RESOLVER[1])?;
         }
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.at("start", "the resolver")?;
         let (stop, stopped) = oneshot::channel();
+        *lock(&self.within) = Within::new(&runtime);
         self.up.store(true, Ordering::SeqCst);
         let resolver = self.clone();
         let thread = std::thread::Builder::new().name("names".to_owned()).stack_size(512 * 1024);
-        match thread.spawn(move || serve::run(&resolver, sockets, stopped)) {
+        match thread.spawn(move || serve::run(&resolver, &runtime, sockets, stopped)) {
             Ok(thread) => Ok(Run::On { stop, thread }),
             Err(e) => {
                 self.up.store(false, Ordering::SeqCst);
+                *lock(&self.within) = Within::default();
                 Err(SysError::new("start", "the thread of the resolver", e))
             }
         }
@@ -217,6 +247,7 @@ impl Resolver {
     fn end(&self, run: &mut Run) {
         self.up.store(false, Ordering::SeqCst);
         *lock(&self.names) = Names::default();
+        *lock(&self.within) = Within::default();
         if let Run::On { stop, thread } = std::mem::replace(run, Run::Off) {
             drop(stop);
             drop(thread.join());

@@ -1,4 +1,4 @@
-//! The thread that answers: datagrams and connections, each from a VE over its own link.
+//! The thread that answers: datagrams and connections, each from a VE over its own link or out of its own namespace.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::runtime::Builder;
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use vzd_state::names::{LARGEST_QUERY, RESOLVER, Rcode, Room, Verdict, judge, refusal};
@@ -17,7 +17,7 @@ use super::{Resolver, count, lock};
 use crate::error::SysResult;
 use crate::kernel::net::{self, Came};
 
-const PORT: u16 = 53;
+pub(super) const PORT: u16 = 53;
 /// Whoever says nothing for so long is hung up on.
 const IDLE: Duration = Duration::from_secs(5);
 /// After a failure that may last (no descriptors left).
@@ -45,15 +45,16 @@ impl Sockets {
 }
 
 /// Answers until it is told to stop.
-pub(super) fn run(resolver: &Arc<Resolver>, sockets: Sockets, stopped: oneshot::Receiver<()>) {
+pub(super) fn run(
+    resolver: &Arc<Resolver>,
+    runtime: &Runtime,
+    sockets: Sockets,
+    stopped: oneshot::Receiver<()>,
+) {
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
-    let runtime = match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return tracing::error!(%error, "the resolver cannot run"),
-    };
     runtime.block_on(async {
         for socket in sockets.datagrams {
-            tokio::spawn(take_datagrams(resolver.clone(), socket));
+            tokio::spawn(take_datagrams(resolver.clone(), socket, None));
         }
         for listener in sockets.connections {
             tokio::spawn(take_connections(resolver.clone(), listener));
@@ -63,7 +64,12 @@ pub(super) fn run(resolver: &Arc<Resolver>, sockets: Sockets, stopped: oneshot::
     });
 }
 
-async fn take_datagrams(resolver: Arc<Resolver>, socket: std::net::UdpSocket) {
+/// Answers what comes to a socket; `within`: the number of the VE to whose namespace that belongs.
+pub(super) async fn take_datagrams(
+    resolver: Arc<Resolver>,
+    socket: std::net::UdpSocket,
+    within: Option<u32>,
+) {
     let socket = match UdpSocket::from_std(socket) {
         Ok(socket) => Arc::new(socket),
         Err(error) => return tracing::error!(%error, "the resolver cannot run"),
@@ -74,7 +80,9 @@ async fn take_datagrams(resolver: Arc<Resolver>, socket: std::net::UdpSocket) {
         match socket.async_io(Interest::READABLE, || net::receive(&socket, &mut buffer)).await {
             Ok(came) => {
                 if let Some(message) = buffer.get(..came.length) {
-                    hear(&resolver, &socket, message, came);
+                    if let Some(ctid) = within.or_else(|| asker(&resolver, came)) {
+                        hear(&resolver, &socket, message, (ctid, came.from));
+                    }
                 }
             }
             Err(error) => {
@@ -85,19 +93,18 @@ async fn take_datagrams(resolver: Arc<Resolver>, socket: std::net::UdpSocket) {
     }
 }
 
-/// The VE that has sent a datagram.
+/// The VE that has sent a datagram over its link.
 fn asker(resolver: &Resolver, came: Came) -> Option<u32> {
     let ctid = lock(&resolver.names).asker(came.from.ip())?;
     (net::interface_name(came.over)? == format!("venet{ctid}")).then_some(ctid)
 }
 
-fn hear(resolver: &Arc<Resolver>, socket: &Arc<UdpSocket>, message: &[u8], came: Came) {
-    let Some(ctid) = asker(resolver, came) else { return };
+fn hear(resolver: &Arc<Resolver>, socket: &Arc<UdpSocket>, message: &[u8], (ctid, from): (u32, SocketAddr)) {
     if !lock(&resolver.bounds).may_ask(ctid, Instant::now()) {
         return count(&resolver.counts.refused);
     }
     // What does not fit into the socket's buffer is lost, as datagrams are.
-    let say = move |socket: &UdpSocket, answer: &[u8]| drop(socket.try_send_to(answer, came.from));
+    let say = move |socket: &UdpSocket, answer: &[u8]| drop(socket.try_send_to(answer, from));
     let verdict = judge(message, Room::Datagram, &lock(&resolver.names));
     match verdict {
         Verdict::Ignore => {}
@@ -108,10 +115,12 @@ fn hear(resolver: &Arc<Resolver>, socket: &Arc<UdpSocket>, message: &[u8], came:
         Verdict::Forward => match Slot::take(&resolver.bounds, ctid) {
             Some(slot) => {
                 count(&resolver.counts.forwarded);
-                let (resolver, socket, query) = (resolver.clone(), socket.clone(), message.to_vec());
+                // Whoever waits for another server keeps no VE's namespace.
+                let (resolver, socket, query) = (resolver.clone(), Arc::downgrade(socket), message.to_vec());
                 tokio::spawn(async move {
                     let _for_as_long_as_it_takes = slot;
-                    if let Some(answer) = resolver.upstreams.forward(&query, Room::Datagram).await {
+                    let answer = resolver.upstreams.forward(&query, Room::Datagram).await;
+                    if let (Some(answer), Some(socket)) = (answer, socket.upgrade()) {
                         say(&socket, &answer);
                     }
                 });

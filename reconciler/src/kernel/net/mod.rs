@@ -46,7 +46,7 @@ pub use inside::InsideSeen;
 pub use listening::listening;
 pub use macvlan::{Macvlan, try_macvlan};
 pub use message::Request;
-pub use names::{Came, connections, datagrams, interface_name, receive};
+pub use names::{Came, connections, datagrams, datagrams_beside_others, interface_name, receive};
 pub use nat::{Content, Nat};
 pub use nft::{find_nft, load_table, read_table, try_table};
 pub use read::{Link, Route, Traffic};

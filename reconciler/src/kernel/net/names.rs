@@ -32,15 +32,17 @@ pub struct Came {
     pub over: u32,
 }
 
-fn bound(address: SocketAddr, kind: SockType) -> SysResult<OwnedFd> {
+fn bound(address: SocketAddr, kind: SockType, shared: bool) -> SysResult<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let make = || {
         let made = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
         // The one is an address of the host with the first VE that has its like; to the other there is a route only.
         setsockopt(&made, sockopt::IpFreebind, &true)?;
+        if shared {
+            setsockopt(&made, sockopt::ReuseAddr, &true)?;
+        }
         match (kind, address.is_ipv4()) {
-            // Connections of one before may still be on their way out.
-            (SockType::Stream, _) => setsockopt(&made, sockopt::ReuseAddr, &true)?,
+            (SockType::Stream, _) => {}
             (_, true) => setsockopt(&made, sockopt::Ipv4PacketInfo, &true)?,
             (_, false) => setsockopt(&made, sockopt::Ipv6RecvPacketInfo, &true)?,
         }
@@ -53,12 +55,19 @@ fn bound(address: SocketAddr, kind: SockType) -> SysResult<OwnedFd> {
 
 /// A socket for datagrams to an address, which tells over which interface each came. It does not wait.
 pub fn datagrams(address: SocketAddr) -> SysResult<UdpSocket> {
-    bound(address, SockType::Datagram).map(UdpSocket::from)
+    bound(address, SockType::Datagram, false).map(UdpSocket::from)
+}
+
+/// The same in the calling thread's namespace, beside servers of whoever that belongs to that listen at every address and
+/// can share it.
+pub fn datagrams_beside_others(address: SocketAddr) -> SysResult<UdpSocket> {
+    bound(address, SockType::Datagram, true).map(UdpSocket::from)
 }
 
 /// A socket for connections to an address. It does not wait.
 pub fn connections(address: SocketAddr) -> SysResult<TcpListener> {
-    let made = bound(address, SockType::Stream)?;
+    // Connections of one before may still be on their way out.
+    let made = bound(address, SockType::Stream, true)?;
     listen(&made, Backlog::new(64).unwrap_or(Backlog::MAXCONN)).at("listen at", address)?;
     Ok(TcpListener::from(made))
 }

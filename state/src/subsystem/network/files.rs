@@ -87,6 +87,11 @@ pub(crate) fn lower(given: &v1::Network) -> Files {
     files.into_iter().filter(|(_, lines)| !lines.is_empty()).collect()
 }
 
+/// Whether lines that are wanted have the host's name servers among them.
+pub(crate) fn inherits(wish: &[String]) -> bool {
+    wish.iter().any(|line| line.strip_prefix(NAMESERVER) == Some(INHERIT))
+}
+
 /// Where the host looks names up.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
