@@ -230,6 +230,25 @@ fn a_ve_on_a_bridge_asks_at_its_own_loopback() {
     assert_same(&before, &lab.everything(), "after all");
 }
 
+#[test]
+fn a_ve_that_is_answered_within_is_suspended_and_goes_on() {
+    needs!(Root, Cgroups, Busybox, Ip, Criu);
+    let _lab = NetLab::new();
+    let sandbox = Sandbox::new();
+    upstream(&sandbox, "192.0.2.254");
+    host(&sandbox, true);
+    let eth0 = json!({ "name": "eth0", "bridge": "vmlan", "addresses": ["10.5.0.1/24"] });
+    sandbox.ve("one", json!({ "network": { "interfaces": [eth0], "nameservers": "inherit" } }));
+    let daemon = sandbox.daemon();
+    sandbox.until_ready("one");
+    let is_answered = || ask(&sandbox, "one", WITHIN, "one", Rtype::A) == "NOERROR 10.5.0.1";
+    assert!(is_answered());
+    sandbox.vzd(&["suspend", "one"]).ok();
+    sandbox.vzd(&["resume", "one"]).ok();
+    eventually("it is answered again", is_answered);
+    drop(daemon);
+}
+
 /// A name server at the client: tells of example.com, in full only over TCP, and is silent about silent.example.com.
 fn serve(udp: &UdpSocket, tcp: &TcpListener, stop: &AtomicBool) {
     let answer = |asked: &[u8], addresses: u8| {
