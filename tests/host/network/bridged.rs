@@ -99,6 +99,25 @@ fn a_bridge_is_never_seen_without_its_mark() {
     assert_same(&before, &lab.everything(), "after all");
 }
 
+/// The last leaves while the next comes: the bridge is there for whoever comes, the old one or a new one.
+#[test]
+fn a_bridge_is_not_taken_from_whoever_joins_it() {
+    needs!(Root, Cgroups, Busybox, Ip);
+    let lab = NetLab::new();
+    let sandbox = Sandbox::new();
+    for round in 0..12 {
+        for (n, name) in ["one", "two"].into_iter().enumerate() {
+            let eth0 = json!({ "name": "eth0", "bridge": "vmlan", "addresses": [format!("10.5.0.{n}/24")] });
+            let state = if round % 2 == n { "running" } else { "stopped" };
+            sandbox.ve(name, json!({ "state": state, "network": { "interfaces": [eth0] } }));
+        }
+        sandbox.apply();
+        let ports = lab.host(&["-o", "link", "show", "master", "vmlan"]);
+        assert_eq!(ports.lines().count(), 1, "round {round}: {ports}");
+        sandbox.vzd(&["drift", "--detailed-exitcode"]).ends(0);
+    }
+}
+
 /// Without a switch in the manifest: what it is given to is its own network.
 #[test]
 fn a_ve_makes_bridges_of_its_own() {

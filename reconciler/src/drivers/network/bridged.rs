@@ -6,12 +6,16 @@ use vzd_state::subsystem::network::{self, Interface, MTU, On, Seen};
 use super::{cidrs, macvlan, mark, pair, rate};
 use crate::drivers::{Effect, Ve};
 use crate::error::SysResult;
-use crate::kernel::net::{self, Bridged, BridgedSeen, Netlink, Request, remove_empty_bridges};
+use crate::kernel::net::{self, Bridged, BridgedSeen, Bridges, Netlink, Request};
 use crate::kernel::ns::{self, Namespace};
 
-/// What bridges of this vzd are marked with.
-fn bridge_mark(ve: Ve<'_>) -> String {
-    format!("vzd:{}:bridge", ve.host.settings.cgroup_root)
+/// The bridges of this vzd.
+fn bridges(ve: Ve<'_>) -> Bridges {
+    let settings = &ve.host.settings;
+    Bridges {
+        mark: format!("vzd:{}:bridge", settings.cgroup_root),
+        lock: settings.run_dir.join("bridges.lock"),
+    }
 }
 
 /// An interface with all that its manifest leaves open.
@@ -21,7 +25,7 @@ pub(super) fn spec(ve: Ve<'_>, name: &str, is: &Interface) -> Bridged {
         name: name.to_owned(),
         host_name: is.host_name_of(ve.entry.ctid, &ve.entry.uid, name),
         alias: format!("{}:{name}", mark(ve)),
-        bridge_alias: bridge_mark(ve),
+        bridges: bridges(ve),
         bridge: is.bridge().unwrap_or_default().to_owned(),
         vlan: *vlan,
         mac: is.mac_of(&ve.entry.uid, name).octets(),
@@ -95,7 +99,7 @@ pub(super) fn set(
     let had = from.map(|from| spec(ve, name, from));
     let changed = wanted.change(host, inside, ends, had.as_ref())?;
     let limited = rate::set(ve, host, becomes)?;
-    remove_empty_bridges(host, &bridge_mark(ve))?;
+    bridges(ve).remove_empty(host)?;
     Ok(if changed > 0 || limited { Effect::Changed } else { Effect::AlreadySo })
 }
 
@@ -104,6 +108,6 @@ pub(super) fn remove(ve: Ve<'_>, host: &mut Netlink, bridged: &Bridged) -> SysRe
     // It may have gone with the VE's namespace; its bridge has not.
     let link = bridged.host_end(host)?;
     let removed = host.run(link.iter().map(|link| Request::remove_link(link.index, &link.name)).collect())?;
-    remove_empty_bridges(host, &bridge_mark(ve))?;
+    bridges(ve).remove_empty(host)?;
     Ok(removed > 0)
 }

@@ -6,9 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use rtnetlink::packet_route::link::LinkFlags;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::inside::{Inside, InsideSeen};
@@ -16,11 +19,42 @@ use super::message::Request;
 use super::read::Link;
 use super::vlan::{self, Vlans};
 use super::{Ends, Netlink, tc};
-use crate::error::{SysError, SysResult};
+use crate::error::{At, SysError, SysResult};
 use crate::kernel::bpf;
 
-/// How often a bridge may go, with somebody else's last port, between a look at it and the next step.
-const TRIES: usize = 20;
+/// The bridges of one vzd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Bridges {
+    /// What one is marked with that was made.
+    pub mark: String,
+    /// A file that those lock together who join one, and alone who takes away those without a port: none goes between
+    /// somebody's look at it and his joining.
+    pub lock: PathBuf,
+}
+
+impl Bridges {
+    fn lock(&self, operation: FlockOperation) -> SysResult<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&self.lock, flags, Mode::RUSR | Mode::WUSR);
+        let file = file.at("open", self.lock.display())?;
+        loop {
+            match rustix::fs::flock(&file, operation) {
+                Err(Errno::INTR) => {}
+                done => return done.at("lock", self.lock.display()).map(|()| file),
+            }
+        }
+    }
+
+    /// Takes away those that have no port any more.
+    pub fn remove_empty(&self, host: &mut Netlink) -> SysResult<()> {
+        let _alone = self.lock(FlockOperation::LockExclusive)?;
+        let links = host.links()?;
+        let used: BTreeSet<u32> = links.iter().map(|link| link.bridge).collect();
+        let empty = links.iter().filter(|link| link.alias == self.mark && !used.contains(&link.index));
+        host.run(empty.map(|link| Request::remove_link(link.index, &link.name)).collect()).map(drop)
+    }
+}
 
 /// An interface on a bridge, as it is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,8 +66,8 @@ pub struct Bridged {
     pub host_name: String,
     /// What the host's end is marked with.
     pub alias: String,
-    /// What a bridge is marked with that is made for it.
-    pub bridge_alias: String,
+    /// Of which the bridge is one, if it is made for this.
+    pub bridges: Bridges,
     /// The bridge.
     pub bridge: String,
     /// The VLAN of the bridge that it is in, if it is to be in one.
@@ -92,14 +126,9 @@ impl Bridged {
     /// opened when the kernel comes to it, and the first packets be lost.
     pub fn connect(&self, net: &mut Netlink, ends: Ends) -> SysResult<()> {
         net.await_carrier(ends.host)?;
-        for _ in 0..TRIES {
-            let bridge = self.bridge(net)?;
-            match net.run(self.join(ends, bridge)) {
-                Err(_) if net.link_numbered(bridge.0)?.is_none() => {}
-                other => return other.map(drop),
-            }
-        }
-        Err(self.goes())
+        let _with_others = self.bridges.lock(FlockOperation::LockShared)?;
+        let bridge = self.bridge(net)?;
+        net.run(self.join(ends, bridge)).map(drop)
     }
 
     /// Makes the host's end a port of the bridge, in its VLAN.
@@ -120,26 +149,22 @@ impl Bridged {
         mac
     }
 
-    fn goes(&self) -> SysError {
-        SysError::refused("join", format_args!("bridge {}", self.bridge), "it goes as soon as it is made")
-    }
-
     fn missing(&self) -> SysError {
         SysError::refused("make", format_args!("interface {}", self.host_name), "it is not there")
     }
 
-    /// The number of the bridge, which is made if it is not there, and how it looks at VLANs if it has to.
+    /// The number of the bridge, which is made if it is not there, and how it looks at VLANs if it has to. It stays for as long
+    /// as the lock is held.
     fn bridge(&self, net: &mut Netlink) -> SysResult<(u32, Vlans)> {
         let mut found = net.link_named(&self.bridge)?;
-        for _ in 0..TRIES {
-            if found.is_some() {
-                break;
-            }
+        if found.is_none() {
             self.make_bridge(net)?;
             found = net.link_named(&self.bridge)?;
         }
-        let bridge = found.ok_or_else(|| self.goes())?;
-        let ours = bridge.alias == self.bridge_alias;
+        let gone =
+            || SysError::refused("join", format_args!("bridge {}", self.bridge), "somebody removed it");
+        let bridge = found.ok_or_else(gone)?;
+        let ours = bridge.alias == self.bridges.mark;
         if ours && !bridge.up {
             net.run(vec![Request::link_flags(
                 bridge.index,
@@ -170,10 +195,10 @@ impl Bridged {
         let unnamed = format!("vzb{unnamed}");
         net.run(vec![Request::make_bridge(&unnamed, self.mac_beside([0x02, 0x06]))])?;
         let Some(made) = net.link_named(&unnamed)? else { return Ok(()) };
-        net.run(vec![Request::alias(made.index, &unnamed, &self.bridge_alias)])?;
+        net.run(vec![Request::alias(made.index, &unnamed, &self.bridges.mark)])?;
         match net.run(vec![Request::rename(made.index, &self.bridge)]) {
-            // Another was first, or whoever takes empty bridges away.
-            Err(e) if matches!(e.errno, libc::EEXIST | libc::ENODEV) => {
+            // Another was first.
+            Err(e) if e.errno == libc::EEXIST => {
                 net.run(vec![Request::remove_link(made.index, &unnamed)]).map(drop)
             }
             other => other.map(drop),
@@ -253,11 +278,12 @@ impl Bridged {
         had: Option<&Self>,
     ) -> SysResult<usize> {
         let (here, seen) = self.see(host, inside, ends)?;
-        let mut requests = Vec::new();
+        let (mut requests, mut joining) = (Vec::new(), None);
         let flags = |set, clear| Request::link_flags(ends.host, &self.host_name, set, clear);
         if seen.bridge.as_ref() == Some(&self.bridge) {
             requests.extend(self.change_vlan(host, &here, had.and_then(|had| had.vlan))?);
         } else {
+            joining = Some(self.bridges.lock(FlockOperation::LockShared)?);
             let bridge = self.bridge(host)?;
             // Nothing goes out by a port before it is in its VLAN.
             let quiet = self.vlan.is_some() && here.up;
@@ -279,15 +305,8 @@ impl Bridged {
             requests.push(flags(LinkFlags::Up, LinkFlags::empty()));
         }
         let changed = host.run(requests)?;
+        drop(joining);
         let had = had.map_or((&[][..], &[][..]), |had| (&had.addresses, &had.gateways));
         Ok(changed + self.own().change(inside, &seen.inside, had)?)
     }
-}
-
-/// Takes bridges away that vzd made and that have no port any more.
-pub fn remove_empty_bridges(host: &mut Netlink, alias: &str) -> SysResult<()> {
-    let links = host.links()?;
-    let used: BTreeSet<u32> = links.iter().map(|link| link.bridge).collect();
-    let empty = links.iter().filter(|link| link.alias == alias && !used.contains(&link.index));
-    host.run(empty.map(|link| Request::remove_link(link.index, &link.name)).collect()).map(drop)
 }

@@ -38,7 +38,7 @@ use rtnetlink::sys::{Socket, SocketAddr};
 use crate::error::{At, SysError, SysResult};
 
 pub use announce::{Announced, announce};
-pub use bridged::{Bridged, BridgedSeen, remove_empty_bridges};
+pub use bridged::{Bridged, BridgedSeen, Bridges};
 pub use handed::{HandOver, Handed};
 pub use hold::{hold_up, let_through, made_inside};
 pub use htb::Counts;
