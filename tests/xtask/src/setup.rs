@@ -51,6 +51,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "crun", program: "crun", wanted_for: For::Bench },
     Package { name: "lxc", program: "lxc-start", wanted_for: For::Bench },
     Package { name: "podman", program: "podman", wanted_for: For::Bench },
+    Package { name: "netavark", program: "/usr/lib/podman/netavark", wanted_for: For::Bench },
     Package { name: "fio", program: "fio", wanted_for: For::Bench },
 ];
 

@@ -125,7 +125,7 @@ fn directories(controller: &Controller) -> impl Iterator<Item = PathBuf> {
 }
 
 /// Runs a program and tells what it said.
-fn run(words: &[&str], paths: &[&Path]) -> Result<String> {
+pub(super) fn run(words: &[&str], paths: &[&Path]) -> Result<String> {
     let mut command = Command::new(words[0]);
     succeed(command.args(&words[1..]).args(paths))
 }
