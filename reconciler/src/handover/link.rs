@@ -15,10 +15,11 @@ use crate::error::{At, SysError, SysResult};
 use crate::handover::course::Course;
 use crate::handover::fit::Offer;
 use crate::handover::problem::Problem;
+use crate::runtime::quotas::Kept;
 use crate::template::index::hex;
 
 /// The protocol that this version speaks.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 /// No frame is larger.
 const LARGEST: u32 = 4 << 20;
 
@@ -62,6 +63,8 @@ pub enum Message {
     Whole {
         /// What the ledger holds of the VE now that it stands still.
         entry: Box<Entry>,
+        /// What its root has set for its users and groups; in its checkpoint, if it has one.
+        quotas: Option<Box<Kept>>,
         /// The sum of everything before this.
         sum: String,
     },

@@ -14,7 +14,7 @@ use vzd_state::ledger::Entry;
 
 use crate::control::{Control, ControlError, ControlResult};
 use crate::drivers::disk::stream::{self, Sender, Sink};
-use crate::drivers::{Ve, checkpoint, lifecycle};
+use crate::drivers::{Ve, checkpoint, disk, lifecycle};
 use crate::engine::fault;
 use crate::error::{At, SysError, SysResult};
 use crate::handover::course::Course;
@@ -250,9 +250,11 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
                 stream::content(&path, &mut self.link)?;
             }
         }
+        let stopped = entry.suspension.is_none().then_some(entry.applied.lifecycle.as_ref()).flatten();
+        let quotas = stopped.map_or(Ok(None), |is| disk::kept_users(ve, &is.cold))?.map(Box::new);
         fault::point();
         let sum = self.link.sum(true);
-        self.link.say(&Message::Whole { entry: Box::new(entry.clone()), sum })
+        self.link.say(&Message::Whole { entry: Box::new(entry.clone()), quotas, sum })
     }
 }
 

@@ -17,7 +17,7 @@ use vzd_state::ledger::Entry;
 use crate::compat::manifests::Manifests;
 use crate::control::{Control, ControlError, ControlResult, PlanRequest, Selector};
 use crate::drivers::disk::stream::{Item, Receiver, Sink};
-use crate::drivers::{Ve, checkpoint};
+use crate::drivers::{Ve, checkpoint, disk};
 use crate::engine::fault;
 use crate::error::{At, SysError, SysResult};
 use crate::handover::Request;
@@ -206,7 +206,7 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
                     }
                     part = Some(Part::make(image.dir(), &name, mode)?);
                 }
-                (Frame::Message(Message::Whole { entry, sum }), None) if tree.is_done() => {
+                (Frame::Message(Message::Whole { entry, quotas, sum }), None) if tree.is_done() => {
                     if self.link.sum(false) != sum {
                         return Err(SysError::refused("receive", "VE", "what came is not what was sent"));
                     }
@@ -219,6 +219,9 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
                     }
                     if has_image {
                         image.check(room.uid.as_str(), (room.ids.start, room.ids.count))?;
+                    }
+                    if let (Some(quotas), Some(accepted)) = (quotas, &entry.applied.lifecycle) {
+                        disk::put_users_back(ve, &accepted.cold, *quotas)?;
                     }
                     tree.sync()?;
                     crate::store::atomic::sync(&self.host.ve_dir(&room.uid))?;

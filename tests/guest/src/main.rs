@@ -17,6 +17,7 @@ mod keep;
 mod mapped;
 mod pause;
 mod probe;
+mod quota;
 mod remember;
 mod report;
 mod sys;
@@ -32,6 +33,8 @@ usage: guest init [--stubborn] [--exit-after MS[:CODE]] [--children N]
        guest report
        guest send INTERFACE HEX...                      (frames, as they are)
        guest ask udp|tcp ADDRESS:PORT HEX [TIMES]       (a message, as it is; what comes back)
+       guest quota user|group ID [HARD]                 (a hard limit of space, in KiB, set and told)
+       guest grace user|group [SECONDS]                 (a grace time, set and told)
        guest probe [--list] [--all | NAME...] [--outside PID[:NAME],...]
        guest drive KIND COUNT                           (holds what it got until it is killed; kinds: guest drive kinds)
        guest ipc KIND create|lookup|hold|remove KEY     (also: guest ipc-KIND ...; kinds: guest ipc kinds)";
@@ -107,6 +110,19 @@ fn run(words: &[String]) -> Result<i32, Failure> {
             Some(code) => Ok(code),
             None => usage("unknown kind of what is to be kept"),
         },
+        ["quota", kind, id, hard @ ..] => {
+            let hard = hard.first().map(|hard| hard.parse()).transpose();
+            match (quota::kind(kind), id.parse(), hard) {
+                (Some(kind), Ok(id), Ok(hard)) => print(&quota::limit(kind, id, hard).map_err(by_number)?),
+                _ => usage("`user` or `group`, and numbers"),
+            }
+        }
+        ["grace", kind, seconds @ ..] => {
+            match (quota::kind(kind), seconds.first().map(|seconds| seconds.parse()).transpose()) {
+                (Some(kind), Ok(seconds)) => print(&quota::grace(kind, seconds).map_err(by_number)?),
+                _ => usage("`user` or `group`, and a number"),
+            }
+        }
         ["report"] => print(&report::report()),
         ["probe", "--list"] => print(&probe::list()),
         ["probe", words @ ..] => match probe::run(words) {
@@ -123,6 +139,10 @@ fn run(words: &[String]) -> Result<i32, Failure> {
         [word, verb, key] if word.starts_with("ipc-") => ipc_call(&word["ipc-".len()..], verb, key),
         [word, ..] => usage(&format!("unknown or incomplete command: {word}")),
     }
+}
+
+fn by_number(errno: sys::Errno) -> Failure {
+    Failure::Io(std::io::Error::from_raw_os_error(errno.0))
 }
 
 fn bytes(hex: &str) -> Option<Vec<u8>> {
