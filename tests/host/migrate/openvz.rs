@@ -3,7 +3,7 @@
 use serde_json::json;
 use vzd_tests::{Sandbox, eventually, needs};
 
-use super::{runs, two, via};
+use super::{two, via};
 
 /// A program called ssh that notes its words and runs the other host's vzd, wherever it was to go.
 fn ssh(here: &Sandbox, there: &Sandbox) -> String {
