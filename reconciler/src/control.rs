@@ -93,6 +93,9 @@ pub struct ApplyOutcome {
 pub enum PowerAction {
     /// Run (again), whatever stopped it.
     Start,
+    /// Run it without its own init, for programs that are to run in a VE that is down, until it is told to stop or nothing runs
+    /// in it any more; then it is as it was.
+    StartBare,
     /// Stop it and leave it stopped.
     Stop,
     /// Stop it until the host has booted again; those that were to start last stop first.

@@ -6,6 +6,7 @@
 
 pub mod application;
 pub mod backoff;
+pub mod bare;
 pub mod capability;
 pub mod caps;
 pub mod desired;

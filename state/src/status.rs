@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use vzd_schema::v1::ALIAS;
 
 pub use self::conditions::{Failure, Health, Inputs, conditions};
 use crate::desired::SourceRef;
@@ -118,6 +119,13 @@ pub struct Document {
     pub spec: Value,
     /// What is.
     pub status: Status,
+}
+
+impl DocumentMetadata {
+    /// Another name that it is known by.
+    pub fn alias(&self) -> Option<&str> {
+        self.annotations.get(ALIAS).map(String::as_str)
+    }
 }
 
 /// Who a VE is.

@@ -1,9 +1,11 @@
 //! OpenVZ's command line over real VEs: what scripts rely on: lines, exit codes, and what it does to manifests.
 
+mod bare;
 mod capacity;
 mod handbook;
 mod listing;
 mod moving;
+mod naming;
 mod password;
 mod registering;
 mod scripts;
@@ -138,12 +140,17 @@ fn what_is_said_wrongly_has_its_code() {
         ("vzctl start 4000000000", 21),
         ("vzctl start nobody", 21),
         ("vzctl start 999", 14),
-        ("vzctl set 0 --numproc 5 --save", 21),
+        ("vzctl set 0 --numproc 5 --save", 1),
+        ("vzctl set 0 --cpuunits 1000", 2),
+        ("vzctl set 0 --ioprio 3 --save", 148),
+        ("vzctl set 0 --onboot yes --save", 21),
+        ("vzctl set 0 --numproc 5M --save", 21),
+        ("vzctl start 0", 21),
         ("vzctl exec 999 true", 14),
         ("vzctl exec 101", 20),
         ("vzctl create 50 --config test", 21),
         ("vzctl create 102 --config nothing", 82),
-        ("vzctl create 102 --name No_Name --config test", 131),
+        ("vzctl create 102 --name No/Name --config test", 131),
         ("vzctl create 102 --ostemplate no-such-template", 91),
         ("vzctl set 101 --numproc 5M --save", 21),
         ("vzctl set 101 --nump 5 --save", 21),
@@ -151,7 +158,7 @@ fn what_is_said_wrongly_has_its_code() {
         ("vzctl set 101 --ipadd 300.0.0.1 --save", 21),
         ("vzctl set 101 --onboot yes", 20),
         ("vzctl set 101 --force", 21),
-        ("vzctl set 101 --name web --save", 131),
+        ("vzctl set 101 --name web", 131),
         ("vzctl set 101 --userpasswd root:x --save", 74),
         ("vzctl set 101 --applyconfig nothing --save", 109),
         ("vzctl set 101 --pci_add 0:0.0 --save", 21),

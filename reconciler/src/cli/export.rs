@@ -85,7 +85,8 @@ fn openvz(args: &Args, document: &Document, cx: &mut Context) -> Outcome {
     let conf = ctid_conf(&document.spec);
     let name = document.metadata.name.as_str();
     let ctid = document.status.ctid.map(|ctid| ctid.to_string());
-    let own = (ctid.as_deref() != Some(name)).then(|| ("NAME", name.to_owned()));
+    let called = document.metadata.alias().unwrap_or(name);
+    let own = (ctid.as_deref() != Some(called)).then(|| ("NAME", called.to_owned()));
     let text = conf.text(own.as_slice());
     let file = format!("{}.conf", ctid.as_deref().unwrap_or(name));
     let to = args.to.as_ref().map(|dir| dir.join(file));

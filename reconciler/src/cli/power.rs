@@ -68,7 +68,7 @@ pub fn order(request: &PowerRequest, cx: &mut Context) -> Outcome {
 
 fn words(action: PowerAction) -> (&'static str, &'static str) {
     match action {
-        PowerAction::Start => ("starting", "started"),
+        PowerAction::Start | PowerAction::StartBare => ("starting", "started"),
         PowerAction::Stop | PowerAction::StopUntilBoot => ("stopping", "stopped"),
         PowerAction::Restart => ("restarting", "restarted"),
         PowerAction::Pause => ("pausing", "paused"),

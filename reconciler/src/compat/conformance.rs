@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use vzd_schema::edit::{Change, Value, to_yaml};
-use vzd_schema::{Code, parse};
+use vzd_schema::edit::Change;
+use vzd_schema::{Code, Kind, parse};
 
 use super::draft::Draft;
 use super::params::{Home, PARAMS, Param, Written};
@@ -37,11 +37,19 @@ const COMMANDS: &[(&str, &str)] = &[
     ("restart", "same"),
     ("status", "same, to the letter"),
     ("set", "better: checked as a whole before anything is changed, undone as a whole if a part fails"),
+    (
+        "set 0",
+        "no: the kernel limits what is in a group, and what the host runs outside of VEs is in groups of its own init, which sets \
+         their limits (`systemctl set-property system.slice CPUWeight=...`); 1 for beancounters, 2 for CPU, 148 for I/O, 21 for the rest",
+    ),
     ("enter", "same"),
     ("exec", "same; a shell that is missing is 8"),
     ("exec2", "same; a shell that is missing is 127, not 47"),
     ("exec3", "same"),
-    ("runscript", "differs: of a running VE only (31)"),
+    (
+        "runscript",
+        "same; one that is down runs for that alone, with no init of its own, and its network; then it is as it was",
+    ),
     ("console", "differs: there is one console; control-] detaches"),
     ("quotaon, quotainit", "differ: a quota is always on and exact; 60 and 61 where there is none"),
     ("quotaoff", "no: 66; take the limit out of the manifest"),
@@ -143,6 +151,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("hostname", "web.example.net"),
     ("description", "a note"),
     ("ostemplate", "debian-12"),
+    ("name", "web"),
 ];
 
 /// Words about parameters that are not wholly the same.
@@ -160,6 +169,10 @@ const NOTES: &[(&str, &str)] = &[
     ("layout", "said at creation, and of no consequence"),
     ("capability", "held until a restart, as there"),
     ("ostemplate", "an error for a VE that has a disk"),
+    (
+        "name",
+        "all tools and `vzd` know it by that too; `--name ''` takes it back; a name that `create --name` gave is its identity, and stays known",
+    ),
 ];
 
 /// Exit codes of vzerror.h, and when vzctl of vzd ends with them.
@@ -390,8 +403,8 @@ fn interface_parts() -> impl Iterator<Item = (String, String)> {
 /// What becomes of a parameter.
 pub fn verdict(param: &Param) -> String {
     match param.home {
-        Home::Inside(why) => return format!("same, of a container that runs (31): {why}"),
-        Home::Nowhere(why) => return format!("no ({}): {why}", super::exit::BAD_VALUE.max(own_code(param))),
+        Home::Inside(why) => return format!("same: {why}"),
+        Home::Nowhere(why) => return format!("no ({}): {why}", super::exit::BAD_VALUE),
         Home::Needless(why) => return format!("no counterpart is needed: {why}"),
         _ => {}
     }
@@ -416,10 +429,6 @@ pub fn verdict(param: &Param) -> String {
     }
 }
 
-fn own_code(param: &Param) -> u8 {
-    if param.option == "name" { param.exit } else { 0 }
-}
-
 /// What is said of a tool other than `vzctl`.
 pub fn of_tool(name: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
     let is_it = move |title: &str| title.split([',', ' ', '\'']).any(|word| word == name);
@@ -440,12 +449,7 @@ fn example(param: &Param) -> &'static str {
 }
 
 fn is_carried_out(draft: &Draft) -> bool {
-    let text = to_yaml(&Value::Map(vec![
-        ("apiVersion".to_owned(), Value::word("vzd/v1")),
-        ("kind".to_owned(), Value::word("VE")),
-        ("metadata".to_owned(), Value::Map(vec![("name".to_owned(), Value::word("web"))])),
-        ("spec".to_owned(), Value::Map(draft.spec())),
-    ]));
+    let text = draft.document(Kind::Ve, "web");
     !parse("page", text.as_bytes()).diagnostics.iter().any(|is| is.code == Code::NotCarriedOut)
 }
 

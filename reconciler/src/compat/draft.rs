@@ -1,8 +1,8 @@
 //! A spec that is being changed: what holds now, and the changes of the manifest that were asked for. Pure.
 
 use serde_json::{Map, Value as Json};
-use vzd_schema::edit::{Change, Value, steps};
-use vzd_schema::{Node, NodeKind};
+use vzd_schema::edit::{Change, Value, steps, to_yaml};
+use vzd_schema::{Kind, Node, NodeKind};
 
 /// What holds, and what is to be changed.
 #[derive(Debug, Clone, Default)]
@@ -65,8 +65,19 @@ impl Draft {
         self.changes.push(Change::remove(path));
     }
 
-    /// The changes as a document of their own, for a manifest that is not there yet.
-    pub fn spec(&self) -> Vec<(String, Value)> {
+    /// The changes as a manifest of their own, which is not there yet.
+    pub fn document(&self, kind: Kind, name: &str) -> String {
+        let mut metadata = vec![("name".to_owned(), Value::Text(name.to_owned()))];
+        metadata.extend(self.part("metadata"));
+        to_yaml(&Value::Map(vec![
+            ("apiVersion".to_owned(), Value::word("vzd/v1")),
+            ("kind".to_owned(), Value::word(kind)),
+            ("metadata".to_owned(), Value::Map(metadata)),
+            ("spec".to_owned(), Value::Map(self.part("spec"))),
+        ]))
+    }
+
+    fn part(&self, part: &str) -> Vec<(String, Value)> {
         let mut whole = Json::Object(Map::new());
         for change in &self.changes {
             match change {
@@ -74,8 +85,8 @@ impl Draft {
                 Change::Remove(path) => put(&mut whole, path, Json::Null),
             }
         }
-        let spec = whole.get("spec").and_then(Json::as_object).cloned().unwrap_or_default();
-        match value(&Json::Object(spec)) {
+        let part = whole.get(part).and_then(Json::as_object).cloned().unwrap_or_default();
+        match value(&Json::Object(part)) {
             Value::Map(entries) => entries,
             _ => Vec::new(),
         }

@@ -10,13 +10,14 @@ use crate::control::Selector;
 use crate::runtime::enter;
 use crate::settings::Settings;
 
-/// Runs a program in a running container, with its output as this tool's and `input` on its standard input.
+/// Runs a program in a running container, with its output as this tool's and `input` on its standard input; this tool's own
+/// if that is none.
 /// Returns its status, 128 and the signal's number if one ended it.
 pub fn run(
     settings: &Settings,
     container: &Selector,
     argv: impl IntoIterator<Item = String>,
-    mut input: impl Read,
+    input: Option<&mut dyn Read>,
 ) -> Tool {
     let failed = |message: String| Refusal::new(exit::SYSTEM, message);
     let entrance = one(settings, container).map_err(|failure| failed(failure.message))?;
@@ -27,12 +28,12 @@ pub fn run(
     let sealed = order.seal().map_err(|error| failed(error.to_string()))?;
     let mut child = sealed
         .command()
-        .stdin(Stdio::piped())
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::inherit() })
         .spawn()
         .map_err(|error| failed(format!("cannot execute /proc/self/exe: {error}")))?;
-    if let Some(mut stdin) = child.stdin.take() {
+    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
         // One that does not read it all tells why by its status.
-        let _ = std::io::copy(&mut input, &mut stdin).and_then(|_| stdin.flush());
+        let _ = std::io::copy(input, &mut stdin).and_then(|_| stdin.flush());
     }
     let status = child.wait().map_err(|error| failed(format!("cannot wait for a program: {error}")))?;
     match status.code().and_then(|code| u8::try_from(code).ok()) {

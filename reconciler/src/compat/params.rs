@@ -11,6 +11,7 @@ pub use lists::netif_change;
 
 use vzd_schema::edit::Value;
 use vzd_schema::v1::scalars::{ByteRate, Count, Limit, Pages, Pair, Percent, Size};
+use vzd_schema::v1::{ALIAS, is_alias};
 
 use super::draft::Draft;
 use super::exit;
@@ -158,9 +159,9 @@ pub const PARAMS: &[Param] = params! {
     "description" "DESCRIPTION" SYSTEM Text("spec.description");
     "stop-timeout" "STOP_TIMEOUT" SYSTEM Seconds("spec.stopTimeout");
     "ostemplate" "OSTEMPLATE" SYSTEM Text("spec.template");
-    "name" "NAME" NAME Nowhere("a VE's name is its identity: another name is another VE");
+    "name" "NAME" NAME Own(name);
     "disabled" "DISABLED" SYSTEM Own(disabled);
-    "userpasswd" "" PASSWORD Inside("its own `chpasswd` sets it, which needs it to run; `users` of the manifest has hashes");
+    "userpasswd" "" PASSWORD Inside("its own `chpasswd` sets it; one that is down runs for that alone; `users` of the manifest has hashes");
     "distribution" "DISTRIBUTION" SYSTEM Needless("vzd finds it out from the template");
     "ha_enable" "HA_ENABLE" SYSTEM Nowhere("there is no cluster");
     "ha_prio" "HA_PRIO" SYSTEM Nowhere("there is no cluster");
@@ -231,6 +232,21 @@ fn pair<T: vzd_schema::v1::scalars::Amount>(value: &str) -> Result<String, Strin
     let pair: Pair<T> =
         value.parse().map_err(|wrong: vzd_schema::v1::scalars::ScalarError| wrong.to_string())?;
     Ok(pair.to_string())
+}
+
+/// A name beside the one that is its identity.
+fn name(draft: &mut Draft, value: &str, _: Written) -> Result<(), String> {
+    let field = format!("metadata.annotations.{ALIAS}");
+    match value {
+        "" => draft.remove(&field),
+        _ if is_alias(value) => draft.set(&field, Value::Text(value.to_owned())),
+        _ => {
+            return Err(format!(
+                "`{value}` is no name: letters, digits, space and -+_. make one, and no number"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn truth(value: &str) -> Result<bool, String> {

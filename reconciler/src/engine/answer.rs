@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use vzd_schema::v1::ALIAS;
 use vzd_schema::{Code, Diagnostic};
 use vzd_state::desired::Desired;
 use vzd_state::handover::{Here, Stage};
@@ -67,7 +68,16 @@ impl Engine {
         });
         let by_name =
             name.parse::<VeName>().ok().map(Subject::Name).filter(|subject| known.contains(subject));
-        by_name.or(by_ctid).ok_or_else(|| error("VZ0307", format!("there is no VE {name:?}")))
+        let by_alias = || {
+            let shared = self.shared();
+            let is_it = |want: &Desired| want.annotations.get(ALIAS).is_some_and(|alias| alias == name);
+            let found = shared.wishes.want.iter().find(|(_, want)| is_it(want));
+            found.map(|(name, _)| Subject::Name(name.clone()))
+        };
+        by_name
+            .or(by_ctid)
+            .or_else(by_alias)
+            .ok_or_else(|| error("VZ0307", format!("there is no VE {name:?}")))
     }
 
     fn labels_of(&self, subject: &Subject) -> BTreeMap<String, String> {
@@ -192,7 +202,12 @@ impl Engine {
 
     fn order_one(&self, subject: &Subject, action: PowerAction, force: bool) -> ControlResult<()> {
         let by = By::Operator;
+        if let Some(done) = self.order_bare(subject, action) {
+            return done;
+        }
         match action {
+            // Done above.
+            PowerAction::StartBare => Ok(()),
             PowerAction::Start | PowerAction::Resume => self.order(subject, State::Running, by, false),
             PowerAction::Stop => self.order(subject, State::Stopped, by, force),
             PowerAction::StopUntilBoot => self.order(subject, State::Stopped, By::Host, force),

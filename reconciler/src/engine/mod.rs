@@ -21,6 +21,7 @@
 //! of its memory can be made again from the directory, the ledger and the kernel.
 
 mod answer;
+mod bare;
 pub(crate) mod clock;
 mod counters;
 mod crew;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use vzd_state::backoff;
+use vzd_state::bare;
 use vzd_state::capability::Capabilities;
 use vzd_state::desired::Desired;
 use vzd_state::disruption::Disruption;
@@ -136,6 +137,21 @@ impl View {
         }
     }
 
+    /// Has it run without its own init, if that is noted.
+    fn lay_bare(&mut self) {
+        let Some(laid) =
+            self.want().filter(|_| self.entry.as_ref().is_some_and(|entry| entry.bare)).map(bare::lay)
+        else {
+            return;
+        };
+        match &mut self.wanted {
+            Wanted::Manifest(want) => *want = Arc::new(laid),
+            Wanted::Ledger(_) | Wanted::Gone | Wanted::Unmanaged | Wanted::Unknown(_) => {
+                self.kept = Some(laid);
+            }
+        }
+    }
+
     fn wish(&self) -> Wish<'_> {
         match (&self.wanted, &self.kept) {
             (Wanted::Manifest(want), _) => Wish::Want(want),
@@ -214,6 +230,7 @@ impl Engine {
         let transient = Transients::new();
         let mut view = View { name, entry, wanted, kept, broken, no_removals, transient };
         view.lay_transient();
+        view.lay_bare();
         Some(view)
     }
 

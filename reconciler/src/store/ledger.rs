@@ -211,6 +211,7 @@ mod tests {
             suspension: None,
             firewall_trial: None,
             run_override: None,
+            bare: false,
             last_exit: None,
             backoff: None,
             restarts: 0,

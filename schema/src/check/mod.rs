@@ -13,7 +13,7 @@ use self::counters::Tell;
 use crate::code::Code;
 use crate::diag::Diagnostic;
 use crate::span::Span;
-use crate::v1::{HostSpec, Kind, Manifest, Metadata, Name, VeSpec, defaults};
+use crate::v1::{ALIAS, HostSpec, Kind, Manifest, Metadata, Name, VeSpec, defaults, is_alias};
 use crate::yaml::{Node, NodeKind, path_steps};
 use std::collections::BTreeMap;
 
@@ -100,12 +100,17 @@ impl Checker<'_> {
         for (key, value) in own {
             let (message, help) = match (kind, key.as_str()) {
                 (Kind::Ve, "vzd/reconcile") if value == "disabled" => continue,
+                (Kind::Ve, ALIAS) if is_alias(value) => continue,
+                (Kind::Ve, ALIAS) => (
+                    format!("`{value}` is no name that a VE can be known by"),
+                    "give at most 63 of letters, digits, space and -+_., and no number alone",
+                ),
                 (Kind::Ve, "vzd/reconcile") => {
                     (format!("`{key}: {value}` means nothing"), "write `disabled`, or leave it out")
                 }
                 _ => (
                     format!("the annotation `{key}` means nothing to a {kind}"),
-                    "vzd knows `vzd/reconcile: disabled` of VEs; notes of your own begin otherwise",
+                    "vzd knows `vzd/reconcile: disabled` and `vzd/name` of VEs; notes of your own begin otherwise",
                 ),
             };
             let entry = self.root.get("metadata.annotations").and_then(|notes| notes.entry(key.as_str()));

@@ -11,7 +11,7 @@ use crate::check::value_place;
 use crate::code::Code;
 use crate::diag::Diagnostic;
 use crate::document::Document;
-use crate::v1::{Address, CtId, Kind, Mac, State, Transport, Ve};
+use crate::v1::{ALIAS, Address, CtId, Kind, Mac, State, Transport, Ve};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -69,6 +69,29 @@ impl<'d> Set<'d> {
                 None if kind == Kind::Host => host = Some(document),
                 None => drop(names.insert((kind, name), document)),
             }
+        }
+        self.check_aliases(&names, problems);
+    }
+
+    /// By whatever name a VE is asked for, only one is meant.
+    fn check_aliases(&self, names: &BTreeMap<(Kind, &str), &'d Document>, problems: &mut Vec<Diagnostic>) {
+        let mut known: BTreeMap<&str, &Document> = BTreeMap::new();
+        for (document, ve) in self.ves() {
+            let alias = ve.metadata.annotations.iter().find(|(key, _)| key.as_str() == ALIAS);
+            let Some(alias) = alias.map(|(_, alias)| alias.as_str()) else { continue };
+            let others = names.get(&(Kind::Ve, alias)).filter(|other| !std::ptr::eq(**other, document));
+            let place = |of: &Document| {
+                let entry = of.tree.get("metadata.annotations").and_then(|notes| notes.entry(ALIAS));
+                entry.map(|entry| entry.value.span.clone())
+            };
+            if let Some(before) = others.or(known.get(alias)) {
+                let first =
+                    place(before).unwrap_or_else(|| value_place(&before.tree, "metadata.name").clone());
+                let error = Diagnostic::error(Code::DuplicateName, format!("two VEs are called `{alias}`"));
+                let again = place(document).unwrap_or_else(|| document.span.clone());
+                problems.push(error.at(&again, "again here").also(&first, "first here"));
+            }
+            known.insert(alias, document);
         }
     }
 }
@@ -200,6 +223,26 @@ mod tests {
         let told: Vec<String> =
             Set::new([&one, &two]).check().iter().map(crate::render::render_short).collect();
         assert_eq!(told, ["two.yaml:4:62: error[VZ0115]: the host's interface eno3 is given twice"]);
+    }
+
+    #[test]
+    fn a_name_means_one_ve() {
+        let named = |name: &str, alias: &str| {
+            let file: Arc<str> = format!("{name}.yaml").into();
+            let text = format!(
+                "apiVersion: vzd/v1\nkind: VE\nmetadata: {{name: {name}, annotations: {{vzd/name: {alias}}}}}\nspec: {{template: x}}\n"
+            );
+            crate::document::parse(&file, text.as_bytes()).documents.remove(0)
+        };
+        let told = |documents: &[&Document]| -> Vec<String> {
+            let set = Set::new(documents.iter().copied());
+            set.check().iter().map(crate::render::render_short).collect()
+        };
+        let (one, two, three) = (named("one", "two"), named("two", "Web"), named("three", "Web"));
+        assert_eq!(told(&[&one]), [""; 0]);
+        assert_eq!(told(&[&one, &two]), ["one.yaml:3:47: error[VZ0110]: two VEs are called `two`"]);
+        assert_eq!(told(&[&two, &three]), ["three.yaml:3:49: error[VZ0110]: two VEs are called `Web`"]);
+        assert_eq!(told(&[&named("own", "own")]), [""; 0]);
     }
 
     #[test]

@@ -58,9 +58,22 @@ item! {
         none name: Name;
         /// Words to select VEs by, such as `role: web`.
         live labels: BTreeMap<LabelKey, LabelValue>,
-        /// Notes. `vzd/reconcile: disabled` pauses the care for this VE.
+        /// Notes. `vzd/reconcile: disabled` pauses the care for this VE; `vzd/name` is another name that commands know it by.
         live annotations: BTreeMap<LabelKey, String>,
     }
+}
+
+/// The annotation that is another name of a VE's, beside the one that is its identity: what OpenVZ called a name.
+pub const ALIAS: &str = "vzd/name";
+
+/// Whether a text can be such a name. A number is a ctid.
+pub fn is_alias(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || " -+_.".contains(c);
+    (1..=63).contains(&text.len())
+        && text.chars().all(plain)
+        && text.trim() == text
+        && !text.starts_with('-')
+        && !text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl Metadata {

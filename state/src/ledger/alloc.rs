@@ -135,6 +135,7 @@ impl Entry {
             suspension: None,
             firewall_trial: None,
             run_override: None,
+            bare: false,
             last_exit: None,
             backoff: None,
             restarts: 0,

@@ -63,6 +63,9 @@ pub struct Entry {
     /// A state that stands above the manifest's until the next generation.
     #[serde(default)]
     pub run_override: Option<Override>,
+    /// It is to run without its own init until that run ends, whatever its manifest and orders say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bare: bool,
     /// How the last run ended.
     #[serde(default)]
     pub last_exit: Option<ExitRecord>,

@@ -457,6 +457,7 @@ impl Entry {
     /// Nothing of the run is in force any more.
     fn end_run(&mut self) {
         self.run = None;
+        self.bare = false;
         self.note_read_only(false);
         self.applied.cgroup = None;
         self.applied.beancounters = None;

@@ -70,6 +70,9 @@ impl From<State> for Power {
 /// manifest that deliberately destroys.
 pub fn target(want: &Desired, entry: Option<&Entry>) -> Target {
     let said = want.lifecycle.state;
+    if said != State::Absent && entry.is_some_and(|entry| entry.bare) {
+        return Target { power: Power::Running, reason: Reason::Override(By::Operator) };
+    }
     let above = entry
         .filter(|entry| entry.digest == want.digest && said != State::Absent)
         .and_then(Entry::override_in_force);
@@ -82,6 +85,10 @@ pub fn target(want: &Desired, entry: Option<&Entry>) -> Target {
 /// How the run in the ledger ended, if it did: none while it goes on or when there was none.
 pub fn end_of_run(entry: &Entry, have: &Observed, cx: &Cx<'_>) -> Option<End> {
     let run = entry.run.as_ref().filter(|_| have.stopped())?;
+    if entry.bare {
+        // How it ended says nothing about the VE's own init.
+        return Some(End::Ordered(StopReason::Operator));
+    }
     let exit = match have.lifecycle.run.is() {
         Some(Run::Stopped { last_exit }) => *last_exit,
         Some(Run::Running { .. }) | None => None,

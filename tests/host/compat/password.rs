@@ -30,5 +30,5 @@ fn a_password_is_set_inside_and_written_nowhere_else() {
         .says("the manifest says the password of admin");
     sandbox.write("101.yaml", &before);
     tool(&sandbox, "vzctl stop 101").ends(0);
-    tool(&sandbox, "vzctl set 101 --userpasswd admin:x").ends(31);
+    tool(&sandbox, "vzctl set 101 --userpasswd admin:x").ends(74);
 }

@@ -2,7 +2,7 @@
 //! everything else it is told why not. Pure.
 
 use serde_json::{Value as Json, json};
-use vzd_schema::edit::{Value, to_yaml};
+use vzd_schema::edit::Value;
 use vzd_schema::v1::Name;
 use vzd_schema::{Diagnostic, Kind, parse};
 
@@ -84,7 +84,7 @@ impl Building {
     pub fn try_put(&mut self, put: impl FnOnce(&mut Draft) -> Result<(), String>) -> Result<(), String> {
         let mut with = self.draft.clone();
         put(&mut with)?;
-        match errors(&document(self.kind, &self.name, &with)).first() {
+        match errors(&with.document(self.kind, &self.name)).first() {
             Some(problem) => Err(problem.message.to_string()),
             None => {
                 self.draft = with;
@@ -153,7 +153,7 @@ impl Building {
     pub fn finish(self) -> Imported {
         let Building { kind, name, draft, kept, mut residue } = self;
         residue.sort();
-        Imported { text: document(kind, &name, &draft), name, kept, residue }
+        Imported { text: draft.document(kind, &name), name, kept, residue }
     }
 }
 
@@ -180,15 +180,6 @@ pub fn mount<'o>(source: &str, target: &str, options: impl Iterator<Item = &'o s
         }
     }
     mount
-}
-
-fn document(kind: Kind, name: &str, draft: &Draft) -> String {
-    to_yaml(&Value::Map(vec![
-        ("apiVersion".to_owned(), Value::word("vzd/v1")),
-        ("kind".to_owned(), Value::word(kind)),
-        ("metadata".to_owned(), Value::Map(vec![("name".to_owned(), Value::Text(name.to_owned()))])),
-        ("spec".to_owned(), Value::Map(draft.spec())),
-    ]))
 }
 
 /// What is wrong with a manifest.

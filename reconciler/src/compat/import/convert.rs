@@ -3,7 +3,7 @@
 
 use vzd_schema::Kind;
 use vzd_schema::edit::Value;
-use vzd_schema::v1::Name;
+use vzd_schema::v1::{ALIAS, Name, is_alias};
 
 use super::building::Building;
 use crate::compat::conf::{self, Conf};
@@ -26,31 +26,23 @@ pub struct Imported {
 pub fn container(ctid: u32, text: &str) -> Imported {
     let conf = conf::parse(text);
     let mut residue = Vec::new();
-    let said = conf.settings.iter().find(|is| is.key == "NAME");
-    let name = said.map_or_else(
-        || ctid.to_string(),
-        |said| {
-            let lower = said.value.to_lowercase();
-            if lower.parse::<Name>().is_err() {
-                let message =
-                    format!("NAME=\"{}\" is no name here (a-z, 0-9 and -): it is {ctid} now", said.value);
-                residue.push((said.line, message));
-                return ctid.to_string();
-            }
-            if lower != said.value {
-                residue.push((
-                    said.line,
-                    format!("NAME=\"{}\" is {lower} now: names are in small letters", said.value),
-                ));
-            }
-            lower
-        },
-    );
+    let said = conf.settings.iter().find(|is| is.key == "NAME" && !is.value.is_empty());
+    // What is no name of a manifest's is one beside the number.
+    let name = said.map(|said| said.value.as_str()).filter(|name| name.parse::<Name>().is_ok());
+    let name = name.map_or_else(|| ctid.to_string(), str::to_owned);
     let mut building = Building::new(Kind::Ve, &name);
     building.draft().set("spec.ctid", Value::word(ctid));
     building.draft().set("spec.state", Value::word("stopped"));
-    if said.is_some_and(|said| said.value == name) {
-        building.keep("NAME");
+    match said {
+        Some(said) if said.value == name => building.keep("NAME"),
+        Some(said) if is_alias(&said.value) => {
+            building.draft().set(&format!("metadata.annotations.{ALIAS}"), Value::Text(said.value.clone()));
+            building.keep("NAME");
+        }
+        Some(said) => {
+            residue.push((said.line, format!("NAME=\"{}\" is no name here: it is {ctid} now", said.value)))
+        }
+        None => {}
     }
     convert(Kind::Ve, building, &conf, residue)
 }
@@ -122,13 +114,13 @@ pub(super) mod tests {
         let is = container(101, text);
         assert_eq!(
             is.text,
-            "apiVersion: vzd/v1\nkind: VE\nmetadata:\n  name: \"101\"\nspec:\n  ctid: 101\n  state: stopped\n  onBoot: true\n  \
+            "apiVersion: vzd/v1\nkind: VE\nmetadata:\n  name: \"101\"\n  annotations:\n    vzd/name: Web 01\nspec:\n  ctid: 101\n  state: stopped\n  onBoot: true\n  \
              beancounters:\n    physpages: \"0:131072\"\n    swappages: \"0:262144\"\n  disk:\n    diskspace: 2G:2306867K\n  cpu:\n    \
              cpuunits: 1000\n    cpulimit: 50%\n  hostname: web.example.net\n  network:\n    addresses: [\"10.0.0.1\", \"fd00::1\"]\n  \
              io:\n    iolimit: 10M\n"
         );
         let lines: Vec<_> = is.residue.iter().map(|(line, _)| *line).collect();
-        assert_eq!(lines, [8, 10, 11, 12, 14], "{:?}", is.residue);
+        assert_eq!(lines, [8, 10, 11, 12], "{:?}", is.residue);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Containers come and go: `create`, `destroy`. A container is a manifest first.
 
-use vzd_schema::Code;
-use vzd_schema::edit::{Change, Value, to_yaml};
-use vzd_schema::v1::{ManifestPolicy, Name};
+use vzd_schema::edit::{Change, Value};
+use vzd_schema::v1::{ALIAS, ManifestPolicy, Name, is_alias};
+use vzd_schema::{Code, Kind};
 
 use super::super::args::{self, Opt, value};
 use super::super::draft::Draft;
@@ -43,12 +43,15 @@ pub fn create(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     if is_number && id.parse::<u32>().is_ok_and(|number| number <= 100) {
         return Err(Refusal::new(exit::BAD_VALUE, format!("{id}: ids up to 100 are reserved")));
     }
-    let name = said.last("name").unwrap_or(id).to_owned();
+    let called = said.last("name").unwrap_or(id).to_owned();
+    // What is no name of a manifest's can be one beside the number.
+    let is_alias = is_number && is_alias(&called) && called.parse::<Name>().is_err();
+    let name = if is_alias { id.to_owned() } else { called.clone() };
     if let Err(wrong) = name.parse::<Name>() {
         return Err(Refusal::new(exit::NAME, format!("{wrong}")));
     }
     let control = vzctl.control(Access::Write)?;
-    for known in [id, &*name] {
+    for known in [id, &*called] {
         if vzctl.look(&*control, known)?.is_some() {
             return Err(Refusal::new(exit::EXISTS, format!("Container {known} exists already")));
         }
@@ -72,6 +75,9 @@ pub fn create(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
         draft.set("spec.profile", Value::Text(sample.to_owned()));
     }
     draft.set("spec.state", Value::word("stopped"));
+    if is_alias {
+        draft.set(&format!("metadata.annotations.{ALIAS}"), Value::Text(called));
+    }
     for (option, value) in &said.options {
         let option = match option.as_str() {
             "config" | "name" => continue,
@@ -86,13 +92,7 @@ pub fn create(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
         let put = param.put(&mut draft, value, Written::Option);
         put.map_err(|why| Refusal::new(exit::BAD_VALUE, format!("Bad parameter for --{option}: {why}")))?;
     }
-    let word = |text: &str| Value::word(text);
-    let text = to_yaml(&Value::Map(vec![
-        ("apiVersion".to_owned(), word("vzd/v1")),
-        ("kind".to_owned(), word("VE")),
-        ("metadata".to_owned(), Value::Map(vec![("name".to_owned(), Value::Text(name.clone()))])),
-        ("spec".to_owned(), Value::Map(draft.spec())),
-    ]));
+    let text = draft.document(Kind::Ve, &name);
     match manifests.policy() {
         ManifestPolicy::Edit => {}
         ManifestPolicy::Refuse | ManifestPolicy::Patch => {

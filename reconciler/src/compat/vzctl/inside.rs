@@ -2,7 +2,8 @@
 
 use super::super::args::{self, flag};
 use super::super::exit::{self, OK, Refusal, Tool};
-use super::{Container, Vzctl};
+use super::super::inside::run as run_beside;
+use super::{Container, Vzctl, power};
 use crate::cli::exec::{become_inside, environment, inside, order};
 use crate::cli::failure::NOT_ENTERED;
 use crate::cli::output::{Format, Out, When};
@@ -54,7 +55,7 @@ fn started(starter: &str, own: Vec<String>) -> Vec<String> {
     ["/bin/sh", "-c", starter, "vzctl"].map(str::to_owned).into_iter().chain(own).collect()
 }
 
-/// A script of the host.
+/// A script of the host; in a container that is down while it runs for that alone.
 pub fn runscript(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     let [path, rest @ ..] = words else {
         return Err(Refusal::new(exit::SYNTAX, "Invalid syntax: a script is missing"));
@@ -64,9 +65,16 @@ pub fn runscript(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     if script.len() > MOST_SCRIPT {
         return Err(Refusal::new(exit::NO_SCRIPT, format!("{path} is larger than {MOST_SCRIPT} bytes")));
     }
-    let entrance = entrance(vzctl, id)?;
     let own = ["-c".to_owned(), script, path.clone()].into_iter().chain(rest.iter().cloned());
-    run(vzctl, entrance, started(SHELL, own.collect()), false)
+    let argv = started(SHELL, own.collect());
+    let container = vzctl.find(&*vzctl.control(Access::Read)?, id)?;
+    if container.runs() {
+        return run(vzctl, entrance(vzctl, id)?, argv, false);
+    }
+    // Nobody has to wait for the host while the script runs.
+    power::start_bare(&*vzctl.control(Access::Write)?, &container)?;
+    let done = run_beside(&vzctl.settings, &container.selector(), argv, None);
+    power::stop_bare(&*vzctl.control(Access::Write)?, &container).and(done)
 }
 
 /// A shell, or a command of it.
@@ -95,7 +103,7 @@ pub fn console(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     }
     if said.has("start") && vzctl.find(&*vzctl.control(Access::Read)?, id)?.document.status.init_pid.is_none()
     {
-        super::power::start(vzctl, id, &[])?;
+        power::start(vzctl, id, &[])?;
     }
     let name = running(vzctl, id)?.name;
     let mut cx = Context { settings: vzctl.settings.clone(), out: Out::new(Format::Table, When::Auto) };

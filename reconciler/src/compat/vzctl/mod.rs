@@ -138,8 +138,10 @@ fn run(words: Vec<String>) -> Tool {
     }
     let id = rest.remove(0);
     if id == "0" {
-        let message = "CT 0 is the host itself: vzd sets no limits of it";
-        return Err(Refusal::new(exit::BAD_VALUE, message));
+        if command == "set" {
+            return set::set_host(&rest);
+        }
+        return Err(Refusal::new(exit::BAD_VALUE, "CT 0 is the host itself"));
     }
     if id.bytes().all(|byte| byte.is_ascii_digit()) && id.parse::<u32>().map_or(true, |number| number > MOST)
     {

@@ -1,11 +1,12 @@
-//! `vzctl set --userpasswd`: a password of a user in a running container, set by the container's own programs. It
-//! is the container's business from then on: no manifest holds it, with `--save` or without.
+//! `vzctl set --userpasswd`: a password of a user in a container, set by the container's own programs; in one that is down while
+//! it runs for that alone. It is the container's business from then on: no manifest holds it, with `--save` or without.
 
 use vzd_schema::v1::UserName;
 
 use super::super::exit::{self, Refusal, Tool};
 use super::super::inside;
-use super::{Container, Vzctl};
+use super::{Container, Vzctl, power};
+use crate::control::Control;
 
 /// As OpenVZ's own script: a user that is not there is made.
 const SCRIPT: &str = r#"
@@ -32,7 +33,13 @@ impl<'a> Password<'a> {
 }
 
 /// Sets the passwords, each `user:password`; with `crypted` they are hashes.
-pub fn set(vzctl: &Vzctl, container: &Container, wanted: &[&str], crypted: bool) -> Tool<()> {
+pub fn set(
+    vzctl: &Vzctl,
+    control: &dyn Control,
+    container: &Container,
+    wanted: &[&str],
+    crypted: bool,
+) -> Tool<()> {
     let bad = |why| Refusal::new(exit::BAD_VALUE, format!("Bad parameter for --userpasswd: {why}"));
     let wanted: Vec<Password<'_>> =
         wanted.iter().map(|one| Password::read(one)).collect::<Result<_, _>>().map_err(bad)?;
@@ -48,17 +55,20 @@ pub fn set(vzctl: &Vzctl, container: &Container, wanted: &[&str], crypted: bool)
             return Err(Refusal::new(exit::PASSWORD, message));
         }
     }
-    if !container.runs() {
-        return Err(Refusal::new(
-            exit::NOT_RUNNING,
-            "Container is not running: no password can be set in it",
-        ));
+    if container.runs() {
+        return set_inside(vzctl, container, &wanted, crypted);
     }
-    for Password { user, text } in &wanted {
+    power::start_bare(control, container)?;
+    let done = set_inside(vzctl, container, &wanted, crypted);
+    power::stop_bare(control, container).and(done)
+}
+
+fn set_inside(vzctl: &Vzctl, container: &Container, wanted: &[Password<'_>], crypted: bool) -> Tool<()> {
+    for Password { user, text } in wanted {
         let option = if crypted { "-e" } else { "" };
         let argv = ["/bin/sh", "-c", SCRIPT, "vzctl", user.as_str(), option].map(str::to_owned);
         let line = format!("{user}:{text}\n");
-        let status = inside::run(&vzctl.settings, &container.selector(), argv, line.as_bytes())?;
+        let status = inside::run(&vzctl.settings, &container.selector(), argv, Some(&mut line.as_bytes()))?;
         if status != 0 {
             let message = format!("Setting the password of {user} failed: chpasswd ended with {status}");
             return Err(Refusal::new(exit::PASSWORD, message));

@@ -218,6 +218,16 @@ pub fn umount(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     Err(Refusal::new(exit::NOT_MOUNTED, "Container is not mounted"))
 }
 
+/// Has one that is down run without anything of its own, so that programs can run in it.
+pub fn start_bare(control: &dyn Control, container: &Container) -> Tool<()> {
+    order(control, container, PowerAction::StartBare, false, exit::CREATE)
+}
+
+/// Has it be as it was before that.
+pub fn stop_bare(control: &dyn Control, container: &Container) -> Tool<()> {
+    order(control, container, PowerAction::Stop, true, exit::STOP)
+}
+
 /// Gives an order and waits for it.
 pub fn order(
     control: &dyn Control,

@@ -42,6 +42,29 @@ const CONTROL: &[Opt] = &[
 /// What belongs to `--ifname`.
 const OF_INTERFACE: &[&str] = &["mac", "host_ifname", "host_mac", "bridge", "mac_filter"];
 
+/// Of CT 0, the host, nothing can be set: tells why, with the code of what was to be set.
+pub fn set_host(words: &[String]) -> Tool {
+    let said = args::parse(&options(), words).map_err(|why| Refusal::new(exit::BAD_VALUE, why))?;
+    let params = said.options.iter().filter_map(|(option, value)| Some((params::by_option(option)?, value)));
+    let mut code = None;
+    for (param, value) in params {
+        let put = param.put(&mut Draft::default(), value, Written::Option);
+        put.map_err(|why| {
+            Refusal::new(exit::BAD_VALUE, format!("Bad parameter for --{}: {why}", param.option))
+        })?;
+        let of_host = matches!(param.exit, exit::SET_UBC | exit::SET_CPU | exit::IO);
+        code = code.or(Some(if of_host { param.exit } else { exit::BAD_VALUE }));
+    }
+    let message = "CT 0 is the host: the kernel limits what is in a control group, and what runs outside of VEs is in groups of the \
+                   host's own init; `systemctl set-property system.slice` sets limits of these";
+    Err(Refusal::new(code.unwrap_or(exit::BAD_VALUE), message))
+}
+
+fn options() -> Vec<Opt> {
+    let params = PARAMS.iter().filter(|param| !param.option.is_empty()).map(|param| value(param.option));
+    CONTROL.iter().copied().chain(params).collect()
+}
+
 /// What becomes of parameters that a running container cannot take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SetMode {
@@ -52,12 +75,7 @@ enum SetMode {
 
 /// Sets parameters.
 pub fn set(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
-    let known: Vec<Opt> = CONTROL
-        .iter()
-        .copied()
-        .chain(PARAMS.iter().filter(|param| !param.option.is_empty()).map(|param| value(param.option)))
-        .collect();
-    let said = args::parse(&known, words).map_err(|why| Refusal::new(exit::BAD_VALUE, why))?;
+    let said = args::parse(&options(), words).map_err(|why| Refusal::new(exit::BAD_VALUE, why))?;
     if let Some(word) = said.words.first() {
         return Err(Refusal::new(exit::SYNTAX, format!("Invalid syntax: `{word}` is not expected")));
     }
@@ -69,6 +87,9 @@ pub fn set(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     let save = said.has("save");
     if said.has("force") && !save {
         return Err(Refusal::new(exit::BAD_VALUE, "--force must be used with --save"));
+    }
+    if said.has("name") && !save {
+        return Err(Refusal::new(exit::NAME, "--name must be used with --save"));
     }
     let mode = match said.last("setmode") {
         None => SetMode::Warn,
@@ -96,7 +117,7 @@ pub fn set(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
         Draft::new(&container.document.spec, None)
     };
     let codes = fill(&mut draft, &said, &manifests)?;
-    password::set(vzctl, &container, &said.all("userpasswd"), said.has("crypted"))?;
+    password::set(vzctl, &*control, &container, &said.all("userpasswd"), said.has("crypted"))?;
     if draft.changes().is_empty() {
         return Ok(OK);
     }

@@ -134,9 +134,11 @@ fn read(control: &dyn Control, names: &[String], usage: bool) -> Tool<Vec<Row>> 
     if !names.is_empty() {
         documents.retain(|document| {
             let ctid = document.status.ctid.map(|ctid| ctid.get().to_string());
-            names
-                .iter()
-                .any(|name| *name == document.metadata.name.to_string() || Some(name) == ctid.as_ref())
+            names.iter().any(|name| {
+                let known =
+                    [Some(document.metadata.name.as_str()), document.metadata.alias(), ctid.as_deref()];
+                known.contains(&Some(name))
+            })
         });
     }
     // Without a number it has not been made yet.

@@ -94,6 +94,9 @@ impl Row {
 
     /// Its name, unless that is its number.
     pub fn name(&self) -> Option<String> {
+        if let Some(alias) = self.document.metadata.alias() {
+            return Some(alias.to_owned());
+        }
         let name = self.document.metadata.name.to_string();
         (self.ctid().map(|ctid| ctid.to_string()).as_ref() != Some(&name)).then_some(name)
     }

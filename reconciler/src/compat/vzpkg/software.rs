@@ -189,13 +189,13 @@ fn run(
     vzpkg: &Vzpkg,
     container: &Document,
     words: impl IntoIterator<Item = String>,
-    input: impl std::io::Read,
+    mut input: impl std::io::Read,
 ) -> Tool {
     if container.status.init_pid.is_none() {
         return Err(Refusal::new(code::NOT_RUNNING, "Container is not running"));
     }
     let select = Selector { names: vec![container.metadata.name.to_string()], ..Selector::default() };
     let own = ["/bin/sh", "-c", SCRIPT, "vzpkg"].map(str::to_owned);
-    inside::run(&vzpkg.settings, &select, own.into_iter().chain(words), input)
+    inside::run(&vzpkg.settings, &select, own.into_iter().chain(words), Some(&mut input))
         .map_err(|refusal| Refusal { exit: code::SYSTEM, ..refusal })
 }

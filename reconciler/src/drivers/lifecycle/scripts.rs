@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Mode, OFlags};
+use vzd_schema::v1::ALIAS;
 use vzd_state::units::Millis;
 
 use super::Begin;
@@ -38,6 +39,8 @@ pub(super) fn for_start(ve: Ve<'_>, begin: Begin) -> SysResult<Option<Box<Script
     }
     let premount = of_host(ve, "premount")?;
     let (mount, start) = match begin {
+        // Nothing of it starts.
+        Begin::Init if ve.entry.bare => (of_host(ve, "mount")?, None),
         Begin::Init => (of_host(ve, "mount")?, inside(ve, "start")?),
         Begin::Checkpoint => (Vec::new(), None),
     };
@@ -164,7 +167,8 @@ fn conf(ve: Ve<'_>) -> PathBuf {
 fn env(ve: Ve<'_>) -> SysResult<Vec<(String, String)>> {
     let root = ve.host.settings.staging_dir().display().to_string();
     let private = ve.host.ve_dir(&ve.entry.uid).display().to_string();
-    let (name, conf) = (ve.entry.name.to_string(), conf(ve));
+    let name = ve.entry.annotations.get(ALIAS).cloned().unwrap_or_else(|| ve.entry.name.to_string());
+    let conf = conf(ve);
     let own = [("VE_ROOT", root.clone()), ("VE_PRIVATE", private.clone()), ("NAME", name.clone())];
     let dir = ve.host.settings.confs_dir();
     std::fs::create_dir_all(&dir).at("make directory", dir.display())?;
