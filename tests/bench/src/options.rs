@@ -8,7 +8,7 @@ usage: cargo xtask bench [--rounds N] [--only NAME]... [--peers NAME,...] [--dis
 
   --rounds N     rounds of each benchmark's smallest part (default 25; the long ones take a fraction of it)
   --only NAME    only this one; may be given several times
-  --peers A,B    only these peers, of vzd, crun, lxc, podman (default: those that are installed)
+  --peers A,B    only these peers, of vzd, crun, lxc, podman, runc (default: those that are installed)
   --disks A,B    only disks that these keep, of project, image, btrfs (default: those that can)
   --count N      containers in the benchmarks of many (default 100), manifests in those of passes (default 10 N)
   --markdown     tables for docs/bench.md

@@ -15,6 +15,7 @@ pub(crate) fn run(options: &[&str]) -> Result<()> {
     let release = target().join("release");
     let mut command = std::process::Command::new(release.join("vzd-bench"));
     command.args(options).env("VZD_BIN", release.join("vzd")).env("VZD_GUEST_PAUSE", guest.pause);
+    command.env("VZD_GUEST", guest.witness);
     if asks {
         return succeed(&mut command);
     }

@@ -49,6 +49,7 @@ const PACKAGES: &[Package] = &[
     // Time zones that a VE has not are the host's. The program is libc's, which comes with them elsewhere.
     Package { name: "tzdata", program: "zdump", wanted_for: For::Tests },
     Package { name: "crun", program: "crun", wanted_for: For::Bench },
+    Package { name: "runc", program: "runc", wanted_for: For::Bench },
     Package { name: "lxc", program: "lxc-start", wanted_for: For::Bench },
     Package { name: "podman", program: "podman", wanted_for: For::Bench },
     Package { name: "netavark", program: "/usr/lib/podman/netavark", wanted_for: For::Bench },

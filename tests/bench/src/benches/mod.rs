@@ -10,6 +10,7 @@ mod network;
 mod pass;
 pub(crate) mod sockets;
 mod start;
+mod suspend;
 pub(crate) mod update;
 
 use crate::options::Options;
@@ -24,7 +25,7 @@ pub(crate) struct Bench {
     pub(crate) run: fn(&Place, &Options) -> Result<Vec<Table>>,
 }
 
-pub(crate) const ALL: [Bench; 13] = [
+pub(crate) const ALL: [Bench; 14] = [
     Bench { name: "start", about: "start and stop of one container", run: start::run },
     Bench { name: "hundred", about: "start and stop of many containers", run: hundred::run },
     Bench {
@@ -52,6 +53,7 @@ pub(crate) const ALL: [Bench; 13] = [
         about: "files written in a VE and on the bare host",
         run: disk::write::bench,
     },
+    Bench { name: "suspend", about: "memory written to disk and brought back", run: suspend::run },
     Bench { name: "migrate", about: "a VE moved to another host", run: migrate::run },
     Bench { name: "memory", about: "memory of the host for each idle container", run: memory::run },
 ];

@@ -12,7 +12,7 @@ pub(crate) mod wire;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-pub(crate) use vzd::{Controller, file_name, manifest};
+pub(crate) use vzd::{CRIU, Controller, file_name, manifest};
 
 use crate::benches::update::Limit;
 use crate::options::Options;

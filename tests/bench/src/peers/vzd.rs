@@ -19,7 +19,7 @@ use crate::result::{Context, Result, fail};
 use crate::sys::{self, Pidfd};
 
 /// Where `cargo xtask setup` puts it.
-const CRIU: &str = "/usr/local/lib/vzd/criu/criu";
+pub(crate) const CRIU: &str = "/usr/local/lib/vzd/criu/criu";
 
 /// A running controller with directories of its own.
 pub(crate) struct Controller {
