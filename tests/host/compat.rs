@@ -2,6 +2,7 @@
 
 mod bare;
 mod capacity;
+mod global;
 mod handbook;
 mod listing;
 mod moving;

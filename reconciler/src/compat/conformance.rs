@@ -152,6 +152,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("description", "a note"),
     ("ostemplate", "debian-12"),
     ("name", "web"),
+    ("rate", "*:1:512"),
+    ("ratebound", "yes"),
 ];
 
 /// Words about parameters that are not wholly the same.
@@ -170,8 +172,97 @@ const NOTES: &[(&str, &str)] = &[
     ("capability", "held until a restart, as there"),
     ("ostemplate", "an error for a VE that has a disk"),
     (
+        "rate",
+        "`*:1:KBITS` with `--ratebound yes`: a bound of all that it sends; a guarantee, a device of the host's (which all VEs use) and other \
+         classes of addresses are refused",
+    ),
+    ("ratebound", "`no` takes the bound away"),
+    (
         "name",
         "all tools and `vzd` know it by that too; `--name ''` takes it back; a name that `create --name` gave is its identity, and stays known",
+    ),
+];
+
+/// Keys of vz.conf that are not a container's.
+const GLOBAL: &[(&str, &str)] = &[
+    ("VIRTUOZZO", "no counterpart is needed: the controller's unit is enabled or not"),
+    ("LOCKDIR", "no counterpart is needed: nobody but vzd has to know that it works on a container; 9 then"),
+    ("DUMPDIR", "differs: `checkpoint.directory` of containers, and `--dumpfile` makes a copy elsewhere"),
+    (
+        "TEMPLATE",
+        "same: an archive in its `cache` is a template where vzd has none of that name; bzip2 is not read",
+    ),
+    (
+        "VE_ROOT, VE_PRIVATE",
+        "no counterpart is needed: roots are mounted for VEs alone, disks are in the state directory",
+    ),
+    ("VE0CPUUNITS", "no, as `set 0`"),
+    ("VE_STOP_MODE", "differs: VEs are stopped when the host goes down, in order, and start with it again"),
+    (
+        "VE_PARALLEL",
+        "differs: `startParallel` of the host's manifest, which `vzd import openvz vz.conf` writes",
+    ),
+    ("LOGGING, LOGFILE", "same, of `vzctl`; the controller logs to its unit's journal"),
+    (
+        "LOG_LEVEL, VERBOSE",
+        "no counterpart is needed: there are no further levels; `VZD_LOG` is the controller's",
+    ),
+    ("DISK_QUOTA", "same; `yes` alone"),
+    ("VZFASTBOOT", "no counterpart is needed: quotas are never initialised at boot"),
+    (
+        "CONFIGFILE",
+        "same, of `create` without `--config`; `defaultProfile` of the host's manifest goes before",
+    ),
+    (
+        "DEF_OSTEMPLATE",
+        "same, of `create` where no profile says a template; `defaultTemplate` of the host's manifest goes before",
+    ),
+    (
+        "VE_LAYOUT, VEFSTYPE, VEIMAGEFORMAT, GOLDEN_IMAGE",
+        "no counterpart is needed: `disk.backend` of a profile",
+    ),
+    (
+        "NAMESERVER, SEARCHDOMAIN, STOP_TIMEOUT",
+        "same, as any key of a container's: in the manifest of what is created",
+    ),
+    ("LOCAL_UID, LOCAL_GID", "better: each VE gets a range of ids of its own, of the host's `subids`"),
+    ("VE_ROUTE_SRC_DEV", "no: the source of what the host sends to VEs is its own routing's choice"),
+    (
+        "NEIGHBOUR_DEVS",
+        "better: the wires that an address is on are found out, and followed when they change",
+    ),
+    (
+        "SKIP_ARPDETECT, ERROR_ON_ARPFAIL",
+        "better: that somebody else has an address is told, and holds nothing up: as SKIP_ARPDETECT=no, ERROR_ON_ARPFAIL=no",
+    ),
+    (
+        "FORCE_ROUTE, SKIP_SYSCTL_SETUP, USE_VENET_MASK, USE_NET_RPS",
+        "no counterpart is needed: what forwarding needs is set for VEs' links alone",
+    ),
+    (
+        "MODULES_DISABLED, IPTABLES_MODULES",
+        "no counterpart is needed: the kernel loads modules for what is asked for",
+    ),
+    ("IPV6", "same: always yes"),
+    ("VZWDOG", "no counterpart is needed: metrics and events say more"),
+    ("ACTIONLOGDIR", "better: `vzd events`"),
+    ("TRAFFIC_SHAPING", "same: `no` has RATE left out"),
+    ("RATE, RATEBOUND", "same, as `--rate`, where TRAFFIC_SHAPING is `yes`"),
+    (
+        "BANDWIDTH, TOTALRATE, RATEMPU",
+        "no: what VEs have together is not bound, and frames count as they are",
+    ),
+    (
+        "VZ_TOOLS_BCID, VZ_TOOLS_IOLIMIT, VZ_TOOLS_MEMLIMIT",
+        "no: the host's own tools are in the host's groups",
+    ),
+    ("ON_VE_FSERROR", "no: a file system in an image is the kernel's, which makes it read-only"),
+    ("REMOVEMIGRATED", "better: what has gone is kept in quarantine for its time"),
+    ("REPAIR_MODE", "no counterpart is needed: what is not as it is wanted is always put right"),
+    ("NETFILTER", "same: ignored with a warning"),
+    (
+        "any key of a container's",
+        "same: in the manifest of what is created, where neither it nor its profile says it",
     ),
 ];
 
@@ -317,7 +408,7 @@ const TOOLS: &[(&str, &str)] = &[
     ),
     (
         "vz.conf",
-        "`vzd import openvz /etc/vz/vz.conf` makes a `kind: Host` of it, and tells of each key where its place is; it is read at no other time",
+        "`vzctl` reads it each time, for what is [above](#keys-of-vzconf); `vzd import openvz /etc/vz/vz.conf` makes a `kind: Host` of it, and tells of each key where its place is",
     ),
     (
         "CTID.conf, ve-NAME.conf-sample",
@@ -376,6 +467,7 @@ pub fn page() -> String {
         (format!("`{}`", column.name), is.to_owned())
     });
     table("Columns of vzlist", ["column, with all its suffixes", "vzd"], &mut columns.into_iter());
+    table("Keys of vz.conf", ["key", "vzd"], &mut said(GLOBAL));
     table("Exit codes of vzctl", ["code", "vzd"], &mut said(CODES));
     table("Other tools and files", ["tool", "vzd"], &mut said(TOOLS));
     page

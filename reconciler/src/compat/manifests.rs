@@ -79,6 +79,27 @@ impl Manifests {
         })
     }
 
+    /// The profile of VEs that name none.
+    pub fn default_profile(&self) -> Option<String> {
+        let host = self.revision.host().and_then(|held| held.document.host())?;
+        host.spec.default_profile.as_ref().map(ToString::to_string)
+    }
+
+    /// Whether the host's manifest says a template for VEs that have no other.
+    pub fn has_default_template(&self) -> bool {
+        let host = self.revision.host().and_then(|held| held.document.host());
+        host.is_some_and(|host| host.spec.default_template.is_some())
+    }
+
+    /// Whether a profile says something of a field.
+    pub fn profile_says(&self, profile: &str, field: &str) -> bool {
+        let is_it = |document: &Document| {
+            document.kind == Some(Kind::Profile) && document.name.as_deref() == Some(profile)
+        };
+        let found = self.revision.documents.iter().find(|held| is_it(&held.document));
+        found.is_some_and(|held| held.document.tree.get(field).is_some_and(|node| !node.is_null()))
+    }
+
     /// Whether a manifest describes that VE.
     pub fn has(&self, name: &str) -> bool {
         self.revision.ve(name).is_some()

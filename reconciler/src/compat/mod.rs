@@ -20,6 +20,7 @@ mod options;
 mod params;
 mod samples;
 mod tools;
+mod vz_conf;
 mod vzctl;
 mod vzlist;
 mod vzpkg;

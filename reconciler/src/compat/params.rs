@@ -6,6 +6,7 @@
 //! itself (VZ0105), so that this table stays as it is when it comes to be carried out.
 
 mod lists;
+pub mod rate;
 
 pub use lists::netif_change;
 
@@ -141,8 +142,8 @@ pub const PARAMS: &[Param] = params! {
     "netdev_del" "" NETDEV Own(lists::netdev_del);
     "netfilter" "NETFILTER" SYSTEM Own(netfilter);
     "iptables" "IPTABLES" SYSTEM Nowhere("a VE has the whole packet filter of its own network");
-    "rate" "RATE" SYSTEM Nowhere("classes of traffic are not carried out yet");
-    "ratebound" "RATEBOUND" SYSTEM Nowhere("classes of traffic are not carried out yet");
+    "rate" "RATE" SYSTEM Own(rate::rate);
+    "ratebound" "RATEBOUND" SYSTEM Own(rate::ratebound);
     "numnetif" "NUMNETIF" SYSTEM Nowhere("interfaces inside a VE are not counted");
 
     "features" "FEATURES" SYSTEM Own(lists::features);

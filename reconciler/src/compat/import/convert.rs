@@ -7,7 +7,7 @@ use vzd_schema::v1::{ALIAS, Name, is_alias};
 
 use super::building::Building;
 use crate::compat::conf::{self, Conf};
-use crate::compat::params::{Home, Written, by_key};
+use crate::compat::params::{Home, Written, by_key, rate};
 
 /// What a configuration came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +78,12 @@ fn convert(kind: Kind, mut building: Building, conf: &Conf, residue: Vec<(usize,
             }
             _ if setting.value.is_empty() => continue,
             _ => {}
+        }
+        if matches!(&*setting.key, "RATE" | "RATEBOUND")
+            && let Err(why) = rate::fits(conf.get("RATE"), conf.get("RATEBOUND"), false)
+        {
+            building.tell(setting.line, format!("{shown}: {why}"));
+            continue;
         }
         let value = clipped(&setting.value);
         if value != setting.value {

@@ -11,19 +11,16 @@ use crate::compat::params::by_key;
 
 /// Keys whose place is another, or that have none.
 const ELSEWHERE: &[(&[&str], &str)] = &[
-    (
-        &["CONFIGFILE"],
-        "`vzctl create --config` makes a profile of a sample, which `defaultProfile` may name then",
-    ),
-    (&["TEMPLATE"], "templates are in vzd's state directory: `vzd template add`"),
+    (&["CONFIGFILE"], "`vzctl create` reads it here; a profile that `defaultProfile` names goes before"),
+    (&["TEMPLATE"], "`vzctl create` reads it here; templates of vzd's own: `vzd template add`"),
     (&["VE_ROOT", "VE_PRIVATE"], "vzd keeps roots and disks in its state directory"),
     (&["LOCKDIR", "DUMPDIR", "VEIPDUMPDIR"], "vzd has directories of its own"),
     (
         &["LOGGING", "LOGFILE", "LOG_LEVEL", "VERBOSE", "ACTIONLOGDIR"],
-        "vzd logs to standard error: VZD_LOG says how much",
+        "`vzctl` reads it here; vzd logs to standard error: VZD_LOG says how much",
     ),
     (&["LOCAL_UID", "LOCAL_GID"], "each VE gets a range of ids of its own, of `subids`"),
-    (&["STOP_TIMEOUT"], "`stopTimeout` of VEs, in a profile"),
+    (&["STOP_TIMEOUT"], "`vzctl create` reads it here; `stopTimeout` of VEs, in a profile"),
     (&["VE_STOP_MODE"], "a host that goes down stops VEs, by `vzd stop --all --until-boot` of its unit"),
     (&["DISK_QUOTA", "VE_LAYOUT", "VEFSTYPE", "VEIMAGEFORMAT"], "`disk` of VEs, in a profile"),
     (

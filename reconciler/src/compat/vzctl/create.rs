@@ -61,7 +61,8 @@ pub fn create(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     if is_number {
         draft.set("spec.ctid", Value::word(id));
     }
-    if let Some(sample) = said.last("config") {
+    let global = &vzctl.global;
+    if let Some(sample) = said.last("config").or_else(|| global.sample(&manifests)) {
         if let Some(path) =
             samples::provide(&vzctl.settings, &manifests, sample).map_err(|wrong| unfit(&wrong))?
         {
@@ -89,8 +90,21 @@ pub fn create(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
             vzctl.say(&format!("--{option} changes nothing: {why}"));
             continue;
         }
-        let put = param.put(&mut draft, value, Written::Option);
+        let put = match option {
+            "ostemplate" => param.put(&mut draft, &global.source(&vzctl.settings, value), Written::Option),
+            _ => param.put(&mut draft, value, Written::Option),
+        };
         put.map_err(|why| Refusal::new(exit::BAD_VALUE, format!("Bad parameter for --{option}: {why}")))?;
+    }
+    let profile = draft.get("spec.profile").and_then(|is| is.as_str()).map(str::to_owned);
+    let profile = profile.or_else(|| manifests.default_profile());
+    let profile_says = |field: &str| profile.as_ref().is_some_and(|is| manifests.profile_says(is, field));
+    global.fill(&mut draft, profile_says);
+    let has_template = draft.get("spec.template").is_some()
+        || profile_says("spec.template")
+        || manifests.has_default_template();
+    if let Some(template) = global.template().filter(|_| !has_template) {
+        draft.set("spec.template", Value::Text(global.source(&vzctl.settings, template)));
     }
     let text = draft.document(Kind::Ve, &name);
     match manifests.policy() {

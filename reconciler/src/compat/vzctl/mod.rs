@@ -17,6 +17,7 @@ use vzd_state::status::Document;
 
 use super::exit::{self, OK, Refusal, Tool};
 use super::settings;
+use super::vz_conf::VzConf;
 use crate::cli::connect::connect;
 use crate::cli::output::{harmless, note};
 use crate::control::{Control, Selector, VeState};
@@ -59,6 +60,9 @@ Options: --quiet --verbose --skiplock --version --help
 struct Vzctl {
     settings: Settings,
     quiet: bool,
+    global: VzConf,
+    /// The container, as it was asked for.
+    id: String,
 }
 
 /// A container that is known.
@@ -126,10 +130,12 @@ fn run(words: Vec<String>) -> Tool {
         }
     }
     let Some(command) = words.next() else { return Err(Refusal::new(exit::SYNTAX, USAGE)) };
-    let vzctl = Vzctl { settings: settings(), quiet };
+    let settings = settings();
+    let global = VzConf::read(&settings);
     let mut rest: Vec<String> = words.collect();
+    let vzctl = |id: &str| Vzctl { settings, quiet, global, id: id.to_owned() };
     if command == "register" {
-        return register::register(&vzctl, &rest);
+        return register::register(&vzctl(rest.last().map_or("?", String::as_str)), &rest);
     }
     let carry_out = command_of(&command)
         .ok_or_else(|| Refusal::new(exit::SYNTAX, format!("Bad command: {command}\n{USAGE}")))?;
@@ -147,7 +153,8 @@ fn run(words: Vec<String>) -> Tool {
     {
         return Err(Refusal::new(exit::BAD_VALUE, format!("Invalid container id {id}: it is 1 to {MOST}")));
     }
-    carry_out(&vzctl, &id, &rest)
+    let vzctl = vzctl(&id);
+    carry_out(&vzctl, &id, &rest).inspect_err(|refusal| vzctl.global.log(&id, &refusal.message))
 }
 
 type Command = fn(&Vzctl, &str, &[String]) -> Tool;
@@ -192,6 +199,7 @@ fn command_of(word: &str) -> Option<Command> {
 impl Vzctl {
     /// Says what is done; nobody has to hear it.
     fn say(&self, line: &str) {
+        self.global.log(&self.id, line);
         if !self.quiet {
             print(&format!("{}\n", harmless(line)));
         }

@@ -15,7 +15,7 @@ use super::super::args::{self, Opt, flag, value};
 use super::super::draft::{Draft, json};
 use super::super::exit::{self, OK, Refusal, Tool};
 use super::super::manifests::{Edited, Manifests};
-use super::super::params::{self, PARAMS, Written};
+use super::super::params::{self, PARAMS, Written, rate};
 use super::super::samples;
 use super::create::{exit_of, unfit};
 use super::{Container, Vzctl, password, power};
@@ -253,6 +253,8 @@ fn fill(draft: &mut Draft, said: &args::Said, manifests: &Manifests) -> Tool<Cod
     let bad = |option: &str, why: String| {
         Refusal::new(exit::BAD_VALUE, format!("Bad parameter for --{option}: {why}"))
     };
+    rate::fits(said.last("rate"), said.last("ratebound"), rate::is_bound(draft))
+        .map_err(|why| bad(if said.has("rate") { "rate" } else { "ratebound" }, why))?;
     let mut codes = Codes::default();
     let mut interface: Option<&str> = None;
     for (option, value) in &said.options {
