@@ -21,8 +21,8 @@ use crate::runtime::quotas::Kept;
 use crate::store::{Writes, atomic};
 use crate::template::index::hex;
 
-/// What this version writes and reads.
-const FORMAT: u32 = 1;
+/// What this version writes. It reads all before, too: a VE may be suspended while vzd is renewed.
+const FORMAT: u32 = 2;
 /// The list of contents.
 pub(super) const LIST: &str = "checkpoint.json";
 /// The same of a checkpoint that a VE has been resumed from.
@@ -67,12 +67,53 @@ pub struct Contents {
     pub files: BTreeMap<String, Sum>,
 }
 
-/// A file's length and content.
+/// A file's length and content. While it is summed the VE stands still, so that the function is a fast one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Sum {
-    bytes: u64,
-    sha256: String,
+#[serde(untagged, deny_unknown_fields)]
+pub enum Sum {
+    /// As it is written.
+    Now {
+        /// Length.
+        bytes: u64,
+        /// In hexadecimal digits.
+        blake3: String,
+    },
+    /// Of format 1.
+    Before {
+        /// Length.
+        bytes: u64,
+        /// In hexadecimal digits.
+        sha256: String,
+    },
+}
+
+impl Sum {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Now { bytes, .. } | Self::Before { bytes, .. } => *bytes,
+        }
+    }
+
+    fn of(path: &Path) -> SysResult<Self> {
+        let mut hash = blake3::Hasher::new();
+        let bytes = read_all(path, |piece| {
+            hash.update(piece);
+        })?;
+        Ok(Self::Now { bytes, blake3: hash.finalize().to_hex().to_string() })
+    }
+
+    /// Whether a file is as it was.
+    fn is_of(&self, path: &Path) -> SysResult<bool> {
+        let found = match self {
+            Self::Now { .. } => Self::of(path)?,
+            Self::Before { .. } => {
+                let mut hash = Sha256::new();
+                let bytes = read_all(path, |piece| hash.update(piece))?;
+                Self::Before { bytes, sha256: hex(&hash.finalize()) }
+            }
+        };
+        Ok(found == *self)
+    }
 }
 
 /// The directory of a checkpoint, of which nobody else makes any use meanwhile.
@@ -201,24 +242,23 @@ impl Image {
         let refuse = |why: String| {
             Err(SysError::refused("use", format_args!("checkpoint {}", self.dir.display()), why))
         };
-        if contents.format != FORMAT {
-            return refuse(format!("it is of format {}, and this vzd reads {FORMAT}", contents.format));
+        if !(1..=FORMAT).contains(&contents.format) {
+            return refuse(format!("it is of format {}, and this vzd reads 1 to {FORMAT}", contents.format));
         }
         if contents.uid != uid || (contents.id_base, contents.id_count) != ids {
             return refuse(format!("it is of VE {} with ids from {}", contents.uid, contents.id_base));
         }
-        let found = sums(&self.dir)?;
+        let found = images(&self.dir)?;
+        if let Some(name) = found.keys().find(|name| !contents.files.contains_key(*name)) {
+            return refuse(format!("file {name} does not belong to it"));
+        }
         for (name, sum) in &contents.files {
-            match found.get(name) {
-                Some(is) if is == sum => {}
-                Some(_) => return refuse(format!("its file {name} is not as it was written")),
-                None => return refuse(format!("its file {name} is missing")),
+            let Some(path) = found.get(name) else { return refuse(format!("its file {name} is missing")) };
+            if !sum.is_of(path)? {
+                return refuse(format!("its file {name} is not as it was written"));
             }
         }
-        match found.keys().find(|name| !contents.files.contains_key(*name)) {
-            Some(name) => refuse(format!("file {name} does not belong to it")),
-            None => Ok(contents),
-        }
+        Ok(contents)
     }
 
     /// Lets processes in the VE's user namespace open its files, which CRIU has them do, or nobody but root. Nobody else
@@ -259,7 +299,7 @@ fn remove_all(dir: &Path) -> SysResult<()> {
 /// What can be seen of a checkpoint without reading it all.
 pub fn look(dir: &Path) -> SysResult<Checkpoint> {
     let contents = read(dir)?;
-    Ok(Checkpoint { at: contents.at, bytes: contents.files.values().map(|sum| sum.bytes).sum() })
+    Ok(Checkpoint { at: contents.at, bytes: contents.files.values().map(Sum::bytes).sum() })
 }
 
 fn read(dir: &Path) -> SysResult<Contents> {
@@ -270,34 +310,46 @@ fn read(dir: &Path) -> SysResult<Contents> {
     serde_json::from_slice(&text).map_err(|e| SysError::refused("read", path.display(), e))
 }
 
-/// The sums of all of CRIU's files, each of which is on disk when this is done.
-fn sums(dir: &Path) -> SysResult<BTreeMap<String, Sum>> {
-    let mut sums = BTreeMap::new();
+/// CRIU's files, by name.
+fn images(dir: &Path) -> SysResult<BTreeMap<String, PathBuf>> {
+    let mut images = BTreeMap::new();
     for entry in std::fs::read_dir(dir).at("list", dir.display())? {
         let path = entry.at("list", dir.display())?.path();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if name.ends_with(".img") {
-            sums.insert(name, sum(&path)?);
+            images.insert(name, path);
         }
     }
-    Ok(sums)
+    Ok(images)
 }
 
-fn sum(path: &Path) -> SysResult<Sum> {
+/// The sums of all of CRIU's files, each of which is on disk when this is done.
+fn sums(dir: &Path) -> SysResult<BTreeMap<String, Sum>> {
+    let images = images(dir)?;
+    let sync = |path: &PathBuf| File::open(path).and_then(|file| file.sync_data()).at("sync", path.display());
+    // The disk works while the processor does.
+    std::thread::scope(|scope| {
+        let synced = scope.spawn(|| images.values().try_for_each(sync));
+        let sums = images.iter().map(|(name, path)| Ok((name.clone(), Sum::of(path)?))).collect();
+        let panicked = |_| Err(SysError::refused("sync", dir.display(), "the thread panicked"));
+        synced.join().unwrap_or_else(panicked)?;
+        sums
+    })
+}
+
+/// Gives all of a file's content; returns its length.
+fn read_all(path: &Path, mut piece_by_piece: impl FnMut(&[u8])) -> SysResult<u64> {
     let mut file = File::open(path).at("open", path.display())?;
-    file.sync_data().at("sync", path.display())?;
-    let (mut digest, mut bytes) = (Sha256::new(), 0);
-    let mut piece = vec![0; 1 << 20];
+    let (mut bytes, mut piece) = (0, vec![0; 1 << 20]);
     loop {
         match file.read(&mut piece).at("read", path.display())? {
-            0 => break,
+            0 => return Ok(bytes),
             n => {
-                digest.update(&piece[..n]);
+                piece_by_piece(&piece[..n]);
                 bytes += n as u64;
             }
         }
     }
-    Ok(Sum { bytes, sha256: hex(&digest.finalize()) })
 }
 
 #[cfg(test)]
@@ -348,8 +400,16 @@ mod tests {
         make();
         let list = image.dir().join(LIST);
         let text = std::fs::read_to_string(&list).unwrap();
-        std::fs::write(&list, text.replace("\"format\":1", "\"format\":2")).unwrap();
-        assert!(refused().contains("format 2"));
+        std::fs::write(&list, text.replace("\"format\":2", "\"format\":3")).unwrap();
+        assert!(refused().contains("format 3"));
+        // As an earlier version has written it.
+        let sums = serde_json::json!({ "pages-1.img": {
+            "bytes": 5, "sha256": "bfa062de040f55a15ce910800757061ec3d2fc31d6b7c72d9fa02b75a9ad1133"
+        } });
+        let mut before: serde_json::Value = serde_json::from_str(&text).unwrap();
+        (before["format"], before["files"]) = (1.into(), sums);
+        std::fs::write(&list, before.to_string()).unwrap();
+        assert!(image.check("u", (7, 65536)).is_ok());
         std::fs::write(&list, &text[..text.len() / 2]).unwrap();
         assert!(image.check("u", (7, 65536)).is_err());
     }
