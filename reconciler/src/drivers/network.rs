@@ -7,6 +7,7 @@ mod bridged;
 mod devices;
 mod files;
 mod firewall;
+mod live;
 mod macvlan;
 mod nat;
 mod rate;
@@ -22,18 +23,17 @@ use std::net::IpAddr;
 
 use vzd_schema::v1::Cidr;
 use vzd_state::reading::Reading;
-use vzd_state::subsystem::network::{self, Interface, Live, Observed, On, Part, Seen};
+use vzd_state::subsystem::network::{self, Interface, Observed, On, Seen};
 
-use crate::drivers::namespaces::root_of;
-use crate::drivers::{Effect, Running, Ve};
+use crate::drivers::{Running, Ve};
 use crate::error::SysResult;
-use crate::kernel::net::{self, Announced, Ends, HandOver, Netlink, Request, Venet};
+use crate::kernel::net::{self, HandOver, Netlink, Request, Venet};
 use crate::kernel::ns::{self, Kind, Namespace};
-use crate::runtime::etc;
 
 pub use bridged::specs as bridged_specs;
 pub use files::lines as files;
 pub use firewall::Tables;
+pub use live::apply_live;
 pub use macvlan::specs as macvlan_specs;
 pub use nat::Translator;
 pub use rate::shapes;
@@ -201,42 +201,6 @@ fn interfaces(
     Ok(found)
 }
 
-/// Makes an interface, or changes what of it is not as it is to be.
-fn set_interface(
-    ve: Ve<'_>,
-    (host, inside): (&mut Netlink, &mut Netlink),
-    netns: &Namespace,
-    name: &str,
-    from: Option<&Interface>,
-    to: &Interface,
-) -> SysResult<Effect> {
-    let effect = match &to.on {
-        On::Bridge(_) => bridged::set(ve, (host, inside), netns, name, from, to),
-        On::Parent(parent) => {
-            let wanted = macvlan::spec(ve, name, to, parent);
-            macvlan::set(ve, &wanted, (host, inside), netns, from, to)
-        }
-    }?;
-    let addresses: Vec<_> = to.addresses.iter().map(|one| one.address()).collect();
-    if effect == Effect::Changed && !addresses.is_empty() {
-        let announced = ns::on_thread_in(netns, || Ok(net::announce(name, &addresses)))?;
-        Announced::drop_apart(announced.into_iter().collect());
-    }
-    Ok(effect)
-}
-
-fn remove_interface(
-    ve: Ve<'_>,
-    (host, inside): (&mut Netlink, &mut Netlink),
-    name: &str,
-    had: &Interface,
-) -> SysResult<bool> {
-    match &had.on {
-        On::Bridge(_) => bridged::remove(ve, host, &bridged::spec(ve, name, had)),
-        On::Parent(parent) => macvlan::remove(&macvlan::spec(ve, name, had, parent), host, inside),
-    }
-}
-
 /// vzd's routes in the VE, if any are wanted or were made.
 fn routes(ve: Ve<'_>, inside: &mut Netlink) -> SysResult<BTreeSet<network::Route>> {
     let known = ve.want.is_some_and(|want| !want.network.routes.is_empty())
@@ -301,163 +265,4 @@ fn look(ve: Ve<'_>, host: &mut Netlink, inside: &mut Netlink) -> SysResult<netwo
         }
     }
     Ok(seen)
-}
-
-/// Changes the network of a running VE; what is not named stays untouched.
-pub fn apply_live(ve: Ve<'_>, step: &Live, running: &Running) -> SysResult<Effect> {
-    let known = applied(ve);
-    let venet = venet(ve, &known);
-    let mut host = Netlink::open()?;
-    let netns = netns(running)?;
-    let mut inside = ns::on_thread_in(&netns, Netlink::open)?;
-    match step {
-        Live::SetInterface { name, from, to } => {
-            let ways = (&mut host, &mut inside);
-            if let Some(from) = from.as_ref().filter(|from| from.parent() != to.parent()) {
-                remove_interface(ve, ways, name, from)?;
-                let ways = (&mut host, &mut inside);
-                return set_interface(ve, ways, &netns, name, None, to);
-            }
-            return set_interface(ve, ways, &netns, name, from.as_ref(), to);
-        }
-        Live::RemoveInterface { name, had } => {
-            let removed = remove_interface(ve, (&mut host, &mut inside), name, had)?;
-            rate::set(ve, &mut host, |is| drop(is.interfaces.remove(name)))?;
-            return Ok(if removed { Effect::Changed } else { Effect::AlreadySo });
-        }
-        Live::HandOver { device, to, .. } => {
-            let changed = devices::hand_over(ve, (&mut host, &mut inside), &netns, device, to)?;
-            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
-        }
-        Live::GiveBack { device, .. } => {
-            let changed = devices::give_back(ve, (&mut host, &mut inside), device)?;
-            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
-        }
-        Live::SetSysctl { name, to, .. } => {
-            let changed = ns::on_thread_in(&netns, || net::write_sysctl(name, to))?;
-            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
-        }
-        Live::ResetSysctl { name, .. } => {
-            let value = net::default_sysctl(name)?;
-            let changed = ns::on_thread_in(&netns, || net::write_sysctl(name, &value))?;
-            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
-        }
-        Live::SetRate { direction, to, .. } => {
-            let changed = rate::set(ve, &mut host, |is| match to {
-                Some(to) => drop(is.rates.insert(*direction, *to)),
-                None => drop(is.rates.remove(direction)),
-            })?;
-            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
-        }
-        Live::SetTranslations { to, .. } => {
-            let changed = nat::set(ve, to)?;
-            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
-        }
-        Live::EndTrial { .. } => return Ok(Effect::AlreadySo),
-        Live::SetFirewall { to, .. } | Live::RollBackFirewall { to, .. } => {
-            let changed = firewall::set(ve, running, to.as_deref())?;
-            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
-        }
-        Live::SetRoute { from, to } => {
-            let changed = inside.set_route(from.as_ref(), to)?;
-            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
-        }
-        Live::RemoveRoute { route } => {
-            let changed = inside.remove_route(route)?;
-            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
-        }
-        Live::AddRule { rule } => {
-            let changed = inside.add_rule(rule)?;
-            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
-        }
-        Live::RemoveRule { rule } => {
-            let changed = inside.remove_rule(rule)?;
-            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
-        }
-        Live::SetFile { file, to, .. } => {
-            let root = root_of(running.pid)?;
-            let changed = etc::write(&root, ve.entry.ids.start, file.path(), Part::First, to)?;
-            return Ok(if changed { Effect::Changed } else { Effect::AlreadySo });
-        }
-        Live::Attach { .. } | Live::Detach | Live::AddAddress { .. } | Live::RemoveAddress { .. } => {}
-    }
-    let ends = venet.find(&mut host, &mut inside)?;
-    let changed = match step {
-        Live::SetInterface { .. }
-        | Live::RemoveInterface { .. }
-        | Live::HandOver { .. }
-        | Live::GiveBack { .. }
-        | Live::SetSysctl { .. }
-        | Live::ResetSysctl { .. }
-        | Live::SetRate { .. }
-        | Live::SetFirewall { .. }
-        | Live::RollBackFirewall { .. }
-        | Live::EndTrial { .. }
-        | Live::SetTranslations { .. }
-        | Live::SetRoute { .. }
-        | Live::RemoveRoute { .. }
-        | Live::AddRule { .. }
-        | Live::RemoveRule { .. }
-        | Live::SetFile { .. } => false,
-        Live::Attach { .. } => attach(ve, &venet, (&mut host, &mut inside), &netns, ends)?,
-        Live::Detach => {
-            let removed = remove_link(ve, &mut host)?;
-            ve.host.uplinks.rest(&mut host)?;
-            removed
-        }
-        Live::AddAddress { address, .. } => {
-            let there = ends.ok_or_else(|| no_link(&venet))?;
-            let mut changed = ve.host.uplinks.answer(&mut host, address.address())?;
-            ns::on_thread_in(&netns, || Venet::prepare_inside(pair(*address)))?;
-            changed += venet.add(&mut host, &mut inside, there, pair(*address))?;
-            if changed > 0 {
-                let told = neighbours(ve, [address])?;
-                let announced = told.iter().filter_map(|(link, addresses)| net::announce(link, addresses));
-                Announced::drop_apart(announced.collect());
-            }
-            changed > 0
-        }
-        Live::RemoveAddress { address } => {
-            let same = |other: &&Cidr| other.address().is_ipv4() == address.address().is_ipv4();
-            let last = known.iter().filter(same).all(|other| other == address);
-            let mut changed = 0;
-            if let Some(ends) = ends {
-                changed += venet.remove(&mut host, &mut inside, ends, pair(*address), last)?;
-            }
-            changed += ve.host.uplinks.withdraw(&mut host, address.address())?;
-            changed > 0
-        }
-    };
-    Ok(if changed { Effect::Changed } else { Effect::AlreadySo })
-}
-
-fn no_link(venet: &Venet) -> crate::error::SysError {
-    crate::error::SysError::refused("use", format_args!("interface {}", venet.name()), "it is not there")
-}
-
-/// Makes the link, or mends it.
-fn attach(
-    ve: Ve<'_>,
-    venet: &Venet,
-    (host, inside): (&mut Netlink, &mut Netlink),
-    netns: &Namespace,
-    ends: Option<Ends>,
-) -> SysResult<bool> {
-    if let Some(ends) = ends {
-        let faulty = !venet.faults(host, inside, ends)?.is_empty();
-        if faulty {
-            venet.mend(host, inside, ends)?;
-            host.await_carrier(ends.host)?;
-            inside.await_carrier(ends.inside)?;
-        }
-        return Ok(faulty);
-    }
-    // Half of a link is none: its other half was taken elsewhere.
-    remove_link(ve, host)?;
-    let bare = Venet { addresses: Vec::new(), ..venet.clone() };
-    let ends = bare.make(host, netns.as_fd())?;
-    rate::set(ve, host, |_| {})?;
-    net::set_up_inside(inside, &bare, ends)?;
-    host.await_carrier(ends.host)?;
-    Ok(true)
 }
