@@ -273,6 +273,19 @@ fn while_creating_with_a_disk_of_its_own() {
 }
 
 #[test]
+fn while_copying_its_root() {
+    needs!(Root, Cgroups, Busybox, FaultPoints, DiskImage);
+    survives(&Case {
+        before: |_| {},
+        change: |sandbox| {
+            let template = format!("copy:{}", sandbox.template_dir().display());
+            sandbox.ve("web", json!({ "template": template, "disk": { "diskspace": "64M" } }));
+        },
+        command: &["apply"],
+    });
+}
+
+#[test]
 fn while_resizing_its_disk() {
     needs!(Root, Cgroups, Busybox, FaultPoints, DiskImage);
     survives(&Case {

@@ -4,6 +4,7 @@ mod btrfs;
 mod image;
 mod inodes;
 mod options;
+mod own;
 mod project;
 mod read_only;
 mod reinstall;

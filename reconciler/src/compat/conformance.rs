@@ -85,7 +85,8 @@ const COMMANDS: &[(&str, &str)] = &[
     (
         "reinstall",
         "better: what it had is kept as an archive of the host's, not in the container (`--skipbackup`: not at all); users and passwords \
-         stay (`--resetpwdb`: not); there are no scripts for it, and snapshots go; 32 while it runs",
+         stay (`--resetpwdb`: not), snapshots go; `vps.configure` and `ID.configure` run inside afterwards (`--scripts`, `--skipscripts`, \
+         `--listscripts`, `--desc`), 128 if one fails; 32 while it runs",
     ),
     ("execaction, monitor", "no: 20"),
     ("--quiet", "same"),
@@ -395,16 +396,24 @@ const TOOLS: &[(&str, &str)] = &[
         "better: numbers with commas, or `--all` for those that run; one that fails keeps no other",
     ),
     (
-        "vzpkg fetch, clean, link, appcache, template, metadata, image",
-        "no: 35; there are no application templates, and nothing is kept between builds",
+        "vzpkg clean, update metadata, link",
+        "same: a note and 0; nothing is kept between builds, and files of templates are always shared",
     ),
-    ("vzpkg's other options", "no: 35"),
+    (
+        "vzpkg fetch, appcache, template, create image",
+        "no: 35; `create cache` fetches what it needs, there are no application templates and no ploop",
+    ),
+    (
+        "vzpkg's other options",
+        "`-q`, `-d`: same; no: 35 for the others, which steer yum and caches that are not there",
+    ),
     (
         "vzmigrate",
         "same: `--ssh`, `--live`, `--check-only`, `-t`, several containers; better: what runs goes on even without `--live`, and what is left \
          is kept in quarantine (`-r` changes nothing); codes 1, 2 (`--live` of what does not run), 4, 6, 8, 9, 10, 12, 14 (no \
          vzd there), 15 to 18, 20, and 7 for whatever else stands in the way, told in words; 13 and 19 are of things that are not there; \
-         no: `-f` (checks are never skipped), `--rsync`, `--keep-dst`",
+         no: 1 for `-f` (what stands in the way would be met later, with the container down), `--rsync` (there is none), `--keep-dst` (nothing \
+         could go on from what is left of a failed one)",
     ),
     (
         "vz.conf",
@@ -412,12 +421,22 @@ const TOOLS: &[(&str, &str)] = &[
     ),
     (
         "CTID.conf, ve-NAME.conf-sample",
-        "same of samples: `--config NAME` makes a profile of the host's or OpenVZ's own, once; `vzd import openvz` makes manifests and profiles of all of them, with files of `--private DIR` as templates, in place; `--verify` proves that they say the same; `vzd export` makes one of a VE",
+        "same of samples: `--config NAME` makes a profile of the host's or OpenVZ's own, once; `vzd import openvz` makes manifests and profiles of all of them, with files of `--private DIR` as templates, in place, or with `--copy` as the VE's own, with shifted ids; `--verify` proves that they say the same; `vzd export` makes one of a VE",
     ),
     (
         "action scripts",
         "same names, order and environment (`VEID`, `VE_CONFFILE`), also without vzctl; differs: `mount` mounts for the VE alone, \
       `umount` and `stop` hold up no stop",
+    ),
+    (
+        "/proc/user_beancounters",
+        "same format, to the letter, true when it is read: `/dev/vzd/user_beancounters` in a VE, of itself; `/run/vzd/user_beancounters` on the \
+         host, of all; no: at that path, since nothing can be put into procfs, and overlayfs does not lie over it (EINVAL, \"maximum fs stacking \
+         depth exceeded\")",
+    ),
+    (
+        "/proc/bc, /proc/vz, /proc/fairsched",
+        "no: nothing can be put into procfs; `vzubc`, `vzlist`, `vzquota show`, `vzd get -o json` and metrics tell the same",
     ),
     ("vzeventd", "better: the controller is told by the kernel, and restarts what was rebooted"),
 ];

@@ -15,10 +15,12 @@ pub mod ext4;
 mod image;
 pub mod import;
 pub mod kept;
+pub mod own;
 mod pool;
 pub mod project;
 mod remove;
 mod root_mount;
+mod shift;
 pub mod shown;
 pub mod snapshot;
 pub mod stream;
@@ -137,9 +139,17 @@ pub fn apply_cold(ve: Ve<'_>, step: &Cold, _stopped: &Stopped) -> Result<(Effect
 /// Makes sure that a root can be made, before the one that there is is thrown away for it.
 pub fn prepare(host: &Host, step: &Cold) -> Result<(), StepError> {
     if let Cold::CreateRoot { template, .. } = step {
+        is_copied(host, template)?;
         host.templates()?.ensure(&source(template))?;
     }
     Ok(())
+}
+
+/// The directory that a root is a copy of, if it is to be one: one that nobody but root could have put together.
+fn is_copied(host: &Host, template: &str) -> Result<Option<PathBuf>, StepError> {
+    let Some(path) = template.strip_prefix("copy:").map(PathBuf::from) else { return Ok(None) };
+    host.templates()?.ensure(&Source::Dir(path.clone()))?;
+    Ok(Some(path))
 }
 
 /// Why this host cannot have the root of a VE of another host's: it lacks the template, or has another one.
@@ -156,6 +166,7 @@ pub fn lacks_template(host: &Host, record: &DiskRecord) -> Option<String> {
 }
 
 fn create(ve: Ve<'_>, dir: &Path, template: &str, backend: Backend) -> Result<(Effect, Made), StepError> {
+    let copied = is_copied(ve.host, template)?;
     // Held until the link is made: from then on the template counts as used.
     let template = ve.host.templates()?.ensure(&source(template))?;
     let made = MadeRoot {
@@ -185,6 +196,10 @@ fn create(ve: Ve<'_>, dir: &Path, template: &str, backend: Backend) -> Result<(E
     }
     fault::point();
     symlink(&template.root, &link).at("link", link.display())?;
+    if let Some(from) = copied {
+        let left = own::fill(ve, &from)?;
+        tracing::info!(ve = %ve.entry.name, from = %from.display(), %left, "copied a root; some is left out");
+    }
     Ok((Effect::Changed, Made { root: Some(made), ..Made::default() }))
 }
 
@@ -196,6 +211,8 @@ fn source(template: &str) -> Source {
     match template.split_once(':') {
         Some(("dir", path)) => Source::Dir(PathBuf::from(path)),
         Some(("file", path)) => Source::File(PathBuf::from(path)),
+        // All of it is the VE's own.
+        Some(("copy", _)) => Source::Empty,
         _ => Source::Named(template.to_owned()),
     }
 }

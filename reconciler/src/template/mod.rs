@@ -46,6 +46,7 @@ pub use oci::ImageProblem;
 pub use recipe::{RECIPES, Recipe};
 pub use store::Store;
 pub use tally::{Reached, Tally};
+pub(crate) use unpack::capability_of;
 pub use unused::Removal;
 
 /// Where a VE's root file system comes from.
@@ -59,6 +60,8 @@ pub enum Source {
     Dir(PathBuf),
     /// A tar archive, plain or compressed with gzip, xz or zstd.
     File(PathBuf),
+    /// Nothing: what has all of its own.
+    Empty,
     /// An OCI image, of a layout on disk or of a registry.
     Image(Box<OciImage>),
 }

@@ -41,6 +41,7 @@ pub(super) const PARTIAL: &str = ".partial-";
 /// With the version of the unpacker: what one version made, another does not take for its own.
 const FILE: &str = "file-v1-";
 const TINY: &str = "tiny-";
+const EMPTY: &str = "empty-";
 
 /// The templates directory of one controller.
 #[derive(Debug)]
@@ -122,6 +123,7 @@ impl Store {
     pub fn ensure(&self, source: &Source) -> Result<Template, TemplateError> {
         match source {
             Source::Tiny => self.ensure_tiny(),
+            Source::Empty => self.ensure_empty(),
             Source::Dir(path) => in_place(path),
             Source::File(path) => self.ensure_file(path),
             Source::Image(image) => self.ensure_image(image),
@@ -154,6 +156,22 @@ impl Store {
             })?;
         }
         self.remember(key, &mut record)
+    }
+
+    fn ensure_empty(&self) -> Result<Template, TemplateError> {
+        let digest = hex(&Sha256::digest(b""));
+        let dir = format!("{EMPTY}{digest}");
+        let record =
+            Record { stamp: Stamp::never(), dir, digest, skipped: Skipped::default(), application: None };
+        if let Some(template) = self.open_own(&record)? {
+            return Ok(template);
+        }
+        let _lock = self.lock()?;
+        if self.open_own(&record)?.is_none() {
+            self.make(&record.dir, |_| Ok(()))?;
+        }
+        let gone = || TemplateError::io("open", &self.own_path.join(&record.dir), Errno::NOENT);
+        self.open_own(&record)?.ok_or_else(gone)
     }
 
     fn ensure_file(&self, path: &Path) -> Result<Template, TemplateError> {
@@ -303,7 +321,7 @@ impl Store {
 
 /// Whether a name in `.store` is that of a finished template.
 pub(super) fn is_own(name: &[u8]) -> bool {
-    let digest = [FILE, TINY, IMAGE].iter().find_map(|kind| name.strip_prefix(kind.as_bytes()));
+    let digest = [FILE, TINY, EMPTY, IMAGE].iter().find_map(|kind| name.strip_prefix(kind.as_bytes()));
     digest.is_some_and(|d| d.len() == 64 && d.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }
 

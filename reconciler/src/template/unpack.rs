@@ -281,6 +281,11 @@ fn keep_xattrs(xattrs: Vec<Xattr>, flag: u8, base: u32, dropped: &mut u64) -> Re
     Ok(kept)
 }
 
+/// A file's capability as a file of a VE with that range has it; none if it is none, or one of another user namespace's.
+pub(crate) fn capability_of(value: &[u8], base: u32) -> Option<Vec<u8>> {
+    capability(value).ok().map(|plain| of_root(plain, base))
+}
+
 /// A file capability without a root id. One of a VE with shifted ids (version 3) would be void in every other VE.
 fn capability(value: &[u8]) -> Result<Vec<u8>, Problem> {
     let version = value.get(3).copied();

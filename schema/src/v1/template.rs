@@ -10,8 +10,10 @@ use std::str::FromStr;
 pub enum TemplateSource {
     /// `debian-12`: a template that the host knows by that name.
     Name(Box<str>),
-    /// `dir:/path`: a directory on the host that is copied.
+    /// `dir:/path`: a directory on the host that is used in place.
     Dir(AbsPath),
+    /// `copy:/path`: a directory on the host whose files the VE gets as its own.
+    Copy(AbsPath),
     /// `file:/path`: an archive on the host that is unpacked.
     File(AbsPath),
     /// `oci:registry/image:tag`, `oci:/path:tag`: an image of a container, from a registry or a layout on the host.
@@ -24,6 +26,9 @@ impl FromStr for TemplateSource {
     fn from_str(text: &str) -> Result<Self, ScalarError> {
         if let Some(path) = text.strip_prefix("dir:") {
             return path.parse().map(Self::Dir);
+        }
+        if let Some(path) = text.strip_prefix("copy:") {
+            return path.parse().map(Self::Copy);
         }
         if let Some(path) = text.strip_prefix("file:") {
             return path.parse().map(Self::File);
@@ -38,7 +43,7 @@ impl FromStr for TemplateSource {
         {
             return Ok(Self::Name(text.into()));
         }
-        let allowed = "give a name such as debian-12, dir:/path, file:/path or oci:image";
+        let allowed = "give a name such as debian-12, dir:/path, copy:/path, file:/path or oci:image";
         Err(ScalarError::not(text, "a template", allowed))
     }
 }
@@ -48,6 +53,7 @@ impl fmt::Display for TemplateSource {
         match self {
             Self::Name(name) => f.write_str(name),
             Self::Dir(path) => write!(f, "dir:{path}"),
+            Self::Copy(path) => write!(f, "copy:{path}"),
             Self::File(path) => write!(f, "file:{path}"),
             Self::Oci(image) => write!(f, "oci:{image}"),
         }
@@ -56,6 +62,6 @@ impl fmt::Display for TemplateSource {
 
 text_scalar!(TemplateSource, "a template such as debian-12", {
     "type": "string",
-    "pattern": "^([A-Za-z0-9][-_.A-Za-z0-9]*|(dir|file):/.*|oci:[-_./:@+A-Za-z0-9]+)$",
+    "pattern": "^([A-Za-z0-9][-_.A-Za-z0-9]*|(dir|copy|file):/.*|oci:[-_./:@+A-Za-z0-9]+)$",
     "examples": ["debian-12", "dir:/srv/rootfs", "file:/srv/debian-12.tar.zst", "oci:docker.io/library/nginx:1.27"]
 });

@@ -14,7 +14,7 @@ const SETQUOTA: i64 = 0x80_0008;
 const SPACE: u32 = 1;
 
 /// Places in `struct if_dqblk`.
-mod quota {
+mod part {
     pub(super) const HARD: usize = 0;
     pub(super) const USED: usize = 16;
     pub(super) const VALID: usize = 64;
@@ -54,12 +54,12 @@ fn number(block: &Block, at: usize) -> u64 {
 pub(crate) fn limit(kind: i64, id: i64, hard: Option<u64>) -> Result<Told, Errno> {
     if let Some(hard) = hard {
         let mut block = Block::new();
-        block.put_u64(quota::HARD, hard).put_u32(quota::VALID, SPACE);
+        block.put_u64(part::HARD, hard).put_u32(part::VALID, SPACE);
         quotactl(SETQUOTA, kind, id, &mut block)?;
     }
     let mut block = Block::new();
     quotactl(GETQUOTA, kind, id, &mut block)?;
-    Ok(Told { hard: number(&block, quota::HARD), used: number(&block, quota::USED) })
+    Ok(Told { hard: number(&block, part::HARD), used: number(&block, part::USED) })
 }
 
 /// Sets the grace time of space, in seconds, if one is given.

@@ -22,6 +22,7 @@ use vzd_schema::{Document, Kind};
 
 use crate::cli::Context;
 use crate::cli::failure::{BAD_MANIFEST, FAILED, Failure, OK, Outcome};
+use crate::drivers::disk::own;
 use crate::engine::host_device;
 use crate::watch::{Scanner, Trust};
 use convert::{Imported, container, profile};
@@ -59,6 +60,10 @@ pub struct Openvz {
     /// place and unchanged
     #[arg(long, value_name = "DIR")]
     private: Option<PathBuf>,
+    /// A container gets its private area as files of its own: they are copied when it is made, with the ids of its range, and what is
+    /// there is not needed afterwards
+    #[arg(long, requires = "private")]
+    copy: bool,
     /// Write manifests there instead of to the manifest directory
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
@@ -153,7 +158,8 @@ fn openvz(args: &Openvz, cx: &mut Context) -> Outcome {
         let text = String::from_utf8_lossy(&bytes);
         let (imported, stem) = match &origin {
             Origin::Container(ctid) => {
-                (adopted(container(*ctid, &text), *ctid, args.private.as_deref()), ctid.to_string())
+                let private = args.private.as_deref().map(|dir| (dir, args.copy));
+                (adopted(container(*ctid, &text), *ctid, private), ctid.to_string())
             }
             Origin::Sample(name) => (profile(name, &text), format!("profile-{name}")),
             Origin::Host => (host::host(&text), "host".to_owned()),
@@ -173,13 +179,27 @@ fn openvz(args: &Openvz, cx: &mut Context) -> Outcome {
 }
 
 /// With the files of its private area, if those are there.
-fn adopted(mut imported: Imported, ctid: u32, private: Option<&Path>) -> Imported {
-    let Some(area) = private.map(|dir| dir.join(ctid.to_string())) else { return imported };
+fn adopted(mut imported: Imported, ctid: u32, private: Option<(&Path, bool)>) -> Imported {
+    let Some((dir, copy)) = private else { return imported };
+    let area = dir.join(ctid.to_string());
     let Some(files) = files_of(&area) else {
         imported.residue.push((0, format!("{} has no files as they lie there", area.display())));
         return imported;
     };
-    let template = Change::set("spec.template", Value::Text(format!("dir:{}", files.display())));
+    if copy {
+        match own::survey(&files) {
+            Ok(left) if left == own::Left::default() => {}
+            Ok(left) => {
+                imported.residue.push((0, format!("a copy of {} is without {left}", files.display())))
+            }
+            Err(error) => {
+                imported.residue.push((0, format!("it cannot be copied, and has no template: {error}")));
+                return imported;
+            }
+        }
+    }
+    let kind = if copy { "copy" } else { "dir" };
+    let template = Change::set("spec.template", Value::Text(format!("{kind}:{}", files.display())));
     match edit("f", &imported.text, (Kind::Ve, &imported.name), &[template]) {
         Ok(text) => imported.text = text,
         Err(wrong) => imported.residue.extend(wrong.into_iter().map(|is| (0, is.message.into()))),

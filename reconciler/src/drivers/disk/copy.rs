@@ -12,6 +12,8 @@ use rustix::fs::{AtFlags, CWD, SeekFrom, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::own::Left;
+use super::shift::Shift;
 use crate::error::{At, SysError, SysResult};
 
 /// The most that the kernel gives: names of a file's attributes, and the value of one.
@@ -87,9 +89,22 @@ fn range(source: &File, target: &File, mut at: u64, end: u64) -> std::io::Result
 #[derive(Debug, Default)]
 pub struct Trees {
     links: HashMap<(u64, u64), PathBuf>,
+    /// What is copied for a VE, of what is not one's; else all is copied as it is.
+    shift: Option<Shift>,
+    left: Left,
 }
 
 impl Trees {
+    /// Copies with other ids, and without devices.
+    pub fn shifted(shift: Shift) -> Self {
+        Self { shift: Some(shift), ..Self::default() }
+    }
+
+    /// What was left out.
+    pub fn left(&self) -> Left {
+        self.left
+    }
+
     /// Copies a directory and all that is below it to a new one.
     pub fn copy(&mut self, from: &Path, to: &Path) -> SysResult<()> {
         let is = std::fs::symlink_metadata(from).at("stat", from.display())?;
@@ -98,6 +113,10 @@ impl Trees {
 
     fn entry(&mut self, from: &Path, to: &Path, is: &Metadata) -> SysResult<()> {
         let kind = is.file_type();
+        if self.shift.is_some() && (kind.is_char_device() || kind.is_block_device()) {
+            self.left.devices += 1;
+            return Ok(());
+        }
         if !kind.is_dir() && is.nlink() > 1 {
             if let Some(first) = self.links.get(&(is.dev(), is.ino())) {
                 return std::fs::hard_link(first, to).at("link", to.display());
@@ -122,7 +141,13 @@ impl Trees {
             rustix::fs::mknodat(CWD, to, node, rustix::fs::Mode::empty(), number)
                 .at("make node", to.display())?;
         }
-        Traits::of(from, is)?.give(to)
+        let mut traits = Traits::of(from, is)?;
+        if let Some(shift) = self.shift {
+            let left;
+            (traits, left) = shift.traits(from, traits)?;
+            self.left.attributes += left;
+        }
+        traits.give(to)
     }
 }
 

@@ -33,13 +33,13 @@ struct Plain {
 }
 
 /// The upper layer of a stopped VE, reachable as long as this lives.
-struct Upper {
-    dir: OwnedFd,
+pub(super) struct Upper {
+    pub(super) dir: OwnedFd,
     _held: Option<Image>,
 }
 
 impl Upper {
-    fn open(ve: Ve<'_>) -> SysResult<Self> {
+    pub(super) fn open(ve: Ve<'_>) -> SysResult<Self> {
         let dir = ve.host.ve_dir(&ve.entry.uid);
         if backend(ve) == Backend::Image {
             let image = Image::open(&dir)?;
