@@ -82,6 +82,11 @@ impl Settings {
         self.run_dir.join("shown").join(uid.as_str())
     }
 
+    /// What all VEs hold of each counter, as OpenVZ's /proc/user_beancounters; written when somebody reads it.
+    pub fn user_beancounters(&self) -> PathBuf {
+        self.run_dir.join("user_beancounters")
+    }
+
     /// Templates.
     pub fn templates_dir(&self) -> PathBuf {
         self.state_dir.join("templates")

@@ -35,13 +35,8 @@ impl VzConf {
     /// believed.
     pub fn read(settings: &Settings) -> Self {
         let path = settings.scripts.parent().unwrap_or(Path::new("/")).join("vz.conf");
-        let Ok(stat) = std::fs::metadata(&path) else { return Self::default() };
-        if stat.uid() != 0 || stat.mode() & 0o022 != 0 {
-            note(&format!("{} is not read: others than root can write to it", path.display()));
-            return Self::default();
-        }
-        let conf = std::fs::read(&path).map(|bytes| conf::parse(&String::from_utf8_lossy(&bytes)));
-        Self { path, conf: conf.unwrap_or_default() }
+        let conf = of_root(&path).map(|text| conf::parse(&text)).unwrap_or_default();
+        Self { path, conf }
     }
 
     fn get(&self, key: &str) -> Option<&str> {
@@ -124,4 +119,16 @@ impl VzConf {
         // What a command does, it does without a log too.
         let _ = log.and_then(|mut log| log.write_all(lines.collect::<String>().as_bytes()));
     }
+}
+
+/// The text of a file, if there is one and nobody but root could have written it. The largest script is what the kernel takes as one word.
+pub fn of_root(path: &Path) -> Option<String> {
+    const MOST: u64 = 120 << 10;
+    let stat = std::fs::metadata(path).ok()?;
+    if stat.uid() != 0 || stat.mode() & 0o022 != 0 || !stat.is_file() || stat.len() > MOST {
+        let why = "others than root can write to it, or it is no file, or too large";
+        note(&format!("{} is not used: {why}", path.display()));
+        return None;
+    }
+    std::fs::read(path).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -8,14 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use vzd_state::ids::{VeName, VeUid};
 use vzd_state::ledger::Entry;
 
-use crate::control::VeCounters;
+use crate::control::{Control, Selector, VeCounters};
 use crate::drivers::beancounters::SHOWN;
 use crate::engine::reconcile::Leave;
 use crate::engine::{Engine, Subject};
@@ -30,6 +30,8 @@ const FRESH: Duration = Duration::from_millis(200);
 #[derive(Debug, Default)]
 pub(super) struct Inside {
     gate: OnceLock<Gate>,
+    /// The file of the host's, of all VEs.
+    host: OnceLock<Whole>,
     files: Mutex<BTreeMap<u64, Shown>>,
 }
 
@@ -42,10 +44,22 @@ struct Shown {
     written: Option<Instant>,
 }
 
+/// The counters of all VEs.
+#[derive(Debug)]
+struct Whole {
+    inode: u64,
+    file: File,
+    written: Mutex<Option<Instant>>,
+}
+
 /// Answers VEs that read, in a thread of its own, for as long as the process lives.
 pub(super) fn answer(engine: &Arc<Engine>) {
     let engine = engine.clone();
     let started = Gate::new().map_err(|e| e.to_string()).and_then(|gate| {
+        match engine.show_all(&gate) {
+            Ok(whole) => drop(engine.inside.host.set(whole)),
+            Err(error) => tracing::warn!(%error, "the host has no file of all counters"),
+        }
         drop(engine.inside.gate.set(gate));
         let thread = std::thread::Builder::new().name("inside".into()).stack_size(512 * 1024);
         thread.spawn(move || engine.answer_readers()).map_err(|e| e.to_string())
@@ -79,6 +93,34 @@ impl Engine {
         Ok(())
     }
 
+    /// Makes the host's own file, for root.
+    fn show_all(&self, gate: &Gate) -> SysResult<Whole> {
+        let path = self.host.settings.user_beancounters();
+        let mut options = OpenOptions::new();
+        let file = options.create(true).write(true).truncate(true).mode(0o400).open(&path);
+        let file = file.at("open", path.display())?;
+        let inode = file.metadata().at("stat", path.display())?.ino();
+        gate.mark(&path)?;
+        Ok(Whole { inode, file, written: Mutex::default() })
+    }
+
+    /// Counts all for somebody who is about to read that file, unless that was done a moment ago.
+    fn write_all(&self, whole: &Whole) {
+        let mut written = whole.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.is_some_and(|at| at.elapsed() < FRESH) {
+            return;
+        }
+        let done = self.counters(&Selector::default()).map_err(|e| e.message).and_then(|all| {
+            let text = user_beancounters(&all);
+            let write = whole.file.write_all_at(text.as_bytes(), 0);
+            write.and_then(|()| whole.file.set_len(text.len() as u64)).map_err(|e| e.to_string())
+        });
+        match done {
+            Ok(()) => *written = Some(Instant::now()),
+            Err(error) => tracing::warn!(error, "the host's file of all counters is not up to date"),
+        }
+    }
+
     fn answer_readers(&self) {
         let Some(gate) = self.inside.gate.get() else { return };
         loop {
@@ -90,7 +132,12 @@ impl Engine {
                 }
             };
             for opener in openers {
-                let shown = opener.inode().and_then(|inode| self.shown().get(&inode).cloned());
+                let inode = opener.inode();
+                if let Some(whole) = self.inside.host.get().filter(|whole| Some(whole.inode) == inode) {
+                    self.write_all(whole);
+                    continue;
+                }
+                let shown = inode.and_then(|inode| self.shown().get(&inode).cloned());
                 let stale = |shown: &Shown| shown.written.is_none_or(|at| at.elapsed() >= FRESH);
                 if let Some(shown) = shown.filter(stale)
                     && let Some(view) = self.view(&Subject::Name(shown.name.clone()), Leave::default())

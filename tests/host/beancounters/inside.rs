@@ -104,3 +104,35 @@ fn a_ve_cannot_change_what_it_reads_nor_fool_the_host() {
     sandbox.ve("web", json!({ "state": "absent" }));
     eventually("nothing of it is left", || !file.exists());
 }
+
+#[test]
+fn the_host_reads_the_counters_of_all_ves_in_one_file() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({ "ctid": 101, "beancounters": { "numpty": 16 } }));
+    let _daemon = sandbox.daemon();
+    sandbox.until_ready("web");
+    let file = sandbox.run_dir().join("user_beancounters");
+    let read = || std::fs::read_to_string(&file).unwrap();
+    within(Duration::from_secs(5), "it tells of the VE", || read().contains("      101:").then_some(()));
+    assert_eq!(row(&read(), "numpty")[2..], [16, 16, 0]);
+    sandbox.drive("web", "terminals", 3);
+    within(Duration::from_secs(2), "three terminals are shown", || {
+        (row(&read(), "numpty")[0] == 3).then_some(())
+    });
+    let told = sandbox.vzd(&["vzubc", "-f", file.to_str().unwrap(), "101"]).ok().stdout;
+    assert!(told.contains("numpty"), "{told}");
+    // As it comes and goes.
+    sandbox.ve("other", json!({ "ctid": 102 }));
+    sandbox.until_ready("other");
+    within(Duration::from_secs(2), "two are told of", || (read().lines().count() == 50).then_some(()));
+    sandbox.vzd(&["stop", "--force", "web"]).ok();
+    within(Duration::from_secs(2), "one is told of", || {
+        let text = read();
+        (text.lines().count() == 26 && text.contains("      102:") && !text.contains("101:")).then_some(())
+    });
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions()) & 0o777,
+        0o400
+    );
+}

@@ -83,3 +83,36 @@ fn a_private_area_of_openvzs_is_used_where_it_is() {
         "it stays as it is"
     );
 }
+
+#[test]
+fn scripts_of_the_hosts_put_a_new_root_in_order() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = super::openvz();
+    tool(&sandbox, "vzctl create 101 --config test").ends(0);
+    std::fs::create_dir(sandbox.scripts()).unwrap();
+    let script = |name: &str, text: &str| std::fs::write(sandbox.scripts().join(name), text).unwrap();
+    let reinstall = |words: &str, code: i32| {
+        tool(&sandbox, &format!("vzctl reinstall 101 --skipbackup {words}")).ends(code)
+    };
+    let look = || {
+        tool(&sandbox, "vzctl start 101").ends(0);
+        let found = sandbox.sh("101", "cat /root/order 2>/dev/null; true");
+        tool(&sandbox, "vzctl stop 101 --fast").ends(0);
+        found
+    };
+    assert_eq!(reinstall("--listscripts", 0).stdout, "");
+    script("vps.configure", "#!/bin/sh\n# For all of them\necho all $(cat /proc/1/comm) >> /root/order\n");
+    script("101.configure", "echo one >> /root/order; [ -z \"$FAIL\" ] || exit 3\n");
+    let listed = reinstall("--listscripts --desc", 0).stdout;
+    assert_eq!(listed, "vps.configure: For all of them\n101.configure\n");
+    reinstall("", 0).says("Running 101.configure");
+    assert_eq!(look(), "all sh\none");
+    reinstall("--skipscripts", 0);
+    assert_eq!(look(), "");
+    reinstall("--scripts 101.configure", 0);
+    assert_eq!(look(), "one");
+    reinstall("--scripts none.configure", 128).says("there is no script none.configure");
+    script("101.configure", "exit 3\n");
+    reinstall("", 128).says("101.configure ended with 3");
+    assert_eq!(tool(&sandbox, "vzctl status 101").stdout, "CTID 101 exist unmounted down\n");
+}

@@ -27,7 +27,14 @@ const MISSING: u8 = 10;
 /// Somebody else works on it.
 const LOCKED: u8 = 20;
 
-/// Options that mean something here, or have nothing to do. Others are errors.
+/// Options that cannot be carried out, and why.
+const REFUSED: &[(&str, &str)] = &[
+    ("nodeps", "checks are not skipped: what stands in the way would be met later, with the container down"),
+    ("rsync", "files go over the one connection, without rsync"),
+    ("keep-dst", "the other host removes what it has of one that failed: nothing could go on from it"),
+];
+
+/// Options that mean something here, have nothing to do, or are refused with a reason. Others are errors.
 const KNOWN: &[Opt] = &[
     value("remove-area").short('r'),
     value("ssh"),
@@ -41,6 +48,9 @@ const KNOWN: &[Opt] = &[
     flag("times").short('t'),
     flag("").short('v'),
     flag("help").short('h'),
+    flag("nodeps").short('f'),
+    value("rsync"),
+    flag("keep-dst"),
 ];
 
 /// Runs the command line.
@@ -54,6 +64,9 @@ fn run(words: &[String]) -> Tool {
     if said.has("help") {
         print(&format!("{USAGE}\n"));
         return Ok(0);
+    }
+    if let Some((option, why)) = REFUSED.iter().find(|(option, _)| said.has(option)) {
+        return Err(bad(format!("--{option}: {why}")));
     }
     if let Some(word) = said.last("remove-area").filter(|word| !matches!(*word, "yes" | "no")) {
         return Err(bad(format!("-r takes yes or no, not `{word}`")));

@@ -77,6 +77,12 @@ pub fn runscript(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     power::stop_bare(&*vzctl.control(Access::Write)?, &container).and(done)
 }
 
+/// Has the shell of a container that runs run a text of the host's; gives its status.
+pub(super) fn script(vzctl: &Vzctl, container: &Container, name: &str, text: &str) -> Tool {
+    let own = ["-c", text, name].map(str::to_owned).to_vec();
+    run_beside(&vzctl.settings, &container.selector(), started(SHELL, own), Some(&mut std::io::empty()))
+}
+
 /// A shell, or a command of it.
 pub fn enter(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     let entrance = entrance(vzctl, id)?;

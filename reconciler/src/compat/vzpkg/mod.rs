@@ -55,6 +55,8 @@ const KNOWN: &[Opt] = &[
     flag("all"),
     flag("quiet").short('q'),
     value("for-os").short('F'),
+    // There is nothing more to be told.
+    value("debug").short('d'),
     flag("help").short('h'),
 ];
 
@@ -116,9 +118,24 @@ fn run(words: &[String]) -> Tool {
         ("install" | "update" | "remove", Some("template")) => {
             Err(bad("templates are built by recipes that are vzd's own: `vzpkg list --available`"))
         }
-        ("update", Some("metadata")) | ("fetch" | "clean" | "link", _) => Err(bad(format!(
-            "{command}: nothing is kept between two builds that could be fetched or cleaned"
-        ))),
+        ("update", Some("metadata")) | ("clean", _) => {
+            vzpkg.say(
+                "Nothing is kept between two builds of templates: there is nothing to be cleaned or renewed",
+            );
+            Ok(0)
+        }
+        ("link", Some(id)) => match vzpkg.look(id)? {
+            Some(_) => {
+                vzpkg.say(
+                    "Files of the template are shared for as long as the container does not change them",
+                );
+                Ok(0)
+            }
+            None => Err(Refusal::new(code::NO_CONTAINER, format!("Container {id} does not exist"))),
+        },
+        ("fetch", _) => {
+            Err(bad("fetch: `vzpkg create cache` fetches what it builds of, and keeps nothing else"))
+        }
         ("create", Some("image")) => Err(bad("there is no ploop; `disk.backend: image` makes one for a VE")),
         ("localupdate", _) if all || about.is_some() => software::command(&vzpkg, "localinstall", &rest),
         ("list" | "install" | "update" | "remove" | "info" | "status" | "localinstall" | "upgrade", _)
@@ -140,7 +157,7 @@ fn run(words: &[String]) -> Tool {
         ) => software::command(&vzpkg, &command, &rest),
         (
             "install" | "remove" | "info" | "status" | "localinstall" | "localupdate" | "upgrade" | "update"
-            | "create",
+            | "create" | "link",
             None,
         ) => Err(bad(format!("{command}: of what?\n{USAGE}"))),
         _ => Err(bad(format!("Unknown command: {command}\n{USAGE}"))),
