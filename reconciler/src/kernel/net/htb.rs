@@ -4,6 +4,7 @@
 //! holds back what is too much. A packet belongs to the class of the interface that it was taken from.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use rtnetlink::packet_core::{DefaultNla, Nla as _, NlaBuffer, NlasIterator};
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
@@ -28,10 +29,18 @@ pub(super) const WHOLE: u16 = 1;
 pub(super) const REST: u16 = 2;
 pub(super) const FIRST_LINK: u16 = 16;
 
-/// The kind of a class's queue: it holds bytes, and is part of every kernel that has queues.
-const QUEUE: &str = "bfifo";
+/// The queue of a class. Of a kind that is replaced by another the number has to be another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Queue {
+    /// A queue for each stream, none of which waits for another's, and none of which grows long. Where the kernel has it.
+    Fair,
+    /// One that holds bytes, and is part of every kernel that has queues.
+    Plain,
+}
 
 const TCA_OPTIONS: u16 = 2;
+const TCA_FQ_CODEL_FLOWS: u16 = 5;
+const TCA_FQ_CODEL_MEMORY_LIMIT: u16 = 9;
 const TCA_HTB_PARMS: u16 = 1;
 const TCA_HTB_INIT: u16 = 2;
 const TCA_HTB_RATE64: u16 = 6;
@@ -76,6 +85,54 @@ fn burst(bytes: u64) -> u32 {
 /// Bytes that may wait: what the rate makes in 50 ms, besides.
 fn room(bytes: u64) -> u32 {
     u32::try_from(bytes / 20).unwrap_or(u32::MAX).saturating_add(burst(bytes))
+}
+
+impl Queue {
+    /// The best that this kernel has. It is asked once, in a way that changes nothing: it finds fault with there being no
+    /// stream, or does not know the kind.
+    fn best(net: &mut Netlink) -> Self {
+        static BEST: OnceLock<Queue> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            let mut queue = message(super::LOOPBACK_INDEX);
+            (queue.header.parent, queue.header.handle) = (TcHandle::ROOT, ROOT);
+            let none = TcOption::Other(DefaultNla::new(TCA_FQ_CODEL_FLOWS, 0_u32.to_ne_bytes().into()));
+            queue.attributes =
+                vec![TcAttribute::Kind(Self::Fair.kind().into()), TcAttribute::Options(vec![none])];
+            let queue = Message::NewQueueDiscipline(queue);
+            match net.run(vec![Request::new("make", "queues for each stream", queue).make()]) {
+                Err(e) if e.errno == libc::EINVAL => Self::Fair,
+                _ => Self::Plain,
+            }
+        })
+    }
+
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Fair => "fq_codel",
+            Self::Plain => "bfifo",
+        }
+    }
+
+    /// That of a class of so many bytes a second.
+    fn of(self, device: u32, minor: u16, bytes: u64) -> TcMessage {
+        let (base, options) = match self {
+            Self::Fair => {
+                // What it holds is counted with all that the kernel keeps beside it.
+                let most = room(bytes).max(1 << 20).to_ne_bytes();
+                let most = TcOption::Other(DefaultNla::new(TCA_FQ_CODEL_MEMORY_LIMIT, most.into()));
+                (0x200, TcAttribute::Options(vec![most]))
+            }
+            // `struct tc_fifo_qopt`, which is no list of attributes.
+            Self::Plain => {
+                (0x100, TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, room(bytes).to_ne_bytes().into())))
+            }
+        };
+        let mut queue = message(device);
+        (queue.header.parent, queue.header.handle) =
+            (class(minor), TcHandle { major: base + minor, minor: 0 });
+        queue.attributes = vec![TcAttribute::Kind(self.kind().into()), options];
+        queue
+    }
 }
 
 /// The time that bytes take, in the kernel's ticks of 64 ns.
@@ -148,6 +205,7 @@ pub(super) fn set_whole(device: u32, name: &str, rate: Option<u64>) -> Request {
 
 /// Makes a class below the whole with its queue, or gives it another rate. `whole` is the whole's.
 pub(super) fn set_leaf(
+    net: &mut Netlink,
     device: u32,
     name: &str,
     minor: u16,
@@ -159,12 +217,7 @@ pub(super) fn set_leaf(
     // A class always has its own share, whatever the whole has left: so that is next to nothing.
     let share = (least / 1000).max(1);
     let leaf = set(device, name, (class(WHOLE), minor), options(share, bytes(rate)));
-    let mut queue = message(device);
-    (queue.header.parent, queue.header.handle) = (class(minor), TcHandle { major: 0x100 + minor, minor: 0 });
-    // `struct tc_fifo_qopt`, which is no list of attributes.
-    let limit = DefaultNla::new(TCA_OPTIONS, room(least).to_ne_bytes().into());
-    queue.attributes = vec![TcAttribute::Kind(QUEUE.into()), TcAttribute::Other(limit)];
-    let queue = Message::NewQueueDiscipline(queue);
+    let queue = Message::NewQueueDiscipline(Queue::best(net).of(device, minor, least));
     [leaf, Request::new("make a queue of", format!("device {name}"), queue).replace()]
 }
 
@@ -226,6 +279,7 @@ pub(super) struct Buckets {
 impl Netlink {
     /// The buckets on a device, if it has any.
     pub(super) fn buckets(&mut self, device: u32) -> SysResult<Option<Buckets>> {
+        let best = Queue::best(self);
         let queues = self.dump("queues", &Message::GetQueueDiscipline(message(device)))?;
         let queues: Vec<&TcMessage> = queues
             .iter()
@@ -254,7 +308,7 @@ impl Netlink {
                 TcAttribute::Options(options) => Some(options),
                 _ => None,
             });
-            let queue = queues.iter().any(|queue| queue.header.parent == at && kind(queue) == QUEUE);
+            let queue = queues.iter().any(|queue| queue.header.parent == at && kind(queue) == best.kind());
             let rate = options.and_then(|options| rate_of(options));
             found.classes.insert(at.minor, Class { rate, counts: counts(&is), queue });
         }

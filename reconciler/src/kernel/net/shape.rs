@@ -149,7 +149,7 @@ impl Shape {
             is_whole && classes.get(&minor).is_some_and(|class| class.queue && class.rate == rate)
         };
         if !is(htb::REST, self.rate) {
-            requests.extend(htb::set_leaf(device, &name, htb::REST, self.rate, self.rate));
+            requests.extend(htb::set_leaf(host, device, &name, htb::REST, self.rate, self.rate));
         }
         let wanted: BTreeMap<&String, u64> =
             links.iter().filter_map(|link| Some((&link.name, *self.links.get(&link.name)?))).collect();
@@ -166,7 +166,7 @@ impl Shape {
         for (link, rate) in wanted {
             let minor = led.get(link).copied().or_else(|| free.next()).unwrap_or(htb::FIRST_LINK);
             if !is(minor, Some(rate)) {
-                requests.extend(htb::set_leaf(device, &name, minor, Some(rate), self.rate));
+                requests.extend(htb::set_leaf(host, device, &name, minor, Some(rate), self.rate));
             }
             if !led.contains_key(link) {
                 requests.push(htb::classify(device, &name, minor, link));
