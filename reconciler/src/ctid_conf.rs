@@ -3,7 +3,10 @@
 
 mod keys;
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
+use vzd_schema::v1::{ALIAS, DISABLED};
 
 /// What a spec comes to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +26,12 @@ pub fn ctid_conf(spec: &Value) -> CtidConf {
         conf.residue.push((field.to_owned(), "OpenVZ has no parameter for it".to_owned()));
     });
     conf
+}
+
+/// What annotations say that keys say there.
+pub fn of_notes(annotations: &BTreeMap<String, String>) -> Vec<(&'static str, String)> {
+    let said = [(ALIAS, "NAME"), (DISABLED, "DISABLED")].into_iter();
+    said.filter_map(|(note, key)| Some((key, annotations.get(note)?.clone()))).collect()
 }
 
 impl CtidConf {

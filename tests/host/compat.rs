@@ -7,6 +7,7 @@ mod handbook;
 mod listing;
 mod moving;
 mod naming;
+mod odds;
 mod password;
 mod registering;
 mod scripts;

@@ -17,7 +17,7 @@ use crate::cli::failure::{Failure, OK, Outcome};
 use crate::cli::output::harmless;
 use crate::cli::progress::Progress;
 use crate::control::{Control, Selector, SnapshotAction, SnapshotNote, SnapshotRequest};
-use crate::ctid_conf::ctid_conf;
+use crate::ctid_conf::{ctid_conf, of_notes};
 use crate::engine::Access;
 
 /// Options of `vzd export`.
@@ -85,9 +85,11 @@ fn openvz(args: &Args, document: &Document, cx: &mut Context) -> Outcome {
     let conf = ctid_conf(&document.spec);
     let name = document.metadata.name.as_str();
     let ctid = document.status.ctid.map(|ctid| ctid.to_string());
-    let called = document.metadata.alias().unwrap_or(name);
-    let own = (ctid.as_deref() != Some(called)).then(|| ("NAME", called.to_owned()));
-    let text = conf.text(own.as_slice());
+    let mut own = of_notes(&document.metadata.annotations);
+    if document.metadata.alias().is_none() && ctid.as_deref() != Some(name) {
+        own.push(("NAME", name.to_owned()));
+    }
+    let text = conf.text(&own);
     let file = format!("{}.conf", ctid.as_deref().unwrap_or(name));
     let to = args.to.as_ref().map(|dir| dir.join(file));
     if let Some(to) = &to {

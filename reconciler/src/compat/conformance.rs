@@ -31,7 +31,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("umount", "same codes (40, 32); nothing is ever mounted of a VE that is down"),
     (
         "start",
-        "same; `--force`, `--skip-fsck`, `--skip-remount` have nothing to skip; a suspended container is resumed or stays as it is",
+        "same; `--force` is for what is disabled; `--skip-fsck`, `--skip-remount` have nothing to skip; a suspended container is resumed or stays as it is",
     ),
     ("stop", "same; the order is kept in the manifest"),
     ("restart", "same"),
@@ -88,7 +88,10 @@ const COMMANDS: &[(&str, &str)] = &[
          stay (`--resetpwdb`: not), snapshots go; `vps.configure` and `ID.configure` run inside afterwards (`--scripts`, `--skipscripts`, \
          `--listscripts`, `--desc`), 128 if one fails; 32 while it runs",
     ),
-    ("execaction, monitor", "no: 20"),
+    (
+        "execaction, monitor",
+        "no: 20; `vzd top` and `vzd events --follow` tell, and scripts run at their moments",
+    ),
     ("--quiet", "same"),
     (
         "--verbose, --skiplock",
@@ -111,8 +114,11 @@ const FLAGS: &[(&str, &str)] = &[
     ("--reset_ub", "same: all limits are put right"),
     ("--setmode restart", "same"),
     ("--setmode ignore", "same: 32, and nothing is saved"),
-    ("--applyconfig NAME", "differs: the VE gets that profile; what its manifest says itself stays"),
-    ("--applyconfig_map", "no: names are in manifests"),
+    (
+        "--applyconfig NAME",
+        "same: the VE gets that profile, and what its manifest says of the same itself goes; host name, addresses, template and description stay",
+    ),
+    ("--applyconfig_map name", "accepted: names are in manifests, and never lost"),
     ("--offline-resize", "accepted; disks are resized while they are in use"),
 ];
 
@@ -155,13 +161,18 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("name", "web"),
     ("rate", "*:1:512"),
     ("ratebound", "yes"),
+    ("memguarantee", "auto"),
+    ("vm_overcommit", "0"),
 ];
 
 /// Words about parameters that are not wholly the same.
 const NOTES: &[(&str, &str)] = &[
     ("mount_opts", "at the next start; options of mounts (`noatime`, `nosuid`, ...), none of file systems"),
     ("netfilter", "`full` alone: less has no counterpart"),
-    ("disabled", "`no` alone: `vzctl stop` keeps a VE stopped"),
+    (
+        "disabled",
+        "`vzctl start` and `restart` refuse it (105), but for `--force`; orders of `vzd` and the manifest's `state` do not ask",
+    ),
     ("diskquota", "`yes` alone"),
     ("cpumask", "`auto` has no counterpart"),
     ("nodemask", "`auto` has no counterpart"),
@@ -178,6 +189,8 @@ const NOTES: &[(&str, &str)] = &[
          classes of addresses are refused",
     ),
     ("ratebound", "`no` takes the bound away"),
+    ("vm_overcommit", "RAM and swap, times that; reckoned when it is said"),
+    ("memguarantee", "percent of RAM; `auto` is none"),
     (
         "name",
         "all tools and `vzd` know it by that too; `--name ''` takes it back; a name that `create --name` gave is its identity, and stays known",
@@ -327,7 +340,7 @@ const CODES: &[(&str, &str)] = &[
     ("99", "no: there is no ploop"),
     ("100", "no"),
     ("104", "same"),
-    ("105", "no: nothing is disabled"),
+    ("105", "same"),
     ("106", "no: it can be"),
     ("107, 108", "no: there are no distribution scripts"),
     ("109", "same"),
@@ -476,7 +489,6 @@ pub fn page() -> String {
             "mount_opts" | "nameserver" | "searchdomain" => {
                 "same; `-` where the host's are inherited or none are given"
             }
-            "disabled" => "same: always `no`",
             "vm_overcommit" => "no: `-` and 0",
             "netfilter" => "same: always `full`",
             "layout" => "same: `ploop` is a disk in an image, `simfs` any other",

@@ -72,6 +72,8 @@ pub const DEVICES: u8 = 86;
 pub const NO_TEMPLATE: u8 = 91;
 /// An interface could not be given or taken back.
 pub const NETDEV: u8 = 104;
+/// It is not to be started.
+pub const DISABLED: u8 = 105;
 /// A sample configuration could not be applied.
 pub const APPLYCONFIG: u8 = 109;
 /// It could not be reinstalled.

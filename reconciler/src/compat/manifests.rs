@@ -100,6 +100,20 @@ impl Manifests {
         found.is_some_and(|held| held.document.tree.get(field).is_some_and(|node| !node.is_null()))
     }
 
+    /// Fields of a VE's manifest, but for these, of which a profile says something too, or says it in its other way.
+    pub fn said_by_both(&self, ve: &str, profile: &str, but: &[&str]) -> Vec<String> {
+        let Some(written) = self.written(ve) else { return Vec::new() };
+        let mut fields = Vec::new();
+        leaves(written.get("spec"), "spec", &mut fields);
+        fields.retain(|field| {
+            let twin = twin(field);
+            let said = self.profile_says(profile, field)
+                || twin.is_some_and(|twin| self.profile_says(profile, twin));
+            said && !but.contains(&field.as_str())
+        });
+        fields
+    }
+
     /// Whether a manifest describes that VE.
     pub fn has(&self, name: &str) -> bool {
         self.revision.ve(name).is_some()
@@ -221,6 +235,32 @@ impl Manifests {
         retired.push(end);
         fs::rename(&path, &retired).at("rename", path.display())?;
         Ok(true)
+    }
+}
+
+/// What one of the two says, the other says too.
+const SYNONYMS: [(&str, &str); 2] =
+    [("spec.memory.ram", "spec.beancounters.physpages"), ("spec.memory.swap", "spec.beancounters.swappages")];
+
+/// The other field that says what this one does.
+pub fn twin(field: &str) -> Option<&'static str> {
+    SYNONYMS.iter().find_map(|(one, other)| match field {
+        field if field == *one => Some(*other),
+        field if field == *other => Some(*one),
+        _ => None,
+    })
+}
+
+/// The paths of all fields that are no maps.
+fn leaves(node: Option<&Node>, path: &str, fields: &mut Vec<String>) {
+    match node {
+        Some(node) if node.entries().is_empty() => fields.push(path.to_owned()),
+        Some(node) => {
+            for entry in node.entries() {
+                leaves(Some(&entry.value), &format!("{path}.{}", entry.key.text), fields);
+            }
+        }
+        None => {}
     }
 }
 

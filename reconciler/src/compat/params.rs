@@ -6,13 +6,14 @@
 //! itself (VZ0105), so that this table stays as it is when it comes to be carried out.
 
 mod lists;
+mod memory;
 pub mod rate;
 
 pub use lists::netif_change;
 
 use vzd_schema::edit::Value;
 use vzd_schema::v1::scalars::{ByteRate, Count, Limit, Pages, Pair, Percent, Size};
-use vzd_schema::v1::{ALIAS, is_alias};
+use vzd_schema::v1::{ALIAS, DISABLED, is_alias};
 
 use super::draft::Draft;
 use super::exit;
@@ -102,11 +103,11 @@ pub const PARAMS: &[Param] = params! {
     "avnumproc" "AVNUMPROC" SET_UBC Needless("only OpenVZ's own checks read it; vzd takes half of numproc");
     "ram" "" SET_UBC Own(ram);
     "swap" "" SET_UBC Own(swap);
-    "vm_overcommit" "VM_OVERCOMMIT" SET_UBC Nowhere("it is arithmetic for privvmpages: set that");
+    "vm_overcommit" "VM_OVERCOMMIT" SET_UBC Own(memory::vm_overcommit);
     "meminfo" "MEMINFO" SYSTEM Nowhere("a VE is always shown its own limits");
-    "memguarantee" "MEMGUARANTEE" SET_UBC Nowhere("say bytes: memory.guarantee in the manifest");
+    "memguarantee" "MEMGUARANTEE" SET_UBC Own(memory::memguarantee);
     "pagecache-isolation" "PAGECACHE_ISOLATION" SET_UBC Needless("page cache is always the VE's own");
-    "nummemorysubgroups" "NUMMEMORYSUBGROUPS" SET_UBC Nowhere("groups inside a VE are not counted");
+    "nummemorysubgroups" "NUMMEMORYSUBGROUPS" SET_UBC Nowhere("groups that a VE makes are not bound yet; what is in them counts for the VE");
 
     "cpuunits" "CPUUNITS" SET_CPU Word("spec.cpu.cpuunits");
     "cpuweight" "CPUUWEIGHT" SET_CPU Word("spec.cpu.cpuunits");
@@ -144,13 +145,13 @@ pub const PARAMS: &[Param] = params! {
     "iptables" "IPTABLES" SYSTEM Nowhere("a VE has the whole packet filter of its own network");
     "rate" "RATE" SYSTEM Own(rate::rate);
     "ratebound" "RATEBOUND" SYSTEM Own(rate::ratebound);
-    "numnetif" "NUMNETIF" SYSTEM Nowhere("interfaces inside a VE are not counted");
+    "numnetif" "NUMNETIF" SYSTEM Nowhere("the kernel bounds no number of interfaces of a network namespace; each counts as the VE's memory");
 
     "features" "FEATURES" SYSTEM Own(lists::features);
     "devices" "DEVICES" DEVICES Own(lists::devices);
     "devnodes" "DEVNODES" DEVICES Own(lists::devnodes);
-    "pci_add" "PCI" DEVICES Nowhere("PCI devices are not carried out");
-    "pci_del" "" DEVICES Nowhere("PCI devices are not carried out");
+    "pci_add" "PCI" DEVICES Nowhere("the kernel gives no PCI device to a container: give the interface (--netdev_add) or the nodes (--devnodes) that its driver makes");
+    "pci_del" "" DEVICES Nowhere("the kernel gives no PCI device to a container: give the interface (--netdev_add) or the nodes (--devnodes) that its driver makes");
     "capability" "CAPABILITY" SYSTEM Own(lists::capability);
     "bindmount_add" "BINDMOUNT" SYSTEM Own(lists::bindmount_add);
     "bindmount_del" "" SYSTEM Own(lists::bindmount_del);
@@ -182,6 +183,11 @@ pub const ALIASES: &[(&str, &str)] =
 /// The parameter of an option.
 pub fn by_option(option: &str) -> Option<&'static Param> {
     PARAMS.iter().find(|param| !option.is_empty() && param.option == option)
+}
+
+/// Whether it is reckoned from others, which have to be known before.
+pub fn is_reckoned(option: &str) -> bool {
+    matches!(option, "vm_overcommit" | "memguarantee")
 }
 
 /// The parameter of a key.
@@ -404,12 +410,13 @@ fn netfilter(_: &mut Draft, value: &str, _: Written) -> Result<(), String> {
     }
 }
 
-fn disabled(_: &mut Draft, value: &str, _: Written) -> Result<(), String> {
-    if truth(value)? {
-        Err("it has no counterpart: `vzctl stop` keeps a VE stopped".to_owned())
-    } else {
-        Ok(())
+fn disabled(draft: &mut Draft, value: &str, _: Written) -> Result<(), String> {
+    let field = format!("metadata.annotations.{DISABLED}");
+    match truth(value)? {
+        true => draft.set(&field, Value::Text("yes".to_owned())),
+        false => draft.remove(&field),
     }
+    Ok(())
 }
 
 fn layout(_: &mut Draft, value: &str, _: Written) -> Result<(), String> {

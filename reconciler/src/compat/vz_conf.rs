@@ -10,7 +10,7 @@ use vzd_schema::v1::TemplateSource;
 
 use super::conf::{self, Conf};
 use super::draft::Draft;
-use super::manifests::Manifests;
+use super::manifests::{Manifests, twin};
 use super::params::{Home, Written, by_key, rate};
 use crate::cli::output::{harmless, note};
 use crate::engine::clock;
@@ -19,10 +19,6 @@ use crate::template::Store;
 
 /// As archives of templates are called.
 const ARCHIVES: [&str; 4] = [".tar.zst", ".tar.xz", ".tar.gz", ".tar"];
-/// What one of the two says, the other says too.
-const SYNONYMS: [(&str, &str); 2] =
-    [("spec.memory.ram", "spec.beancounters.physpages"), ("spec.memory.swap", "spec.beancounters.swappages")];
-
 /// The file; says nothing where there is none.
 #[derive(Debug, Default)]
 pub struct VzConf {
@@ -96,12 +92,7 @@ impl VzConf {
             let taken = |change: &Change| {
                 let (Change::Set(path, _) | Change::Remove(path)) = change;
                 let field = path.join(".");
-                let twin = SYNONYMS.iter().find_map(|(one, other)| match &*field {
-                    field if field == *one => Some(*other),
-                    field if field == *other => Some(*one),
-                    _ => None,
-                });
-                said(&field) || twin.is_some_and(said)
+                said(&field) || twin(&field).is_some_and(said)
             };
             if !with.changes().iter().skip(draft.changes().len()).any(taken) {
                 *draft = with;

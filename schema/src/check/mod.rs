@@ -13,7 +13,7 @@ use self::counters::Tell;
 use crate::code::Code;
 use crate::diag::Diagnostic;
 use crate::span::Span;
-use crate::v1::{ALIAS, HostSpec, Kind, Manifest, Metadata, Name, VeSpec, defaults, is_alias};
+use crate::v1::{ALIAS, DISABLED, HostSpec, Kind, Manifest, Metadata, Name, VeSpec, defaults, is_alias};
 use crate::yaml::{Node, NodeKind, path_steps};
 use std::collections::BTreeMap;
 
@@ -100,6 +100,10 @@ impl Checker<'_> {
         for (key, value) in own {
             let (message, help) = match (kind, key.as_str()) {
                 (Kind::Ve, "vzd/reconcile") if value == "disabled" => continue,
+                (Kind::Ve, DISABLED) if value == "yes" => continue,
+                (Kind::Ve, DISABLED) => {
+                    (format!("`{key}: {value}` means nothing"), "write `yes`, or leave it out")
+                }
                 (Kind::Ve, ALIAS) if is_alias(value) => continue,
                 (Kind::Ve, ALIAS) => (
                     format!("`{value}` is no name that a VE can be known by"),
@@ -110,7 +114,7 @@ impl Checker<'_> {
                 }
                 _ => (
                     format!("the annotation `{key}` means nothing to a {kind}"),
-                    "vzd knows `vzd/reconcile: disabled` and `vzd/name` of VEs; notes of your own begin otherwise",
+                    "vzd knows `vzd/reconcile: disabled`, `vzd/name` and `vzd/disabled: yes` of VEs; notes of your own begin otherwise",
                 ),
             };
             let entry = self.root.get("metadata.annotations").and_then(|notes| notes.entry(key.as_str()));

@@ -58,13 +58,16 @@ item! {
         none name: Name;
         /// Words to select VEs by, such as `role: web`.
         live labels: BTreeMap<LabelKey, LabelValue>,
-        /// Notes. `vzd/reconcile: disabled` pauses the care for this VE; `vzd/name` is another name that commands know it by.
+        /// Notes. `vzd/reconcile: disabled` pauses the care for this VE; `vzd/name` is another name that commands know it by; `vzd/disabled: yes` has `vzctl start` refuse it.
         live annotations: BTreeMap<LabelKey, String>,
     }
 }
 
 /// The annotation that is another name of a VE's, beside the one that is its identity: what OpenVZ called a name.
 pub const ALIAS: &str = "vzd/name";
+
+/// The annotation that has `vzctl start` refuse a VE: `yes`.
+pub const DISABLED: &str = "vzd/disabled";
 
 /// Whether a text can be such a name. A number is a ctid.
 pub fn is_alias(text: &str) -> bool {

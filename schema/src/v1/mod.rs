@@ -41,7 +41,7 @@ pub use host::{Host, HostSpec, ManifestPolicy};
 pub use io::{Io, IoPrio};
 pub use lifecycle::{DeletionPolicy, RestartPolicy, State, SuspendReconcile, UpdatePolicy};
 pub use memory::Memory;
-pub use metadata::{ALIAS, ApiVersion, Kind, Metadata, is_alias};
+pub use metadata::{ALIAS, ApiVersion, DISABLED, Kind, Metadata, is_alias};
 pub use namespaces::{Features, Seccomp, Security, UserNamespace};
 pub use net::{
     Direction, Firewall, FirewallRule, HostsEntry, Interface, Network, OrInherit, Protocol, Publish, Rate,

@@ -137,13 +137,15 @@ fn resources_are_raised_for_all() {
         vzlist -H -o ctid,numproc.l,physpages.l,swappages.l,cpuunits,cpulimit | sed 's/  */ /g'
         "#,
     );
-    let all = " 101 120 65536 131072 2000 50\n 102 120 65536 131072 2000 50\n 103 120 65536 131072 2000 50\n";
+    // What the sample says too is as the sample says it, as under OpenVZ.
+    let all =
+        " 101 120 131072 262144 1000 50\n 102 120 131072 262144 1000 50\n 103 120 131072 262144 1000 50\n";
     assert!(listed.ends_with(all), "{listed}");
     // At the kernel, without a restart, and on file.
     let pids = std::fs::read_to_string(sandbox.cgroup(102).join("pids.max"));
     let manifest = super::manifest(&sandbox, "102.yaml");
     assert!(pids.is_err() || pids.unwrap().trim() == "120");
-    assert!(manifest.contains("numproc: 120") && manifest.contains("ram: 256M"), "{manifest}");
+    assert!(manifest.contains("numproc: 120") && !manifest.contains("ram:"), "{manifest}");
 }
 
 /// Suspended for the moment of it: what is packed stands still, and what ran goes on.

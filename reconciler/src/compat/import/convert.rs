@@ -7,7 +7,7 @@ use vzd_schema::v1::{ALIAS, Name, is_alias};
 
 use super::building::Building;
 use crate::compat::conf::{self, Conf};
-use crate::compat::params::{Home, Written, by_key, rate};
+use crate::compat::params::{Home, Written, by_key, is_reckoned, rate};
 
 /// What a configuration came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +64,10 @@ fn convert(kind: Kind, mut building: Building, conf: &Conf, residue: Vec<(usize,
     for (line, message) in residue.into_iter().chain(conf.problems.iter().cloned()) {
         building.tell(line, message);
     }
-    for setting in conf.settings.iter().filter(|is| is.key != "NAME" || kind == Kind::Profile) {
+    // What is reckoned from other keys comes after them.
+    let is_reckoned = |key: &str| by_key(key).is_some_and(|param| is_reckoned(param.option));
+    let (last, first): (Vec<_>, Vec<_>) = conf.settings.iter().partition(|is| is_reckoned(&is.key));
+    for setting in first.into_iter().chain(last).filter(|is| is.key != "NAME" || kind == Kind::Profile) {
         let shown = format!("{}=\"{}\"", setting.key, setting.value);
         let Some(param) = by_key(&setting.key) else {
             building.tell(setting.line, format!("{shown}: the key is not known"));

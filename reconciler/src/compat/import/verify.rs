@@ -84,8 +84,6 @@ fn running(mut want: Desired) -> Desired {
 
 #[cfg(test)]
 mod tests {
-    use vzd_schema::v1::ALIAS;
-
     use super::super::convert::container;
     use super::*;
 
@@ -138,8 +136,7 @@ mod tests {
             let Ok(want) = lowered(document, &Set::new([document]), &|_| None) else { continue };
             let conf = crate::ctid_conf::ctid_conf(&want.spec);
             assert_eq!(conf.residue, [], "{was}");
-            let name = want.annotations.get(ALIAS).map(|alias| ("NAME", alias.clone()));
-            let back = container(101, &conf.text(name.as_slice()));
+            let back = container(101, &conf.text(&crate::ctid_conf::of_notes(&want.annotations)));
             assert_eq!(back.residue, [], "{was}");
             let all = [document];
             let differs = |described: &str| difference(described, "101", &Set::new(all), &all, &|_| None);

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use vzd_schema::edit::{Change, Value};
-use vzd_schema::v1::ManifestPolicy;
+use vzd_schema::v1::{DISABLED, ManifestPolicy};
 
 use super::super::args::{self, Opt, Said, flag};
 use super::super::exit::{self, OK, Refusal, Tool};
@@ -35,8 +35,17 @@ pub fn start(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     if container.runs() {
         return Err(Refusal::new(exit::RUNNING, "Container is already running"));
     }
+    may_start(&container, &said)?;
     vzctl.say("Starting container...");
     up(vzctl, &*control, &container, said.has("wait"))
+}
+
+/// One that is disabled is started by force alone.
+fn may_start(container: &Container, said: &Said) -> Tool<()> {
+    if container.document.metadata.annotations.contains_key(DISABLED) && !said.has("force") {
+        return Err(Refusal::new(exit::DISABLED, "Container start disabled"));
+    }
+    Ok(())
 }
 
 fn up(vzctl: &Vzctl, control: &dyn Control, container: &Container, wait: bool) -> Tool {
@@ -81,6 +90,7 @@ pub fn restart(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     let said = options(&[START, STOP], words)?;
     let control = vzctl.control(Access::Write)?;
     let container = vzctl.find(&*control, id)?;
+    may_start(&container, &said)?;
     vzctl.say("Restarting container");
     if container.runs() {
         order(&*control, &container, PowerAction::Stop, said.has("fast"), exit::STOP)?;

@@ -65,6 +65,16 @@ fn options() -> Vec<Opt> {
     CONTROL.iter().copied().chain(params).collect()
 }
 
+/// What `--applyconfig` leaves as it is, beside names and notes.
+const KEPT: [&str; 6] = [
+    "spec.hostname",
+    "spec.description",
+    "spec.template",
+    "spec.state",
+    "spec.ctid",
+    "spec.network.addresses",
+];
+
 /// What becomes of parameters that a running container cannot take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SetMode {
@@ -116,7 +126,7 @@ pub fn set(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     } else {
         Draft::new(&container.document.spec, None)
     };
-    let codes = fill(&mut draft, &said, &manifests)?;
+    let codes = fill(&mut draft, &said, &manifests, &container.name)?;
     password::set(vzctl, &*control, &container, &said.all("userpasswd"), said.has("crypted"))?;
     if draft.changes().is_empty() {
         return Ok(OK);
@@ -249,7 +259,7 @@ impl Codes {
 }
 
 /// Says in the draft what the options say.
-fn fill(draft: &mut Draft, said: &args::Said, manifests: &Manifests) -> Tool<Codes> {
+fn fill(draft: &mut Draft, said: &args::Said, manifests: &Manifests, container: &str) -> Tool<Codes> {
     let bad = |option: &str, why: String| {
         Refusal::new(exit::BAD_VALUE, format!("Bad parameter for --{option}: {why}"))
     };
@@ -257,7 +267,10 @@ fn fill(draft: &mut Draft, said: &args::Said, manifests: &Manifests) -> Tool<Cod
         .map_err(|why| bad(if said.has("rate") { "rate" } else { "ratebound" }, why))?;
     let mut codes = Codes::default();
     let mut interface: Option<&str> = None;
-    for (option, value) in &said.options {
+    // What is reckoned from other parameters comes after them.
+    let (last, first): (Vec<_>, Vec<_>) =
+        said.options.iter().partition(|(option, _)| params::is_reckoned(option));
+    for (option, value) in first.into_iter().chain(last) {
         match option.as_str() {
             "save" | "force" | "setmode" | "crypted" | "offline-resize" | "userpasswd" => continue,
             "applyconfig" if !manifests.has_profile(value) => {
@@ -268,15 +281,16 @@ fn fill(draft: &mut Draft, said: &args::Said, manifests: &Manifests) -> Tool<Cod
             }
             "applyconfig" => {
                 draft.set("spec.profile", Value::Text(value.clone()));
+                // What the manifest says itself would stand above it.
+                for field in manifests.said_by_both(container, value, &KEPT) {
+                    draft.remove(&field);
+                }
                 codes.note(draft, exit::APPLYCONFIG);
                 continue;
             }
-            "applyconfig_map" => {
-                return Err(bad(
-                    option,
-                    "names are in manifests: there is nothing to be restored".to_owned(),
-                ));
-            }
+            // Names are in manifests: there is nothing to be restored.
+            "applyconfig_map" if value == "name" => continue,
+            "applyconfig_map" => return Err(bad(option, "it is `name`".to_owned())),
             "ifname" => {
                 interface = Some(value);
                 continue;

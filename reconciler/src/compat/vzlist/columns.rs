@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 use std::sync::OnceLock;
 
+use vzd_schema::v1::DISABLED;
 use vzd_schema::v1::scalars::{ByteRate, Limit, OpRate};
 use vzd_state::subsystem::beancounters::{Counter, Unit};
 
@@ -184,7 +185,9 @@ fn make() -> Vec<Column> {
     add("vswap", "VSWAP", 5, right, Absent::False, |row| {
         Cell::Truth(row.bounds(Counter::Physpages, Unit::Pages).1 != super::row::UNLIMITED)
     });
-    add("disabled", "DISABL", 6, right, Absent::False, |_| Cell::Truth(false));
+    add("disabled", "DISABL", 6, right, Absent::False, |row| {
+        Cell::Truth(row.document.metadata.annotations.contains_key(DISABLED))
+    });
     add("vm_overcommit", "VM_OVC", 6, right, Absent::Zero, |_| Cell::Missing);
     add("netfilter", "NETFILTER", 9, left, Absent::Null, |_| Cell::Text("full".to_owned()));
     add("capability", "CAPABILITY", 15, left, Absent::Null, |row| {
