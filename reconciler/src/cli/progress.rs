@@ -58,11 +58,12 @@ fn shown(reached: &Reached) -> String {
     let Reached { doing, done, of } = reached;
     match of {
         Some(of) if *of > 0 => {
-            let part = (*done).min(*of) as f64 / *of as f64;
-            let full = (part * WIDE as f64) as usize;
+            let done = (*done).min(*of);
+            let parts = |whole: u64| u64::try_from(u128::from(done) * u128::from(whole) / u128::from(*of));
+            let full = parts(WIDE as u64).ok().and_then(|full| usize::try_from(full).ok()).unwrap_or(WIDE);
             let bar = format!("{}{}", "=".repeat(full), " ".repeat(WIDE - full));
-            let (done, of) = (done.min(of) / MB, of.div_ceil(MB));
-            format!("{doing} [{bar}] {:.0} %, {done} of {of} MB", (part * 100.0).floor())
+            let percent = parts(100).unwrap_or(100);
+            format!("{doing} [{bar}] {percent} %, {} of {} MB", done / MB, of.div_ceil(MB))
         }
         _ if *done < MB => doing.clone(),
         _ => format!("{doing}, {} MB", done / MB),

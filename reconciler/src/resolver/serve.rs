@@ -79,10 +79,10 @@ pub(super) async fn take_datagrams(
         // Lets others have their turn every so often.
         match socket.async_io(Interest::READABLE, || net::receive(&socket, &mut buffer)).await {
             Ok(came) => {
-                if let Some(message) = buffer.get(..came.length) {
-                    if let Some(ctid) = within.or_else(|| asker(&resolver, came)) {
-                        hear(&resolver, &socket, message, (ctid, came.from));
-                    }
+                if let Some(message) = buffer.get(..came.length)
+                    && let Some(ctid) = within.or_else(|| asker(&resolver, came))
+                {
+                    hear(&resolver, &socket, message, (ctid, came.from));
                 }
             }
             Err(error) => {
