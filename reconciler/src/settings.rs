@@ -1,9 +1,11 @@
 //! Where vzd keeps its things: the common flags and environment of every command.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use vzd_state::ids::{VeName, VeUid};
+use vzd_state::placement::HostName;
 
 /// Directories and names. Two controllers with different ones do not see each other.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -41,12 +43,36 @@ pub struct Settings {
         value_name = "FILE"
     )]
     pub resolv_conf: PathBuf,
+    /// What this host is called, where VEs are to be on hosts. Default: its node name, as `uname -n` tells it.
+    #[arg(long, global = true, env = "VZD_HOST", value_name = "NAME")]
+    pub host_name: Option<HostName>,
     /// Quiet time after the last change in the directory before it is read, in milliseconds.
     #[arg(long, global = true, env = "VZD_SETTLE", default_value_t = 50, value_name = "MS")]
     pub settle: u64,
 }
 
 impl Settings {
+    /// What this host is called; nothing if its node name is no name.
+    pub fn own_name(&self) -> Option<HostName> {
+        self.host_name.clone().or_else(|| rustix::system::uname().nodename().to_string_lossy().parse().ok())
+    }
+
+    /// The same settings for another vzd, in its environment.
+    pub fn environment(&self) -> impl Iterator<Item = (&'static str, OsString)> {
+        let own = self.own_name().map(|own| ("VZD_HOST", own.to_string().into()));
+        let others: [(&'static str, OsString); 8] = [
+            ("VZD_MANIFESTS", self.manifests.clone().into()),
+            ("VZD_STATE_DIR", self.state_dir.clone().into()),
+            ("VZD_RUN_DIR", self.run_dir.clone().into()),
+            ("VZD_CGROUP_ROOT", self.cgroup_root.clone().into()),
+            ("VZD_CRIU", self.criu.clone().into()),
+            ("VZD_SCRIPTS", self.scripts.clone().into()),
+            ("VZD_RESOLV_CONF", self.resolv_conf.clone().into()),
+            ("VZD_SETTLE", self.settle.to_string().into()),
+        ];
+        others.into_iter().chain(own)
+    }
+
     /// The controller's socket.
     pub fn socket(&self) -> PathBuf {
         self.run_dir.join("vzd.sock")
@@ -65,6 +91,11 @@ impl Settings {
     /// The boot in which the host stopped its VEs, if they have not been told of the next one yet.
     pub fn host_stop(&self) -> PathBuf {
         self.state_dir.join("host-stop")
+    }
+
+    /// How many VEs have arrived from other hosts.
+    pub fn arrivals(&self) -> PathBuf {
+        self.state_dir.join("arrivals")
     }
 
     /// The event log.

@@ -65,6 +65,7 @@ codes! {
     "VZ0204" PruneGuard "too many VEs would be removed",
     "VZ0205" WorldMoved "the world moved since the plan",
     "VZ0206" NoIds "ids that a VE needs are not to be had",
+    "VZ0207" HostUnknown "a host that a VE is to be on is not known",
     "VZ0301" StartFailed "a step of a start failed",
     "VZ0302" LiveChangeFailed "a live change failed",
     "VZ0303" StopFailed "a stop failed",

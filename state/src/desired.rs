@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use vzd_schema::v1::HostName;
 
 use crate::digest::SpecDigest;
 use crate::ids::{Ctid, VeName};
@@ -81,6 +82,8 @@ pub struct Desired {
     pub labels: BTreeMap<String, String>,
     /// Annotations, for notes and switches.
     pub annotations: BTreeMap<String, String>,
+    /// The host that it is to be on; none leaves it where it is.
+    pub host: Option<HostName>,
     /// A line about the VE.
     pub description: Option<String>,
     /// The spec as resolved, kept in the ledger as the last good one and shared with it.

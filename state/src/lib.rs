@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod lower;
 pub mod names;
 pub mod observed;
+pub mod placement;
 pub mod plan;
 pub mod policy;
 pub mod reading;

@@ -166,6 +166,7 @@ fn lower_spec(
             source: given.source,
             labels: given.labels,
             annotations: given.annotations,
+            host: spec.host.clone(),
             description: spec.description.clone(),
             digest: SpecDigest::of(&given.canonical),
             spec: given.canonical,

@@ -28,6 +28,7 @@ use crate::disruption::{Cause, Change, Disruption};
 use crate::ids::{VeName, VeUid};
 use crate::ledger::LedgerError;
 use crate::observed::Observed;
+use crate::placement::Place;
 use crate::subsystem::lifecycle::{Step as LifecycleStep, UpdatePolicy};
 use crate::subsystem::{
     Cx, Unreadable, beancounters, cgroup, devices, disk, lifecycle, namespaces, network, packages, users,
@@ -176,20 +177,25 @@ pub enum HeldFor {
     PruneGuard,
     /// The operator or the host forbids it.
     Policy,
+    /// Another host has a say.
+    OtherHost,
+    /// It is to be on a host of which nobody has said how it is reached.
+    HostUnknown,
 }
 
 impl HeldFor {
     /// Whether it will not come by waiting: someone has to change something.
     pub fn is_error(self) -> bool {
         match self {
-            Self::RecreateRefused | Self::Infeasible | Self::NoIds => true,
+            Self::RecreateRefused | Self::Infeasible | Self::NoIds | Self::HostUnknown => true,
             Self::RestartRequired
             | Self::DependencyNotReady
             | Self::InUse
             | Self::BackOff
             | Self::UnderWay
             | Self::PruneGuard
-            | Self::Policy => false,
+            | Self::Policy
+            | Self::OtherHost => false,
         }
     }
 
@@ -201,7 +207,13 @@ impl HeldFor {
             Self::Infeasible => Some(Code::KernelLacks),
             Self::NoIds => Some(Code::NoIds),
             Self::PruneGuard => Some(Code::PruneGuard),
-            Self::DependencyNotReady | Self::InUse | Self::BackOff | Self::UnderWay | Self::Policy => None,
+            Self::HostUnknown => Some(Code::HostUnknown),
+            Self::DependencyNotReady
+            | Self::InUse
+            | Self::BackOff
+            | Self::UnderWay
+            | Self::Policy
+            | Self::OtherHost => None,
         }
     }
 }
@@ -342,6 +354,34 @@ impl VePlan<Proposed> {
             gentler: None,
             ..self
         }
+    }
+}
+
+impl VePlan<Proposed> {
+    /// The plan for a VE about which another host has a say: one that is not here is not made, and one that is is told where
+    /// it goes. `why` says more than the place itself; it is looked at again at `wake`.
+    pub fn placed(
+        mut self,
+        place: &Place,
+        why: String,
+        source: Option<SourceRef>,
+        wake: Option<Timestamp>,
+    ) -> Self {
+        if matches!(place, Place::Waits(_)) && self.action == Action::Create {
+            self.action = Action::None;
+            self.changes.clear();
+            self.steps.clear();
+            self.gentler = None;
+        }
+        let held_for = match place {
+            Place::Unreachable(_) => HeldFor::HostUnknown,
+            Place::Waits(_) | Place::Stays(_) | Place::Arriving(_) | Place::Goes(_) => HeldFor::OtherHost,
+            Place::Here | Place::Elsewhere(_) | Place::Went => return self,
+        };
+        let field = "spec.host".to_owned();
+        self.held.push(Held { field, disruption: Disruption::None, held_for, why, source });
+        self.next_wake = self.next_wake.into_iter().chain(wake).min();
+        self
     }
 }
 

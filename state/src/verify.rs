@@ -20,6 +20,7 @@ pub fn verify(want: &Desired, have: &Observed, cx: &Cx<'_>) -> Vec<Mismatch> {
         source: _,
         labels: _,
         annotations: _,
+        host: _,
         description: _,
         spec: _,
         digest: _,

@@ -25,6 +25,8 @@ pub struct Sandbox {
     template: OnceLock<PathBuf>,
     /// The settle time that vzd is given, in milliseconds.
     pub settle: u32,
+    /// What its host is called; the machine's name where that is empty.
+    pub host: &'static str,
 }
 
 impl Default for Sandbox {
@@ -47,7 +49,7 @@ impl Sandbox {
             for part in ["manifests", "host"] {
                 std::fs::create_dir(dir.join(part)).must("make the sandbox");
             }
-            return Sandbox { dir, cgroup_root: name, template: OnceLock::new(), settle: 0 };
+            return Sandbox { dir, cgroup_root: name, template: OnceLock::new(), settle: 0, host: "" };
         }
     }
 
@@ -136,6 +138,9 @@ impl Sandbox {
         command.env("VZD_MANIFESTS", self.manifests()).env("VZD_STATE_DIR", self.state_dir());
         command.env("VZD_RUN_DIR", self.run_dir()).env("VZD_CGROUP_ROOT", &self.cgroup_root);
         command.env("VZD_CRIU", CRIU).env("VZD_SCRIPTS", self.scripts());
+        if !self.host.is_empty() {
+            command.env("VZD_HOST", self.host);
+        }
         if self.resolv_conf().exists() {
             command.env("VZD_RESOLV_CONF", self.resolv_conf());
         }

@@ -2,7 +2,7 @@
 
 mod ordered;
 
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use vzd_schema::edit::{Value, to_yaml};
 use vzd_schema::v1::{ByteRate, ManifestPolicy};
 use vzd_state::handover::Told;
 use vzd_state::ledger::Entry;
+use vzd_state::placement::HostName;
 
 use crate::cli::Context;
 use crate::cli::connect::connect;
@@ -22,13 +23,13 @@ use crate::compat::manifests::Manifests;
 use crate::control::{Control, PlanRequest, Selector};
 use crate::drivers::Ve;
 use crate::engine::{Access, clock};
-use crate::error::At;
 use crate::handover::course::{Course, amount, seconds};
 use crate::handover::fit::Offer;
 use crate::handover::problem::{Kind, Problem};
 use crate::handover::source::{Moved, Source, ceded};
 use crate::handover::target::Target;
-use crate::handover::{Request, source};
+use crate::handover::there::Way;
+use crate::handover::{Answer, Declared, Request, source};
 use crate::host::Host;
 
 /// Options of `vzd migrate`.
@@ -37,8 +38,8 @@ pub struct Args {
     /// The VE
     #[arg(value_name = "VE")]
     ve: String,
-    /// The other host, as ssh knows it
-    #[arg(value_name = "HOST", required_unless_present_any = ["via", "take_back"])]
+    /// The other host, as ssh knows it. Default: the one that the VE's manifest names
+    #[arg(value_name = "HOST")]
     host: Option<String>,
     /// Reach vzd there by this command, instead of `ssh HOST vzd`
     #[arg(long, value_name = "COMMAND", conflicts_with = "host")]
@@ -83,7 +84,7 @@ pub fn run(args: &Args, cx: &mut Context) -> Outcome {
 pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
     let access = if args.dry_run { Access::Read } else { Access::Write };
     let control = connect(&cx.settings, access)?;
-    let entry = entry(&*control, &args.ve)?;
+    let (entry, declared) = entry(&*control, &args.ve)?;
     let id = entry.handover.as_ref().map(|handover| handover.id.clone());
     if args.take_back {
         let request = Request::Tell { uid: entry.uid, id: id.unwrap_or_default(), told: Told::TakeBack };
@@ -94,14 +95,16 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
         };
     }
     let host = Host::find(&cx.settings).map_err(source::refused)?;
-    let manifest = manifest(cx, &entry)?;
-    let unreached = |failure| Unmoved { kind: Kind::Unreached, failure };
-    let mut there = There::reach(args).map_err(unreached)?;
-    let peer = there.peer.clone();
+    let (way, peer, to) = whither(args, &entry, declared.as_ref())?;
+    // Both hosts read it in one repository: it is not the commands' to write.
+    let manifest = if declared.is_some() { String::new() } else { manifest(cx, &entry)? };
+    let unreached = |e| Unmoved { kind: Kind::Unreached, failure: source::refused(e).into() };
+    let mut there = way.reach().map_err(unreached)?;
     // What is only asked goes as fast as it can.
     let limit = args.limit.filter(|_| !args.dry_run).map(ByteRate::bytes);
     let course = Arc::new(Course::new(limit));
-    let mut source = Source::new(&*control, &host, there.streams()?, &peer, course.clone());
+    let mut source =
+        Source::new(&*control, &host, there.streams().map_err(source::refused)?, &peer, course.clone());
     let moved = match ceded(&entry) {
         Some(id) => source.ask_again(&entry, id, manifest).map_err(Failure::from),
         None => {
@@ -111,7 +114,7 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
             if args.dry_run && !cx.out.is_data() {
                 plan(cx, &offer, &peer)?;
             }
-            match source.ask(offer.clone()) {
+            match source.ask(offer.clone(), to) {
                 Ok(theirs) => problems.extend(theirs),
                 Err(e) => {
                     let kind = source.failed_as();
@@ -148,7 +151,10 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
     let moved = moved.map_err(|failure| Unmoved { kind: source.failed_as(), failure })?;
     drop(source);
     drop(there);
-    settle(&*control, &entry, &moved, cx)?;
+    match declared {
+        Some(_) => moved.notes.iter().for_each(|note| cx.out.note(&format!("{}: {note}", entry.name))),
+        None => settle(&*control, &entry, &moved, cx)?,
+    }
     if cx.out.is_data() {
         cx.out.data(&json!({
             "ve": entry.name, "to": peer, "migrated": true, "bytes": moved.bytes,
@@ -183,9 +189,49 @@ pub fn receive(cx: &Context) -> Outcome {
     Ok(OK)
 }
 
-fn entry(control: &dyn Control, ve: &str) -> Result<Entry, Failure> {
-    let answer = control.handover(&Request::Look { ve: ve.to_owned() })?;
-    answer.entry.map(|entry| *entry).ok_or_else(|| Failure::new(format!("there is no VE {ve:?}")))
+fn entry(control: &dyn Control, ve: &str) -> Result<(Entry, Option<Declared>), Failure> {
+    let Answer { entry, declared, .. } = control.handover(&Request::Look { ve: ve.to_owned() })?;
+    let entry = entry.ok_or_else(|| Failure::new(format!("there is no VE {ve:?}")))?;
+    Ok((*entry, declared))
+}
+
+/// How the other host is reached, and what it is called: by whoever gives the order, and by itself.
+fn whither(
+    args: &Args,
+    entry: &Entry,
+    declared: Option<&Declared>,
+) -> Result<(Way, String, Option<HostName>), Failure> {
+    let ordered = match (&args.via, &args.host) {
+        (Some(via), _) => Some((Way::Via(via.clone()), via.clone())),
+        (None, Some(host)) => Some((Way::Ssh(host.clone()), host.clone())),
+        (None, None) => None,
+    };
+    let name = &entry.name;
+    let refused = |message: String, help: String| Failure {
+        help: vec![help],
+        ..Failure::new(message).coded(Code::HandoverRefused)
+    };
+    match (ordered, declared) {
+        // What was given away is asked for again wherever it was given to.
+        (Some((way, peer)), declared) if declared.is_none() || ceded(entry).is_some() => {
+            Ok((way, peer, None))
+        }
+        (Some(_), Some(Declared { source: Some(line), .. })) => Err(refused(
+            format!("{name}: its manifest says which host it is to be on ({line})"),
+            "change `spec.host` there: then it is handed over by itself".to_owned(),
+        )),
+        (_, Some(declared)) => match (declared.way(), &declared.to) {
+            (Some(way), Some(to)) => Ok((way, to.to_string(), Some(to.clone()))),
+            _ => Err(refused(
+                format!("{name}: {}", declared.told),
+                "change `spec.host` in its manifest: then it is handed over by itself".to_owned(),
+            )),
+        },
+        (_, None) => Err(refused(
+            format!("{name}: it is not said to which host"),
+            format!("`vzd migrate {name} HOST`, or `spec.host` in its manifest"),
+        )),
+    }
 }
 
 /// The text of its manifest; of one that has none, made of what the ledger holds.
@@ -292,50 +338,4 @@ fn said(cx: &mut Context, name: &str, key: &str, words: &str) -> Outcome {
         cx.out.line(&format!("{name}: {words}"))?;
     }
     Ok(OK)
-}
-
-/// The command that reaches the other host.
-struct There {
-    peer: String,
-    child: Child,
-}
-
-impl There {
-    fn reach(args: &Args) -> Result<There, Failure> {
-        let mut command = match (&args.via, &args.host) {
-            (Some(via), _) => {
-                let mut shell = Command::new("/bin/sh");
-                shell.args(["-c", &format!("{via} receive")]);
-                shell
-            }
-            (None, host) => {
-                let mut ssh = Command::new("ssh");
-                // A link that says nothing for 45 s is cut.
-                ssh.args(["-o", "ServerAliveInterval=15", "--"]).args(host).args(["vzd", "receive"]);
-                ssh
-            }
-        };
-        let peer = args.via.as_ref().or(args.host.as_ref()).cloned().unwrap_or_default();
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let child =
-            child.at("execute", format_args!("{:?}", command.get_program())).map_err(source::refused)?;
-        Ok(There { peer, child })
-    }
-
-    fn streams(&mut self) -> Result<(ChildStdout, ChildStdin), Failure> {
-        let streams = self.child.stdout.take().zip(self.child.stdin.take());
-        streams.ok_or_else(|| Failure::new("the command has no streams"))
-    }
-
-    /// What it has ended with, once its input is closed.
-    fn ended(&mut self) -> Option<u8> {
-        self.child.wait().ok()?.code().and_then(|code| u8::try_from(code).ok())
-    }
-}
-
-impl Drop for There {
-    fn drop(&mut self) {
-        // Its input is closed: it ends by itself.
-        let _ = self.child.wait();
-    }
 }

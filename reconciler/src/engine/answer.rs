@@ -72,12 +72,9 @@ impl Engine {
             let shared = self.shared();
             let is_it = |want: &Desired| want.annotations.get(ALIAS).is_some_and(|alias| alias == name);
             let found = shared.wishes.want.iter().find(|(_, want)| is_it(want));
-            found.map(|(name, _)| Subject::Name(name.clone()))
+            found.map(|(name, _)| Subject::Name(name.clone())).filter(|subject| known.contains(subject))
         };
-        by_name
-            .or(by_ctid)
-            .or_else(by_alias)
-            .ok_or_else(|| error("VZ0307", format!("there is no VE {name:?}")))
+        by_name.or(by_ctid).or_else(by_alias).ok_or_else(|| self.not_here(name))
     }
 
     fn labels_of(&self, subject: &Subject) -> BTreeMap<String, String> {
@@ -269,6 +266,7 @@ impl Control for Engine {
 
     fn apply(&self, request: &PlanRequest) -> ControlResult<ApplyOutcome> {
         let (subjects, leave) = self.subjects_of(request)?;
+        self.ask_now();
         let plan = self.plan_all(&subjects, Look::Plan, leave);
         if let Some(expected) = request.check_index.as_ref().filter(|index| **index != plan.check_index) {
             return Err(ControlError {

@@ -196,7 +196,17 @@ impl Execution<'_> {
     ) -> Result<(), StepError> {
         let caps = self.engine.host.caps();
         let facts = self.facts(&caps, made);
-        let noted = change(&mut self.engine.shared().ledger, &self.uid, self.want, &facts);
+        let mut shared = self.engine.shared();
+        if shared.ledger.get(&self.uid).is_none() {
+            // It is made by this. What it is to be on may have changed since that was planned.
+            if !shared.may_make(self.name) {
+                let why = "another host may have it, or it is to be there";
+                return Err(SysError::refused("make", format_args!("VE {}", self.name), why).into());
+            }
+            shared.asked.remove(self.name);
+        }
+        let noted = change(&mut shared.ledger, &self.uid, self.want, &facts);
+        drop(shared);
         self.unsaved = true;
         Ok(noted?)
     }

@@ -26,7 +26,7 @@ use crate::handover::{Answer, Request};
 
 impl Answer {
     fn of(entry: Entry) -> Self {
-        Self { entry: Some(Box::new(entry)), problems: Vec::new() }
+        Self { entry: Some(Box::new(entry)), ..Self::default() }
     }
 }
 
@@ -45,16 +45,20 @@ impl Engine {
                     Err(_) => ve.parse().ok().and_then(|name| shared.ledger.quarantined(&name)),
                 };
                 let found = found.filter(|entry| !entry.is_quarantined() || entry.handover.is_some());
-                found.cloned().map(Answer::of).ok_or_else(|| match named {
+                let found = found.cloned();
+                drop(shared);
+                let answer = |entry: Entry| Answer { declared: self.declared(&entry), ..Answer::of(entry) };
+                found.map(answer).ok_or_else(|| match named {
                     Ok(_) => error("VZ0307", format!("VE {ve} has not been made yet")),
                     Err(unknown) => unknown,
                 })
             }
             Request::Freeze { uid, id, peer } => self.freeze(uid, id, peer),
-            Request::Check { entry } => Ok(Answer { entry: None, problems: self.conflicts(entry) }),
+            Request::Check { entry } => Ok(Answer { problems: self.conflicts(entry), ..Answer::default() }),
             Request::Receive { entry, id, peer } => self.receive(entry, id, peer),
             Request::Accept { uid, id, entry } => self.accept(uid, id, entry.as_deref()),
             Request::Tell { uid, id, told } => self.told(uid, id, *told),
+            Request::Ask { from, queries } => self.say(from, queries),
         }
     }
 
@@ -136,13 +140,13 @@ impl Engine {
             (_, failure) => {
                 self.told(uid, id, Told::WasDeclined)?;
                 let why = failure.unwrap_or_else(|| "it could not be suspended".to_owned());
-                Ok(Answer { entry: None, problems: vec![Kind::Suspend.because(why)] })
+                Ok(Answer { problems: vec![Kind::Suspend.because(why)], ..Answer::default() })
             }
         }
     }
 
     /// A step of an ongoing hand-over, and what follows from it.
-    fn told(&self, uid: &VeUid, id: &str, told: Told) -> ControlResult<Answer> {
+    pub(super) fn told(&self, uid: &VeUid, id: &str, told: Told) -> ControlResult<Answer> {
         self.with(uid, |entry| {
             let Some(mut entry) = entry else {
                 // It is gone, or never was.
@@ -164,7 +168,7 @@ impl Engine {
         })?;
         let failure = self.pass(uid);
         let entry = self.shared().ledger.get(uid).cloned();
-        Ok(Answer { entry: entry.map(Box::new), problems: other(failure) })
+        Ok(Answer { entry: entry.map(Box::new), problems: other(failure), ..Answer::default() })
     }
 
     /// What the ledger and this host's features have against a VE of another host's.
@@ -210,6 +214,7 @@ impl Engine {
             pinned: true,
             run: None,
             suspension: None,
+            stale_host: None,
             standing: Standing::Active,
             ..theirs.clone()
         };
@@ -259,7 +264,7 @@ impl Engine {
     }
 
     fn accept(&self, uid: &VeUid, id: &str, theirs: Option<&Entry>) -> ControlResult<Answer> {
-        let declined = |why: &str| Answer { entry: None, problems: vec![Kind::Resume.because(why)] };
+        let declined = |why: &str| Answer { problems: vec![Kind::Resume.because(why)], ..Answer::default() };
         let is_here = self.with(uid, |entry| {
             let ours = entry.filter(|entry| entry.here() != Here::Unknown);
             let Some(mut ours) = ours else { return Ok(false) };
@@ -269,6 +274,8 @@ impl Engine {
                 (None, _) => return Ok(true),
                 (Some(Handover { stage: Stage::Receiving, .. }), Some(theirs)) => {
                     ours = taken_over(&ours, theirs);
+                    ours.stale_host = self.stale_host(&ours);
+                    self.count_arrival()?;
                 }
                 // Nobody has received the whole of it.
                 (Some(Handover { stage: Stage::Receiving, .. }), None) => {
@@ -297,7 +304,7 @@ impl Engine {
             self.pass(uid);
             return Ok(declined(&failure.unwrap_or_else(|| "it could not be resumed there".to_owned())));
         };
-        Ok(Answer { entry: Some(Box::new(entry)), problems: other(failure) })
+        Ok(Answer { problems: other(failure), ..Answer::of(entry) })
     }
 
     /// Whether a VE that was accepted has gone on, or has nothing to go on with: else it may still be declined.

@@ -13,6 +13,7 @@
 //! - [`names`] keeps the names of VEs that run, for VEs that ask,
 //! - [`snapshots`] takes snapshots of disks and reverts to them,
 //! - [`handover`] is the engine's part of handing VEs over to other hosts,
+//! - [`placing`] asks other hosts about VEs that are to be on one of them, and has them handed over,
 //! - [`transient`] changes running VEs until they stop,
 //! - [`health`] runs probes, [`clock`] is where time and chance come from,
 //! - [`answer`] answers what can be asked ([`crate::control`]), with [`why`].
@@ -34,6 +35,7 @@ mod inside;
 mod names;
 mod networks;
 mod pass;
+mod placing;
 mod queue;
 mod reconcile;
 mod refusals;
@@ -53,6 +55,7 @@ use vzd_schema::Diagnostic;
 use vzd_state::event::Event;
 use vzd_state::ids::{VeName, VeUid};
 use vzd_state::ledger::{Entry, IdPool, Ledger};
+use vzd_state::placement::Place;
 
 use crate::control::{Control, ControlError, ControlResult, PassStats};
 use crate::host::Host;
@@ -107,6 +110,7 @@ pub struct Engine {
     remembering: Mutex<()>,
     refusals: refusals::Refusals,
     inside: inside::Inside,
+    placing: placing::Placing,
 }
 
 /// What passes share.
@@ -121,6 +125,10 @@ struct Shared {
     last_pass: Option<PassStats>,
     /// The most that was seen of counters of which the kernel keeps no peak.
     peaks: BTreeMap<VeUid, counters::Peaks>,
+    /// What other hosts have been asked about VEs that are to be made here.
+    asked: BTreeMap<VeName, placing::Asked>,
+    /// How many rounds of questions there were.
+    round: u64,
 }
 
 /// The engine of a command that has no controller to ask.
@@ -155,7 +163,9 @@ impl Engine {
         }
         let events =
             EventLog::open(&settings.events_file(), host.writes.clone()).map_err(|e| failed("VZ0404", &e))?;
-        let shared = Shared { ledger: Ledger::from_entries(IdPool::default(), entries), ..Shared::default() };
+        let wishes = Wishes::none(settings.own_name());
+        let ledger = Ledger::from_entries(IdPool::default(), entries);
+        let shared = Shared { ledger, wishes: Arc::new(wishes), ..Shared::default() };
         let engine = Engine {
             scanner: Mutex::new(Scanner::new(&settings.manifests, Trust::Owners { also: None })),
             shared: Mutex::new(shared),
@@ -171,6 +181,7 @@ impl Engine {
             remembering: Mutex::default(),
             refusals: refusals::Refusals::default(),
             inside: inside::Inside::default(),
+            placing: placing::Placing::default(),
         };
         if access == Access::Write {
             engine.after_boot().map_err(|e| failed("VZ0404", &e))?;
@@ -206,10 +217,11 @@ impl Engine {
         }
         let gone = shared.ledger.entries().filter(|entry| !entry.is_quarantined());
         let gone = gone.filter(|entry| !wishes.knows(&entry.name)).map(|entry| entry.name.clone());
-        let mut subjects: Vec<Subject> = gone.chain(changed).map(Subject::Name).collect();
+        let mut subjects: Vec<Subject> = gone.chain(changed.iter().cloned()).map(Subject::Name).collect();
         subjects.sort_unstable();
         subjects.dedup();
         let dns = wishes.dns;
+        placing::forget(&mut shared.asked, &changed);
         shared.wishes = wishes;
         drop(shared);
         // Where VEs look names up is another place now.
@@ -243,7 +255,9 @@ impl Engine {
         }
         for (name, want) in &shared.wishes.want {
             // What a directory that is empty now once held is a VE only if the ledger knows it.
-            if named.contains_key(name) || !shared.wishes.is_emptied() {
+            let is_elsewhere =
+                || matches!(shared.place(name, shared.ledger.by_name(name)), Some(Place::Elsewhere(_)));
+            if named.contains_key(name) || !shared.wishes.is_emptied() && !is_elsewhere() {
                 named.insert(name.clone(), i64::from(want.lifecycle.boot_order));
             }
         }

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use vzd_state::backoff;
 use vzd_state::bare;
 use vzd_state::capability::Capabilities;
-use vzd_state::desired::Desired;
+use vzd_state::desired::{Desired, SourceRef};
 use vzd_state::disruption::Disruption;
 use vzd_state::event::{Event, EventType};
 use vzd_state::handover::{Here, Stage};
@@ -13,6 +13,7 @@ use vzd_state::ids::VeName;
 use vzd_state::ledger::Entry;
 use vzd_state::lower::lower_entry;
 use vzd_state::observed::Observed;
+use vzd_state::placement::Place;
 use vzd_state::plan::{Action, Approved, HeldFor, Step, VePlan, Wish, plan_ve};
 use vzd_state::policy::{Policy, authorize, empty_guard, prune_guard};
 use vzd_state::status::{Condition, ConditionStatus, ConditionType, Failure, Health, Inputs, conditions};
@@ -27,6 +28,7 @@ use vzd_state::verify::verify;
 use crate::drivers::{self, Census, Running, Ve};
 use crate::engine::execute::StepFailure;
 use crate::engine::health::Probes;
+use crate::engine::placing::host_line;
 use crate::engine::wishes::{Wanted, host_device};
 use crate::engine::{Engine, Shared, Subject, clock};
 
@@ -101,6 +103,9 @@ pub(super) struct View {
     no_removals: Option<String>,
     /// Values that stand above what its manifest says; they are in what is wanted.
     pub transient: Transients,
+    /// What is to be done as to the host that its manifest says, and where it does.
+    pub place: Option<Place>,
+    pub named_at: Option<SourceRef>,
 }
 
 impl View {
@@ -208,6 +213,18 @@ impl Engine {
             Subject::Name(name) => (name.clone(), shared.wishes.wanted(name, entry.as_ref(), emptied)),
             Subject::Quarantined(_) => (entry.as_ref()?.name.clone(), Wanted::Gone),
         };
+        let (mut place, mut named_at) = (None, None);
+        let mut wanted = wanted;
+        if let (Subject::Name(_), Some(want)) = (subject, shared.wishes.want.get(&name)) {
+            named_at = host_line(want);
+            place = shared
+                .place(&name, entry.as_ref())
+                .filter(|_| want.host.is_some() && !shared.wishes.is_emptied());
+            let left_alone = want.lifecycle.suspended(clock::now()).is_some();
+            if left_alone && place.as_ref().is_some_and(Place::keeps) {
+                (place, wanted) = (None, Wanted::Manifest(want.clone()));
+            }
+        }
         let wanted = match self.unreadable(&name).filter(|_| entry.is_none()) {
             Some(record) => Wanted::Unknown(record.to_string()),
             None => wanted,
@@ -228,7 +245,7 @@ impl Engine {
             _ => broken,
         };
         let transient = Transients::new();
-        let mut view = View { name, entry, wanted, kept, broken, no_removals, transient };
+        let mut view = View { name, entry, wanted, kept, broken, no_removals, transient, place, named_at };
         view.lay_transient();
         view.lay_bare();
         Some(view)
@@ -267,6 +284,7 @@ impl Engine {
             }
             _ => proposed,
         };
+        let proposed = self.heed_place(view, proposed);
         let policy = Policy { max_disruption: Disruption::Recreate, no_removals: view.no_removals.clone() };
         authorize(proposed, &policy)
     }
@@ -295,6 +313,7 @@ impl Engine {
         let lock = self.lock_of(subject);
         let _one_at_a_time = lock.lock().unwrap_or_else(PoisonError::into_inner);
         self.end_abandoned(subject);
+        self.believe(subject);
         let mut outcome = Outcome::default();
         if census.is_none() {
             outcome = self.change_limits(subject, leave);

@@ -36,6 +36,8 @@ enum Hint {
     Look(VeUid),
     /// The keeper is gone.
     KeeperLost,
+    /// There is something to look at, and it is noted what.
+    Nudged,
     /// A worker is done.
     Done(Subject),
     /// Read and look at everything again.
@@ -79,6 +81,11 @@ pub fn run(settings: &Settings, metrics: Option<&MetricsAt>) -> ControlResult<()
     engine.host.packages.hear(move |uid| {
         let ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = ended.send(Hint::Look(uid.clone()));
+    });
+    let nudged = Mutex::new(hint.clone());
+    engine.placing.hear(move || {
+        let nudged = nudged.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = nudged.send(Hint::Nudged);
     });
     take_signals(mask, hint.clone());
     watch_keeper(engine.clone(), hint.clone());
@@ -164,6 +171,7 @@ impl Loop {
                 self.look_at(subject, now);
             }
             Hint::KeeperLost | Hint::Reload => self.resync_at = now,
+            Hint::Nudged => {}
             Hint::Done(subject) => self.done(&subject),
             Hint::Stop => return false,
         }
@@ -224,6 +232,9 @@ impl Loop {
 
     fn done(&mut self, subject: &Subject) {
         self.queue.done(subject);
+        if let Subject::Name(name) = subject {
+            self.engine.pursue(name);
+        }
         let wake = self.engine.shared().published.get(subject).and_then(|is| is.next_wake());
         if let Some(wake) = wake {
             self.look_at([subject.clone()], clock::instant_of(wake));

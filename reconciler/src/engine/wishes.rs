@@ -6,13 +6,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use vzd_schema::v1::Peer;
 use vzd_schema::{Code, Diagnostic, Document, Set, Span};
 use vzd_state::desired::Desired;
+use vzd_state::handover::Here;
 use vzd_state::ids::VeName;
 use vzd_state::ledger::{Entry, IdPool, Standing};
 use vzd_state::lower::{HostDevice, LowerError, lower};
+use vzd_state::placement::{HostName, Inquiry, Place, Situation, place};
 use vzd_state::subsystem::devices::DeviceKind;
+use vzd_state::subsystem::lifecycle::State;
 
+use crate::handover::there::Way;
 use crate::watch::Revision;
 
 /// What all manifests want.
@@ -33,8 +38,50 @@ pub(crate) struct Wishes {
     /// Whether VEs are to resolve each other by name; none while nobody can tell.
     pub dns: Option<bool>,
     dns_place: Option<Span>,
+    /// This host and the others among which VEs move.
+    pub hosts: Arc<Hosts>,
     /// Where the host's manifest says that lxcfs is mounted.
     lxcfs: Option<Lxcfs>,
+}
+
+/// Hosts among which VEs move.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hosts {
+    /// What this one is called.
+    pub own: Option<HostName>,
+    /// The others.
+    pub peers: BTreeSet<HostName>,
+    /// The commands that reach some of them.
+    vias: BTreeMap<HostName, String>,
+}
+
+impl Hosts {
+    /// This one, and the others that its manifest names.
+    fn with(&self, peers: &[Peer]) -> Self {
+        let others = || peers.iter().filter(|peer| self.own.as_ref() != Some(&peer.name));
+        Self {
+            own: self.own.clone(),
+            peers: others().map(|peer| peer.name.clone()).collect(),
+            vias: others().filter_map(|peer| Some((peer.name.clone(), peer.via.clone()?))).collect(),
+        }
+    }
+
+    /// How another one is reached.
+    pub fn way(&self, peer: &HostName) -> Way {
+        self.vias.get(peer).map_or_else(|| Way::Ssh(peer.to_string()), |via| Way::Via(via.clone()))
+    }
+
+    /// That a VE is to be on a host which nobody knows.
+    fn unknown(&self, ve: &VeName, host: &HostName) -> Option<Diagnostic> {
+        if self.peers.is_empty() || self.own.as_ref() == Some(host) || self.peers.contains(host) {
+            return None;
+        }
+        let names = self.peers.iter().map(HostName::as_str).collect::<Vec<_>>().join(", ");
+        let own = self.own.as_ref().map_or("nothing", HostName::as_str);
+        let message = format!("`{ve}` is to be on host {host}, which is not among the peers");
+        let warning = Diagnostic::warning(Code::HostUnknown, message);
+        Some(warning.help(format!("known are {names}; this host is called {own}")))
+    }
 }
 
 /// The directory of lxcfs, and where that is said.
@@ -60,10 +107,16 @@ pub(crate) enum Wanted {
 }
 
 impl Wishes {
+    /// None yet, of a host that is called so.
+    pub fn none(own: Option<HostName>) -> Self {
+        Wishes { hosts: Arc::new(Hosts { own, ..Hosts::default() }), ..Wishes::default() }
+    }
+
     /// Lowers every VE of the revision. What has not changed is taken over from `before`.
     pub fn new(revision: Arc<Revision>, before: &Wishes) -> Self {
         let set = revision.set();
-        let mut wishes = Wishes { diagnostics: revision.diagnostics.clone(), ..Wishes::default() };
+        let hosts = if revision.host_known { Arc::new(before.hosts.with(&[])) } else { before.hosts.clone() };
+        let mut wishes = Wishes { diagnostics: revision.diagnostics.clone(), hosts, ..Wishes::default() };
         if let Some((document, host)) =
             revision.host().and_then(|held| Some((&held.document, held.document.host()?)))
         {
@@ -76,6 +129,7 @@ impl Wishes {
             if let Some(subids) = &host.spec.subids {
                 wishes.id_pool = IdPool { start: subids.start, count: subids.count };
             }
+            wishes.hosts = Arc::new(before.hosts.with(&host.spec.peers));
             wishes.start_parallel = host.spec.start_parallel.and_then(|n| usize::try_from(n.get()).ok());
         }
         wishes.dns = if revision.host_known { Some(wishes.dns.unwrap_or(false)) } else { before.dns };
@@ -98,6 +152,7 @@ impl Wishes {
             }
         }
         drop(set);
+        wishes.tell_unknown_hosts(&revision);
         wishes.revision = revision;
         wishes
     }
@@ -107,6 +162,38 @@ impl Wishes {
         self.revision.ves().filter(|held| held.kept.is_none()).filter_map(|held| {
             let name = held.document.name.as_deref().filter(|name| !self.broken.contains_key(*name))?;
             Some((Arc::as_ptr(&held.document), self.want.get(&name.parse::<VeName>().ok()?)?))
+        })
+    }
+
+    fn tell_unknown_hosts(&mut self, revision: &Revision) {
+        for held in revision.ves() {
+            let name = held.document.name.as_ref().and_then(|name| name.parse::<VeName>().ok());
+            let want = name.and_then(|name| self.want.get(&name));
+            let Some((want, host)) = want.and_then(|want| Some((want, want.host.as_ref()?))) else {
+                continue;
+            };
+            if let Some(warning) = self.hosts.unknown(&want.name, host) {
+                let line = held.document.tree.get("spec.host").map_or(&held.document.span, |node| &node.span);
+                self.diagnostics.push(warning.at(line, ""));
+            }
+        }
+    }
+
+    /// What this host is to do about a VE, as far as it matters which host it is to be on.
+    pub fn place(&self, want: &Desired, entry: Option<&Entry>, asked: Option<&Inquiry>) -> Place {
+        // What is being thrown away is so to its end.
+        if entry.is_some_and(|entry| entry.standing == Standing::Destroying) {
+            return Place::Here;
+        }
+        place(&Situation {
+            own: self.hosts.own.as_ref(),
+            named: want.host.as_ref(),
+            absent: want.lifecycle.state == State::Absent,
+            here: entry.map_or(Here::Unknown, Entry::here),
+            to: entry.and_then(|entry| entry.handover.as_ref()).map(|handover| handover.peer.as_str()),
+            stale: entry.and_then(|entry| entry.stale_host.as_deref()),
+            peers: &self.hosts.peers,
+            asked,
         })
     }
 
@@ -182,7 +269,14 @@ impl Wishes {
             };
         }
         if let Some(want) = self.want.get(name) {
-            return Wanted::Manifest(want.clone());
+            return match self.place(want, entry, None) {
+                Place::Here | Place::Waits(_) => Wanted::Manifest(want.clone()),
+                Place::Stays(_) | Place::Arriving(_) | Place::Goes(_) | Place::Unreachable(_) => {
+                    Wanted::Ledger(String::new())
+                }
+                Place::Elsewhere(_) => Wanted::Unmanaged,
+                Place::Went => Wanted::Gone,
+            };
         }
         let Some(entry) = entry else { return Wanted::Unmanaged };
         if let Some(why) = self.broken.get(name.as_str()) {

@@ -22,7 +22,7 @@ pub struct Offer {
     pub from: String,
     /// What the ledger holds of it.
     pub entry: Box<Entry>,
-    /// The text of its manifest, and nothing else.
+    /// The text of its manifest, and nothing else; empty if that is not the commands' to write.
     pub manifest: String,
     /// What it needs to go on in the middle of its work; none of one that is stopped.
     pub live: Option<Live>,
@@ -122,7 +122,7 @@ impl Offer {
         problems.extend(network.map(|why| Kind::Other.because(why)));
         let memory = ve.host.cgroup(ve.entry).usage().memory_bytes.filter(|_| runs);
         let offer = Offer {
-            from: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            from: ve.host.settings.own_name().map_or_else(String::new, |own| own.to_string()),
             entry: Box::new(ve.entry.clone()),
             manifest,
             live,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use vzd_state::ids::VeUid;
 use vzd_state::ledger::Entry;
+use vzd_state::placement::{HostName, Query, Word};
 
 use crate::drivers::disk::stream::{Item, Sink};
 use crate::error::{At, SysError, SysResult};
@@ -31,6 +32,8 @@ pub enum Message {
     Hello {
         /// [`PROTOCOL`].
         protocol: u32,
+        /// The host that it is to come to, if the source knows what that is called.
+        to: Option<HostName>,
         /// The VE.
         offer: Box<Offer>,
     },
@@ -78,7 +81,7 @@ pub enum Message {
         uid: VeUid,
         /// Which hand-over.
         id: String,
-        /// The text of its manifest.
+        /// The text of its manifest; empty if that is not the commands' to write.
         manifest: String,
     },
     /// T: it is, for good.
@@ -93,6 +96,22 @@ pub enum Message {
     },
     /// S: I know that it has arrived.
     Closed,
+    /// Either: what do you have of these VEs, and is one to be yours? The first and only message of its conversation.
+    Ask {
+        /// [`PROTOCOL`].
+        protocol: u32,
+        /// Who asks.
+        from: HostName,
+        /// About which.
+        queries: Vec<Query>,
+    },
+    /// Either: the answer.
+    Words {
+        /// Who answers.
+        host: HostName,
+        /// Of each VE, in the order of the questions.
+        words: Vec<Word>,
+    },
 }
 
 /// A frame.

@@ -5,10 +5,12 @@
 //! - [`course`] is how far one has come, and how fast it may go,
 //! - [`fit`] tells what a VE needs of a host, and what a host lacks of it,
 //! - [`problem`] is what stands in the way, in words and by its kind,
+//! - [`there`] reaches the other host, [`ask`] asks it about VEs,
 //! - [`session`] is held by who works at a hand-over: without it, what is half done is undone by the next pass.
 //!
 //! The files themselves are `drivers/disk/stream.rs`'s. Nothing here starts or stops a VE.
 
+pub mod ask;
 pub mod course;
 pub mod fit;
 pub mod link;
@@ -16,13 +18,17 @@ pub mod problem;
 pub mod session;
 pub mod source;
 pub mod target;
+pub mod there;
 
 use serde::{Deserialize, Serialize};
+use vzd_state::desired::SourceRef;
 use vzd_state::handover::Told;
 use vzd_state::ids::VeUid;
 use vzd_state::ledger::Entry;
+use vzd_state::placement::{HostName, Query, Word};
 
 use crate::handover::problem::Problem;
+use crate::handover::there::Way;
 
 /// What an engine is asked about a hand-over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,6 +80,13 @@ pub enum Request {
         /// What.
         told: Told,
     },
+    /// Either: what is to be said of VEs to another host that asks about them.
+    Ask {
+        /// Who asks.
+        from: HostName,
+        /// About which.
+        queries: Vec<Query>,
+    },
 }
 
 /// What comes of it.
@@ -84,4 +97,30 @@ pub struct Answer {
     pub entry: Option<Box<Entry>>,
     /// What stands in the way, or has gone wrong.
     pub problems: Vec<Problem>,
+    /// What its manifest says about the host that it is to be on, if it was looked at.
+    pub declared: Option<Declared>,
+    /// What this host is called, and what it says of each VE, if it was asked.
+    pub said: Option<(HostName, Vec<Word>)>,
+}
+
+/// That a manifest says which host a VE is to be on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Declared {
+    /// Where it says so.
+    pub source: Option<SourceRef>,
+    /// What comes of it, in words.
+    pub told: String,
+    /// The host that it is to be handed over to now.
+    pub to: Option<HostName>,
+    /// The command that reaches vzd there.
+    pub via: Option<String>,
+}
+
+impl Declared {
+    /// How that host is reached.
+    pub fn way(&self) -> Option<Way> {
+        let host = self.to.as_ref()?;
+        Some(self.via.as_ref().map_or_else(|| Way::Ssh(host.to_string()), |via| Way::Via(via.clone())))
+    }
 }

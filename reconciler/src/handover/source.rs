@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use vzd_state::handover::{Here, Stage, Told};
 use vzd_state::ledger::Entry;
+use vzd_state::placement::HostName;
 
 use crate::control::{Control, ControlError, ControlResult};
 use crate::drivers::disk::stream::{self, Sender, Sink};
@@ -83,9 +84,9 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
     }
 
     /// What stands in the way on the other side.
-    pub fn ask(&mut self, offer: Offer) -> ControlResult<Vec<Problem>> {
+    pub fn ask(&mut self, offer: Offer, to: Option<HostName>) -> ControlResult<Vec<Problem>> {
         self.memory = offer.memory_bytes;
-        let hello = Message::Hello { protocol: PROTOCOL, offer: Box::new(offer) };
+        let hello = Message::Hello { protocol: PROTOCOL, to, offer: Box::new(offer) };
         self.link.say(&hello).map_err(refused)?;
         match self.link.hear().map_err(refused)? {
             Message::Fits { problems } => {

@@ -13,6 +13,7 @@ use vzd_schema::v1::ManifestPolicy;
 use vzd_state::handover::Told;
 use vzd_state::ids::VeUid;
 use vzd_state::ledger::Entry;
+use vzd_state::placement::{HostName, Query};
 
 use crate::compat::manifests::Manifests;
 use crate::control::{Control, ControlError, ControlResult, PlanRequest, Selector};
@@ -20,12 +21,12 @@ use crate::drivers::disk::stream::{Item, Receiver, Sink};
 use crate::drivers::{Ve, checkpoint, disk};
 use crate::engine::fault;
 use crate::error::{At, SysError, SysResult};
-use crate::handover::Request;
 use crate::handover::fit::Offer;
 use crate::handover::link::{Frame, Link, Message, PROTOCOL};
 use crate::handover::problem::{Kind, line};
 use crate::handover::session::Session;
 use crate::handover::source::refused;
+use crate::handover::{Answer, Request};
 use crate::host::Host;
 use crate::runtime::checkpoint::image::Image;
 
@@ -45,9 +46,13 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
     /// Answers the source until that has no more to say.
     pub fn serve(&mut self) -> ControlResult<()> {
         match self.link.hear().map_err(refused)? {
-            Message::Hello { protocol, offer } => {
+            Message::Hello { protocol, to, offer } => {
                 same(protocol)?;
-                self.offered(&offer)
+                self.offered(&offer, to.as_ref())
+            }
+            Message::Ask { protocol, from, queries } => {
+                same(protocol)?;
+                self.asked(from, queries)
             }
             Message::Commit { protocol, uid, id, manifest } => {
                 same(protocol)?;
@@ -59,12 +64,29 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
         }
     }
 
-    fn offered(&mut self, offer: &Offer) -> ControlResult<()> {
+    /// Says what it has of VEs, and is to have.
+    fn asked(&mut self, from: HostName, queries: Vec<Query>) -> ControlResult<()> {
+        let answer = match self.control.handover(&Request::Ask { from, queries }) {
+            Ok(Answer { said: Some((host, words)), .. }) => Message::Words { host, words },
+            Ok(_) => Message::Declined { why: "it has nothing to say".to_owned() },
+            Err(e) => Message::Declined { why: e.message },
+        };
+        self.link.say(&answer).map_err(refused)
+    }
+
+    fn offered(&mut self, offer: &Offer, to: Option<&HostName>) -> ControlResult<()> {
         let mut problems = offer.problems(self.host).map_err(refused)?;
+        let own = self.host.settings.own_name();
+        if let Some(to) = to.filter(|to| own.as_ref() != Some(to)) {
+            let own = own.map_or_else(|| "nothing".to_owned(), |own| own.to_string());
+            problems.push(
+                Kind::Other.because(format!("it is to go to {to}, and the host there is called {own}")),
+            );
+        }
         let entry = offer.entry.clone();
         problems.extend(self.control.handover(&Request::Check { entry })?.problems);
         let manifests = Manifests::read(&self.host.settings);
-        if !manifests.has(offer.entry.name.as_str()) {
+        if !offer.manifest.is_empty() && !manifests.has(offer.entry.name.as_str()) {
             let unfit = manifests.try_add(offer.entry.name.as_str(), &offer.manifest).err();
             problems.extend(unfit.map(|e| unfit_kind(e.code).because(e.message)));
         }
@@ -164,7 +186,7 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
     fn describe(&self, entry: &Entry, manifest: &str) -> Option<String> {
         let manifests = Manifests::read(&self.host.settings);
         let name = entry.name.as_str();
-        if manifests.has(name) {
+        if manifest.is_empty() || manifests.has(name) {
             return None;
         }
         if manifests.policy() != ManifestPolicy::Edit {

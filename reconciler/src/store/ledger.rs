@@ -216,6 +216,7 @@ mod tests {
             backoff: None,
             restarts: 0,
             handover: None,
+            stale_host: None,
             standing: Standing::Active,
         }
     }

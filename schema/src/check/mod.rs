@@ -148,6 +148,17 @@ impl Checker<'_> {
                 self.bad(Code::BadValue, message, "spec.subids.count");
             }
         }
+        let mut seen = BTreeMap::new();
+        for (index, peer) in spec.peers.iter().enumerate() {
+            let path = format!("spec.peers[{index}]");
+            if peer.via.as_ref().is_some_and(|via| via.trim().is_empty() || via.contains(['\n', '\0'])) {
+                let message = "a command of one line is needed; leave it out for `ssh NAME vzd`";
+                self.bad(Code::BadValue, message, &format!("{path}.via"));
+            }
+            self.once(&mut seen, &peer.name, format!("{path}.name"), |name| {
+                format!("`{name}` is listed twice")
+            });
+        }
     }
 
     /// A range of ids must not hold the host's root, and must end where ids do.

@@ -59,6 +59,8 @@ group! {
         none pool: Pool,
         /// Addresses on which the controller answers, besides its socket.
         none listen: Vec<SocketAddr>,
+        /// The hosts among which VEs with `spec.host` move; this one may be among them.
+        none peers: Vec<Peer>,
         /// What becomes of a change made by a command, such as `vzctl set --save`.
         none manifest_policy: Option<ManifestPolicy> = ManifestPolicy::Edit,
         /// Who may own manifests, besides root.
@@ -89,6 +91,16 @@ item! {
         none start: u32,
         /// How many there are.
         none count: u32;
+    }
+}
+
+item! {
+    /// Another host that VEs move to and from.
+    pub struct Peer {
+        /// What it is called: the name that `spec.host` of VEs names.
+        none name: HostName;
+        /// The command that reaches vzd there. Default: `ssh NAME vzd`.
+        none via: Option<String>,
     }
 }
 

@@ -42,6 +42,8 @@ group! {
         live profile: Option<Name>,
         /// What the VE is to be: running or not, or gone.
         live state: Option<State> = defaults::STATE,
+        /// The host that the VE is to be on; another that has it hands it over. Default: whichever reads this manifest.
+        live host: Option<HostName>,
         /// A note.
         live description: Option<String>,
         /// Start the VE when the host starts.

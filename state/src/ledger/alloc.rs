@@ -140,6 +140,7 @@ impl Entry {
             backoff: None,
             restarts: 0,
             handover: None,
+            stale_host: None,
             standing: Standing::Active,
         }
     }

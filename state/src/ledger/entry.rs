@@ -81,6 +81,10 @@ pub struct Entry {
     /// Its way to another host, or from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handover: Option<Handover>,
+    /// The host that the manifest here named when it came from another one: that was no news, until it changes or that
+    /// host asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_host: Option<String>,
     /// Whether it is managed, kept or on its way out.
     pub standing: Standing,
 }

@@ -15,6 +15,7 @@ const LOCATED: &[&str] = &[
     "metadata.annotations",
     "spec.ctid",
     "spec.state",
+    "spec.host",
     "spec.description",
     "spec.onBoot",
     "spec.bootOrder",

@@ -156,7 +156,7 @@ pub(super) fn diff_the_rest(draft: &mut Draft<'_>, want: &Desired) {
     let accepted = draft.cx.entry.and_then(|entry| entry.spec.as_object());
     let (Some(was), Some(is)) = (accepted, want.spec.as_object()) else { return };
     let looked_at = |key: &str| match draft.have.running() {
-        Some(_) => !matches!(key, "description" | "profile"),
+        Some(_) => !matches!(key, "description" | "host" | "profile"),
         None => matches!(key, "state" | "template" | "ctid") || BY_FIELD.contains(&key),
     };
     let none = Value::Null;

@@ -138,7 +138,11 @@ fn ready<'a>(inputs: &Inputs<'a>) -> Found<'a> {
         let message = format!("{}: {}", unreadable.what, unreadable.why);
         return Found::unknown(Ready, "Unreadable", message);
     }
-    let stopped_by = |held: &&Held| held.field == "spec.state" || waits_for(held).is_some();
+    let stopped_by = |held: &&Held| match held.held_for {
+        // One that runs does so until it has gone.
+        HeldFor::OtherHost => have.running().is_none(),
+        _ => held.field == "spec.state" || waits_for(held).is_some(),
+    };
     if let Some(held) = plan.held.iter().find(stopped_by) {
         return Found::no(Ready, waits_for(held).unwrap_or("HeldByPolicy"), &held.why);
     }
@@ -199,13 +203,15 @@ fn waits_for(held: &Held) -> Option<&'static str> {
         HeldFor::DependencyNotReady => Some("DependencyNotReady"),
         HeldFor::BackOff => Some("BackOff"),
         HeldFor::UnderWay => Some("UnderWay"),
+        HeldFor::OtherHost => Some("OtherHost"),
         HeldFor::Policy
         | HeldFor::PruneGuard
         | HeldFor::RestartRequired
         | HeldFor::RecreateRefused
         | HeldFor::NoIds
         | HeldFor::InUse
-        | HeldFor::Infeasible => None,
+        | HeldFor::Infeasible
+        | HeldFor::HostUnknown => None,
     }
 }
 
@@ -235,13 +241,15 @@ fn stalled<'a>(inputs: &Inputs<'a>) -> Option<Found<'a>> {
         HeldFor::Infeasible => Some(("Infeasible", held)),
         HeldFor::RecreateRefused => Some(("RecreateRefused", held)),
         HeldFor::NoIds => Some(("NoIds", held)),
+        HeldFor::HostUnknown => Some(("HostUnknown", held)),
         HeldFor::RestartRequired
         | HeldFor::DependencyNotReady
         | HeldFor::InUse
         | HeldFor::BackOff
         | HeldFor::UnderWay
         | HeldFor::PruneGuard
-        | HeldFor::Policy => None,
+        | HeldFor::Policy
+        | HeldFor::OtherHost => None,
     });
     never.map(|(reason, held)| Found::yes(Stalled, reason, format!("{}: {}", held.field, held.why)))
 }

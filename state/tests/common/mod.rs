@@ -330,6 +330,7 @@ pub fn wishful() -> impl Strategy<Value = Wishful> {
                 source: SourceRef::default(),
                 labels: BTreeMap::new(),
                 annotations: BTreeMap::new(),
+                host: None,
                 description: None,
                 spec: std::sync::Arc::default(),
                 digest: SpecDigest::default(),

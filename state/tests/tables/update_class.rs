@@ -64,6 +64,7 @@ fn cases() -> Vec<(&'static str, String, String)> {
         swap("spec.ctid", "ctid: 200", "ctid: 201"),
         set("spec.profile", "basic"),
         set("spec.state", "paused"),
+        set("spec.host", "b"),
         set("spec.description", "words"),
         set("spec.onBoot", "false"),
         set("spec.bootOrder", "7"),

@@ -1,0 +1,102 @@
+//! The other host: a command that reaches `vzd receive` there, and what it says and ends with. It opens no port and keeps
+//! no keys; that is the command's.
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+
+use rustix::process::{Pid, Signal};
+
+use crate::error::{At, SysError, SysResult};
+
+/// How another host is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// As ssh knows it.
+    Ssh(String),
+    /// By that command, of which it is the end.
+    Via(String),
+}
+
+/// A command that runs and reaches the other host.
+#[derive(Debug)]
+pub struct There {
+    child: Child,
+}
+
+impl Way {
+    fn command(&self) -> Command {
+        match self {
+            Way::Via(via) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("{via} receive")]);
+                shell
+            }
+            Way::Ssh(host) => {
+                let mut ssh = Command::new("ssh");
+                // A link that says nothing for 45 s is cut.
+                ssh.args(["-o", "ServerAliveInterval=15", "--"]).arg(host).args(["vzd", "receive"]);
+                ssh
+            }
+        }
+    }
+
+    /// Reaches it.
+    pub fn reach(&self) -> SysResult<There> {
+        Self::spawn(self.command())
+    }
+
+    /// Reaches it with nobody there who could be asked for a password, in a group of its own that can be ended, and keeps
+    /// what it has to say about that.
+    pub fn reach_alone(&self) -> SysResult<There> {
+        let mut command = self.command();
+        command.process_group(0).stderr(Stdio::piped()).env("SSH_ASKPASS_REQUIRE", "never");
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> SysResult<There> {
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        Ok(There { child: child.at("execute", format_args!("{:?}", command.get_program()))? })
+    }
+}
+
+impl There {
+    /// What it says, and what is said to it. Once.
+    pub fn streams(&mut self) -> SysResult<(ChildStdout, ChildStdin)> {
+        let streams = self.child.stdout.take().zip(self.child.stdin.take());
+        streams.ok_or_else(|| SysError::refused("use", "the command's streams", "it has none"))
+    }
+
+    /// What it has ended with, once its input is closed.
+    pub fn ended(&mut self) -> Option<u8> {
+        self.child.wait().ok()?.code().and_then(|code| u8::try_from(code).ok())
+    }
+
+    /// Ends it and all that it has started, if it was reached alone.
+    pub fn kill(&self) {
+        // Not reaped yet, so the number is still its own.
+        let _ = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+    }
+
+    /// The last line of what it had to say, once it has ended.
+    pub fn last_words(&mut self) -> Option<String> {
+        words(self.child.stderr.take()?).pop()
+    }
+}
+
+/// What a command has to say, line by line, until its end; of the first few thousand bytes.
+pub fn words(mut from: ChildStderr) -> Vec<String> {
+    let mut text = Vec::new();
+    let _ = from.by_ref().take(16 << 10).read_to_end(&mut text);
+    // It is not held up by what nobody reads.
+    let _ = std::io::copy(&mut from, &mut std::io::sink());
+    let text = String::from_utf8_lossy(&text).into_owned();
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+impl Drop for There {
+    fn drop(&mut self) {
+        // Its input is closed: it ends by itself.
+        let _ = self.child.wait();
+    }
+}
