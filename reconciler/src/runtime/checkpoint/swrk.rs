@@ -231,14 +231,11 @@ impl Swrk {
             seqpacket::send_bytes(&self.socket, &reply.into_bytes(), &[])?;
         };
         drop(self.socket);
-        if refused.is_none() && answer.success {
-            // It does nothing more, and takes its time to end: the kernel gives up what it has made.
-            return Ok(Ok(answer.pid));
-        }
-        // What is done now is not to meet it undoing anything.
+        // It does nothing more: its end is only waited for.
         self.pidfd.wait(std::time::Duration::from_secs(10))?;
         Ok(match refused {
             Some(error) => Err(error),
+            None if answer.success => Ok(answer.pid),
             None => Err(answer.error),
         })
     }
