@@ -171,18 +171,13 @@ fn write(
         _ => Ok(()),
     });
     match dumped {
-        // The last that is left of a VE which has ended. The kernel takes 20 ms to give it up, which it has to anyway when
-        // this process ends: the answer is out then.
-        Ok(_) if !spec.leave_running => {
-            std::mem::forget((root, dev, netns));
-            Ok(())
-        }
-        Ok(_) => {
+        Ok(_) if spec.leave_running => {
             if locked {
                 ns::in_child_in(proof, &netns, net::let_through)?;
             }
             image.seal(contents)
         }
+        Ok(_) => Ok(()),
         Err(failure) => {
             // Before anything else: it may have been whole.
             let invalid = image.invalidate();

@@ -11,15 +11,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use vzd_state::subsystem::lifecycle::Checkpoint;
 use vzd_state::units::Timestamp;
 
 use super::nodes::DevEntry;
+use super::sum::Sum;
 use crate::error::{At, SysError, SysResult};
 use crate::runtime::quotas::Kept;
 use crate::store::{Writes, atomic};
-use crate::template::index::hex;
 
 /// What this version writes. It reads all before, too: a VE may be suspended while vzd is renewed.
 const FORMAT: u32 = 2;
@@ -65,55 +64,6 @@ pub struct Contents {
     pub closes_tcp: bool,
     /// CRIU's files.
     pub files: BTreeMap<String, Sum>,
-}
-
-/// A file's length and content. While it is summed the VE stands still, so that the function is a fast one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-pub enum Sum {
-    /// As it is written.
-    Now {
-        /// Length.
-        bytes: u64,
-        /// In hexadecimal digits.
-        blake3: String,
-    },
-    /// Of format 1.
-    Before {
-        /// Length.
-        bytes: u64,
-        /// In hexadecimal digits.
-        sha256: String,
-    },
-}
-
-impl Sum {
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Now { bytes, .. } | Self::Before { bytes, .. } => *bytes,
-        }
-    }
-
-    fn of(path: &Path) -> SysResult<Self> {
-        let mut hash = blake3::Hasher::new();
-        let bytes = read_all(path, |piece| {
-            hash.update(piece);
-        })?;
-        Ok(Self::Now { bytes, blake3: hash.finalize().to_hex().to_string() })
-    }
-
-    /// Whether a file is as it was.
-    fn is_of(&self, path: &Path) -> SysResult<bool> {
-        let found = match self {
-            Self::Now { .. } => Self::of(path)?,
-            Self::Before { .. } => {
-                let mut hash = Sha256::new();
-                let bytes = read_all(path, |piece| hash.update(piece))?;
-                Self::Before { bytes, sha256: hex(&hash.finalize()) }
-            }
-        };
-        Ok(found == *self)
-    }
 }
 
 /// The directory of a checkpoint, of which nobody else makes any use meanwhile.
@@ -335,21 +285,6 @@ fn sums(dir: &Path) -> SysResult<BTreeMap<String, Sum>> {
         synced.join().unwrap_or_else(panicked)?;
         sums
     })
-}
-
-/// Gives all of a file's content; returns its length.
-fn read_all(path: &Path, mut piece_by_piece: impl FnMut(&[u8])) -> SysResult<u64> {
-    let mut file = File::open(path).at("open", path.display())?;
-    let (mut bytes, mut piece) = (0, vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut piece).at("read", path.display())? {
-            0 => return Ok(bytes),
-            n => {
-                piece_by_piece(&piece[..n]);
-                bytes += n as u64;
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -19,5 +19,6 @@ mod log;
 mod nodes;
 pub mod obstacles;
 pub mod restore;
+mod sum;
 pub mod swrk;
 mod wire;
