@@ -14,6 +14,7 @@
 //! - [`snapshots`] takes snapshots of disks and reverts to them,
 //! - [`handover`] is the engine's part of handing VEs over to other hosts,
 //! - [`placing`] asks other hosts about VEs that are to be on one of them, and has them handed over,
+//! - [`placed`] says of that what others are to know,
 //! - [`transient`] changes running VEs until they stop,
 //! - [`health`] runs probes, [`clock`] is where time and chance come from,
 //! - [`answer`] answers what can be asked ([`crate::control`]), with [`why`].
@@ -35,6 +36,7 @@ mod inside;
 mod names;
 mod networks;
 mod pass;
+mod placed;
 mod placing;
 mod queue;
 mod reconcile;

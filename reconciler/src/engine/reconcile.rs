@@ -28,7 +28,7 @@ use vzd_state::verify::verify;
 use crate::drivers::{self, Census, Running, Ve};
 use crate::engine::execute::StepFailure;
 use crate::engine::health::Probes;
-use crate::engine::placing::host_line;
+use crate::engine::placed::host_line;
 use crate::engine::wishes::{Wanted, host_device};
 use crate::engine::{Engine, Shared, Subject, clock};
 
