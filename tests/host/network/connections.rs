@@ -6,12 +6,14 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use vzd_tests::{Guarded, LONG, NetLab, Sandbox, eventually, needs, within};
 
 use super::ONE;
 
 const EDITS: u32 = 300;
+/// And as many more as there is time for.
+const STREAM: Duration = Duration::from_secs(60);
 /// An echo that takes longer was not just scheduled late.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -38,16 +40,36 @@ pub(super) fn echo(mut stream: TcpStream, stop: &AtomicBool) -> (u64, Duration) 
 }
 
 #[test]
-fn a_stream_survives_three_hundred_edits() {
-    needs!(Root, Cgroups, Busybox, Ip);
+fn a_stream_survives_three_hundred_edits_and_more() {
+    needs!(Root, Cgroups, Busybox, Ip, Nft);
     let lab = NetLab::new();
     let sandbox = Sandbox::new();
-    let spec = |addresses: &[String], note: u32| {
-        json!({ "description": format!("edit {note}"), "hostname": format!("host{}", note % 7),
-                "network": { "addresses": addresses } })
+    // All of the network but the two addresses, with or without, and one or the other.
+    let spec = |addresses: &[String], note: u32, mut dice: u64| {
+        let mut network = json!({ "addresses": addresses });
+        let mut may = |field: &str, value: Value| {
+            if roll(&mut dice, 2) == 0 {
+                network[field] = value;
+            }
+        };
+        may("rate", json!({ "in": format!("{}M", 500 + note % 3), "out": "800M" }));
+        may("nameservers", json!([format!("192.0.2.{}", 200 + note % 5)]));
+        may("routes", json!([{ "to": format!("203.0.113.{}", note % 4), "dev": "venet0" }]));
+        may("sysctls", json!({ "net.ipv4.ip_default_ttl": (60 + note % 3).to_string() }));
+        let rules = format!(
+            "chain input {{ type filter hook input priority 0; tcp dport {} drop; }}",
+            9 + note % 2 * 10
+        );
+        may("firewall", json!({ "nftables": rules }));
+        may(
+            "interfaces",
+            json!([{ "name": "eth1", "bridge": format!("vmlan{}", note % 2), "mtu": 1400 + note % 2 * 100,
+                     "addresses": [format!("10.5.0.{}/24", 1 + note % 3)] }]),
+        );
+        json!({ "description": format!("edit {note}"), "hostname": format!("host{}", note % 7), "network": network })
     };
     let kept = ONE.map(str::to_owned);
-    sandbox.ve("one", spec(&kept, 0));
+    sandbox.ve("one", spec(&kept, 0, 1));
     let _daemon = sandbox.daemon();
     let pid = sandbox.until_ready("one");
     let mut server =
@@ -65,8 +87,9 @@ fn a_stream_survives_three_hundred_edits() {
         let stop = &stop;
         let running = streams.map(|stream| scope.spawn(move || echo(stream, stop)));
         let edits = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let mut dice = 0x5eed;
-            for note in 1..=EDITS {
+            let (mut dice, mut note, began) = (0x5eed_u64, 0, Instant::now());
+            while note < EDITS || began.elapsed() < STREAM {
+                note += 1;
                 let mut addresses = kept.to_vec();
                 for n in 0..6 {
                     if roll(&mut dice, 2) == 0 {
@@ -74,11 +97,11 @@ fn a_stream_survives_three_hundred_edits() {
                         addresses.push(format!("fd00:2::{}", 120 + n));
                     }
                 }
-                sandbox.ve("one", spec(&addresses, note));
+                sandbox.ve("one", spec(&addresses, note, dice));
                 let said = format!("edit {note}");
                 sandbox.until("one", &said, |ve| ve.0["spec"]["description"] == said.as_str());
             }
-            sandbox.ve("one", spec(&kept, EDITS + 1));
+            sandbox.ve("one", spec(&kept, note + 1, dice));
             eventually("the last edit is made", || sandbox.vzd(&["plan", "--detailed-exitcode"]).code == 0);
         }));
         stop.store(true, Ordering::SeqCst);
