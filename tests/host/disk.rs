@@ -363,6 +363,11 @@ fn two_hundred_resizes_under_a_writer(on: On) {
         resize(mb, inodes);
         sandbox.until("web", "resized", |ve| disk(ve)["diskspace"]["limit"] == mb * MB);
     }
+    // At a limit below what is there nothing is written whole; as soon as there is room, it is again.
+    resize(24, 450);
+    sandbox.until("web", "resized", |ve| disk(ve)["diskspace"]["limit"] == 24 * MB);
+    let written = "rm -f /root/w/*.ok; until ls /root/w/*.ok >/dev/null 2>&1; do :; done";
+    sandbox.sh("web", written);
     sandbox.sh("web", "rm /root/go");
     let ended = writer.wait_with_output().unwrap();
     let rounds: u64 = String::from_utf8_lossy(&ended.stdout).trim().parse().unwrap();
