@@ -1,5 +1,6 @@
-//! Files are written in a VE, and by the same programs on the bare file system that its disk is on, by turns; and on an overlay
-//! there that is nobody's, since a part of what it costs is overlayfs's own: no container that shares a template is without.
+//! Files are written in a VE, and by the same programs on the bare file system that its disk is on, by turns; and on a disk
+//! that is made as its own and is nobody's: an overlay, which no container is without that shares a template, and below it a
+//! file system in a file, where the VE has one. So what these cost is told from what VEs cost.
 //!
 //! The programs are the host's: VEs are shown its /usr. Times are taken by the programs, or by a shell beside them, so
 //! that entering the VE is in none.
@@ -81,26 +82,34 @@ fn one(disks: &mut Disks, source: &Path, rounds: usize) -> Result<Table> {
         disks.controller.tool(&["exec", &name(1), "--", "/usr/bin/sh", "-ec", &script])
     };
     let on_host = |script: &str| succeed(std::process::Command::new("sh").args(["-ec", script]));
-    let overlay = Overlay::mount(&disks.controller.state)?;
-    let on_overlay =
-        Scene { work: overlay.0.join("work").display().to_string(), archive: outside.archive.clone() };
+    let state = &disks.controller.state;
+    let in_file = match disks.backend {
+        "image" => Some(&IMAGE),
+        _ => state.join("pool.img").exists().then_some(&POOL),
+    };
+    let control = Control::make(&state.join("control"), in_file)?;
+    let on_control =
+        Scene { work: control.root().join("work").display().to_string(), archive: outside.archive.clone() };
     let title = format!("Files written with `backend: {}`, {rounds} rounds, median MB/s", disks.backend);
-    let mut table = Table::new(title, &["", "bare", "overlayfs", "in a VE", "overlayfs ÷ bare", "VE ÷ bare"]);
+    let alike = if in_file.is_some() { "file + overlayfs" } else { "overlayfs" };
+    let shares = [&format!("{alike} ÷ bare"), "VE ÷ bare", "VE ÷ the same"];
+    let heads = ["", "bare", alike, "in a VE"].into_iter().chain(shares).collect::<Vec<_>>();
+    let mut table = Table::new(title, &heads);
     for job in &JOBS {
-        let (mut bare, mut overlaid, mut ve) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut bare, mut alone, mut ve) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..=rounds {
             let of_host = once(job, &on_host, &outside)?;
-            let of_overlay = once(job, &on_host, &on_overlay)?;
+            let of_control = once(job, &on_host, &on_control)?;
             let of_ve = once(job, &in_ve, &inside)?;
             if round > 0 {
                 bare.push(of_host);
-                overlaid.push(of_overlay);
+                alone.push(of_control);
                 ve.push(of_ve);
             }
         }
         let ratio = paired_ratio(&ve, &bare);
-        let medians = [&bare, &overlaid, &ve].map(|speeds| number(median(speeds)));
-        let ratios = [paired_ratio(&overlaid, &bare), ratio].map(number);
+        let medians = [&bare, &alone, &ve].map(|speeds| number(median(speeds)));
+        let ratios = [paired_ratio(&alone, &bare), ratio, paired_ratio(&ve, &alone)].map(number);
         table.row([job.name.to_owned()].into_iter().chain(medians).chain(ratios).collect());
         if let Some(least) = least(disks.backend) {
             table.note(at_least(&format!("{}, {} ÷ bare", disks.backend, job.name), ratio, least));
@@ -113,26 +122,69 @@ fn one(disks: &mut Disks, source: &Path, rounds: usize) -> Result<Table> {
     Ok(table)
 }
 
-/// An overlay of an empty directory, with its files on the file system of a directory.
-struct Overlay(PathBuf);
+/// A disk made as a VE's own that no VE has: an overlay of an empty directory, on the file system of a directory or on one in
+/// a file there.
+struct Control {
+    at: PathBuf,
+    in_file: Option<&'static InFile>,
+}
 
-impl Overlay {
-    fn mount(at: &Path) -> Result<Overlay> {
-        let [lower, upper, work, merged] =
-            ["lower", "upper", "work", "merged"].map(|name| at.join("overlay").join(name));
-        for path in [&lower, &upper, &work, &merged] {
+/// A file system in a file: its features, and how it is mounted.
+struct InFile(&'static str, &'static str);
+
+/// As `drivers/disk/ext4.rs` has it.
+const IMAGE: InFile = InFile("", "noinit_itable,discard");
+const POOL: InFile = InFile("quota,project", "noinit_itable,discard,usrquota,grpquota,prjquota");
+
+impl Control {
+    fn make(at: &Path, in_file: Option<&'static InFile>) -> Result<Control> {
+        let control = Control { at: at.to_owned(), in_file };
+        let below = at.join("below");
+        std::fs::create_dir_all(&below).context(below.display())?;
+        if let Some(is) = in_file {
+            control.mount_file(is, &below)?;
+        }
+        let [lower, upper, work, root] =
+            ["below/lower", "below/upper", "below/work", "root"].map(|name| at.join(name));
+        for path in [&lower, &upper, &work, &root] {
             std::fs::create_dir_all(path).context(path.display())?;
         }
         let (lower, upper, work) = (lower.display(), upper.display(), work.display());
         let options = format!("lowerdir={lower},upperdir={upper},workdir={work},index=on,xino=auto");
-        super::run(&["mount", "-t", "overlay", "overlay", "-o", &options], &[&merged])?;
-        Ok(Overlay(merged))
+        super::run(&["mount", "-t", "overlay", "overlay", "-o", &options], &[&root])?;
+        Ok(control)
+    }
+
+    /// Attached as by `kernel/loopdev.rs`.
+    fn mount_file(&self, InFile(features, options): &InFile, below: &Path) -> Result<()> {
+        let file = self.at.join("file");
+        super::run(&["truncate", "-s", "4G"], &[&file])?;
+        let layout = "lazy_itable_init=1,lazy_journal_init=1,nodiscard";
+        let mut make =
+            vec!["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-m", "0", "-E", layout];
+        if !features.is_empty() {
+            make.extend(["-O", features]);
+        }
+        super::run(&make, &[&file])?;
+        let attach = ["losetup", "--find", "--show", "--direct-io=on", "--sector-size=4096"];
+        let device = succeed(std::process::Command::new(attach[0]).args(&attach[1..]).arg(&file))?;
+        let mounted = super::run(&["mount", "-o", options, device.trim()], &[below]);
+        // It goes with the mount, or at once where there is none.
+        super::run(&["losetup", "--detach", device.trim()], &[])?;
+        mounted.map(drop)
+    }
+
+    fn root(&self) -> PathBuf {
+        self.at.join("root")
     }
 }
 
-impl Drop for Overlay {
+impl Drop for Control {
     fn drop(&mut self) {
-        drop(super::run(&["umount"], &[&self.0]));
+        drop(super::run(&["umount"], &[&self.root()]));
+        if self.in_file.is_some() {
+            drop(super::run(&["umount"], &[&self.at.join("below")]));
+        }
     }
 }
 
