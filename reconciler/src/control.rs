@@ -447,6 +447,17 @@ pub struct Reinstall {
     pub keep_users: bool,
 }
 
+/// An order to mount the root of a VE that is down on the host, or to take it away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MountRequest {
+    /// The VE, by name or ctid.
+    pub ve: String,
+    /// Where; taken away from wherever it is if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<PathBuf>,
+}
+
 /// Everything that can be asked.
 pub trait Control: Send + Sync {
     /// All VEs with their status, by name; those in quarantine too when asked for.
@@ -465,6 +476,8 @@ pub trait Control: Send + Sync {
     fn undelete(&self, name: &str) -> ControlResult<()>;
     /// Makes a stopped VE's root anew, of its template as that is now.
     fn reinstall(&self, request: &Reinstall) -> ControlResult<()>;
+    /// Mounts a stopped VE's root on the host, or takes it away.
+    fn mount(&self, request: &MountRequest) -> ControlResult<()>;
     /// A VE's snapshots, the oldest first.
     fn snapshots(&self, ve: &str) -> ControlResult<Vec<Snapshot>>;
     /// Takes, reverts to or throws away a snapshot.

@@ -143,6 +143,11 @@ impl Settings {
         self.run_dir.join("staging")
     }
 
+    /// Where the root of a VE that is down is mounted, if its administrator says no other place.
+    pub fn root_dir(&self, ctid: &str) -> PathBuf {
+        self.run_dir.join("root").join(ctid)
+    }
+
     /// What action scripts read about VEs, as OpenVZ's configurations.
     pub fn confs_dir(&self) -> PathBuf {
         self.run_dir.join("conf")

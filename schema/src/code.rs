@@ -77,6 +77,7 @@ codes! {
     "VZ0309" ProbeFailed "probe failed",
     "VZ0310" SnapshotRefused "a snapshot cannot be taken or used",
     "VZ0311" ActionScriptFailed "an action script failed",
+    "VZ0312" MountRefused "a VE's root cannot be mounted on the host, or taken away",
     "VZ0401" UnsafeDirectory "manifest directory is not safe",
     "VZ0402" Locked "another controller holds the lock",
     "VZ0403" DaemonUnreachable "daemon not reachable",

@@ -5,6 +5,7 @@ mod capacity;
 mod global;
 mod handbook;
 mod listing;
+mod mounting;
 mod moving;
 mod naming;
 mod odds;

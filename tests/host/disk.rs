@@ -3,6 +3,7 @@
 mod btrfs;
 mod image;
 mod inodes;
+mod mounted;
 mod options;
 mod own;
 mod project;

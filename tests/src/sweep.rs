@@ -100,7 +100,7 @@ fn remove_group(dir: &Path) -> Vec<String> {
     left
 }
 
-/// vzd makes no mount on the host; one that is found is told, and taken away all the same.
+/// Of no test is a mount left on the host; one that is found is told, and taken away all the same.
 fn unmount_below(dir: &Path) -> Vec<String> {
     let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let targets: Vec<PathBuf> =

@@ -51,6 +51,7 @@ fn status(code: &str) -> StatusCode {
             | Code::RecreateRefused
             | Code::RestartRequired
             | Code::SnapshotRefused
+            | Code::MountRefused
             | Code::HandoverRefused
             | Code::Locked,
         ) => StatusCode::CONFLICT,

@@ -21,9 +21,9 @@ use crate::api::query::Parameters;
 use crate::api::refusal::Refusal;
 use crate::api::{LONGEST_WAIT, MOST_BODY, metrics};
 use crate::control::{
-    ApplyOutcome, Control, ControlError, ControlResult, Entrance, Info, LoggedEvent, Outcomes, PlanRequest,
-    PlanView, PowerRequest, Reinstall, Selector, Snapshot, SnapshotRequest, TransientRequest, VeCounters,
-    VeNetwork, VeUsage, Why,
+    ApplyOutcome, Control, ControlError, ControlResult, Entrance, Info, LoggedEvent, MountRequest, Outcomes,
+    PlanRequest, PlanView, PowerRequest, Reinstall, Selector, Snapshot, SnapshotRequest, TransientRequest,
+    VeCounters, VeNetwork, VeUsage, Why,
 };
 use crate::handover;
 
@@ -110,6 +110,8 @@ pub struct NameRequest {
 
 /// The address of hand-overs, which are root's.
 pub const HANDOVER: &str = "/v1/handover";
+/// The address of mounts on the host, which are root's.
+pub const MOUNT: &str = "/v1/mount";
 
 /// Every address.
 pub fn router(answering: Answering) -> Router {
@@ -123,6 +125,7 @@ pub fn router(answering: Answering) -> Router {
         .route("/v1/transient", post(transient))
         .route("/v1/undelete", post(undelete))
         .route("/v1/reinstall", post(reinstall))
+        .route(MOUNT, post(mount))
         .route("/v1/snapshots", get(snapshots).post(snapshot))
         .route(HANDOVER, post(handover))
         .route("/v1/events", get(events))
@@ -207,6 +210,10 @@ async fn undelete(State(ask): Ask, Strict(request): Strict<NameRequest>) -> Answ
 
 async fn reinstall(State(ask): Ask, Strict(request): Strict<Reinstall>) -> Answer<()> {
     ask.with(&ask.work, move |control| control.reinstall(&request)).await
+}
+
+async fn mount(State(ask): Ask, Strict(request): Strict<MountRequest>) -> Answer<()> {
+    ask.with(&ask.work, move |control| control.mount(&request)).await
 }
 
 async fn snapshots(State(ask): Ask, mut query: Parameters) -> Answer<Vec<Snapshot>> {

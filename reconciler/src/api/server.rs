@@ -27,8 +27,8 @@ use vzd_schema::Code;
 
 use crate::api::peer::{self, Rank};
 use crate::api::refusal::Refusal;
-use crate::api::routes::HANDOVER;
 use crate::api::routes::{AT_ONCE, Answering, metrics_router, router};
+use crate::api::routes::{HANDOVER, MOUNT};
 use crate::control::Control;
 
 /// Connections at a time; more wait in the socket's queue.
@@ -201,7 +201,13 @@ async fn converse_with_peer(stream: UnixStream, router: Router, permit: OwnedSem
     let router = match rank {
         Rank::Owner => router,
         // What comes from another host's ledger is believed: mounts, devices and all.
-        Rank::Member => Router::new().route(HANDOVER, any(refuse_member)).fallback_service(router),
+        Rank::Member => Router::new()
+            .route(HANDOVER, any(|| refuse_member(Code::HandoverRefused, "only root may hand VEs over")))
+            .route(
+                MOUNT,
+                any(|| refuse_member(Code::MountRefused, "only root may mount anything on the host")),
+            )
+            .fallback_service(router),
         Rank::Stranger => Router::new().fallback(refuse),
     };
     converse(stream, router, rank != Rank::Stranger, permit).await;
@@ -224,8 +230,8 @@ async fn converse(
     }
 }
 
-async fn refuse_member() -> impl IntoResponse {
-    Refusal::new(StatusCode::FORBIDDEN, Code::HandoverRefused, "only root may hand VEs over")
+async fn refuse_member(code: Code, why: &'static str) -> impl IntoResponse {
+    Refusal::new(StatusCode::FORBIDDEN, code, why)
 }
 
 async fn refuse() -> impl IntoResponse {

@@ -9,9 +9,9 @@ use vzd_state::status::Document;
 use crate::api::client::Client;
 use crate::api::server::{Serving, serve};
 use crate::control::{
-    ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerAction, PowerRequest, Reinstall, Selector, Snapshot, SnapshotAction,
-    SnapshotNote, SnapshotRequest, TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
+    ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent,
+    MountRequest, Outcomes, PlanRequest, PlanView, PowerAction, PowerRequest, Reinstall, Selector, Snapshot,
+    SnapshotAction, SnapshotNote, SnapshotRequest, TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
 };
 
 use crate::handover;
@@ -56,6 +56,9 @@ impl Control for Rote {
     }
     fn reinstall(&self, request: &Reinstall) -> ControlResult<()> {
         if request.keep_users { Ok(()) } else { Err(refused("VZ0203")) }
+    }
+    fn mount(&self, request: &MountRequest) -> ControlResult<()> {
+        if request.at.is_some() { Ok(()) } else { Err(refused("VZ0312")) }
     }
     fn snapshots(&self, ve: &str) -> ControlResult<Vec<Snapshot>> {
         let name = format!("of-{ve}");
@@ -149,6 +152,9 @@ fn errors_arrive_as_they_were_also_when_the_server_fails() {
     let anew = |keep_users| Reinstall { ve: "web".to_owned(), keep_users };
     assert_eq!(client.reinstall(&anew(true)), Ok(()));
     assert_eq!(client.reinstall(&anew(false)), Err(refused("VZ0203")));
+    let mount = |at| MountRequest { ve: "web".to_owned(), at };
+    assert_eq!(client.mount(&mount(Some("/vz/root/101".into()))), Ok(()));
+    assert_eq!(client.mount(&mount(None)), Err(refused("VZ0312")));
     assert_eq!(client.snapshots("web").unwrap()[0].name, "of-web");
     let order = |action| SnapshotRequest {
         memory: false,

@@ -27,13 +27,17 @@ const COMMANDS: &[(&str, &str)] = &[
       `--layout`, `--root`, `--private`, `--local_uid`, `--local_gid` change nothing, and say so; ids up to 100 are refused",
     ),
     ("destroy, delete", "same; the manifest is renamed `*.destroyed`"),
-    ("mount", "differs: a VE is mounted while it runs, for itself alone; 0 then, else 50"),
-    ("umount", "same codes (40, 32); nothing is ever mounted of a VE that is down"),
+    (
+        "mount",
+        "same; better: files have the owners that they have inside, what is suspended is read-only; 0 for one that runs, which is \
+         mounted for itself alone",
+    ),
+    ("umount", "same"),
     (
         "start",
-        "same; `--force` is for what is disabled; `--skip-fsck`, `--skip-remount` have nothing to skip; a suspended container is resumed or stays as it is",
+        "same; `--force` is for what is disabled; what is mounted on the host is unmounted, which `--skip-remount` does not change; `--skip-fsck` has nothing to skip; a suspended container is resumed or stays as it is",
     ),
-    ("stop", "same; the order is kept in the manifest"),
+    ("stop", "same, with `--skip-umount`; the order is kept in the manifest"),
     ("restart", "same"),
     ("status", "same, to the letter"),
     ("set", "better: checked as a whole before anything is changed, undone as a whole if a part fails"),
@@ -206,10 +210,8 @@ const GLOBAL: &[(&str, &str)] = &[
         "TEMPLATE",
         "same: an archive in its `cache` is a template where vzd has none of that name; bzip2 is not read",
     ),
-    (
-        "VE_ROOT, VE_PRIVATE",
-        "no counterpart is needed: roots are mounted for VEs alone, disks are in the state directory",
-    ),
+    ("VE_ROOT", "same: where `vzctl mount` mounts; else below `/run/vzd/root`"),
+    ("VE_PRIVATE", "no counterpart is needed: disks are in the state directory"),
     ("VE0CPUUNITS", "no, as `set 0`"),
     ("VE_STOP_MODE", "differs: VEs are stopped when the host goes down, in order, and start with it again"),
     (
@@ -309,14 +311,13 @@ const CODES: &[(&str, &str)] = &[
     ("34", "same"),
     ("35, 36", "no: a manifest that does not fit is 21 (VZ0119)"),
     ("40", "same"),
-    ("41", "no: 32"),
+    ("41", "same"),
     ("43", "no: a disk is made when it is missing"),
     ("44", "same"),
     ("46", "no: 7"),
     ("47", "no: 127"),
     ("48, 49", "no: 7"),
-    ("50", "of `mount`"),
-    ("51", "no: 40 or 32"),
+    ("50, 51", "same"),
     ("52", "same"),
     ("53, 54, 55", "no: 7 or 62"),
     ("60, 61, 62", "same"),
@@ -438,7 +439,7 @@ const TOOLS: &[(&str, &str)] = &[
     ),
     (
         "action scripts",
-        "same names, order and environment (`VEID`, `VE_CONFFILE`), also without vzctl; differs: `mount` mounts for the VE alone, \
+        "same names, order and environment (`VEID`, `VE_CONFFILE`), also without vzctl; differs: at a start `mount` mounts for the VE alone, \
       `umount` and `stop` hold up no stop",
     ),
     (
@@ -485,14 +486,13 @@ pub fn page() -> String {
         let is = match column.name.as_str() {
             "laverage" => "no: the host does not know the load of a part of it; `-` and null",
             "private" => "same; what is in it is the disk as its backend keeps it, above the template",
-            "root" => "differs: `/proc/PID/root` of a VE that runs",
+            "root" => "same of a VE that is mounted; `/proc/PID/root` of one that runs",
             "mount_opts" | "nameserver" | "searchdomain" => {
                 "same; `-` where the host's are inherited or none are given"
             }
             "vm_overcommit" => "no: `-` and 0",
             "netfilter" => "same: always `full`",
             "layout" => "same: `ploop` is a disk in an image, `simfs` any other",
-            "status" => "same; never `mounted`",
             _ => "same",
         };
         (format!("`{}`", column.name), is.to_owned())

@@ -38,8 +38,14 @@ pub const STOP: u8 = 33;
 pub const ADDRESS: u8 = 34;
 /// It is not mounted.
 pub const NOT_MOUNTED: u8 = 40;
+/// It is mounted.
+pub const MOUNTED: u8 = 41;
 /// There is one already.
 pub const EXISTS: u8 = 44;
+/// It could not be mounted.
+pub const MOUNT: u8 = 50;
+/// It could not be unmounted.
+pub const UMOUNT: u8 = 51;
 /// The container could not be deleted.
 pub const DELETE: u8 = 52;
 /// The quota is off.

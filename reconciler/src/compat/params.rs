@@ -123,7 +123,7 @@ pub const PARAMS: &[Param] = params! {
     "diskquota" "DISK_QUOTA" QUOTA Own(diskquota);
     "jquota" "JOURNALED_QUOTA" QUOTA Nowhere("quotas are always consistent");
     "mount_opts" "MOUNT_OPTS" SYSTEM Own(lists::mount_opts);
-    "root" "VE_ROOT" SYSTEM Needless("a VE's root is mounted in its own mount namespace only");
+    "root" "VE_ROOT" SYSTEM Needless("a VE's root is mounted in its own mount namespace; `vzctl mount` mounts where vz.conf says");
     "private" "VE_PRIVATE" SYSTEM Needless("vzd keeps disks in its state directory");
     "ioprio" "IOPRIO" IO Word("spec.io.ioprio");
     "iolimit" "IOLIMIT" IO Own(iolimit);

@@ -64,6 +64,13 @@ impl VzConf {
         archive.map_or_else(|| name.to_owned(), |path| format!("file:{}", path.display()))
     }
 
+    /// Where the root of a container that is down is mounted.
+    pub fn root(&self, settings: &Settings, ctid: &str) -> PathBuf {
+        let said = self.get("VE_ROOT").map(|root| root.replace("${VEID}", ctid).replace("$VEID", ctid));
+        let said = said.map(PathBuf::from).filter(|root| root.is_absolute());
+        said.unwrap_or_else(|| settings.root_dir(ctid))
+    }
+
     /// Says in the draft of a new container what holds for all and neither it nor its profile says.
     pub fn fill(&self, draft: &mut Draft, profile_says: impl Fn(&str) -> bool) {
         for setting in self.conf.settings.iter().filter(|is| !is.value.is_empty()) {

@@ -6,12 +6,13 @@
 //! (overlayfs's), and `lower`, a link to the template as it was when the VE was made: a newer template of
 //! the same name does not change a VE.
 //! The overlay itself is mounted by the starter, in the VE's own mount namespace: the host has no mount
-//! of it.
+//! of it, but where its administrator asks for one while the VE is down ([`host_mount`]).
 
 pub mod btrfs;
 mod copy;
 pub mod export;
 pub mod ext4;
+pub mod host_mount;
 mod image;
 pub mod import;
 pub mod kept;

@@ -4,6 +4,7 @@
 //! killed) is found by its control group, since a VE's processes cannot leave that, and handed to the
 //! present keeper. This file makes the [`Running`] and [`Stopped`] tokens.
 
+pub mod host_mount;
 mod scripts;
 mod spec;
 
@@ -198,10 +199,15 @@ pub fn still_running(ve: Ve<'_>, pid: i32) -> Option<Running> {
     (is_ours && running.is_alive()).then_some(running)
 }
 
-/// The token of a stopped VE.
+/// Whether the VE is down.
+pub fn is_down(ve: Ve<'_>) -> SysResult<bool> {
+    Ok(matches!(find(ve, None)?, Found::Stopped(_)))
+}
+
+/// The token of a stopped VE, whose files nobody else has mounted either.
 pub fn stopped(ve: Ve<'_>) -> SysResult<Stopped> {
     match find(ve, None)? {
-        Found::Stopped(_) => Ok(Stopped(())),
+        Found::Stopped(_) => host_mount::take_away(ve).map(|()| Stopped(())),
         Found::Running(_) => {
             Err(SysError::refused("change", format_args!("VE {}", ve.entry.name), "it runs"))
         }
@@ -293,6 +299,7 @@ fn start(ve: Ve<'_>, begin: Begin) -> Result<u32, StepError> {
     let want = ve.want.ok_or_else(|| {
         SysError::refused("start", format_args!("VE {}", ve.entry.name), "nothing says how")
     })?;
+    host_mount::take_away(ve)?;
     let root = disk::open(ve, want)?;
     let given = match begin {
         Begin::Init => Cow::Borrowed(want),

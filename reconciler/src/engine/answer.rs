@@ -19,9 +19,9 @@ use vzd_state::subsystem::{cgroup, disk};
 use vzd_state::transient;
 
 use crate::control::{
-    ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent, Outcomes,
-    PlanRequest, PlanView, PowerAction, PowerRequest, Reinstall, Selector, Snapshot, SnapshotRequest,
-    TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
+    ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent,
+    MountRequest, Outcomes, PlanRequest, PlanView, PowerAction, PowerRequest, Reinstall, Selector, Snapshot,
+    SnapshotRequest, TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
 };
 use crate::drivers::{Ve, lifecycle};
 use crate::engine::pass::{Look, failure_of, plan_view, refusal_of};
@@ -352,6 +352,10 @@ impl Control for Engine {
 
     fn reinstall(&self, request: &Reinstall) -> ControlResult<()> {
         self.do_reinstall(request)
+    }
+
+    fn mount(&self, request: &MountRequest) -> ControlResult<()> {
+        self.do_mount(request)
     }
 
     fn snapshots(&self, ve: &str) -> ControlResult<Vec<Snapshot>> {

@@ -33,6 +33,7 @@ mod handover;
 mod health;
 mod host_stop;
 mod inside;
+mod mounted;
 mod names;
 mod networks;
 mod pass;

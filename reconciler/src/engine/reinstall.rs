@@ -31,7 +31,10 @@ impl Engine {
             return Err(refused(&entry, "it is suspended; `vzd stop` gives that up"));
         }
         let ve = Ve { host: &self.host, entry: &entry, want: Some(&want) };
-        let stopped = lifecycle::stopped(ve).map_err(|_| refused(&entry, "it runs: stop it first"))?;
+        if !lifecycle::is_down(ve).map_err(|e| refused(&entry, &e.to_string()))? {
+            return Err(refused(&entry, "it runs: stop it first"));
+        }
+        let stopped = lifecycle::stopped(ve).map_err(|e| refused(&entry, &e.to_string()))?;
         let shown = disk::shown::shown(ve).map_err(|e| refused(&entry, &e.to_string()))?;
         if let Some(at) = shown.values().next() {
             return Err(refused(&entry, &format!("a snapshot of it is mounted at {}", at.display())));

@@ -153,14 +153,12 @@ fn check(note: &SnapshotNote) -> ControlResult<()> {
 
 fn create(ve: Ve<'_>, name: &VeName, note: &SnapshotNote) -> SysResult<()> {
     let created_at = clock::now();
-    let (taken, running) = match lifecycle::stopped(ve) {
-        Ok(_) => (snapshot::take(ve, name)?, false),
-        Err(_) => {
-            // Or that it is not known whether it does.
-            let running = lifecycle::running(ve)?;
-            let taken = cgroup::while_frozen(ve, &running, || snapshot::take(ve, name))?;
-            (taken, true)
-        }
+    let running = !lifecycle::is_down(ve)?;
+    let taken = if running {
+        let running = lifecycle::running(ve)?;
+        cgroup::while_frozen(ve, &running, || snapshot::take(ve, name))?
+    } else {
+        snapshot::take(ve, name)?
     };
     let (name, note) = (name.to_string(), note.clone());
     taken.keep(&Snapshot { name, created_at, running, memory: false, note })

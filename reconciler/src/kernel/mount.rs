@@ -204,6 +204,11 @@ pub fn unmount(path: &Path) -> SysResult<()> {
     }
 }
 
+/// Removes the mount at `path`, if nobody uses it.
+pub fn unmount_unused(path: &Path) -> SysResult<()> {
+    rustix::mount::unmount(path, UnmountFlags::NOFOLLOW).at("unmount", path.display())
+}
+
 /// Opens a directory or file for use as a mount point or layer, without following a final symlink.
 pub fn open_path(path: &Path) -> SysResult<OwnedFd> {
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NOFOLLOW;

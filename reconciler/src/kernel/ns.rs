@@ -92,11 +92,11 @@ impl Namespace {
         Namespace { kind, fd }
     }
 
-    /// A user namespace in which so many ids of the host are others, for idmapped mounts: what has `from` on disk is shown as
-    /// `to`'s.
-    pub fn mapping(from: u32, to: u32, count: u32) -> SysResult<Self> {
+    /// A user namespace in which ids of the host are others, for idmapped mounts: of each range so many that have `from` on
+    /// disk are shown as `to`'s.
+    pub fn mapping(ranges: &[(u32, u32, u32)]) -> SysResult<Self> {
         let child = process::fork_into_user_namespace()?;
-        let made = map(child.pid(), from, to, count).and_then(|()| Self::of(child.pid(), Kind::User));
+        let made = map(child.pid(), ranges).and_then(|()| Self::of(child.pid(), Kind::User));
         let ended = child.kill();
         made.and_then(|made| ended.map(|_| made))
     }
@@ -215,14 +215,17 @@ pub fn become_user(uid: u32) -> SysResult<()> {
 
 /// Maps ids 0..count of the user namespace of `pid` to base..base+count of the host.
 pub fn map_ids(pid: i32, base: u32, count: u32) -> SysResult<()> {
-    map(pid, 0, base, count)
+    map(pid, &[(0, base, count)])
 }
 
-fn map(pid: i32, inside: u32, outside: u32, count: u32) -> SysResult<()> {
-    let line = format!("{inside} {outside} {count}\n");
+fn map(pid: i32, ranges: &[(u32, u32, u32)]) -> SysResult<()> {
+    let line = |(inside, outside, count): &(u32, u32, u32)| format!("{inside} {outside} {count}\n");
+    // The kernel takes a map whole, and once.
+    let lines: String = ranges.iter().map(line).collect();
     for file in ["uid_map", "gid_map"] {
         let path = format!("/proc/{pid}/{file}");
-        std::fs::write(&path, &line).map_err(|e| SysError::new("write", &path, e).value(line.trim_end()))?;
+        std::fs::write(&path, &lines)
+            .map_err(|e| SysError::new("write", &path, e).value(lines.trim_end()))?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use vzd_tests::{Process, Sandbox, eventually, needs};
 use super::{openvz, tool};
 
 /// A script of the host that notes its name, then does that.
-fn script(sandbox: &Sandbox, name: &str, text: &str) -> PathBuf {
+pub(super) fn script(sandbox: &Sandbox, name: &str, text: &str) -> PathBuf {
     std::fs::create_dir_all(sandbox.scripts()).unwrap();
     let path = sandbox.scripts().join(name);
     let log = sandbox.dir().join("log");
@@ -32,23 +32,23 @@ fn log(sandbox: &Sandbox) -> String {
 }
 
 /// The same, of a moment when nothing runs: forgets them.
-fn ran(sandbox: &Sandbox) -> String {
+pub(super) fn ran(sandbox: &Sandbox) -> String {
     let all = log(sandbox);
     let _ = std::fs::remove_file(sandbox.dir().join("log"));
     all
 }
 
-const UP: &str = "vps.premount 101.premount vps.mount 101.mount";
-const DOWN: &str = "101.umount vps.umount 101.postumount vps.postumount";
+pub(super) const UP: &str = "vps.premount 101.premount vps.mount 101.mount";
+pub(super) const DOWN: &str = "101.umount vps.umount 101.postumount vps.postumount";
 
-fn all(sandbox: &Sandbox) {
+pub(super) fn all(sandbox: &Sandbox) {
     for name in UP.split(' ').chain(DOWN.split(' ')) {
         script(sandbox, name, "");
     }
 }
 
 #[test]
-fn scripts_run_in_order_and_find_what_openvz_gave_them() {
+pub(super) fn scripts_run_in_order_and_find_what_openvz_gave_them() {
     needs!(Root, Cgroups, Busybox);
     for served in [false, true] {
         let sandbox = openvz();

@@ -13,7 +13,8 @@ use crate::compat::params::by_key;
 const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["CONFIGFILE"], "`vzctl create` reads it here; a profile that `defaultProfile` names goes before"),
     (&["TEMPLATE"], "`vzctl create` reads it here; templates of vzd's own: `vzd template add`"),
-    (&["VE_ROOT", "VE_PRIVATE"], "vzd keeps roots and disks in its state directory"),
+    (&["VE_ROOT"], "`vzctl mount` reads it here; a VE that runs has its root mounted for itself"),
+    (&["VE_PRIVATE"], "vzd keeps disks in its state directory"),
     (&["LOCKDIR", "DUMPDIR", "VEIPDUMPDIR"], "vzd has directories of its own"),
     (
         &["LOGGING", "LOGFILE", "LOG_LEVEL", "VERBOSE", "ACTIONLOGDIR"],

@@ -179,6 +179,9 @@ pub fn destroy(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     if container.runs() {
         return Err(Refusal::new(exit::RUNNING, "Container is currently running. Stop it first"));
     }
+    if container.mounted()?.is_some() {
+        return Err(Refusal::new(exit::MOUNTED, "Container is currently mounted. Unmount it first"));
+    }
     let manifests = Manifests::read(&vzctl.settings);
     if manifests.policy() != ManifestPolicy::Edit || !manifests.has(&container.name) {
         let message = "the manifest is not to be edited by commands: write `state: absent` into it";

@@ -22,6 +22,7 @@ use crate::cli::connect::connect;
 use crate::cli::output::{harmless, note};
 use crate::control::{Control, Selector, VeState};
 use crate::drivers::checkpoint;
+use crate::drivers::disk::host_mount;
 use crate::engine::Access;
 use crate::error::{SysError, SysResult};
 use crate::settings::Settings;
@@ -35,7 +36,7 @@ vzctl create <ctid> [--ostemplate <name>] [--config <name>] [--name <name>]
    [--hostname <name>] [--ipadd <addr>] [--diskspace <kbytes>] [--description <text>] ...
 vzctl destroy | mount | umount | status <ctid>
 vzctl start <ctid> [--wait]
-vzctl stop <ctid> [--fast]
+vzctl stop <ctid> [--fast] [--skip-umount]
 vzctl restart <ctid> [--wait] [--fast]
 vzctl set <ctid> --save [parameters]
 vzctl enter <ctid> [--exec <command> ...]
@@ -80,6 +81,12 @@ impl Container {
     fn is_suspended(&self, control: &dyn Control) -> Tool<bool> {
         let used = control.usage(&self.selector()).map_err(|error| Refusal::of(exit::SYSTEM, &error))?;
         Ok(used.first().is_some_and(|used| used.state == VeState::Suspended))
+    }
+
+    /// Where its root is mounted on the host, while it is down.
+    fn mounted(&self) -> Tool<Option<PathBuf>> {
+        let all = host_mount::all().map_err(|error| Refusal::new(exit::SYSTEM, error.to_string()))?;
+        Ok(self.document.metadata.uid.as_ref().and_then(|uid| all.get(uid.as_str()).cloned()))
     }
 
     /// The number, or else the name.

@@ -10,7 +10,7 @@ use super::super::args::{self, Opt, Said, flag};
 use super::super::exit::{self, OK, Refusal, Tool};
 use super::super::manifests::Manifests;
 use super::{Container, Vzctl};
-use crate::control::{Control, PowerAction, PowerRequest};
+use crate::control::{Control, MountRequest, PowerAction, PowerRequest};
 use crate::engine::Access;
 use crate::runtime::checkpoint::archive;
 
@@ -73,15 +73,14 @@ pub fn stop(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
         say_state(vzctl, &container, "stopped")?;
         return Ok(OK);
     }
-    down(vzctl, &*control, &container, said.has("fast"))
-}
-
-fn down(vzctl: &Vzctl, control: &dyn Control, container: &Container, fast: bool) -> Tool {
     vzctl.say("Stopping container ...");
-    order(control, container, PowerAction::Stop, fast, exit::STOP)?;
+    order(&*control, &container, PowerAction::Stop, said.has("fast"), exit::STOP)?;
     vzctl.say("Container was stopped");
+    say_state(vzctl, &container, "stopped")?;
+    if said.has("skip-umount") {
+        return show(vzctl, &*control, &container);
+    }
     vzctl.say("Container is unmounted");
-    say_state(vzctl, container, "stopped")?;
     Ok(OK)
 }
 
@@ -208,24 +207,41 @@ pub fn resume(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     Ok(OK)
 }
 
-/// A VE's root is mounted when it starts, in its own mount namespace.
+/// Mounts the root of one that is down on the host; that of one that runs is mounted for itself.
 pub fn mount(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     options(&[START], words)?;
-    let container = vzctl.find(&*vzctl.control(Access::Read)?, id)?;
-    if container.runs() {
+    let control = vzctl.control(Access::Write)?;
+    let container = vzctl.find(&*control, id)?;
+    if container.runs() || container.mounted()?.is_some() {
+        vzctl.say("Container is already mounted");
         return Ok(OK);
     }
-    Err(Refusal::new(50, "a container is mounted only while it runs, and only for itself: start it"))
+    show(vzctl, &*control, &container)
 }
 
-/// Only by stopping it.
+fn show(vzctl: &Vzctl, control: &dyn Control, container: &Container) -> Tool {
+    let at = vzctl.global.root(&vzctl.settings, &container.ctid());
+    let request = MountRequest { ve: container.name.clone(), at: Some(at.clone()) };
+    control.mount(&request).map_err(|error| Refusal::of(exit::MOUNT, &error))?;
+    vzctl.say(&format!("Container is mounted: {}", at.display()));
+    Ok(OK)
+}
+
+/// Takes it away.
 pub fn umount(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     options(&[], words)?;
-    let container = vzctl.find(&*vzctl.control(Access::Read)?, id)?;
+    let control = vzctl.control(Access::Write)?;
+    let container = vzctl.find(&*control, id)?;
     if container.runs() {
         return Err(Refusal::new(exit::RUNNING, "Container is running: stop it first"));
     }
-    Err(Refusal::new(exit::NOT_MOUNTED, "Container is not mounted"))
+    if container.mounted()?.is_none() {
+        return Err(Refusal::new(exit::NOT_MOUNTED, "Container is not mounted"));
+    }
+    let request = MountRequest { ve: container.name.clone(), at: None };
+    control.mount(&request).map_err(|error| Refusal::of(exit::UMOUNT, &error))?;
+    vzctl.say("Container is unmounted");
+    Ok(OK)
 }
 
 /// Has one that is down run without anything of its own, so that programs can run in it.

@@ -11,12 +11,13 @@ pub fn status(vzctl: &Vzctl, id: &str, _: &[String]) -> Tool {
     let suspended = found.as_ref().map_or(Ok(false), |container| container.is_suspended(&*control))?;
     let (ctid, words) = match &found {
         // The root of a VE is mounted as long as it runs, in its own mount namespace.
-        Some(container) if container.runs() => (container.ctid(), "exist mounted running"),
-        Some(container) if suspended => (container.ctid(), "exist unmounted down suspended"),
+        Some(container) if container.runs() => (container.ctid(), "exist mounted running".to_owned()),
         Some(container) if container.document.metadata.uid.is_some() => {
-            (container.ctid(), "exist unmounted down")
+            let mounted = if container.mounted()?.is_some() { "mounted" } else { "unmounted" };
+            let suspended = if suspended { " suspended" } else { "" };
+            (container.ctid(), format!("exist {mounted} down{suspended}"))
         }
-        _ => (id.to_owned(), "deleted unmounted down"),
+        _ => (id.to_owned(), "deleted unmounted down".to_owned()),
     };
     print(&format!("CTID {ctid} {words}\n"));
     Ok(OK)

@@ -117,7 +117,8 @@ fn make() -> Vec<Column> {
         row.private.clone().map_or(Cell::Missing, Cell::Text)
     });
     add("root", "ROOT", 32, left, Absent::Null, |row| {
-        row.document.status.init_pid.map_or(Cell::Missing, |pid| Cell::Text(format!("/proc/{pid}/root")))
+        let own = row.document.status.init_pid.map(|pid| format!("/proc/{pid}/root"));
+        own.or(row.mounted.clone()).map_or(Cell::Missing, Cell::Text)
     });
     add("mount_opts", "MOUNT_OPTS", 16, left, Absent::Null, |row| row.list("disk.mountOptions"));
     add("origin_sample", "ORIGIN_SAMPLE", 32, left, Absent::Null, |row| row.text("profile"));

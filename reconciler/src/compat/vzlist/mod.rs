@@ -11,6 +11,7 @@ use super::settings;
 use crate::cli::connect::connect;
 use crate::cli::output::{harmless, note};
 use crate::control::{Control, Selector};
+use crate::drivers::disk::host_mount;
 use crate::engine::Access;
 use columns::Column;
 use row::{Cell, Row};
@@ -148,11 +149,13 @@ fn read(control: &dyn Control, names: &[String], usage: bool) -> Tool<Vec<Row>> 
         uses = control.usage(&all).map_err(failed)?.into_iter().map(|is| (is.name.clone(), is)).collect();
     }
     let ves = settings().ves_dir();
+    let mounts = host_mount::all().map_err(|error| wrong(error.to_string()))?;
     let row = |document: vzd_state::status::Document| {
         let usage = uses.remove(document.metadata.name.as_str());
         let uid = document.metadata.uid.as_ref();
         let private = uid.map(|uid| ves.join(uid.to_string()).display().to_string());
-        Row { document, private, usage }
+        let mounted = uid.and_then(|uid| mounts.get(uid.as_str())).map(|at| at.display().to_string());
+        Row { document, private, mounted, usage }
     };
     Ok(documents.into_iter().map(row).collect())
 }

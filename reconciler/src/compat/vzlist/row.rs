@@ -18,6 +18,8 @@ pub struct Row {
     pub document: Document,
     /// Where its disk is.
     pub private: Option<String>,
+    /// Where its root is mounted on the host, while it is down.
+    pub mounted: Option<String>,
     /// What it uses, if that was asked for.
     pub usage: Option<VeUsage>,
 }
@@ -101,10 +103,11 @@ impl Row {
         (self.ctid().map(|ctid| ctid.to_string()).as_ref() != Some(&name)).then_some(name)
     }
 
-    /// `running`, `suspended` (to disk), `stopped`.
+    /// `running`, `mounted` (on the host), `suspended` (to disk), `stopped`.
     pub fn status(&self) -> &'static str {
         match shown::state(&self.document).0 {
             _ if self.runs() => "running",
+            _ if self.mounted.is_some() => "mounted",
             "suspended" => "suspended",
             _ => "stopped",
         }

@@ -72,7 +72,7 @@ pub fn show(ve: Ve<'_>, name: &VeName, target: &Path) -> SysResult<()> {
         }
     };
     let ids = ve.entry.ids;
-    let inside = Namespace::mapping(ids.start, 0, ids.count)?;
+    let inside = Namespace::mapping(&[(ids.start, 0, ids.count)])?;
     mount::set_attrs(&upper, ATTRS, Some(inside.as_fd()), false)?;
     let source = format!("{}{name}", prefix(ve));
     let layers =
@@ -96,7 +96,7 @@ fn named(source: &str) -> FsOption<'_> {
 }
 
 /// In a list of layers a colon stands between two.
-fn escaped(path: &Path) -> String {
+pub(super) fn escaped(path: &Path) -> String {
     path.display().to_string().replace('\\', "\\\\").replace(':', "\\:")
 }
 

@@ -47,7 +47,13 @@ pub(super) fn for_start(ve: Ve<'_>, begin: Begin) -> SysResult<Option<Box<Script
     if premount.is_empty() && mount.is_empty() && start.is_none() {
         return Ok(None);
     }
-    Ok(Some(Box::new(Scripts { premount, mount, start, env: env(ve)?, timeout_ms: limit(ve).0 })))
+    Ok(Some(Box::new(Scripts {
+        premount,
+        mount,
+        start,
+        env: env(ve, &Mounted::inside(ve))?,
+        timeout_ms: limit(ve).0,
+    })))
 }
 
 /// Whether anything of that would be run.
@@ -73,16 +79,52 @@ pub(super) fn before_stop(ve: Ve<'_>, timeout: Millis) -> (Millis, Option<String
 
 /// What is run once nothing of a VE is left, in order.
 pub(super) fn after_run(ve: Ve<'_>) -> Vec<String> {
-    after(ve, &["umount", "postumount"])
+    after(ve, &Mounted::inside(ve), &["umount", "postumount"])
 }
 
 /// What is run once a VE is written to disk: what prepared the host is taken back.
 pub(super) fn after_suspension(ve: Ve<'_>) -> Vec<String> {
-    after(ve, &["postumount"])
+    after(ve, &Mounted::inside(ve), &["postumount"])
+}
+
+/// A root as scripts find it.
+#[derive(Debug, Clone)]
+pub(super) struct Mounted {
+    /// Where.
+    at: PathBuf,
+    /// Whose files are those of the VE's root there.
+    owner: u32,
+}
+
+impl Mounted {
+    /// For the VE itself.
+    fn inside(ve: Ve<'_>) -> Self {
+        Mounted { at: ve.host.settings.staging_dir(), owner: ve.entry.ids.start }
+    }
+
+    /// On the host, with the ids that files have inside.
+    pub(super) fn on_host(at: &Path) -> Self {
+        Mounted { at: at.to_owned(), owner: 0 }
+    }
+}
+
+/// Runs those of a moment of a root that is mounted on the host.
+pub(super) fn on_host(ve: Ve<'_>, root: &Mounted, moment: &str) -> SysResult<()> {
+    if !ve.host.settings.scripts.is_dir() {
+        return Ok(());
+    }
+    let mut programs = of_host(ve, moment)?;
+    if moment.ends_with("umount") {
+        programs.reverse();
+    }
+    let timeout = Duration::from_millis(limit(ve).0);
+    let ran = programs.iter().try_for_each(|program| scripts::run(program, &env(ve, root)?, timeout));
+    let _ = std::fs::remove_file(conf(ve));
+    ran
 }
 
 /// Runs all of them, whatever becomes of one: gives why some failed.
-fn after(ve: Ve<'_>, moments: &[&str]) -> Vec<String> {
+pub(super) fn after(ve: Ve<'_>, root: &Mounted, moments: &[&str]) -> Vec<String> {
     if !ve.host.settings.scripts.is_dir() {
         return Vec::new();
     }
@@ -90,7 +132,7 @@ fn after(ve: Ve<'_>, moments: &[&str]) -> Vec<String> {
     let timeout = Duration::from_millis(limit(ve).0);
     for moment in moments {
         // What is set up for all first and for one then is taken down the other way round.
-        let run = |program: &PathBuf| scripts::run(program, &env(ve)?, timeout);
+        let run = |program: &PathBuf| scripts::run(program, &env(ve, root)?, timeout);
         match of_host(ve, moment) {
             Ok(programs) => failed.extend(programs.iter().rev().filter_map(|program| run(program).err())),
             Err(error) => failed.push(error),
@@ -164,8 +206,8 @@ fn conf(ve: Ve<'_>) -> PathBuf {
 }
 
 /// What programs of the host are told, after the VE has been written down for them as OpenVZ would.
-fn env(ve: Ve<'_>) -> SysResult<Vec<(String, String)>> {
-    let root = ve.host.settings.staging_dir().display().to_string();
+fn env(ve: Ve<'_>, root: &Mounted) -> SysResult<Vec<(String, String)>> {
+    let (root, ids) = (root.at.display().to_string(), root.owner.to_string());
     let private = ve.host.ve_dir(&ve.entry.uid).display().to_string();
     let name = ve.entry.annotations.get(ALIAS).cloned().unwrap_or_else(|| ve.entry.name.to_string());
     let conf = conf(ve);
@@ -173,7 +215,6 @@ fn env(ve: Ve<'_>) -> SysResult<Vec<(String, String)>> {
     let dir = ve.host.settings.confs_dir();
     std::fs::create_dir_all(&dir).at("make directory", dir.display())?;
     atomic::write(&conf, ctid_conf(&ve.entry.spec).text(&own).as_bytes(), &ve.host.writes)?;
-    let ids = ve.entry.ids.start.to_string();
     let all = [
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
         ("VEID", ve.entry.ctid.get().to_string()),
