@@ -25,6 +25,7 @@ use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded};
 use crate::kernel::{mount, net, seqpacket};
+use crate::runtime::checkpoint::image::Image;
 use crate::runtime::checkpoint::restore;
 use crate::runtime::spec::{StartSpec, Started};
 use crate::runtime::{init, inject, network, scripts, tree};
@@ -44,16 +45,24 @@ pub(super) enum Word {
     Failed(SysError),
 }
 
+/// A VE that runs.
+#[derive(Debug)]
+pub struct Up {
+    /// What is told of it.
+    pub started: Started,
+    /// Its init.
+    pub pidfd: Pidfd,
+    /// The listener of calls that are to be answered ([`quotas`](super::quotas)).
+    pub listener: Option<OwnedFd>,
+    /// The checkpoint that it was resumed from, which is of no more use. What is left of it goes with the next one.
+    pub used: Option<Image>,
+}
+
 /// Starts the VE; the process that runs this is forked for it alone and ends afterwards.
 ///
-/// `console` is the path of the slave of the VE's console. Returns once init has been executed, with its pid and a
-/// pidfd, and with the listener of calls that are to be answered ([`quotas`](super::quotas)). On an error nothing is left
+/// `console` is the path of the slave of the VE's console. Returns once init has been executed. On an error nothing is left
 /// running; cgroups and directories stay for the caller.
-pub fn start(
-    proof: SingleThreaded,
-    spec: &StartSpec,
-    console: &Path,
-) -> SysResult<(Started, Pidfd, Option<OwnedFd>)> {
+pub fn start(proof: SingleThreaded, spec: &StartSpec, console: &Path) -> SysResult<Up> {
     if let Some(scripts) = &spec.scripts {
         scripts.before_root()?;
     }
@@ -84,7 +93,7 @@ pub fn start(
         // The keeper, its parent, reaps it.
         let _ = pidfd.signal(libc::SIGKILL);
     })?;
-    Ok((started, pidfd, listener))
+    Ok(Up { started, pidfd, listener, used: None })
 }
 
 /// Takes the parked process to the execution of its init.

@@ -9,6 +9,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use vzd_schema::v1::MountOption;
@@ -208,7 +209,7 @@ pub(super) fn root(spec: &RootSpec, userns: &Namespace) -> SysResult<OwnedFd> {
     ];
     let mut by_fd = vec![FsOption::Fd("lowerdir+", lower.as_fd())];
     by_fd.extend(layers);
-    match mount::new_fs("overlay", &by_fd, attrs) {
+    match once_free(|| mount::new_fs("overlay", &by_fd, attrs)) {
         // Before 6.13 a layer has to be named by a path: show it on the staging directory for that. Older kernels
         // refuse the option (EINVAL, EOPNOTSUPP); newer ones know it, but not with such a descriptor (EBADF).
         Err(e)
@@ -223,11 +224,26 @@ pub(super) fn root(spec: &RootSpec, userns: &Namespace) -> SysResult<OwnedFd> {
                 FsOption::Text("index", "on"),
                 FsOption::Text("xino", "auto"),
             ]);
-            let root = mount::new_fs("overlay", &by_path, attrs)?;
+            let root = once_free(|| mount::new_fs("overlay", &by_path, attrs))?;
             mount::unmount(&spec.staging)?;
             Ok(root)
         }
         other => other,
+    }
+}
+
+/// Layers are in use until the kernel has done away with the mount of the run before, a moment after the last process in it
+/// has ended; nothing tells of that.
+fn once_free(make: impl Fn() -> SysResult<OwnedFd>) -> SysResult<OwnedFd> {
+    const LONGEST: Duration = Duration::from_secs(10);
+    let since = Instant::now();
+    loop {
+        match make() {
+            Err(e) if e.errno == libc::EBUSY && since.elapsed() < LONGEST => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            other => return other,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::kernel::seccomp::notify::Listener;
 use crate::kernel::{procfs, pty, seqpacket};
 use crate::runtime::quotas::{self, UserQuotas};
 use crate::runtime::spec::{StartSpec, Started};
-use crate::runtime::start;
+use crate::runtime::start::{self, Up};
 
 impl Server {
     pub(super) fn held(&self) -> Vec<Held> {
@@ -229,11 +229,13 @@ fn run_starter(proof: SingleThreaded, spec: &StartSpec, console: PathBuf, socket
     process::limits_of_an_init();
     let said = closed.and_then(|()| start::start(proof, spec, &console));
     let sent = match &said {
-        Ok((started, pidfd, listener)) => {
+        Ok(Up { started, pidfd, listener, .. }) => {
             let fds: Vec<_> = [pidfd.as_fd()].into_iter().chain(listener.as_ref().map(AsFd::as_fd)).collect();
             seqpacket::send(socket, &Ok::<_, SysError>(started), &fds)
         }
         Err(error) => seqpacket::send(socket, &Err::<Started, _>(error), &[]),
     };
+    // Nobody need wait for the end of what takes much disk.
+    drop(said.ok().and_then(|up| up.used).map(|checkpoint| checkpoint.remove()));
     i32::from(sent.is_err())
 }

@@ -188,27 +188,49 @@ impl Image {
 
     /// Reads the list, and refuses a checkpoint that is not this VE's or not as it was written.
     pub fn check(&self, uid: &str, ids: (u32, u32)) -> SysResult<Contents> {
+        let contents = self.check_all_but_pages(uid, ids)?;
+        self.check_pages(&contents)?;
+        Ok(contents)
+    }
+
+    /// The same, but for what was in memory: nobody reads anything into that but the VE's own programs.
+    pub fn check_all_but_pages(&self, uid: &str, ids: (u32, u32)) -> SysResult<Contents> {
         let contents = read(&self.dir)?;
-        let refuse = |why: String| {
-            Err(SysError::refused("use", format_args!("checkpoint {}", self.dir.display()), why))
-        };
         if !(1..=FORMAT).contains(&contents.format) {
-            return refuse(format!("it is of format {}, and this vzd reads 1 to {FORMAT}", contents.format));
+            let format = contents.format;
+            return Err(self.refuse(format!("it is of format {format}, and this vzd reads 1 to {FORMAT}")));
         }
         if contents.uid != uid || (contents.id_base, contents.id_count) != ids {
-            return refuse(format!("it is of VE {} with ids from {}", contents.uid, contents.id_base));
+            let (uid, base) = (&contents.uid, contents.id_base);
+            return Err(self.refuse(format!("it is of VE {uid} with ids from {base}")));
         }
         let found = images(&self.dir)?;
         if let Some(name) = found.keys().find(|name| !contents.files.contains_key(*name)) {
-            return refuse(format!("file {name} does not belong to it"));
+            return Err(self.refuse(format!("file {name} does not belong to it")));
         }
-        for (name, sum) in &contents.files {
-            let Some(path) = found.get(name) else { return refuse(format!("its file {name} is missing")) };
-            if !sum.is_of(path)? {
-                return refuse(format!("its file {name} is not as it was written"));
+        if let Some(name) = contents.files.keys().find(|name| !found.contains_key(*name)) {
+            return Err(self.refuse(format!("its file {name} is missing")));
+        }
+        self.compare(&contents, |name| !is_pages(name))?;
+        Ok(contents)
+    }
+
+    /// Refuses it if memory is not as it was written.
+    pub fn check_pages(&self, contents: &Contents) -> SysResult<()> {
+        self.compare(contents, is_pages)
+    }
+
+    fn compare(&self, contents: &Contents, which: impl Fn(&str) -> bool) -> SysResult<()> {
+        for (name, sum) in contents.files.iter().filter(|(name, _)| which(name)) {
+            if !sum.is_of(&self.dir.join(name))? {
+                return Err(self.refuse(format!("its file {name} is not as it was written")));
             }
         }
-        Ok(contents)
+        Ok(())
+    }
+
+    fn refuse(&self, why: String) -> SysError {
+        SysError::refused("use", format_args!("checkpoint {}", self.dir.display()), why)
     }
 
     /// Lets processes in the VE's user namespace open its files, which CRIU has them do, or nobody but root. Nobody else
@@ -258,6 +280,11 @@ fn read(dir: &Path) -> SysResult<Contents> {
     let file = File::open(&path).at("open", path.display())?;
     file.take(LARGEST_LIST).read_to_end(&mut text).at("read", path.display())?;
     serde_json::from_slice(&text).map_err(|e| SysError::refused("read", path.display(), e))
+}
+
+/// Whether a file of CRIU's is nothing but what was in memory.
+fn is_pages(name: &str) -> bool {
+    name.starts_with("pages-")
 }
 
 /// CRIU's files, by name.

@@ -19,9 +19,10 @@ use crate::error::{At, SysError, SysResult};
 use crate::kernel::mount::{self, Attr, FsOption};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
-use crate::kernel::process::{self, SingleThreaded};
+use crate::kernel::process::{self, Child, SingleThreaded, WaitStatus};
 use crate::kernel::{net, seccomp, seqpacket};
 use crate::runtime::spec::{CheckpointSpec, StartSpec, Started};
+use crate::runtime::start::Up;
 use crate::runtime::{inject, network, tree};
 
 const LOG: &str = "restore.log";
@@ -29,15 +30,15 @@ const LOG: &str = "restore.log";
 /// Resumes the VE; the process that runs this is forked for it alone and ends afterwards.
 ///
 /// `console` is the path of the slave of the VE's new console. On an error nothing is left running, and the checkpoint
-/// is as it was. A listener is given as at a start.
+/// is as it was; else it is used up, and to be removed. A listener is given as at a start.
 pub fn restore(
     proof: SingleThreaded,
     spec: &StartSpec,
     checkpoint: &CheckpointSpec,
     console: &Path,
-) -> SysResult<(Started, Pidfd, Option<OwnedFd>)> {
+) -> SysResult<Up> {
     let image = Image::lock(&checkpoint.dir)?;
-    let contents = image.check(&spec.uid, (spec.id_base, spec.id_count))?;
+    let contents = image.check_all_but_pages(&spec.uid, (spec.id_base, spec.id_count))?;
     let procs = spec.cgroup_delegated.join("cgroup.procs");
     if !std::fs::read_to_string(&procs).at("read", procs.display())?.is_empty() {
         return Err(SysError::refused("resume", "VE", "something of it runs"));
@@ -51,13 +52,42 @@ pub fn restore(
         kept.clone().put_back(users)?;
     }
     image.let_in(true)?;
-    let restored = stage.restore(proof, spec, checkpoint, &image, &contents, &tty);
-    match &restored {
-        // It is used up. What may be left of it goes with the next one.
-        Ok(_) => drop(image.remove()),
-        Err(_) => drop(image.let_in(false)),
+    match stage.restore(proof, spec, checkpoint, &image, &contents, &tty) {
+        Ok((started, pidfd, listener)) => Ok(Up { started, pidfd, listener, used: Some(image) }),
+        Err(error) => {
+            let _ = image.let_in(false);
+            Err(error)
+        }
     }
-    restored
+}
+
+/// Looks at what was in memory, which is most of a checkpoint, while CRIU puts it back.
+struct Pages<'a> {
+    image: &'a Image,
+    contents: &'a Contents,
+    child: Option<Child>,
+}
+
+impl<'a> Pages<'a> {
+    fn check(proof: SingleThreaded, image: &'a Image, contents: &'a Contents) -> SysResult<Self> {
+        let child = process::fork(proof, || i32::from(image.check_pages(contents).is_err()))?;
+        Ok(Pages { image, contents, child: Some(child) })
+    }
+
+    /// Whether it is as it was written.
+    fn found(&mut self) -> SysResult<()> {
+        match self.child.take().map(Child::wait) {
+            Some(Ok(WaitStatus::Exited(0))) => Ok(()),
+            // To say what is wrong, if anything is.
+            _ => self.image.check_pages(self.contents),
+        }
+    }
+}
+
+impl Drop for Pages<'_> {
+    fn drop(&mut self) {
+        drop(self.child.take().map(Child::wait));
+    }
 }
 
 /// What CRIU finds: directories and files below one that is mounted for it.
@@ -144,6 +174,7 @@ impl Stage {
                 (criu, Some(listener))
             }
         };
+        let mut pages = Pages::check(proof, image, contents)?;
         let is_linked = spec.is_linked();
         let mut used = false;
         // Told at the first stage only.
@@ -160,6 +191,7 @@ impl Stage {
             // Everything is there, and nothing runs yet.
             "post-restore" => {
                 self.lock_masks(proof, spec, init)?;
+                pages.found()?;
                 let _ = std::fs::remove_file(image.dir().join(LOG));
                 image.use_up()?;
                 used = true;

@@ -231,13 +231,15 @@ impl Swrk {
             seqpacket::send_bytes(&self.socket, &reply.into_bytes(), &[])?;
         };
         drop(self.socket);
+        let refused = match refused {
+            Some(error) => error,
+            // What it still has open goes with it. Who works on the checkpoint next waits for that by the lock on it.
+            None if answer.success => return Ok(Ok(answer.pid)),
+            None => answer.error,
+        };
         // It does nothing more: its end is only waited for.
         self.pidfd.wait(std::time::Duration::from_secs(10))?;
-        Ok(match refused {
-            Some(error) => Err(error),
-            None if answer.success => Ok(answer.pid),
-            None => Err(answer.error),
-        })
+        Ok(Err(refused))
     }
 }
 
