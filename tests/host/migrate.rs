@@ -263,7 +263,7 @@ fn a_stopped_ve_moves_with_its_disk() {
 
 #[test]
 fn what_stands_in_the_way_changes_nothing() {
-    needs!(Root, Cgroups, Busybox, Criu);
+    needs!(Root, Cgroups, Busybox, Criu, Nft);
     let (here, there) = two(json!({}));
     let pid = here.init_pid("web");
     // It would fit.
@@ -308,6 +308,15 @@ fn what_stands_in_the_way_changes_nothing() {
     here.sh("web", "ip link add mine type bridge");
     refused(&["interface mine in its network is not one that vzd makes"], "");
     here.sh("web", "ip link del mine");
+    let nft = |words: &[&str]| {
+        let mut command = Command::new("nsenter");
+        let ended = command.args(["-t", &pid.to_string(), "-n", "nft"]).args(words).status().unwrap();
+        assert!(ended.success(), "{words:?}");
+    };
+    nft(&["add", "table", "inet", "vzd"]);
+    nft(&["add", "table", "ip6", "mine"]);
+    refused(&["table ip6 mine in its network is not one that vzd makes"], "");
+    nft(&["delete", "table", "ip6", "mine"]);
     assert!(here.status("web").unwrap().is("Migratable"));
     refused(&["there it cannot be resumed", "/nonexistent/criu"], "VZD_CRIU=/nonexistent/criu");
     there.ve("web", json!({ "state": "stopped", "template": here.template() }));

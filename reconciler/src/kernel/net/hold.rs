@@ -4,7 +4,8 @@
 //! A table of its own, for a thread or process that is in that namespace.
 
 use crate::error::SysResult;
-use crate::kernel::net::nft::{TABLE as VZD, find_nft, nft};
+use crate::kernel::net::nft::{TABLE as VZD, nft};
+use crate::kernel::net::tables::find_table;
 use crate::kernel::net::{LOOPBACK_INDEX, Netlink};
 
 /// Family and name of the table.
@@ -18,14 +19,8 @@ pub fn made_inside(known: &[String]) -> SysResult<Option<String>> {
     if let Some(link) = own {
         return Ok(Some(format!("interface {}", link.name)));
     }
-    if find_nft().is_err() {
-        return Ok(None);
-    }
-    let tables = nft(&["list", "tables"], "")?;
-    let own = tables
-        .lines()
-        .find(|line| ![format!("table {VZD}"), format!("table {TABLE}")].contains(&(*line).to_owned()));
-    Ok(own.map(str::to_owned))
+    let own = find_table(|table| ![VZD, TABLE].contains(&table))?;
+    Ok(own.map(|table| format!("table {table}")))
 }
 
 /// Nothing passes from now on.

@@ -21,6 +21,7 @@ mod routes;
 mod rules;
 mod shape;
 mod sysctl;
+mod tables;
 mod tc;
 mod venet;
 mod vlan;
