@@ -1,5 +1,6 @@
 //! The order in which VEs start, and the host's boot.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -137,4 +138,45 @@ fn a_host_that_goes_down_stops_them_in_order_until_its_next_boot() {
     }
     assert_eq!([reason("halted"), reason("toy")], ["StoppedByOperator", "NotOnBoot"]);
     assert!(!sandbox.state_dir().join("host-stop").exists());
+}
+
+#[test]
+fn a_host_that_goes_down_suspends_what_can_be_suspended() {
+    needs!(Root, Cgroups, Busybox, Criu);
+    let sandbox = Sandbox::new();
+    let host = json!({ "apiVersion": "vzd/v1", "kind": "Host", "metadata": { "name": "host" }, "spec": { "shutdown": "suspend" } });
+    sandbox.write("host.yaml", &format!("{host}\n"));
+    let daemon = sandbox.daemon();
+    sandbox.ve("web", json!({}));
+    sandbox.ve("toy", json!({ "onBoot": false }));
+    // What a script has mounted keeps a VE from being suspended: it is stopped.
+    let (data, script) = (sandbox.host_dir("data"), sandbox.scripts().join("150.mount"));
+    std::fs::create_dir_all(sandbox.scripts()).unwrap();
+    let text = format!("#!/bin/sh\nmount -n --bind {} $VE_ROOT/mnt\n", data.display());
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    sandbox.ve("bound", json!({ "ctid": 150 }));
+    for name in ["web", "toy", "bound"] {
+        sandbox.until_ready(name);
+    }
+    for name in ["web", "toy"] {
+        sandbox.sh(name, "touch /run/here");
+    }
+    sandbox.vzd(&["stop", "--all", "--until-boot"]).ok();
+    assert!(sandbox.cgroups().is_empty(), "{:?}", sandbox.cgroups());
+    let state = |name: &str| sandbox.vzd(&["vzctl", "status", name]).ends(0).stdout;
+    assert!(state("web").ends_with("down suspended\n") && state("toy").ends_with("down suspended\n"));
+    assert!(state("bound").ends_with("unmounted down\n"), "{}", state("bound"));
+    drop(daemon);
+    let daemon = sandbox.daemon();
+    holds_for(Duration::from_millis(300), "they stay so", || sandbox.cgroups().is_empty());
+    drop(daemon);
+    std::fs::write(sandbox.state_dir().join("host-stop"), "another boot").unwrap();
+    let _daemon = sandbox.daemon();
+    sandbox.until_ready("web");
+    sandbox.until_ready("bound");
+    sandbox.sh("web", "ls /run/here");
+    assert!(state("toy").ends_with("down suspended\n"), "{}", state("toy"));
+    sandbox.vzd(&["start", "toy"]).ok();
+    sandbox.sh("toy", "ls /run/here");
 }

@@ -172,7 +172,11 @@ const EXAMPLES: &[(&str, &str)] = &[
 /// Words about parameters that are not wholly the same.
 const NOTES: &[(&str, &str)] = &[
     ("mount_opts", "at the next start; options of mounts (`noatime`, `nosuid`, ...), none of file systems"),
-    ("netfilter", "`full` alone: less has no counterpart"),
+    (
+        "netfilter",
+        "`full` alone; no: `disabled` (without CAP_NET_ADMIN a VE has no say in its addresses either: `--capability net_admin:off`), `stateless`, \
+         `stateful` (lists of modules, and the kernel keeps none for each network)",
+    ),
     (
         "disabled",
         "`vzctl start` and `restart` refuse it (105), but for `--force`; orders of `vzd` and the manifest's `state` do not ask",
@@ -213,7 +217,10 @@ const GLOBAL: &[(&str, &str)] = &[
     ("VE_ROOT", "same: where `vzctl mount` mounts; else below `/run/vzd/root`"),
     ("VE_PRIVATE", "no counterpart is needed: disks are in the state directory"),
     ("VE0CPUUNITS", "no, as `set 0`"),
-    ("VE_STOP_MODE", "differs: VEs are stopped when the host goes down, in order, and start with it again"),
+    (
+        "VE_STOP_MODE",
+        "same: `shutdown` of the host's manifest, which `vzd import openvz vz.conf` writes; `stop` where nothing is said, as in VZ9",
+    ),
     (
         "VE_PARALLEL",
         "differs: `startParallel` of the host's manifest, which `vzd import openvz vz.conf` writes",
@@ -382,7 +389,10 @@ const TOOLS: &[(&str, &str)] = &[
         "same options, rules, repair and codes; the rules are those of manifests too (VZ0119): `vzd validate`",
     ),
     ("vzcfgscale", "same options"),
-    ("vzsplit", "differs: always with VSwap (`-v no` is refused); `-f` makes a profile"),
+    (
+        "vzsplit",
+        "same options; with `-v no` all counters, which fit each other and the host; `-f` makes a profile",
+    ),
     (
         "vzquota",
         "`stat`, `show`: same table; a quota is always on: 5 for `on`, `init`; no: 1 for the rest; 6 for a VE that is down, 11 where there is none",

@@ -107,7 +107,7 @@ pub const PARAMS: &[Param] = params! {
     "meminfo" "MEMINFO" SYSTEM Nowhere("a VE is always shown its own limits");
     "memguarantee" "MEMGUARANTEE" SET_UBC Own(memory::memguarantee);
     "pagecache-isolation" "PAGECACHE_ISOLATION" SET_UBC Needless("page cache is always the VE's own");
-    "nummemorysubgroups" "NUMMEMORYSUBGROUPS" SET_UBC Nowhere("groups that a VE makes are not bound yet; what is in them counts for the VE");
+    "nummemorysubgroups" "NUMMEMORYSUBGROUPS" SET_UBC Word("spec.memory.subgroups");
 
     "cpuunits" "CPUUNITS" SET_CPU Word("spec.cpu.cpuunits");
     "cpuweight" "CPUUWEIGHT" SET_CPU Word("spec.cpu.cpuunits");
@@ -403,8 +403,13 @@ fn iopslimit(draft: &mut Draft, value: &str, _: Written) -> Result<(), String> {
 fn netfilter(_: &mut Draft, value: &str, _: Written) -> Result<(), String> {
     match value {
         "full" => Ok(()),
-        "disabled" | "stateless" | "stateful" => Err(format!(
-            "less than the whole packet filter has no counterpart: `{value}` would forbid what works"
+        "disabled" => {
+            Err("the kernel gives a network to a VE with its packet filter, or with no say in it at all: \
+                           `--capability net_admin:off` takes addresses and routes out of its hands too"
+                .to_owned())
+        }
+        "stateless" | "stateful" => Err(format!(
+            "`{value}` is a list of modules, and the kernel keeps none for each network: what is loaded, all may use (`full`)"
         )),
         _ => Err(format!("`{value}` is none of disabled, stateless, stateful, full")),
     }

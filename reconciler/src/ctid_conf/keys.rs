@@ -16,6 +16,7 @@ pub(super) fn take_all(left: &mut Left) {
     counters(left);
     left.say("memory.ram", "PHYSPAGES", pages);
     left.say("memory.swap", "SWAPPAGES", pages);
+    left.say("memory.subgroups", "NUMMEMORYSUBGROUPS", plain);
     left.say("cpu.cpuunits", "CPUUNITS", plain);
     left.say("cpu.cpulimit", "CPULIMIT", |value| {
         Ok(none_is_0(&text(value)).trim_end_matches('%').to_owned())

@@ -80,6 +80,8 @@ fn files(knob: Knob, hierarchy: Hierarchy<'_>) -> Files {
         (_, Knob::Cpus) => &[("cpuset.cpus", Form::List)],
         (_, Knob::Nodes) => &[("cpuset.mems", Form::List)],
         (_, Knob::Tasks) => &[("pids.max", NUMBER)],
+        // Of the group that the VE takes for the top: it may not write there itself.
+        (_, Knob::Subgroups) => &[("ve/cgroup.max.descendants", NUMBER)],
     }
 }
 
@@ -90,7 +92,10 @@ impl<'a> Knobs<'a> {
     }
 
     fn files(&self, knob: Knob) -> SysResult<(Hierarchy<'a>, PathBuf, Files)> {
-        let (hierarchy, dir) = self.group.dir_of(knob.controller().name())?;
+        let (hierarchy, dir) = match knob.controller() {
+            Some(controller) => self.group.dir_of(controller.name())?,
+            None => self.group.v2(),
+        };
         let files = files(knob, hierarchy);
         if files.is_empty() {
             return Err(SysError::refused("find", knob, "this version of control groups has none"));

@@ -146,7 +146,7 @@ impl Engine {
     }
 
     /// Overrides the state of a VE, as an operator, and makes it so.
-    fn order(&self, subject: &Subject, state: State, by: By, force: bool) -> ControlResult<()> {
+    pub(super) fn order(&self, subject: &Subject, state: State, by: By, force: bool) -> ControlResult<()> {
         let view = self.view(subject, Leave::default());
         if let Some(entry) = view.as_ref().and_then(|view| view.entry.as_ref()) {
             let is_down = entry.here() == Here::At(Stage::Moved) || by == By::Host;
@@ -207,7 +207,7 @@ impl Engine {
             PowerAction::StartBare => Ok(()),
             PowerAction::Start | PowerAction::Resume => self.order(subject, State::Running, by, false),
             PowerAction::Stop => self.order(subject, State::Stopped, by, force),
-            PowerAction::StopUntilBoot => self.order(subject, State::Stopped, By::Host, force),
+            PowerAction::StopUntilBoot => self.order_down(subject, force),
             PowerAction::Suspend => self.order(subject, State::Suspended, by, false),
             PowerAction::Pause => self.order(subject, State::Paused, by, false),
             PowerAction::Restart => {

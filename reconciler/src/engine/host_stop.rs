@@ -5,6 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use vzd_state::ledger::By;
+use vzd_state::subsystem::lifecycle::State;
+
+use crate::control::ControlResult;
 use crate::engine::{Engine, Subject, clock};
 use crate::error::SysResult;
 use crate::store::atomic;
@@ -30,6 +34,15 @@ impl Engine {
             batches.entry(order).or_default().push(subject);
         }
         batches.into_values().collect()
+    }
+
+    /// Has one VE be down until the next boot: written to disk, if that is wanted and can be done.
+    pub(super) fn order_down(&self, subject: &Subject, force: bool) -> ControlResult<()> {
+        if self.shared().wishes.suspend_at_shutdown && !force {
+            let Err(why) = self.order(subject, State::Suspended, By::Host, false) else { return Ok(()) };
+            tracing::warn!(?subject, %why, "not suspended for the host's end: it is stopped");
+        }
+        self.order(subject, State::Stopped, By::Host, force)
     }
 
     /// If the host has booted since it stopped its VEs, lets them run again. Before the first pass.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use vzd_schema::v1::Peer;
+use vzd_schema::v1::{Peer, Shutdown};
 use vzd_schema::{Code, Diagnostic, Document, Set, Span};
 use vzd_state::desired::Desired;
 use vzd_state::handover::Here;
@@ -35,6 +35,8 @@ pub(crate) struct Wishes {
     pub id_pool: IdPool,
     /// How many VEs may start at a time.
     pub start_parallel: Option<usize>,
+    /// Whether VEs are suspended when the host goes down.
+    pub suspend_at_shutdown: bool,
     /// Whether VEs are to resolve each other by name; none while nobody can tell.
     pub dns: Option<bool>,
     dns_place: Option<Span>,
@@ -130,6 +132,7 @@ impl Wishes {
                 wishes.id_pool = IdPool { start: subids.start, count: subids.count };
             }
             wishes.hosts = Arc::new(before.hosts.with(&host.spec.peers));
+            wishes.suspend_at_shutdown = host.spec.shutdown == Some(Shutdown::Suspend);
             wishes.start_parallel = host.spec.start_parallel.and_then(|n| usize::try_from(n.get()).ok());
         }
         wishes.dns = if revision.host_known { Some(wishes.dns.unwrap_or(false)) } else { before.dns };

@@ -61,6 +61,8 @@ group! {
         none listen: Vec<SocketAddr>,
         /// The hosts among which VEs with `spec.host` move; this one may be among them.
         none peers: Vec<Peer>,
+        /// What becomes of VEs that run when the host goes down.
+        none shutdown: Option<Shutdown> = Shutdown::Stop,
         /// What becomes of a change made by a command, such as `vzctl set --save`.
         none manifest_policy: Option<ManifestPolicy> = ManifestPolicy::Edit,
         /// Who may own manifests, besides root.
@@ -133,5 +135,15 @@ words! {
         Refuse,
         /// The change is written as a patch to the `patches` of the state directory, for somebody to commit.
         Patch,
+    }
+}
+
+words! {
+    /// What becomes of VEs that run when the host goes down (`vzd stop --all --until-boot`).
+    pub enum Shutdown as "camelCase" {
+        /// They are stopped, and started anew.
+        Stop,
+        /// They are written to disk, and go on after the next boot; those for which that cannot be done are stopped.
+        Suspend,
     }
 }

@@ -403,7 +403,9 @@ impl Entry {
         self.run_override = None;
         self.backoff = None;
         if !self.applied.lifecycle.as_ref().is_none_or(|policies| policies.on_boot) {
-            self.override_state(State::Stopped, By::Boot, at);
+            // What was written to disk stays there.
+            let state = if self.suspension.is_some() { State::Suspended } else { State::Stopped };
+            self.override_state(state, By::Boot, at);
         }
         true
     }

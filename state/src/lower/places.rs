@@ -39,6 +39,7 @@ const LOCATED: &[&str] = &[
     "spec.memory.ram",
     "spec.memory.swap",
     "spec.memory.guarantee",
+    "spec.memory.subgroups",
     "spec.io.ioprio",
     "spec.io.iolimit",
     "spec.io.iopslimit",

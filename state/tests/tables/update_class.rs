@@ -88,6 +88,7 @@ fn cases() -> Vec<(&'static str, String, String)> {
         set("spec.memory.ram", "64M"),
         set("spec.memory.swap", "64M"),
         set("spec.memory.guarantee", "64M"),
+        set("spec.memory.subgroups", "64"),
         set("spec.io.ioprio", "7"),
         set("spec.io.iolimit", "1M"),
         set("spec.io.iopslimit", "100"),

@@ -277,7 +277,7 @@ fn what_is_in_force_is_told() {
 }
 
 /// Each field of a group with two values for it.
-const FIELDS: [(&str, &str, [&str; 2]); 32] = [
+const FIELDS: [(&str, &str, [&str; 2]); 33] = [
     ("cpu", "cpuunits", ["500", "3000"]),
     ("cpu", "cpulimit", ["90%", "unlimited"]),
     ("cpu", "cpus", ["1", "2"]),
@@ -286,6 +286,7 @@ const FIELDS: [(&str, &str, [&str; 2]); 32] = [
     ("memory", "ram", ["200M", "300M"]),
     ("memory", "swap", ["0", "100M"]),
     ("memory", "guarantee", ["10M", "0"]),
+    ("memory", "subgroups", ["7", "unlimited"]),
     ("io", "ioprio", ["0", "7"]),
     ("io", "iolimit", ["10M", "unlimited"]),
     ("io", "iopslimit", ["1000", "unlimited"]),

@@ -35,6 +35,10 @@ fn configurations_are_checked_repaired_scaled_and_split() {
     assert!(printed.contains("NUMPROC=\"400:400\"") && printed.contains("SWAPPAGES=\"0:"), "{printed}");
     let asked = sandbox.vzd_with_input(&["vzsplit"], b"20\n").ends(0).stdout;
     assert!(asked.ends_with(&printed), "{asked}");
+    let counters = sandbox.host_dir("conf").join("split.conf");
+    std::fs::write(&counters, tool(&sandbox, "vzsplit -n 2 -v no").ends(0).stdout).unwrap();
+    tool(&sandbox, &format!("vzcfgvalidate {}", counters.display())).ends(0);
+    tool(&sandbox, "vzsplit -n 2 -v maybe").ends(1);
     tool(&sandbox, "vzsplit -n 20 -f twentieth").ends(0);
     assert!(manifest(&sandbox, "profile-twentieth.yaml").contains("numproc: 400"));
     let template = sandbox.template();

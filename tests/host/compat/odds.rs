@@ -73,3 +73,26 @@ fn a_sample_that_is_applied_goes_before_what_the_manifest_said() {
     tool(&sandbox, "vzctl set 101 --applyconfig_map name --save").ends(0);
     tool(&sandbox, "vzctl set 101 --applyconfig_map all --save").ends(21);
 }
+
+#[test]
+fn groups_that_a_container_makes_are_counted() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = super::running();
+    let make = |name: &str| sandbox.exec("101", &["mkdir", &format!("/sys/fs/cgroup/{name}")]).code;
+    tool(&sandbox, "vzctl set 101 --nummemorysubgroups 2").ends(0);
+    assert_eq!([make("a"), make("a/b"), make("c")], [0, 0, 1]);
+    tool(&sandbox, "vzctl set 101 --nummemorysubgroups 3 --save").ends(0);
+    assert!(manifest(&sandbox, "101.yaml").contains("  memory:\n    subgroups: 3\n"));
+    assert_eq!([make("c"), make("d")], [0, 1]);
+    // Whoever is root there does not lift it.
+    let lifted = sandbox.exec("101", &["sh", "-c", "echo max > /sys/fs/cgroup/cgroup.max.descendants"]);
+    assert_ne!(lifted.code, 0, "{lifted:?}");
+    tool(&sandbox, "vzctl set 101 --nummemorysubgroups unlimited --save").ends(0);
+    assert_eq!(make("d"), 0);
+    for (value, why) in
+        [("disabled", "net_admin:off"), ("stateless", "modules"), ("some", "none of disabled")]
+    {
+        tool(&sandbox, &format!("vzctl set 101 --netfilter {value} --save")).ends(21).says(why);
+    }
+    tool(&sandbox, "vzctl set 101 --netfilter full --save").ends(0);
+}

@@ -22,7 +22,6 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     ),
     (&["LOCAL_UID", "LOCAL_GID"], "each VE gets a range of ids of its own, of `subids`"),
     (&["STOP_TIMEOUT"], "`vzctl create` reads it here; `stopTimeout` of VEs, in a profile"),
-    (&["VE_STOP_MODE"], "a host that goes down stops VEs, by `vzd stop --all --until-boot` of its unit"),
     (&["DISK_QUOTA", "VE_LAYOUT", "VEFSTYPE", "VEIMAGEFORMAT"], "`disk` of VEs, in a profile"),
     (
         &["VIRTUOZZO", "VZFASTBOOT", "VZWDOG", "IPV6", "MODULES_DISABLED", "SKIP_SYSCTL_SETUP"],
@@ -51,6 +50,7 @@ pub fn host(text: &str) -> Imported {
         let shown = format!("{}=\"{}\"", setting.key, setting.value);
         let field = match setting.key.as_str() {
             "DEF_OSTEMPLATE" => Some(("spec.defaultTemplate", Value::Text(setting.value.clone()))),
+            "VE_STOP_MODE" => Some(("spec.shutdown", Value::word(&setting.value))),
             "VE_PARALLEL" => Some(("spec.startParallel", Value::word(&setting.value))),
             _ => None,
         };
@@ -82,12 +82,12 @@ mod tests {
 
     #[test]
     fn each_key_is_kept_or_told() {
-        let text = "# global\nVIRTUOZZO=yes\nDEF_OSTEMPLATE=\"debian-12\"\nVE_PARALLEL=4\nLOCKDIR=/vz/lock\nNUMPROC=\"5\"\n\
+        let text = "# global\nVIRTUOZZO=yes\nDEF_OSTEMPLATE=\"debian-12\"\nVE_PARALLEL=4\nVE_STOP_MODE=suspend\nLOCKDIR=/vz/lock\nNUMPROC=\"5\"\n\
                     MYSTERY=\"1\"\nEMPTY=\"\"\nSTOP_TIMEOUT=120\n";
         let is = host(text);
-        assert_eq!(is.kept, ["DEF_OSTEMPLATE", "VE_PARALLEL"]);
+        assert_eq!(is.kept, ["DEF_OSTEMPLATE", "VE_PARALLEL", "VE_STOP_MODE"]);
         let lines: Vec<_> = is.residue.iter().map(|(line, _)| *line).collect();
-        assert_eq!(lines, [2, 5, 6, 7, 9], "{:?}", is.residue);
+        assert_eq!(lines, [2, 6, 7, 8, 10], "{:?}", is.residue);
         let read = vzd_schema::parse("f", is.text.as_bytes());
         assert!(
             read.diagnostics.is_empty() && is.text.contains("kind: Host"),

@@ -1,6 +1,4 @@
-//! `vzsplit`: the configuration of one of N equal containers that share a host, with VSwap.
-
-use std::fmt::Write as _;
+//! `vzsplit`: the configuration of one of N equal containers that share a host, with VSwap or with all counters.
 
 use super::super::args::{self, value};
 use super::super::exit::{Refusal, Tool};
@@ -14,7 +12,7 @@ Usage: vzsplit -n <num> [-f <name>] [-s <swap KB>] [-v yes|no]
     -n    number of containers
     -f    make the profile <name> of it, for `vzctl create --config <name>`; else it is printed
     -s    size of the swap space, instead of the host's
-    -v    with VSwap: yes, there is no other memory management here";
+    -v    with VSwap (yes, unless no is said); without it all counters are said, and RAM is not limited";
 
 /// What the host keeps for itself.
 const HOSTS_OWN: u64 = 50 << 20;
@@ -34,13 +32,7 @@ pub fn main(words: Vec<String>) -> u8 {
 fn run(words: &[String]) -> Tool {
     let known = [value("").short('n'), value("").short('f'), value("").short('s'), value("").short('v')];
     let said = args::parse(&known, words).map_err(|why| Refusal::new(1, format!("{why}\n{USAGE}")))?;
-    if let Some("no") = said.last("v") {
-        return Err(Refusal::new(
-            1,
-            "-v no: memory without VSwap has no counterpart, `physpages` is always RAM",
-        ));
-    }
-    if !said.words.is_empty() || said.last("v").is_some_and(|is| is != "yes") {
+    if !said.words.is_empty() || said.last("v").is_some_and(|is| !matches!(is, "yes" | "no")) {
         return Err(Refusal::new(1, USAGE));
     }
     let number = |text: &str| {
@@ -52,6 +44,7 @@ fn run(words: &[String]) -> Tool {
     };
     let host = Host::read()?;
     let swap = said.last("s").map(number).transpose()?.map(|kib| kib.saturating_mul(1024));
+    let split = if said.last("v") == Some("no") { split_counters } else { split };
     let text = split(host, count, swap).map_err(|why| Refusal::new(1, why))?;
     let Some(name) = said.last("f") else {
         print(&text);
@@ -71,31 +64,116 @@ fn asked() -> Tool<String> {
     Ok(answer)
 }
 
-/// The share of one of so many. Swap space is twice the RAM, unless a size to be shared is given (bytes).
-fn split(host: Host, count: u64, swap: Option<u64>) -> Result<String, String> {
+/// Processes and bytes of RAM of one of so many.
+fn share(host: Host, count: u64) -> Result<(u64, u64), String> {
     let (processes, ram) = match count {
         0 => return Err("the number of containers is at least 1".to_owned()),
         _ => (PROCESSES / count, whole(host.ram).saturating_sub(HOSTS_OWN) / count),
     };
     if processes < LEAST_PROCESSES || ram < LEAST_PROCESSES * PER_PROCESS + LEAST_BUFFERS {
-        return Err(format!("the host is too small for {count} containers"));
+        return Err(too_small(count));
     }
+    Ok((processes, ram))
+}
+
+fn too_small(count: u64) -> String {
+    format!("the host is too small for {count} containers")
+}
+
+fn written(count: u64, settings: impl IntoIterator<Item = (&'static str, String)>) -> String {
+    let head = format!("# Configuration of one of {count} containers, by vzsplit\n");
+    settings.into_iter().fold(head, |text, (key, value)| text + &format!("{key}=\"{value}\"\n"))
+}
+
+/// The share of one of so many. Swap space is twice the RAM, unless a size to be shared is given (bytes).
+fn split(host: Host, count: u64, swap: Option<u64>) -> Result<String, String> {
+    let (processes, ram) = share(host, count)?;
     let swap = swap.map_or(ram * 2, |all| all / count);
-    let mut text = format!("# Configuration of one of {count} containers, by vzsplit\n");
-    for (key, value) in [
+    let settings = [
         ("PHYSPAGES", format!("0:{}", ram / 4096)),
         ("SWAPPAGES", format!("0:{}", swap / 4096)),
         ("NUMPROC", format!("{processes}:{processes}")),
         ("CPUUNITS", "1000".to_owned()),
-    ] {
-        let _ = writeln!(text, "{key}=\"{value}\"");
+    ];
+    Ok(written(count, settings))
+}
+
+/// The same in counters: as many processes as the kernel has memory for, which is 40 % of RAM; what they may allocate is RAM and
+/// swap space, the host's unless a size is given.
+fn split_counters(host: Host, count: u64, swap: Option<u64>) -> Result<String, String> {
+    let (processes, ram) = share(host, count)?;
+    let kernel = ram / 5 * 2;
+    let fits = |processes: &u64| Kernel::of(*processes).all() <= kernel;
+    let processes = (LEAST_PROCESSES..=processes).rev().find(fits).ok_or_else(|| too_small(count))?;
+    let it = Kernel::of(processes);
+    let swap = swap.unwrap_or(whole(host.swap)) / count;
+    let (ram, memory) = (ram / 4096, (ram + swap) / 4096);
+    let same = |number: u64| format!("{number}:{number}");
+    let gap = |number: u64| format!("{number}:{}", more(number));
+    let least = |number: u64| format!("{number}:unlimited");
+    let settings = [
+        ("KMEMSIZE", gap(it.kmemsize)),
+        ("LOCKEDPAGES", same((ram / 64).max(4))),
+        ("PRIVVMPAGES", gap(memory)),
+        ("SHMPAGES", same(ram / 8)),
+        ("NUMPROC", same(processes)),
+        ("PHYSPAGES", least(0)),
+        ("VMGUARPAGES", least(ram)),
+        ("OOMGUARPAGES", least(ram)),
+        ("NUMTCPSOCK", same(processes)),
+        ("NUMFLOCK", gap(processes)),
+        ("NUMPTY", same(it.terminals)),
+        ("NUMSIGINFO", same(256)),
+        ("TCPSNDBUF", format!("{}:{}", it.buffers, it.buffers + it.gap)),
+        ("TCPRCVBUF", format!("{}:{}", it.buffers, it.buffers + it.gap)),
+        ("OTHERSOCKBUF", format!("{}:{}", it.buffers, it.buffers + it.gap)),
+        ("DGRAMRCVBUF", same(it.buffers)),
+        ("NUMOTHERSOCK", same(processes)),
+        ("DCACHESIZE", gap(it.dcache)),
+        ("NUMFILE", same(it.files)),
+        ("AVNUMPROC", same(processes / 2)),
+        ("NUMIPTENT", same(128)),
+        ("CPUUNITS", "1000".to_owned()),
+    ];
+    Ok(written(count, settings))
+}
+
+/// With the tenth that is between barrier and limit.
+fn more(number: u64) -> u64 {
+    number + number / 10
+}
+
+/// What so many processes take of the kernel, in bytes; half of them are there on average. Each may have a socket of either kind.
+struct Kernel {
+    files: u64,
+    terminals: u64,
+    dcache: u64,
+    kmemsize: u64,
+    buffers: u64,
+    gap: u64,
+}
+
+impl Kernel {
+    fn of(processes: u64) -> Self {
+        let average = processes / 2;
+        let terminals = (processes / 10).clamp(4, 255);
+        let files = (average * 32).max(processes * 2 + terminals);
+        let dcache = files * 384;
+        // A buffer of 129 KB is what a large datagram takes.
+        let buffers = (processes * 4096).max(129 << 10);
+        let kmemsize = PER_PROCESS * (average + 1) + more(dcache);
+        Self { files, terminals, dcache, kmemsize, buffers, gap: processes * 2560 }
     }
-    Ok(text)
+
+    fn all(&self) -> u64 {
+        more(self.kmemsize) + 4 * self.buffers + 3 * self.gap
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::memory::tests::HOST;
+    use super::super::vzcfgvalidate::validate;
     use super::*;
 
     #[test]
@@ -113,5 +191,24 @@ mod tests {
             assert!(split(host, count, None).is_err(), "{count}");
         }
         assert!(split(HOST, 266, None).is_ok());
+    }
+
+    #[test]
+    fn counters_fit_each_other_and_the_host() {
+        for (host, counts) in [
+            (HOST, [1, 2, 10, 100]),
+            (Host { ram: 64e9, swap: 8e9 }, [1, 30, 100, 266]),
+            (Host { ram: 256e6, swap: 0.0 }, [1, 2, 3, 4]),
+        ] {
+            for count in counts {
+                let text = split_counters(host, count, None).unwrap();
+                let mut told = Vec::new();
+                let (same, failed) =
+                    validate(&text, host, &mut |_| false, &mut |line| told.push(line.to_owned()));
+                assert!(!failed && told.is_empty() && same == text, "{count}: {told:?}\n{text}");
+            }
+        }
+        assert!(split_counters(Host { ram: 1e8, swap: 0.0 }, 20, None).is_err());
+        assert!(split_counters(HOST, 0, None).is_err());
     }
 }

@@ -71,6 +71,11 @@ impl<'a> VeCgroup<'a> {
         Ok((hierarchy, top.join(&self.layout.root).join(self.ctid.to_string())))
     }
 
+    /// Our directory in the version 2 tree, and that tree.
+    pub fn v2(&self) -> (Hierarchy<'a>, PathBuf) {
+        (Hierarchy::V2(&self.layout.v2), self.v2_dir())
+    }
+
     /// Gives each group around the VE's the memory.low that all those in it have together, this VE's
     /// being `value`. `own` is the VE's own file.
     pub fn protect_around(&self, own: &Path, value: u64) -> SysResult<()> {

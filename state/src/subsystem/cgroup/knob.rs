@@ -38,6 +38,8 @@ pub enum Knob {
     IoOps,
     /// Processes and threads.
     Tasks,
+    /// Groups that the VE makes in its own.
+    Subgroups,
 }
 
 /// The period of CPU quotas, in microseconds.
@@ -48,7 +50,7 @@ pub(super) const IO_WEIGHT: u64 = 100;
 
 impl Knob {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::CpuWeight,
         Self::CpuQuota,
         Self::Cpus,
@@ -62,11 +64,12 @@ impl Knob {
         Self::IoBytes,
         Self::IoOps,
         Self::Tasks,
+        Self::Subgroups,
     ];
 
-    /// The controller that has it.
-    pub fn controller(self) -> Controller {
-        match self {
+    /// The controller that has it; none if the version 2 tree has it by itself.
+    pub fn controller(self) -> Option<Controller> {
+        Some(match self {
             Self::CpuWeight | Self::CpuQuota => Controller::Cpu,
             Self::Cpus | Self::Nodes => Controller::Cpuset,
             Self::MemoryHigh | Self::MemoryMax | Self::MemoryTotal | Self::SwapMax | Self::MemoryLow => {
@@ -74,7 +77,8 @@ impl Knob {
             }
             Self::IoWeight | Self::IoBytes | Self::IoOps => Controller::Io,
             Self::Tasks => Controller::Pids,
-        }
+            Self::Subgroups => return None,
+        })
     }
 
     /// The field of the manifest that says it.
@@ -91,6 +95,7 @@ impl Knob {
             Self::IoBytes => "spec.io.iolimit",
             Self::IoOps => "spec.io.iopslimit",
             Self::Tasks => "spec.beancounters.numproc",
+            Self::Subgroups => "spec.memory.subgroups",
         }
     }
 
@@ -112,7 +117,8 @@ impl Knob {
             | Self::SwapMax
             | Self::IoBytes
             | Self::IoOps
-            | Self::Tasks => Value::max(),
+            | Self::Tasks
+            | Self::Subgroups => Value::max(),
         }
     }
 
@@ -136,7 +142,7 @@ impl Knob {
             }
             Self::IoWeight => format!("weight {number}"),
             Self::IoBytes => ByteRate::from_bytes(number).to_string(),
-            Self::Cpus | Self::Nodes | Self::IoOps | Self::Tasks => number.to_string(),
+            Self::Cpus | Self::Nodes | Self::IoOps | Self::Tasks | Self::Subgroups => number.to_string(),
         }
     }
 
@@ -163,6 +169,7 @@ impl fmt::Display for Knob {
             Self::IoBytes => "I/O limit in bytes/s",
             Self::IoOps => "I/O limit in operations/s",
             Self::Tasks => "task limit",
+            Self::Subgroups => "limit of control groups",
         })
     }
 }

@@ -46,6 +46,7 @@ const SHARES: (u64, u64) = (2, 262_144);
 const WEIGHT: (u64, u64) = (1, 10_000);
 const LEAST_QUOTA: u64 = 1000;
 const MOST_TASKS: u64 = 4_194_304;
+const MOST_GROUPS: u64 = i32::MAX as u64 - 1;
 
 impl Limits {
     /// Every value that is asked for, in the order in which they are set. `ctid` spreads VEs over the
@@ -92,6 +93,13 @@ impl Limits {
             };
             list.add(Knob::Tasks, pair, Ok(value), note);
         }
+        if let Some(limit) = memory.subgroups {
+            let (value, note) = match limit {
+                Limit::At(count) => clamped(count.get(), (0, MOST_GROUPS)),
+                Limit::Unlimited => (Value::max(), None),
+            };
+            list.add(Knob::Subgroups, limit, Ok(value), note);
+        }
         list.wanted
     }
 }
@@ -103,12 +111,13 @@ struct List<'a> {
 
 impl List<'_> {
     fn add(&mut self, knob: Knob, asked: impl ToString, value: Result<Value, String>, note: Option<String>) {
-        let controller = knob.controller();
-        let value = match value {
-            // No limit is what a host without the controller has.
-            Ok(value) if value == Value::max() && !self.caps.controllers.contains_key(&controller) => return,
-            Ok(value) => self.caps.controller(controller).map(|_| value),
-            Err(why) => Err(why),
+        let value = match (value, knob.controller()) {
+            (Ok(value), Some(controller)) => match self.caps.controller(controller) {
+                // No limit is what a host without the controller has.
+                Err(_) if value == Value::max() => return,
+                there => there.map(|_| value),
+            },
+            (value, _) => value,
         };
         self.wanted.push(Wanted { knob, field: knob.field(), asked: asked.to_string(), value, note });
     }
@@ -171,7 +180,7 @@ impl List<'_> {
     }
 
     fn memory(&mut self, memory: &v1::Memory) {
-        let v1::Memory { ram, swap, guarantee: _ } = memory;
+        let v1::Memory { ram, swap, guarantee: _, subgroups: _ } = memory;
         let page = self.caps.page_size.max(1);
         let pages = |size| whole_pages(size, page);
         let version = self.caps.controllers.get(&Controller::Memory).copied();
@@ -384,6 +393,16 @@ mod tests {
         assert!(wanted[0].value.is_err());
         let unlimited = limits(r#"{"io": {"iolimit": 0}}"#).wanted(&none, 101);
         assert_eq!(unlimited[0].value, Ok(Value::max()));
+    }
+
+    #[test]
+    fn groups_inside_need_no_controller() {
+        for caps in [Capabilities::full("boot"), hybrid()] {
+            let asked = |number: &str| values(&format!(r#"{{"memory": {{"subgroups": {number}}}}}"#), &caps);
+            assert_eq!(asked("512"), ["limit of control groups 512"]);
+            assert_eq!(asked(r#""unlimited""#), ["limit of control groups max"]);
+            assert_eq!(asked("9999999999"), ["limit of control groups 2147483646 (clamped to 2147483646)"]);
+        }
     }
 
     #[test]
