@@ -50,6 +50,9 @@ pub struct Args {
     /// Only show what would be sent, and what stands in the way
     #[arg(long)]
     dry_run: bool,
+    /// Do not compare what processors can do: programs that use what those there cannot do are ended there
+    #[arg(long, conflicts_with = "take_back")]
+    any_cpu: bool,
     /// Have it run here again although the other host was given it: only if that host is lost for good
     #[arg(long, conflicts_with_all = ["host", "via", "dry_run"])]
     take_back: bool,
@@ -57,8 +60,18 @@ pub struct Args {
 
 impl Args {
     /// For OpenVZ's tool: of a VE, to a host or by a command.
-    pub(crate) fn of(ve: String, host: Option<String>, via: Option<String>, dry_run: bool) -> Self {
-        Args { ve, host, via, limit: None, dry_run, take_back: false }
+    pub(crate) fn of(ve: String, host: Option<String>, via: Option<String>) -> Self {
+        Args { ve, host, via, limit: None, dry_run: false, any_cpu: false, take_back: false }
+    }
+
+    /// Only to see what stands in the way.
+    pub(crate) fn only_asked(self, dry_run: bool) -> Self {
+        Args { dry_run, ..self }
+    }
+
+    /// Whatever processors there can do.
+    pub(crate) fn on_any_cpu(self, any_cpu: bool) -> Self {
+        Args { any_cpu, ..self }
     }
 }
 
@@ -108,9 +121,12 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
     let moved = match ceded(&entry) {
         Some(id) => source.ask_again(&entry, id, manifest).map_err(Failure::from),
         None => {
-            let (offer, mut problems) =
+            let (mut offer, mut problems) =
                 Offer::of(Ve { host: &host, entry: &entry, want: None }, manifest.clone())
                     .map_err(source::refused)?;
+            if let Some(live) = offer.live.as_mut().filter(|_| args.any_cpu) {
+                live.cpu.clear();
+            }
             if args.dry_run && !cx.out.is_data() {
                 plan(cx, &offer, &peer)?;
             }

@@ -83,6 +83,15 @@ fn software_of_a_container_is_its_package_managers() {
         ("vzpkg list -p 101,999", 16),
         ("vzpkg fetch debian-12", 35),
         ("vzpkg list appcache", 35),
+        ("vzpkg create appcache", 35),
+        ("vzpkg install template nginx", 35),
+        ("vzpkg create image debian-12 /tmp/x", 35),
+        ("vzpkg update metadata", 0),
+        ("vzpkg clean", 0),
+        ("vzpkg link 101", 0),
+        ("vzpkg link 999", 16),
+        ("vzpkg list --vefstype ext4", 35),
+        ("vzpkg install -C -p 101 a", 35),
         ("vzpkg help", 0),
     ] {
         assert_eq!(tool(&sandbox, line).code, code, "{line}");
@@ -113,6 +122,72 @@ fn a_container_comes_to_its_distributions_next_release() {
     tool(&sandbox, "vzpkg upgrade 101").ends(0);
     let done = "https://example.net/v3.10/main\nrepositories\napk upgrade --available";
     assert_eq!(sandbox.sh("101", look), done);
+}
+
+/// Stand for Debian's: keep names in a file, and note how they were called.
+const APT_GET: &str = r#"#!/bin/sh
+while [ $# -gt 0 ]; do case $1 in -y|-q|-s) ;; -o) shift ;; *) break ;; esac; shift; done
+echo apt-get "$@" >> /root/calls
+for last; do :; done
+case "$*" in
+  update) grep -q "$(cat /root/mirror)" /etc/apt/sources.list ;;
+  install*broken) echo 'it is broken'; exit 100 ;;
+  'install --only-upgrade '*) : > /root/newer ;;
+  'install '*) echo $last >> /root/db ;;
+  'remove '*) sed -i "/^$last\$/d" /root/db ;;
+  '--with-new-pkgs upgrade') sed 's/^/Inst /' /root/newer ;;
+  full-upgrade) . /etc/os-release; sed -i "s/$VERSION_CODENAME/$(cat /root/mirror)/" /etc/os-release ;;
+esac
+"#;
+const DPKG_QUERY: &str = r#"#!/bin/sh
+case "$1" in
+  -s) shift 2; for n; do echo "Package: $n"; done; exit ;;
+  -W) format=$3 ;;
+esac
+[ $# -le 3 ] && { sed 's/.*/installed & 1.0-1/' /root/db; exit; }
+shift 4
+for n; do grep -qx $n /root/db && echo "installed $n"; done
+"#;
+
+#[test]
+fn a_container_of_debian_comes_to_its_next_release() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = running();
+    for (path, text) in [
+        ("/usr/bin/apt-get", APT_GET),
+        ("/usr/bin/dpkg-query", DPKG_QUERY),
+        ("/usr/bin/dpkg", "#!/bin/sh\necho dpkg $@ >> /root/calls\n"),
+    ] {
+        put(&sandbox, path, text);
+    }
+    sandbox.sh(
+        "101",
+        "mkdir -p /etc/apt; echo 'deb http://deb.example.net bookworm main' > /etc/apt/sources.list; echo old > /root/db; echo old > /root/newer; \
+         printf 'ID=debian\\nVERSION_CODENAME=bookworm\\nPRETTY_NAME=\"Debian 12\"\\n' > /etc/os-release; echo bookworm > /root/mirror",
+    );
+    let says = |line: &str, text: &str| assert_eq!(tool(&sandbox, line).ends(0).stdout, text, "{line}");
+    says("vzpkg list -p 101", "old 1.0-1\n");
+    tool(&sandbox, "vzpkg install -p 101 new").ends(0);
+    says("vzpkg info -p 101 new", "Package: new\n");
+    tool(&sandbox, "vzpkg install -p 101 broken").ends(70).says("it is broken");
+    tool(&sandbox, "vzpkg remove -p 101 other").ends(26);
+    tool(&sandbox, "vzpkg remove -p 101 new").ends(0);
+    says("vzpkg list -p 101", "old 1.0-1\n");
+    tool(&sandbox, "vzpkg status 101").ends(22);
+    tool(&sandbox, "vzpkg update -p 101 old").ends(0);
+    tool(&sandbox, "vzpkg status 101").ends(0);
+    // A mirror that has no such release has changed nothing.
+    tool(&sandbox, "vzpkg upgrade 101").ends(70);
+    let look = "cat /etc/apt/sources.list; ls /etc/apt; tail -n 1 /root/calls";
+    let before = "deb http://deb.example.net bookworm main\nsources.list\napt-get update";
+    assert_eq!(sandbox.sh("101", look), before);
+    sandbox.sh("101", "echo trixie > /root/mirror");
+    tool(&sandbox, "vzpkg upgrade 101").ends(0);
+    let after = "deb http://deb.example.net trixie main\nsources.list\napt-get full-upgrade";
+    assert_eq!(sandbox.sh("101", look), after);
+    assert_eq!(sandbox.sh("101", "grep CODENAME /etc/os-release"), "VERSION_CODENAME=trixie");
+    // There is nothing after that yet.
+    tool(&sandbox, "vzpkg upgrade 101").ends(24).says("comes after Debian 12");
 }
 
 #[test]

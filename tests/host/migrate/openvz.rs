@@ -36,7 +36,9 @@ fn openvzs_tool_hands_over_as_well() {
     for (words, code) in [
         (&["host2"][..], 1),
         (&["-r", "maybe", "host2", "107"], 1),
-        (&["--nodeps", "host2", "107"], 1),
+        (&["--nodeps=disk", "host2", "107"], 1),
+        (&["--rsync=-z", "host2", "107"], 1),
+        (&["--keep-dst", "host2", "107"], 1),
         (&["a;b", "107"], 1),
         (&["host2", "109"], 10),
     ] {
@@ -101,4 +103,66 @@ fn openvzs_tool_ends_with_the_codes_of_old() {
     here.sh("web", "setsid unshare -p -f sleep 61 > /dev/null 2>&1 < /dev/null &");
     eventually("a namespace is there", || here.sh("web", "ps").contains("sleep 61"));
     ends(&path, &["--live", "host2", "107"], 8, "has a pid namespace of its own");
+}
+
+/// Those about the other host as it is, and about somebody else who is at work.
+#[test]
+fn openvzs_tool_tells_what_the_other_host_lacks_by_its_code() {
+    needs!(Root, Cgroups, Busybox, Criu, DiskImage);
+    let (here, there) = two(json!({ "ctid": 107 }));
+    there.apply();
+    let vzmigrate = |path: &str, words: &[&str]| {
+        let output = here.command(&[&["vzmigrate"], words].concat()).env("PATH", path).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.code().unwrap(), said)
+    };
+    let ends = |path: &str, words: &[&str], code: i32, why: &str| {
+        let (ended, said) = vzmigrate(path, words);
+        assert!(ended == code && said.contains(why), "{words:?}: {code}, {why}: {ended}: {said}");
+    };
+    // The other host's vzd, in a world of which something is hidden from it.
+    let hidden = |mounts: &str| {
+        let receive = format!("{mounts} && exec {} receive", via(&there, ""));
+        ssh_to(&here, &format!("exec unshare -m sh -c \"{receive}\""))
+    };
+    let cpuinfo = here.host_dir("cpu").join("info");
+    std::fs::write(&cpuinfo, "flags : fpu\n").unwrap();
+    let path = hidden(&format!("mount --bind {} /proc/cpuinfo", cpuinfo.display()));
+    ends(&path, &["--live", "host2", "107"], 18, "the processors there cannot do all");
+    ends(&path, &["--live", "--nodeps=ipv6", "host2", "107"], 18, "the processors there");
+    for any in ["-f", "--nodeps", "--nodeps=cpu,ipv6", "--nodeps=all"] {
+        ends(&path, &["--check-only", any, "host2", "107"], 0, "web to host2");
+    }
+    here.sh("web", "dd if=/dev/zero of=/large bs=1M count=2 2>/dev/null; sync");
+    let ves = there.state_dir().join("ves");
+    let path = hidden(&format!("mount -t tmpfs -o size=1m,mode=700 small {}", ves.display()));
+    ends(&path, &["--check-only", "host2", "107"], 6, "bytes free");
+    here.ve(
+        "image",
+        json!({ "ctid": 108, "state": "stopped", "disk": { "backend": "image", "diskspace": "32M" } }),
+    );
+    here.apply();
+    ends(
+        &hidden("mount -t tmpfs none /usr/sbin"),
+        &["--check-only", "host2", "108"],
+        16,
+        "mke2fs is not installed",
+    );
+    let path = ssh(&here, &there);
+    // A template that only this host has.
+    let archive = here.dir().join("mine.tar");
+    let mut tar = std::process::Command::new("tar");
+    assert!(
+        tar.arg("-C").arg(here.template_dir()).arg("-cf").arg(&archive).arg(".").status().unwrap().success()
+    );
+    here.vzd(&["template", "add", "mine", archive.to_str().unwrap()]).ok();
+    here.ve("own", json!({ "ctid": 109, "state": "stopped", "template": "mine" }));
+    here.apply();
+    ends(&path, &["host2", "109"], 7, "template mine");
+    // Somebody else works here, who is not asked.
+    let _daemon = here.daemon();
+    let mut command = here.command(&["vzmigrate", "host2", "107"]);
+    let locked = command.env("PATH", &path).env("VZD_RUN_DIR", here.dir().join("run2")).output().unwrap();
+    assert_eq!(locked.status.code(), Some(20), "{locked:?}");
+    assert!(here.status("web").is_some_and(|ve| ve.init_pid().is_some()));
 }

@@ -14,7 +14,8 @@ use crate::control::Selector;
 use crate::handover::problem::Kind;
 
 pub(crate) const USAGE: &str = "\
-Usage: vzmigrate [-r yes|no] [--ssh=<options>] [--live] [--check-only] [-t] [-v] <host> <CTID|NAME> ...";
+Usage: vzmigrate [-r yes|no] [--ssh=<options>] [--live] [--check-only] [-f | --nodeps[=cpu,ipv6,all]] [-t] [-v]
+          <host> <CTID|NAME> ...";
 
 /// The command line is wrong.
 const BAD_USAGE: u8 = 1;
@@ -29,7 +30,6 @@ const LOCKED: u8 = 20;
 
 /// Options that cannot be carried out, and why.
 const REFUSED: &[(&str, &str)] = &[
-    ("nodeps", "checks are not skipped: what stands in the way would be met later, with the container down"),
     ("rsync", "files go over the one connection, without rsync"),
     ("keep-dst", "the other host removes what it has of one that failed: nothing could go on from it"),
 ];
@@ -60,7 +60,11 @@ pub fn main(words: Vec<String>) -> u8 {
 
 fn run(words: &[String]) -> Tool {
     let bad = |why: String| Refusal::new(BAD_USAGE, format!("{why}\n{USAGE}"));
-    let said = args::parse(KNOWN, words).map_err(bad)?;
+    let (words, nodeps) = without_checks(words).map_err(bad)?;
+    let mut said = args::parse(KNOWN, &words).map_err(bad)?;
+    if nodeps {
+        said.options.push(("nodeps".to_owned(), String::new()));
+    }
     if said.has("help") {
         print(&format!("{USAGE}\n"));
         return Ok(0);
@@ -84,6 +88,27 @@ fn run(words: &[String]) -> Tool {
     // What one comes to is no matter of the others; the first code is the tool's.
     let codes = containers.iter().map(|id| one(&said, host, id).unwrap_or_else(told)).collect::<Vec<_>>();
     Ok(codes.into_iter().find(|code| *code != 0).unwrap_or(0))
+}
+
+/// The words without those that say which checks are not made, and whether processors are among them. All others stay: what
+/// they find would be met later, with the container down. IPv6 needs no module here that could be missing.
+fn without_checks(words: &[String]) -> Result<(Vec<String>, bool), String> {
+    let mut any_cpu = false;
+    let mut kept = Vec::new();
+    for word in words {
+        let Some(checks) = word.strip_prefix("--nodeps=") else {
+            kept.push(word.clone());
+            continue;
+        };
+        for check in checks.split(',') {
+            match check {
+                "cpu" | "all" => any_cpu = true,
+                "ipv6" => {}
+                _ => return Err(format!("--nodeps: `{check}` is none of cpu, ipv6, all")),
+            }
+        }
+    }
+    Ok((kept, any_cpu))
 }
 
 /// How it ends for what stood in the way.
@@ -130,7 +155,8 @@ fn one(said: &Said, host: &str, id: &str) -> Tool {
     };
     print(&format!("Starting migration of CT {} to {host}\n", harmless(id)));
     let mut cx = Context { settings: settings(), out: Out::new(Format::Table, When::Auto) };
-    let handed = migrate::hand_over(&migrate::Args::of(name, to, via, check), &mut cx);
+    let args = migrate::Args::of(name, to, via).only_asked(check).on_any_cpu(said.has("nodeps"));
+    let handed = migrate::hand_over(&args, &mut cx);
     handed.map_err(|Unmoved { kind, failure }| {
         let exit = if failure.code.as_deref() == Some("VZ0402") { LOCKED } else { code(kind) };
         let causes = failure.causes.iter().map(|cause| format!("\n  {cause}")).collect::<String>();

@@ -47,7 +47,7 @@ installed() {
 refresh() {
   case $family in
     # What was cut short is gone through with first.
-    apt) dpkg --configure -a </dev/null && apt update ;;
+    apt) /usr/bin/dpkg --configure -a </dev/null && apt update ;;
     dnf) : ;;
     zypper) zypper --non-interactive refresh ;;
     apk) apk update ;;
