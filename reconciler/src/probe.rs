@@ -9,7 +9,7 @@ use crate::drivers::disk::{btrfs, ext4, project};
 use crate::error::SysResult;
 use crate::kernel::bpf::{self, DeviceKind, DeviceRule};
 use crate::kernel::cgroup::{Hierarchy, Layout};
-use crate::kernel::net;
+use crate::kernel::{marks, net};
 use crate::runtime::checkpoint::swrk;
 use crate::settings::Settings;
 
@@ -82,6 +82,7 @@ fn settled(layout: &Layout, io_disk: Option<String>, settings: &Settings) -> Cap
         routing_rules: tried(net::try_rules()),
         firewall: tried(net::find_nft()),
         checkpoint: tried(swrk::try_version(&settings.criu)),
+        memory_marks: tried(marks::try_marks()),
         fuse: exists("/dev/fuse", "there is no /dev/fuse on the host (modprobe fuse)"),
         kernel,
     }

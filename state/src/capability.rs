@@ -157,6 +157,8 @@ pub struct Capabilities {
     pub firewall: Feature,
     /// Checkpoints: CRIU, in a version that this kernel's processes can be dumped with.
     pub checkpoint: Feature,
+    /// What tells which memory was written to: soft-dirty marks.
+    pub memory_marks: Feature,
 }
 
 impl Capabilities {
@@ -216,6 +218,7 @@ impl Capabilities {
             routing_rules: Feature::Yes,
             firewall: Feature::Yes,
             checkpoint: Feature::Yes,
+            memory_marks: Feature::Yes,
         }
     }
 }

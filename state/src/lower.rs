@@ -242,6 +242,7 @@ fn lower_lifecycle(
         }),
         checkpoint_directory: spec.checkpoint.directory.as_ref().map(|dir| dir.as_str().to_owned()),
         checkpoint_keeps_tcp: spec.checkpoint.tcp_established != Some(false),
+        checkpoint_pre_dump: spec.checkpoint.pre_dump == Some(true),
         checkpoint_keeps_running: spec.checkpoint.keep_running == Some(true),
         reconcile_disabled: annotations.get("vzd/reconcile").is_some_and(|is| is == "disabled"),
     }

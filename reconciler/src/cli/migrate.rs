@@ -47,6 +47,9 @@ pub struct Args {
     /// Send no more than this each second, such as 10M
     #[arg(long, value_name = "BYTES")]
     limit: Option<ByteRate>,
+    /// Send memory once, while the VE stands still, and nothing of it ahead
+    #[arg(long)]
+    one_pass: bool,
     /// Only show what would be sent, and what stands in the way
     #[arg(long)]
     dry_run: bool,
@@ -61,7 +64,7 @@ pub struct Args {
 impl Args {
     /// For OpenVZ's tool: of a VE, to a host or by a command.
     pub(crate) fn of(ve: String, host: Option<String>, via: Option<String>) -> Self {
-        Args { ve, host, via, limit: None, dry_run: false, any_cpu: false, take_back: false }
+        Args { ve, host, via, limit: None, one_pass: false, dry_run: false, any_cpu: false, take_back: false }
     }
 
     /// Only to see what stands in the way.
@@ -117,7 +120,8 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
     let limit = args.limit.filter(|_| !args.dry_run).map(ByteRate::bytes);
     let course = Arc::new(Course::new(limit));
     let mut source =
-        Source::new(&*control, &host, there.streams().map_err(source::refused)?, &peer, course.clone());
+        Source::new(&*control, &host, there.streams().map_err(source::refused)?, &peer, course.clone())
+            .in_one_pass(args.one_pass);
     let moved = match ceded(&entry) {
         Some(id) => source.ask_again(&entry, id, manifest).map_err(Failure::from),
         None => {

@@ -12,6 +12,7 @@ use crate::engine::clock;
 use crate::error::SysResult;
 use crate::kernel::net;
 use crate::kernel::ns::{self, Kind, Namespace};
+use crate::runtime::checkpoint::ahead::AheadSpec;
 use crate::runtime::checkpoint::dump::DumpSpec;
 use crate::runtime::checkpoint::image::{self, Image};
 use crate::runtime::checkpoint::obstacles;
@@ -53,9 +54,38 @@ pub fn observe(ve: Ve<'_>) -> Reading<Checkpoint> {
 
 /// Writes the VE to disk. It runs on if that fails.
 pub fn suspend(ve: Ve<'_>) -> SysResult<()> {
+    let ahead = ve.entry.handover.as_ref().map(|handover| handover.id.clone());
+    let pre_dump = ahead.is_none() && policies(ve).is_some_and(|is| is.checkpoint_pre_dump);
+    let spec = dump_spec(ve, dir(ve))?;
+    ve.host.keeper.suspend(DumpSpec { place: place(ve), ahead, pre_dump, ..spec })
+}
+
+/// Where its checkpoint is kept, if not with the VE.
+fn place(ve: Ve<'_>) -> Option<PathBuf> {
     let place = policies(ve).and_then(|is| is.checkpoint_directory.as_ref());
-    let place = place.map(|dir| Path::new(dir).join(ve.entry.uid.as_str()).join("checkpoint"));
-    ve.host.keeper.suspend(DumpSpec { place, ..dump_spec(ve, dir(ve))? })
+    place.map(|dir| Path::new(dir).join(ve.entry.uid.as_str()).join("checkpoint"))
+}
+
+/// Writes a round of its memory ahead for the hand-over `id`. It runs on.
+pub fn write_ahead(ve: Ve<'_>, id: &str, round: u32) -> SysResult<()> {
+    ve.host.keeper.write_ahead(AheadSpec {
+        id: id.to_owned(),
+        round,
+        pid: lifecycle::running(ve)?.pid,
+        criu: ve.host.settings.criu.clone(),
+        checkpoint: dir(ve),
+        place: place(ve),
+    })
+}
+
+/// Whether anything of it was written ahead, or is being.
+pub fn is_ahead(ve: Ve<'_>) -> bool {
+    image::is_ahead(&dir(ve))
+}
+
+/// Removes what was written ahead for nothing, if anything was.
+pub fn forget_ahead(ve: Ve<'_>) -> SysResult<()> {
+    if is_ahead(ve) { Image::lock(&dir(ve))?.forget_ahead() } else { Ok(()) }
 }
 
 /// Writes a VE to disk that runs on. `copy` is done while everything stands still.
@@ -100,6 +130,8 @@ fn dump_spec(ve: Ve<'_>, checkpoint: PathBuf) -> SysResult<DumpSpec> {
         users: run.map(|run| disk::users(ve, &run.cold)).transpose()?.flatten(),
         at: clock::now(),
         leave_running: false,
+        ahead: None,
+        pre_dump: false,
     })
 }
 

@@ -54,6 +54,8 @@ impl Engine {
                 })
             }
             Request::Freeze { uid, id, peer } => self.freeze(uid, id, peer),
+            Request::WriteAhead { uid, id, round } => self.write_ahead(uid, id, *round),
+            Request::ForgetAhead { uid } => self.forget_ahead(uid),
             Request::Check { entry } => Ok(Answer { problems: self.conflicts(entry), ..Answer::default() }),
             Request::Receive { entry, id, peer } => self.receive(entry, id, peer),
             Request::Accept { uid, id, entry } => self.accept(uid, id, entry.as_deref()),
@@ -65,7 +67,10 @@ impl Engine {
     /// Undoes what was begun by somebody who is gone. Nobody else works on the VE meanwhile.
     pub(super) fn end_abandoned(&self, subject: &Subject) {
         let entry = self.shared().entry(subject).cloned();
-        let Some(mut entry) = entry.filter(|entry| entry.here().needs_someone()) else { return };
+        let Some(mut entry) = entry else { return };
+        if !entry.here().needs_someone() {
+            return self.end_written_ahead(&entry);
+        }
         match Session::try_begin(&self.host.settings, &entry.uid) {
             Ok(Some(_nobody)) => {
                 let told = entry.tell(Told::Abandoned, clock::now());
@@ -76,6 +81,20 @@ impl Engine {
             }
             Ok(None) => {}
             Err(e) => tracing::warn!(ve = %entry.name, error = %e, "it is not known who hands it over"),
+        }
+    }
+
+    /// Removes memory that was written ahead for a hand-over that came to nothing before it had begun.
+    fn end_written_ahead(&self, entry: &Entry) {
+        let ve = Ve { host: &self.host, entry, want: None };
+        if !checkpoint::is_ahead(ve) {
+            return;
+        }
+        let session = Session::try_begin(&self.host.settings, &entry.uid);
+        if let Ok(Some(_nobody)) = session
+            && let Err(e) = checkpoint::forget_ahead(ve)
+        {
+            tracing::warn!(ve = %entry.name, error = %e, "what was written ahead stays");
         }
     }
 
@@ -118,6 +137,30 @@ impl Engine {
         let subject = self.subject_of(uid)?;
         let outcome = self.reconcile(&subject, Leave::default(), None);
         outcome.failure.map(|failure| format!("{} [{}]", failure.message, failure.code))
+    }
+
+    /// Nothing is lost if it cannot be: then more is sent while it stands still.
+    fn write_ahead(&self, uid: &VeUid, id: &str, round: u32) -> ControlResult<Answer> {
+        if self.host.caps().memory_marks.missing().is_some() {
+            return Ok(Answer::default());
+        }
+        self.with(uid, |entry| {
+            let entry = entry.ok_or_else(|| error("VZ0307", "there is no such VE any more"))?;
+            let written =
+                checkpoint::write_ahead(Ve { host: &self.host, entry: &entry, want: None }, id, round);
+            if let Err(why) = &written {
+                tracing::warn!(ve = %entry.name, error = %why, "memory is not written ahead");
+            }
+            Ok(Answer { ahead: written.is_ok(), ..Answer::default() })
+        })
+    }
+
+    fn forget_ahead(&self, uid: &VeUid) -> ControlResult<Answer> {
+        self.with(uid, |entry| {
+            let forgotten = entry
+                .map(|entry| checkpoint::forget_ahead(Ve { host: &self.host, entry: &entry, want: None }));
+            forgotten.transpose().map_err(refused).map(|_| Answer::default())
+        })
     }
 
     fn freeze(&self, uid: &VeUid, id: &str, peer: &str) -> ControlResult<Answer> {

@@ -53,6 +53,7 @@ mod wishes;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use vzd_schema::Diagnostic;
 use vzd_state::event::Event;
@@ -136,13 +137,14 @@ struct Shared {
 
 /// The engine of a command that has no controller to ask.
 pub fn local(settings: &Settings, access: Access) -> ControlResult<Box<dyn Control>> {
-    let engine = Engine::open(settings, access)?;
+    let engine = Engine::open(settings, access, Duration::ZERO)?;
     engine.rescan();
     Ok(Box::new(engine))
 }
 
 impl Engine {
-    fn open(settings: &Settings, access: Access) -> ControlResult<Self> {
+    /// `patience`: how long whoever else changes things on this host is waited for.
+    fn open(settings: &Settings, access: Access, patience: Duration) -> ControlResult<Self> {
         let failed = |code: &str, e: &dyn std::fmt::Display| ControlError {
             code: code.to_owned(),
             message: e.to_string(),
@@ -153,7 +155,8 @@ impl Engine {
             Access::Read => None,
             Access::Write => {
                 host.make_dirs().map_err(|e| failed("VZ0301", &e))?;
-                let lock = HostLock::take(&settings.host_lock()).map_err(|e| failed("VZ0402", &e))?;
+                let lock = HostLock::take_within(&settings.host_lock(), patience);
+                let lock = lock.map_err(|e| failed("VZ0402", &e))?;
                 // Under the lock: whoever held it before takes the subtree away when it is empty.
                 host.layout.make_root().map_err(|e| failed("VZ0301", &e))?;
                 Some(lock)

@@ -20,7 +20,7 @@ use crate::runtime::quotas::Kept;
 use crate::template::index::hex;
 
 /// The protocol that this version speaks.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;
 /// No frame is larger.
 const LARGEST: u32 = 4 << 20;
 
@@ -55,7 +55,8 @@ pub enum Message {
     Begun,
     /// S: a piece of its files.
     Item(Item),
-    /// S: a file of its checkpoint, with its mode; its content follows, and `Item::End`.
+    /// S: a file of its checkpoint, with its mode; its content follows, and `Item::End`. What is named as of a round was
+    /// written ahead, and comes between the rounds of its files.
     Image {
         /// Its name.
         name: String,

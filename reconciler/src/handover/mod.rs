@@ -48,6 +48,20 @@ pub enum Request {
         /// The other host.
         peer: String,
     },
+    /// Source: write memory of it ahead, a round of it.
+    WriteAhead {
+        /// The VE.
+        uid: VeUid,
+        /// The hand-over's id.
+        id: String,
+        /// Which, from 1 on.
+        round: u32,
+    },
+    /// Source: nothing comes of it; what was written ahead is to be removed.
+    ForgetAhead {
+        /// The VE.
+        uid: VeUid,
+    },
     /// Target: whether it could be taken in. Changes nothing.
     Check {
         /// What the source's ledger holds of it.
@@ -99,6 +113,9 @@ pub struct Answer {
     pub problems: Vec<Problem>,
     /// What its manifest says about the host that it is to be on, if it was looked at.
     pub declared: Option<Declared>,
+    /// Whether memory was written ahead, if that was asked for.
+    #[serde(default)]
+    pub ahead: bool,
     /// What this host is called, and what it says of each VE, if it was asked.
     pub said: Option<(HostName, Vec<Word>)>,
 }

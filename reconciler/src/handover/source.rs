@@ -4,8 +4,10 @@
 //! Until it is ceded whatever fails leaves the VE here, where it goes on. After that only the target's word counts, and
 //! it is asked again when it was not heard.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,7 @@ use crate::handover::problem::{Kind, Problem, line};
 use crate::handover::session::Session;
 use crate::handover::{Answer, Request};
 use crate::host::Host;
+use crate::runtime::checkpoint::dump::{LITTLE, MOST_ROUNDS};
 use crate::runtime::checkpoint::image::Image;
 
 /// A hand-over, as seen from the source.
@@ -34,8 +37,12 @@ pub struct Source<'a, R: Read, W: Write> {
     link: Link<BufReader<R>, BufWriter<W>>,
     peer: &'a str,
     course: Arc<Course>,
-    /// How much memory its processes have, in bytes.
+    /// How much memory its processes have, in bytes, or had written to when that was last told.
     memory: u64,
+    /// Memory is sent in one pass, while it stands still.
+    one_pass: bool,
+    /// The files of its checkpoint that were sent.
+    sent: BTreeSet<String>,
     /// What it is if it fails now.
     at: Kind,
 }
@@ -75,7 +82,13 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
         course: Arc<Course>,
     ) -> Self {
         let link = Link::new(BufReader::new(from), BufWriter::new(to), peer).on(course.clone());
-        Self { control, host, link, peer, course, memory: 0, at: Kind::Unreached }
+        let (memory, at) = (0, Kind::Unreached);
+        Self { control, host, link, peer, course, memory, one_pass: false, sent: BTreeSet::new(), at }
+    }
+
+    /// Has memory sent in one pass, while the VE stands still.
+    pub fn in_one_pass(self, one_pass: bool) -> Self {
+        Self { one_pass, ..self }
     }
 
     /// Of what kind it is that it has failed, if it has.
@@ -136,8 +149,12 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
         let ve = Ve { host: self.host, entry, want: None };
         let (ran, mut files) = (lifecycle::running(ve).is_ok(), Sender::new(ve).map_err(refused)?);
         if ran {
-            let sent = self.send_ahead(&mut files);
-            self.unless_declined(sent)?;
+            let sent = self.send_ahead(entry, id, &mut files);
+            if let Err(why) = self.unless_declined(sent) {
+                // If this is not heard, a later pass does it.
+                let _ = self.control.handover(&Request::ForgetAhead { uid: entry.uid.clone() });
+                return Err(why);
+            }
         }
         fault::point();
         let (since, ahead) = (Instant::now(), self.link.bytes());
@@ -222,15 +239,15 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
     }
 
     /// Sends the files of a VE while it runs, until little of them changes meanwhile.
-    fn send_ahead(&mut self, files: &mut Sender) -> SysResult<()> {
-        const ROUNDS: usize = 4;
-        /// Is sent in a moment.
-        const LITTLE: u64 = 4 << 20;
+    fn send_ahead(&mut self, entry: &Entry, id: &str, files: &mut Sender) -> SysResult<()> {
         let mut last = u64::MAX;
-        for round in 0..ROUNDS {
-            self.course.round((round > 0).then(|| self.memory.saturating_add(last)));
+        let mut has_ahead = !self.one_pass;
+        for round in 1..=MOST_ROUNDS {
+            // What of its memory is left, as far as one can tell, is as much as was sent of it last.
+            self.course.round((round > 1).then(|| self.memory.saturating_add(last)));
             let before = self.link.bytes();
             files.ahead(&mut self.link)?;
+            has_ahead = has_ahead && self.send_memory(entry, id, round)?;
             let sent = self.link.bytes() - before;
             if sent < LITTLE || sent > last / 2 {
                 break;
@@ -240,15 +257,42 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
         Ok(())
     }
 
+    /// Sends what of its memory has changed, if the kernel tells.
+    fn send_memory(&mut self, entry: &Entry, id: &str, round: u32) -> SysResult<bool> {
+        let (uid, hand_over) = (entry.uid.clone(), id.to_owned());
+        let asked = self.control.handover(&Request::WriteAhead { uid, id: hand_over, round });
+        let written = asked.map_err(|e| SysError::refused("write ahead", "VE", e.message))?.ahead;
+        if !written {
+            return Ok(false);
+        }
+        fault::point();
+        let image = Image::lock(&checkpoint::dir(Ve { host: self.host, entry, want: None }))?;
+        let before = self.link.bytes();
+        for part in image.parts_ahead(round)? {
+            self.send_part(part)?;
+        }
+        self.memory = self.link.bytes() - before;
+        fault::point();
+        Ok(true)
+    }
+
+    fn send_part(&mut self, (name, path, mode): (String, PathBuf, u32)) -> SysResult<()> {
+        self.link.put(&Message::Image { name: name.clone(), mode })?;
+        stream::content(&path, &mut self.link)?;
+        self.sent.insert(name);
+        Ok(())
+    }
+
     /// Sends the rest of a VE that stands still.
     fn send(&mut self, entry: &Entry, files: &mut Sender) -> SysResult<()> {
         let ve = Ve { host: self.host, entry, want: None };
         files.rest(ve, &mut self.link)?;
         if entry.suspension.is_some() {
             let image = Image::lock(&checkpoint::dir(ve))?;
-            for (name, path, mode) in image.parts()? {
-                self.link.put(&Message::Image { name, mode })?;
-                stream::content(&path, &mut self.link)?;
+            for part in image.parts()? {
+                if !self.sent.contains(&part.0) {
+                    self.send_part(part)?;
+                }
             }
         }
         let stopped = entry.suspension.is_none().then_some(entry.applied.lifecycle.as_ref()).flatten();

@@ -5,8 +5,8 @@
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use vzd_schema::Code;
 use vzd_schema::v1::ManifestPolicy;
@@ -211,7 +211,8 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
         let image = Image::lock(&checkpoint::dir(ve))?;
         let mut part: Option<Part> = None;
         self.link.say(&Message::Begun)?;
-        let mut has_image = false;
+        // None of it has come; what was written ahead has; the rest of it is coming.
+        let (mut has_ahead, mut has_image) = (false, false);
         loop {
             let Some(frame) = self.link.frame()? else { return Ok(None) };
             match (frame, &mut part) {
@@ -222,11 +223,15 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
                     part = None;
                 }
                 (Frame::Message(Message::Item(item)), None) if !has_image => tree.item(&item)?,
-                (Frame::Message(Message::Image { name, mode }), None) if tree.is_done() => {
-                    if !std::mem::replace(&mut has_image, true) {
+                (Frame::Message(Message::Image { name, mode }), None)
+                    if tree.is_done() || !has_image && name.contains('/') =>
+                {
+                    if !has_ahead && !has_image {
                         image.make(None)?;
                     }
-                    part = Some(Part::make(image.dir(), &name, mode)?);
+                    *(if name.contains('/') { &mut has_ahead } else { &mut has_image }) = true;
+                    let (file, path) = image.make_part(&name, mode)?;
+                    part = Some(Part { file, path });
                 }
                 (Frame::Message(Message::Whole { entry, quotas, sum }), None) if tree.is_done() => {
                     if self.link.sum(false) != sum {
@@ -239,7 +244,12 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
                             "its checkpoint is missing, or one too many",
                         ));
                     }
+                    if has_ahead && !has_image {
+                        // It has ended by itself meanwhile.
+                        image.remove()?;
+                    }
                     if has_image {
+                        image.tie()?;
                         image.check(room.uid.as_str(), (room.ids.start, room.ids.count))?;
                     }
                     if let (Some(quotas), Some(accepted)) = (quotas, &entry.applied.lifecycle) {
@@ -280,18 +290,6 @@ struct Part {
 }
 
 impl Part {
-    fn make(dir: &Path, name: &str, mode: u32) -> SysResult<Part> {
-        if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) {
-            return Err(SysError::refused("receive", format_args!("file {name:?}"), "it has no good name"));
-        }
-        let path = dir.join(name);
-        let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.at("make", path.display())?;
-        let mode = std::fs::Permissions::from_mode(mode & 0o777);
-        file.set_permissions(mode).at("chmod", path.display())?;
-        Ok(Part { file, path })
-    }
-
     fn data(&self, at: u64, bytes: &[u8]) -> SysResult<()> {
         self.file.write_all_at(bytes, at).at("write", self.path.display())
     }

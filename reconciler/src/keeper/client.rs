@@ -15,6 +15,7 @@ use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::WaitStatus;
 use crate::kernel::seqpacket;
 use crate::runtime::accounts;
+use crate::runtime::checkpoint::ahead::AheadSpec;
 use crate::runtime::checkpoint::dump::DumpSpec;
 use crate::runtime::enter::{self, Door};
 use crate::runtime::spec::{MountSpec, StartSpec, Started};
@@ -268,6 +269,11 @@ impl Keeper {
     /// Writes a running VE to disk; it is gone when this returns, or runs on.
     pub fn suspend(&self, spec: DumpSpec) -> SysResult<()> {
         done(&self.ask(&Request::Suspend(Box::new(spec)), None)?.0)
+    }
+
+    /// Writes a round of a running VE's memory, of one that runs on.
+    pub fn write_ahead(&self, spec: AheadSpec) -> SysResult<()> {
+        done(&self.ask(&Request::WriteAhead(spec), None)?.0)
     }
 
     /// Writes a running VE to disk, which runs on. Between the two `copy` is done, while everything stands still.

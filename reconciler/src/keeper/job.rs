@@ -11,7 +11,7 @@ use crate::kernel::ns::{Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded, WaitStatus};
 use crate::kernel::seqpacket;
-use crate::runtime::checkpoint::dump;
+use crate::runtime::checkpoint::{ahead, dump};
 use crate::runtime::enter::{self, Command, Door, Stdio};
 use crate::runtime::{accounts, inject};
 
@@ -30,13 +30,14 @@ pub fn is_job(request: &Request) -> bool {
             | Request::Run { .. }
             | Request::Capture { .. }
             | Request::Suspend(_)
+            | Request::WriteAhead(_)
             | Request::Accounts { .. }
     )
 }
 
 /// Whether a job is let finish when its requester goes away: cut off it would do harm.
 pub fn is_let_finish(request: &Request) -> bool {
-    matches!(request, Request::Suspend(_))
+    matches!(request, Request::Suspend(_) | Request::WriteAhead(_))
 }
 
 fn perform(proof: SingleThreaded, request: &Request, fds: &[OwnedFd]) -> SysResult<Reply> {
@@ -61,6 +62,7 @@ fn perform(proof: SingleThreaded, request: &Request, fds: &[OwnedFd]) -> SysResu
             Ok(Reply::Captured(status, printed))
         }
         Request::Suspend(spec) => dump::dump(proof, spec, fds.first()).map(|()| Reply::Done),
+        Request::WriteAhead(spec) => ahead::write(proof, spec).map(|()| Reply::Done),
         Request::Accounts { pid, ask } => {
             let (userns, mntns) = namespaces(*pid)?;
             accounts::answer(ask, &userns, &mntns).map(Reply::Accounts)

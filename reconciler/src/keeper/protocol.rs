@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::SysError;
 use crate::kernel::process::WaitStatus;
 use crate::runtime::accounts;
+use crate::runtime::checkpoint::ahead::AheadSpec;
 use crate::runtime::checkpoint::dump::DumpSpec;
 use crate::runtime::enter::{Command, Door};
 use crate::runtime::spec::{MountSpec, StartSpec, Started};
@@ -66,6 +67,8 @@ pub enum Request {
     /// socket: everything stands still from a packet that is read there until one that is sent, and nothing is copied if
     /// it closes instead.
     Suspend(Box<DumpSpec>),
+    /// Write memory of a running VE ahead, a round of it. Answered by `Done` or `Failed`.
+    WriteAhead(AheadSpec),
     /// Look at users of a running VE, or change one. Answered by `Accounts` or `Failed`.
     Accounts {
         /// The host's pid of its init.

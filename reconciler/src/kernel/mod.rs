@@ -14,6 +14,7 @@ pub mod ext4;
 pub mod fanotify;
 pub mod kmsg;
 pub mod loopdev;
+pub mod marks;
 pub mod mount;
 pub mod net;
 pub mod netfilter;

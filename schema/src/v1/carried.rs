@@ -18,15 +18,10 @@ const REFUSED: &[&str] = &[
     "spec.security.features.nfsd",
     "spec.security.features.ppp",
     "spec.security.features.sit",
-    "spec.checkpoint.preDump",
 ];
 
 /// What is to be done instead of writing some of them.
 const INSTEAD: &[(&str, &str)] = &[
-    (
-        "spec.checkpoint.preDump",
-        "memory is written in one pass while the VE stands still: few kernels tell which pages have changed",
-    ),
     ("spec.security.features.bridge", "no switch is needed: the VE's root makes bridges in its own network"),
     ("spec.security.features.ipgre", TUNNELS),
     ("spec.security.features.ipip", TUNNELS),

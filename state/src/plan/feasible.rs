@@ -26,12 +26,13 @@ pub fn infeasible(want: &Desired, caps: &Capabilities) -> Vec<Infeasible> {
     let translations = &want.network.translations;
     let masquerades = translations.iter().any(|one| matches!(one, Translation::Masquerade { .. }));
     let publishes = translations.iter().any(|one| matches!(one, Translation::Publish { .. }));
-    let needs: [(bool, &str, &Feature); 17] = [
+    let needs: [(bool, &str, &Feature); 18] = [
         (true, "spec.security.userNamespace", &caps.user_namespaces),
         (true, "spec.template", &caps.overlay_idmap),
         (want.lifecycle.cold.seccomp == Seccomp::Default, "spec.security.seccomp", &caps.seccomp),
         (want.lifecycle.state == State::Paused, "spec.state", &caps.freezer),
         (want.lifecycle.state == State::Suspended, "spec.state", &caps.checkpoint),
+        (want.lifecycle.checkpoint_pre_dump, "spec.checkpoint.preDump", &caps.memory_marks),
         (!want.devices.rules.is_empty(), "spec.devices", &caps.bpf_device),
         (has_node("/dev/net/tun"), "spec.security.features.tun", &caps.tun),
         (has_node("/dev/fuse"), "spec.security.features.fuse", &caps.fuse),

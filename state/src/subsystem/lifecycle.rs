@@ -62,6 +62,9 @@ pub struct Desired {
     /// Established TCP connections are kept in a checkpoint. Records from before there was a choice don't say so.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub checkpoint_keeps_tcp: bool,
+    /// Memory is written ahead of a suspension.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkpoint_pre_dump: bool,
     /// It runs on after an order for a checkpoint.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint_keeps_running: bool,
@@ -87,6 +90,7 @@ impl Default for Desired {
             suspend: None,
             checkpoint_directory: None,
             checkpoint_keeps_tcp: true,
+            checkpoint_pre_dump: false,
             checkpoint_keeps_running: false,
             reconcile_disabled: false,
         }

@@ -65,19 +65,6 @@ fn is_told(host: &Sandbox, words: &str) -> bool {
     told.is_some_and(|told| told.message.contains(words))
 }
 
-/// A controller again; whoever works without one meanwhile has the lock for a moment.
-fn up(host: &Sandbox) -> Daemon<'_> {
-    within(LONG, "a controller is up", || {
-        let mut daemon = host.daemon_with(|_| {});
-        let socket = host.run_dir().join("vzd.sock");
-        let answers = within(LONG, "it answers or ends", || {
-            let ended = daemon.has_ended();
-            (ended || std::os::unix::net::UnixStream::connect(&socket).is_ok()).then_some(!ended)
-        });
-        answers.then_some(daemon)
-    })
-}
-
 #[test]
 fn a_ve_goes_where_its_line_says_whichever_host_reads_it_first() {
     needs!(Root, Cgroups, Busybox, Criu);
@@ -204,7 +191,7 @@ fn controllers_that_are_killed_in_the_middle_end_with_one() {
             Daemon::kill9(one);
             Daemon::kill9(other);
         }
-        daemons = Some((up(a), up(b)));
+        daemons = Some((a.daemon(), b.daemon()));
         two.until_on(to);
         goes_on(to, "web");
         eventually("it has gone", || quarantined(from));

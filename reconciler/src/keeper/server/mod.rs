@@ -252,6 +252,7 @@ impl Server {
             | Request::Run { .. }
             | Request::Capture { .. }
             | Request::Suspend(_)
+            | Request::WriteAhead(_)
             | Request::Accounts { .. } => return,
         };
         self.reply(token, &done.unwrap_or_else(Reply::Failed), None);

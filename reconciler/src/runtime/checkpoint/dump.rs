@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, statat};
 use serde::{Deserialize, Serialize};
 use vzd_state::units::Timestamp;
 
+use super::ahead::Rounds;
 use super::image::{Contents, Image};
 use super::obstacles::{lost_console, made, stranger};
 use super::swrk::{Ask, Request, Swrk};
@@ -62,9 +63,21 @@ pub struct DumpSpec {
     /// It is to run on, once the requester has said so over the socket that came with the request.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leave_running: bool,
+    /// Whose rounds of what was written ahead it is to go by, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<String>,
+    /// Memory is written ahead first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pre_dump: bool,
 }
 
 const LOG: &str = "dump.log";
+
+/// Memory is written ahead so often at most, and no more when little was written in a round, or not much less than in the
+/// one before.
+pub const MOST_ROUNDS: u32 = 4;
+/// Is written, or sent, in a moment.
+pub const LITTLE: u64 = 4 << 20;
 
 /// Where the runtime mounts what is the host's, and what CRIU calls that.
 pub(super) const DEV: &str = "/dev";
@@ -83,21 +96,33 @@ pub fn dump(proof: SingleThreaded, spec: &DumpSpec, requester: Option<&OwnedFd>)
         return Err(SysError::refused("suspend", "VE", "nobody says what is to become of it"));
     }
     let image = Image::lock(&spec.checkpoint)?;
-    let init = Pidfd::open(spec.pid)?;
-    if procfs::innermost_pid(spec.pid)? != 1 || !init.is_alive()? {
-        // An earlier dump may have ended it while this one waited.
-        return Err(SysError::refused("suspend", "VE", "it does not run any more"));
-    }
-    image.make(spec.place.as_deref())?;
-    write(proof, spec, &image, requester).inspect_err(|_| {
+    is_up(spec.pid)?;
+    let rounds = match spec.ahead.as_ref().and_then(|id| Rounds::of(&image, id, spec.pid)) {
+        Some(rounds) => rounds,
+        None => {
+            image.make(spec.place.as_deref())?;
+            Rounds::none(spec.pid)
+        }
+    };
+    write(proof, spec, &image, rounds, requester).inspect_err(|_| {
         let _ = image.remove();
     })
+}
+
+/// Refuses one whose init this is not, or not any more: an earlier dump may have ended it while this one waited.
+pub(super) fn is_up(pid: i32) -> SysResult<()> {
+    let init = Pidfd::open(pid)?;
+    if procfs::innermost_pid(pid)? != 1 || !init.is_alive()? {
+        return Err(SysError::refused("suspend", "VE", "it does not run any more"));
+    }
+    Ok(())
 }
 
 fn write(
     proof: SingleThreaded,
     spec: &DumpSpec,
     image: &Image,
+    mut rounds: Rounds,
     requester: Option<&OwnedFd>,
 ) -> SysResult<()> {
     ns::unshare(&[Kind::Mount])?;
@@ -120,6 +145,13 @@ fn write(
     if let Some(what) = made_inside {
         return Err(refusal(made(what)));
     }
+    while spec.pre_dump && rounds.rounds < MOST_ROUNDS {
+        let before = rounds.last_bytes();
+        rounds = rounds.next(proof, &spec.criu, image)?;
+        if rounds.last_bytes() < LITTLE || before > 0 && rounds.last_bytes() > before / 2 {
+            break;
+        }
+    }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(image.dir(), flags, Mode::empty()).at("open", image.dir().display())?;
     let names = external.iter().map(|(target, name)| format!("mnt[{target}]:{name}"));
@@ -129,6 +161,7 @@ fn write(
             skipped,
             searched: searched(&root)?,
             pid: spec.pid,
+            parent: rounds.last(),
         },
         images: &dir,
         log: LOG,
@@ -148,7 +181,8 @@ fn write(
         groups: spec.groups.clone(),
         users: None,
         closes_tcp: spec.closes_tcp,
-        files: BTreeMap::new(),
+        ahead: rounds.rounds,
+        files: rounds.files,
     };
     let criu = Swrk::start(proof, &spec.criu, &[image.lock_file().as_raw_fd()])?;
     let mut locked = false;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -14,14 +14,16 @@ use serde::{Deserialize, Serialize};
 use vzd_state::subsystem::lifecycle::Checkpoint;
 use vzd_state::units::Timestamp;
 
+use super::ahead::{self, PARENT};
 use super::nodes::DevEntry;
 use super::sum::Sum;
 use crate::error::{At, SysError, SysResult};
 use crate::runtime::quotas::Kept;
 use crate::store::{Writes, atomic};
 
-/// What this version writes. It reads all before, too: a VE may be suspended while vzd is renewed.
-const FORMAT: u32 = 2;
+/// What this version reads: all that any before has written, too, since a VE may be suspended while vzd is renewed. It writes
+/// the last where memory was written ahead, else the one before.
+const FORMAT: u32 = 3;
 /// The list of contents.
 pub(super) const LIST: &str = "checkpoint.json";
 /// The same of a checkpoint that a VE has been resumed from.
@@ -62,8 +64,16 @@ pub struct Contents {
     /// Established TCP connections are not in it: they are closed when the VE goes on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub closes_tcp: bool,
+    /// In how many rounds memory was written ahead.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ahead: u32,
     /// CRIU's files.
     pub files: BTreeMap<String, Sum>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's way.
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// The directory of a checkpoint, of which nobody else makes any use meanwhile.
@@ -142,10 +152,10 @@ impl Image {
         }
     }
 
-    /// Makes it whole, and durable: fills in the sums of all files, and writes the list.
+    /// Makes it whole, and durable: fills in the sums of all files that it has none of yet, and writes the list.
     pub fn seal(&self, mut contents: Contents) -> SysResult<()> {
-        contents.format = FORMAT;
-        contents.files = sums(&self.dir)?;
+        contents.format = if contents.ahead > 0 { FORMAT } else { FORMAT - 1 };
+        contents.files.extend(sums(list(&self.dir)?)?);
         let text = serde_json::to_vec(&contents).map_err(|e| SysError::refused("encode", LIST, e))?;
         atomic::write(&self.dir.join(LIST), &text, &Writes::default())?;
         match self.dir.parent() {
@@ -170,6 +180,66 @@ impl Image {
         self.dir.parent().map_or(Ok(()), atomic::sync)
     }
 
+    /// The sums of what is in the directory of a round that was written ahead, each of which is on disk then.
+    pub(super) fn sums_of(&self, round: &str) -> SysResult<BTreeMap<String, Sum>> {
+        let files = list(&self.dir.join(round))?.into_iter();
+        sums(files.map(|(name, path)| (format!("{round}/{name}"), path)).collect())
+    }
+
+    /// The files of a round that was written ahead, by name with their paths and permissions.
+    pub fn parts_ahead(&self, round: u32) -> SysResult<Vec<(String, PathBuf, u32)>> {
+        let round = ahead::directory(round);
+        let files = list(&self.dir.join(&round))?.into_iter();
+        files
+            .map(|(name, path)| Ok((format!("{round}/{name}"), mode_of(&path)?, path)))
+            .map(|part| part.map(|(name, mode, path)| (name, path, mode)))
+            .collect()
+    }
+
+    /// Makes a file of it that comes from elsewhere; in a round's directory, as it may be named. Says where it is.
+    pub fn make_part(&self, name: &str, mode: u32) -> SysResult<(File, PathBuf)> {
+        let (round, file) = name.split_once('/').map_or((None, name), |(round, file)| (Some(round), file));
+        if file.is_empty() || file.starts_with('.') || file.contains(['/', '\0']) {
+            return Err(SysError::refused("receive", format_args!("file {name:?}"), "it has no good name"));
+        }
+        let mut dir = self.dir.clone();
+        if let Some(directory) = round {
+            let round = ahead::round_of(directory).ok_or_else(|| {
+                SysError::refused("receive", format_args!("file {name:?}"), "it has no good name")
+            })?;
+            dir.push(directory);
+            if !dir.exists() {
+                make_open(&dir)?;
+                if let Some(parent) = ahead::parent_of(round) {
+                    std::os::unix::fs::symlink(parent, dir.join(PARENT)).at("link", dir.display())?;
+                }
+            }
+        }
+        let path = dir.join(file);
+        let new = File::options().write(true).create_new(true).mode(0o600).open(&path);
+        let new = new.at("make", path.display())?;
+        let mode = std::fs::Permissions::from_mode(mode & 0o777);
+        new.set_permissions(mode).at("chmod", path.display())?;
+        Ok((new, path))
+    }
+
+    /// Has CRIU find the rounds that have come: as it leaves them.
+    pub fn tie(&self) -> SysResult<()> {
+        let contents = read(&self.dir)?;
+        match contents.ahead {
+            0 => Ok(()),
+            rounds => {
+                let link = self.dir.join(PARENT);
+                std::os::unix::fs::symlink(ahead::directory(rounds), &link).at("link", link.display())
+            }
+        }
+    }
+
+    /// Removes what was written ahead of a checkpoint that has not come to be.
+    pub fn forget_ahead(&self) -> SysResult<()> {
+        if is_ahead(&self.dir) && look(&self.dir).is_err() { self.remove() } else { Ok(()) }
+    }
+
     /// The names of CRIU's files.
     pub fn names(&self) -> SysResult<BTreeSet<String>> {
         Ok(read(&self.dir)?.files.into_keys().collect())
@@ -180,8 +250,8 @@ impl Image {
         let contents = read(&self.dir)?;
         let part = |name: &str| {
             let path = self.dir.join(name);
-            let mode = std::fs::metadata(&path).at("stat", path.display())?.permissions().mode();
-            Ok((name.to_owned(), path, mode & 0o777))
+            let mode = mode_of(&path)?;
+            Ok((name.to_owned(), path, mode))
         };
         contents.files.keys().map(String::as_str).chain([LIST]).map(part).collect()
     }
@@ -205,6 +275,7 @@ impl Image {
             return Err(self.refuse(format!("it is of VE {uid} with ids from {base}")));
         }
         let found = images(&self.dir)?;
+        self.check_links(contents.ahead)?;
         if let Some(name) = found.keys().find(|name| !contents.files.contains_key(*name)) {
             return Err(self.refuse(format!("file {name} does not belong to it")));
         }
@@ -218,6 +289,21 @@ impl Image {
     /// Refuses it if memory is not as it was written.
     pub fn check_pages(&self, contents: &Contents) -> SysResult<()> {
         self.compare(contents, is_pages)
+    }
+
+    /// CRIU follows them: they have to lead where they did.
+    fn check_links(&self, rounds: u32) -> SysResult<()> {
+        let last = (rounds > 0).then(|| ahead::directory(rounds));
+        let links =
+            (1..=rounds).map(|round| (self.dir.join(ahead::directory(round)), ahead::parent_of(round)));
+        for (dir, leads_to) in links.chain([(self.dir.clone(), last)]) {
+            let link = dir.join(PARENT);
+            let found = std::fs::read_link(&link).ok();
+            if found != leads_to.map(PathBuf::from) || link.exists() != found.is_some() {
+                return Err(self.refuse(format!("{} does not lead to the round before", link.display())));
+            }
+        }
+        Ok(())
     }
 
     fn compare(&self, contents: &Contents, which: impl Fn(&str) -> bool) -> SysResult<()> {
@@ -284,11 +370,24 @@ fn read(dir: &Path) -> SysResult<Contents> {
 
 /// Whether a file of CRIU's is nothing but what was in memory.
 fn is_pages(name: &str) -> bool {
-    name.starts_with("pages-")
+    name.rsplit('/').next().is_some_and(|file| file.starts_with("pages-"))
 }
 
-/// CRIU's files, by name.
+/// CRIU's files, those that were written ahead too, by name.
 fn images(dir: &Path) -> SysResult<BTreeMap<String, PathBuf>> {
+    let mut images = list(dir)?;
+    for round in (1..).map(ahead::directory) {
+        let path = dir.join(&round);
+        if !std::fs::symlink_metadata(&path).is_ok_and(|is| is.is_dir()) {
+            break;
+        }
+        images.extend(list(&path)?.into_iter().map(|(name, path)| (format!("{round}/{name}"), path)));
+    }
+    Ok(images)
+}
+
+/// CRIU's files in a directory, by name.
+fn list(dir: &Path) -> SysResult<BTreeMap<String, PathBuf>> {
     let mut images = BTreeMap::new();
     for entry in std::fs::read_dir(dir).at("list", dir.display())? {
         let path = entry.at("list", dir.display())?.path();
@@ -300,18 +399,31 @@ fn images(dir: &Path) -> SysResult<BTreeMap<String, PathBuf>> {
     Ok(images)
 }
 
-/// The sums of all of CRIU's files, each of which is on disk when this is done.
-fn sums(dir: &Path) -> SysResult<BTreeMap<String, Sum>> {
-    let images = images(dir)?;
+/// The sums of CRIU's files, each of which is on disk when this is done.
+fn sums(images: BTreeMap<String, PathBuf>) -> SysResult<BTreeMap<String, Sum>> {
     let sync = |path: &PathBuf| File::open(path).and_then(|file| file.sync_data()).at("sync", path.display());
     // The disk works while the processor does.
     std::thread::scope(|scope| {
         let synced = scope.spawn(|| images.values().try_for_each(sync));
         let sums = images.iter().map(|(name, path)| Ok((name.clone(), Sum::of(path)?))).collect();
-        let panicked = |_| Err(SysError::refused("sync", dir.display(), "the thread panicked"));
+        let panicked = |_| Err(SysError::refused("sync", "checkpoint", "the thread panicked"));
         synced.join().unwrap_or_else(panicked)?;
         sums
     })
+}
+
+fn mode_of(path: &Path) -> SysResult<u32> {
+    Ok(std::fs::metadata(path).at("stat", path.display())?.permissions().mode() & 0o777)
+}
+
+/// Makes a directory in one that nobody else gets into.
+pub(super) fn make_open(dir: &Path) -> SysResult<()> {
+    std::fs::DirBuilder::new().mode(0o755).create(dir).at("make directory", dir.display())
+}
+
+/// Whether there is something in a checkpoint's directory that was written ahead.
+pub fn is_ahead(dir: &Path) -> bool {
+    dir.join(ahead::directory(1)).exists()
 }
 
 #[cfg(test)]
@@ -332,6 +444,7 @@ mod tests {
             groups: BTreeMap::new(),
             users: None,
             closes_tcp: false,
+            ahead: 0,
             files: BTreeMap::new(),
         }
     }
@@ -362,8 +475,8 @@ mod tests {
         make();
         let list = image.dir().join(LIST);
         let text = std::fs::read_to_string(&list).unwrap();
-        std::fs::write(&list, text.replace("\"format\":2", "\"format\":3")).unwrap();
-        assert!(refused().contains("format 3"));
+        std::fs::write(&list, text.replace("\"format\":2", "\"format\":4")).unwrap();
+        assert!(refused().contains("format 4"));
         // As an earlier version has written it.
         let sums = serde_json::json!({ "pages-1.img": {
             "bytes": 5, "sha256": "bfa062de040f55a15ce910800757061ec3d2fc31d6b7c72d9fa02b75a9ad1133"

@@ -5,12 +5,14 @@
 //! directory ([`image`]); a VE can be resumed from it exactly while its list of contents is there.
 //!
 //! - [`dump`] writes one, in a child of the keeper; the VE runs on if that fails,
+//! - [`ahead`] writes memory before that, in rounds, while the VE runs,
 //! - [`archive`] makes one file of it, and puts it back,
 //! - [`obstacles`] tells beforehand what it would fail of,
 //! - [`restore`] is the starter of a VE that is resumed,
 //! - [`filters`] has calls that are answered for by a process of the host's be so again,
 //! - [`swrk`] speaks to CRIU, in the encoding of [`wire`], and [`log`] reads its log for the cause of a failure.
 
+pub mod ahead;
 pub mod archive;
 pub mod dump;
 mod filters;

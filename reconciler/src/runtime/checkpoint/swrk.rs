@@ -20,6 +20,7 @@ use crate::runtime::checkpoint::wire::{Message, Value, fields};
 const DUMP: u64 = 1;
 const RESTORE: u64 = 2;
 const NOTIFY: u64 = 6;
+const SINGLE_PRE_DUMP: u64 = 13;
 
 /// Empty network namespace: CRIU keeps nothing of it, and makes a bare one.
 const EMPTY_NET: u64 = libc::CLONE_NEWNET as u64;
@@ -47,6 +48,15 @@ pub enum Ask {
         searched: Vec<String>,
         /// Its root process.
         pid: i32,
+        /// The directory of what was written ahead last, from that of images.
+        parent: Option<String>,
+    },
+    /// Write what has changed in the memory of the tree of this process, which goes on.
+    Ahead {
+        /// Its root process.
+        pid: i32,
+        /// The directory of what was written before, from that of images; else all of it is written.
+        parent: Option<String>,
     },
     /// Bring a tree back, as children of this process's parent.
     Restore {
@@ -92,7 +102,14 @@ impl Request<'_> {
             opts = opts.text(37, name);
         }
         let (kind, opts) = match &self.ask {
-            Ask::Dump { leave_running, skipped, searched, pid } => {
+            Ask::Ahead { pid, parent } => {
+                opts = opts.number(2, u64::try_from(*pid).unwrap_or_default()).number(45, FREEZE_TIMEOUT);
+                (SINGLE_PRE_DUMP, since(opts.number(15, 1), parent.as_deref())) // track_mem
+            }
+            Ask::Dump { leave_running, skipped, searched, pid, parent } => {
+                if parent.is_some() {
+                    opts = since(opts.number(15, 1), parent.as_deref()); // track_mem
+                }
                 opts = opts
                     .number(2, u64::try_from(*pid).unwrap_or_default())
                     .number(3, u64::from(*leave_running))
@@ -119,6 +136,14 @@ impl Request<'_> {
             }
         };
         Message::default().number(1, kind).message(2, opts).into_bytes()
+    }
+}
+
+/// What was written before, and is not to be written again.
+fn since(opts: Message, parent: Option<&str>) -> Message {
+    match parent {
+        Some(parent) => opts.text(14, parent), // parent_img
+        None => opts,
     }
 }
 

@@ -79,6 +79,7 @@ pub(super) fn pairs(was: &Desired, is: &Desired) -> Vec<Pair> {
         suspend => "spec.suspendReconcile",
         checkpoint_directory => "spec.checkpoint.directory",
         checkpoint_keeps_tcp => "spec.checkpoint.tcpEstablished",
+        checkpoint_pre_dump => "spec.checkpoint.preDump",
         checkpoint_keeps_running => "spec.checkpoint.keepRunning",
         reconcile_disabled => "metadata.annotations[vzd/reconcile]"
     }
