@@ -44,7 +44,7 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
-fn checkpoint(sandbox: &Sandbox) -> PathBuf {
+pub(crate) fn checkpoint(sandbox: &Sandbox) -> PathBuf {
     let ves = std::fs::read_dir(sandbox.state_dir().join("ves")).unwrap();
     ves.map(|entry| entry.unwrap().path().join("checkpoint")).next().unwrap()
 }

@@ -1,6 +1,7 @@
 //! VEs handed over from one vzd to another, there and back; what stands in the way; and either side killed at every
 //! moment. Two sandboxes are two hosts: each has directories, control groups and a ledger of its own.
 
+mod ahead;
 mod declared;
 mod openvz;
 pub(crate) mod work;

@@ -28,7 +28,7 @@ const USAGE: &str = "\
 usage: guest init [--stubborn] [--exit-after MS[:CODE]] [--children N]
        guest pause [MARKER-FILE]
        guest mapped FILE                                (counts in mapped memory until that is torn)
-       guest remember MEGABYTES FILE                    (checks and changes all of that memory until it is torn)
+       guest remember MEGABYTES FILE [A_SECOND]         (checks and changes all of that memory until it is torn)
        guest keep KIND FILE                             (makes something; once FILE.go is there, tells whether it is as it was)
        guest report
        guest send INTERFACE HEX...                      (frames, as they are)
@@ -102,10 +102,14 @@ fn run(words: &[String]) -> Result<i32, Failure> {
             }
         }
         ["mapped", file] => Ok(mapped::run(file)?),
-        ["remember", megabytes, file] => match megabytes.parse() {
-            Ok(megabytes) => Ok(remember::run(megabytes, file)?),
-            Err(_) => usage("MEGABYTES is a number"),
-        },
+        ["remember", megabytes, file, a_second @ ..] => {
+            match (megabytes.parse(), a_second.iter().map(|number| number.parse()).collect()) {
+                (Ok(megabytes), Ok::<Vec<_>, _>(a_second)) => {
+                    Ok(remember::run(megabytes, file, a_second.first().copied())?)
+                }
+                _ => usage("MEGABYTES and A_SECOND are numbers"),
+            }
+        }
         ["keep", kind, file] => match keep::run(kind, file)? {
             Some(code) => Ok(code),
             None => usage("unknown kind of what is to be kept"),
