@@ -1,10 +1,20 @@
 //! What vzd makes of each command, parameter, column and exit code of OpenVZ, as docs/vzctl-conformance.md: made
 //! from the tables that the tools themselves run on, so that no row is left out and none can lie. Pure.
 
+mod parameters;
+mod tools;
+mod vzctl;
+
 use std::fmt::Write as _;
 
 use vzd_schema::edit::Change;
-use vzd_schema::{Code, Kind, parse};
+use vzd_schema::{Code, Kind, UpdateClass, parse, update_class};
+use vzd_state::capability::Capabilities;
+use vzd_state::subsystem::beancounters::{Counter, Enforcement, enforcement};
+
+use parameters::{EXAMPLES, NOTES, UNITS};
+use tools::{MIGRATE_CODES, PKG_CODES, QUOTA_CODES, SCRIPTS, TOOLS};
+use vzctl::{CODES, COMMANDS, FLAGS, GLOBAL};
 
 use super::draft::Draft;
 use super::params::{Home, PARAMS, Param, Written};
@@ -15,456 +25,10 @@ const HEAD: &str = "\
 # OpenVZ and vzd, row by row
 
 What OpenVZ's command line has (vzctl 4.11, with what vz7 added to it), and what vzd makes of it: **same**; **better**, and how;
-**differs**, and how; **not yet**: refused with an error until vzd carries it out; **no**: not possible, or of no use, on a stock
+**differs**, and how; **counted, not refused**: what a stock kernel has no limit of ([how
+close](guides/beancounters.md#how-close)); **not yet**: refused with an error until vzd carries it out; **no**: not possible, or of no use, on a stock
 kernel, and refused with an error that says why. Nothing is accepted and ignored.
 ";
-
-/// Commands of vzctl.
-const COMMANDS: &[(&str, &str)] = &[
-    (
-        "create",
-        "same; the configuration is a manifest, `--config` a profile; a template that is missing is 91, none is downloaded; \
-      `--layout`, `--root`, `--private`, `--local_uid`, `--local_gid` change nothing, and say so; ids up to 100 are refused",
-    ),
-    ("destroy, delete", "same; the manifest is renamed `*.destroyed`"),
-    (
-        "mount",
-        "same; better: files have the owners that they have inside, what is suspended is read-only; 0 for one that runs, which is \
-         mounted for itself alone",
-    ),
-    ("umount", "same"),
-    (
-        "start",
-        "same; `--force` is for what is disabled; what is mounted on the host is unmounted, which `--skip-remount` does not change; `--skip-fsck` has nothing to skip; a suspended container is resumed or stays as it is",
-    ),
-    ("stop", "same, with `--skip-umount`; the order is kept in the manifest"),
-    ("restart", "same"),
-    ("status", "same, to the letter"),
-    ("set", "better: checked as a whole before anything is changed, undone as a whole if a part fails"),
-    (
-        "set 0",
-        "no: the kernel limits what is in a group, and what the host runs outside of VEs is in groups of its own init, which sets \
-         their limits (`systemctl set-property system.slice CPUWeight=...`); 1 for beancounters, 2 for CPU, 148 for I/O, 21 for the rest",
-    ),
-    ("enter", "same"),
-    ("exec", "same; a shell that is missing is 8"),
-    ("exec2", "same; a shell that is missing is 127, not 47"),
-    ("exec3", "same"),
-    (
-        "runscript",
-        "same; one that is down runs for that alone, with no init of its own, and its network; then it is as it was",
-    ),
-    ("console", "differs: there is one console; control-] detaches"),
-    ("quotaon, quotainit", "differ: a quota is always on and exact; 60 and 61 where there is none"),
-    ("quotaoff", "no: 66; take the limit out of the manifest"),
-    (
-        "suspend, chkpnt",
-        "same; `--suspend` freezes in memory, `--dump` writes down and ends it, so that `--kill` has nothing left to do; \
-         `--dumpfile` gets a copy that is good for this suspension alone",
-    ),
-    (
-        "resume, restore",
-        "same; `--undump` brings it back frozen, after it has run for a moment, and `--kill` writes it down again",
-    ),
-    ("convert", "no: 155; there is no ploop"),
-    ("compact", "same: a note and 0"),
-    ("snapshot", "better: on every backend; it stands still only once, for disk and memory"),
-    ("snapshot-switch", "same"),
-    ("snapshot-delete", "same"),
-    ("snapshot-list", "same; a snapshot has no parent"),
-    (
-        "snapshot-mount, snapshot-umount",
-        "better: on every backend, also of a VE that runs; files have the owners that they have inside",
-    ),
-    (
-        "register",
-        "better: of what `unregister` has set aside, of any manifest, and of a private area with its `ve.conf`, whose files (`fs`) \
-         are a template and stay as they are; no ploop; `--force` has nothing to force",
-    ),
-    (
-        "unregister",
-        "better: the VE goes into quarantine, from which `register` or `vzd undelete` brings it back",
-    ),
-    ("pause", "same"),
-    (
-        "reinstall",
-        "better: what it had is kept as an archive of the host's, not in the container (`--skipbackup`: not at all); users and passwords \
-         stay (`--resetpwdb`: not), snapshots go; `vps.configure` and `ID.configure` run inside afterwards (`--scripts`, `--skipscripts`, \
-         `--listscripts`, `--desc`), 128 if one fails; 32 while it runs",
-    ),
-    (
-        "execaction, monitor",
-        "no: 20; `vzd top` and `vzd events --follow` tell, and scripts run at their moments",
-    ),
-    ("--quiet", "same"),
-    (
-        "--verbose, --skiplock",
-        "accepted; there is nothing to be told or skipped: two commands never work on one VE at a time",
-    ),
-    ("--version, --help", "same"),
-];
-
-/// What steers `set`.
-const FLAGS: &[(&str, &str)] = &[
-    (
-        "--save",
-        "better: edits the manifest in place; `Host.manifestPolicy` may refuse it (139) or make a patch of it",
-    ),
-    (
-        "no --save",
-        "same: until the VE stops; better: told by `vzlist`, `vzd why` and `vzd describe`; 20 for what is not about a run",
-    ),
-    ("--force", "accepted with `--save`, as there; it forces nothing: what the kernel cannot do is an error"),
-    ("--reset_ub", "same: all limits are put right"),
-    ("--setmode restart", "same"),
-    ("--setmode ignore", "same: 32, and nothing is saved"),
-    (
-        "--applyconfig NAME",
-        "same: the VE gets that profile, and what its manifest says of the same itself goes; host name, addresses, template and description stay",
-    ),
-    ("--applyconfig_map name", "accepted: names are in manifests, and never lost"),
-    ("--offline-resize", "accepted; disks are resized while they are in use"),
-];
-
-/// A value of each parameter that has a rule of its own.
-const EXAMPLES: &[(&str, &str)] = &[
-    ("ram", "512M"),
-    ("swap", "1G"),
-    ("cpulimit", "150"),
-    ("cpus", "2"),
-    ("cpumask", "0-1"),
-    ("nodemask", "0"),
-    ("diskinodes", "1000:2000"),
-    ("quotaugidlimit", "100"),
-    ("diskquota", "yes"),
-    ("mount_opts", "noatime"),
-    ("iolimit", "10"),
-    ("iopslimit", "500"),
-    ("ipadd", "10.0.0.5"),
-    ("ip", "10.0.0.5"),
-    ("ipdel", "all"),
-    ("nameserver", "10.0.0.1"),
-    ("searchdomain", "example.net"),
-    ("netif_add", "eth0,,,,br0"),
-    ("netif_del", "all"),
-    ("netdev_add", "eth1"),
-    ("netdev_del", "eth1"),
-    ("netfilter", "full"),
-    ("features", "tun:on"),
-    ("devices", "c:10:229:rw"),
-    ("devnodes", "fuse:rw"),
-    ("capability", "sys_time:on"),
-    ("bindmount_add", "/srv:/srv"),
-    ("bindmount_del", "/srv"),
-    ("disabled", "no"),
-    ("layout", "simfs"),
-    ("onboot", "yes"),
-    ("hostname", "web.example.net"),
-    ("description", "a note"),
-    ("ostemplate", "debian-12"),
-    ("name", "web"),
-    ("rate", "*:1:512"),
-    ("ratebound", "yes"),
-    ("memguarantee", "auto"),
-    ("vm_overcommit", "0"),
-];
-
-/// Words about parameters that are not wholly the same.
-const NOTES: &[(&str, &str)] = &[
-    ("mount_opts", "at the next start; options of mounts (`noatime`, `nosuid`, ...), none of file systems"),
-    (
-        "netfilter",
-        "`full` alone; no: `disabled` (without CAP_NET_ADMIN a VE has no say in its addresses either: `--capability net_admin:off`), `stateless`, \
-         `stateful` (lists of modules, and the kernel keeps none for each network)",
-    ),
-    (
-        "disabled",
-        "`vzctl start` and `restart` refuse it (105), but for `--force`; orders of `vzd` and the manifest's `state` do not ask",
-    ),
-    ("diskquota", "`yes` alone"),
-    ("cpumask", "`auto` has no counterpart"),
-    ("nodemask", "`auto` has no counterpart"),
-    ("ipdel", "takes addresses out"),
-    ("netif_del", "takes interfaces out"),
-    ("netdev_del", "takes devices out"),
-    ("bindmount_del", "takes mounts out"),
-    ("layout", "said at creation, and of no consequence"),
-    ("capability", "held until a restart, as there"),
-    ("ostemplate", "an error for a VE that has a disk"),
-    (
-        "rate",
-        "`*:1:KBITS` with `--ratebound yes`: a bound of all that it sends; a guarantee, a device of the host's (which all VEs use) and other \
-         classes of addresses are refused",
-    ),
-    ("ratebound", "`no` takes the bound away"),
-    ("vm_overcommit", "RAM and swap, times that; reckoned when it is said"),
-    ("memguarantee", "percent of RAM; `auto` is none"),
-    (
-        "name",
-        "all tools and `vzd` know it by that too; `--name ''` takes it back; a name that `create --name` gave is its identity, and stays known",
-    ),
-];
-
-/// Keys of vz.conf that are not a container's.
-const GLOBAL: &[(&str, &str)] = &[
-    ("VIRTUOZZO", "no counterpart is needed: the controller's unit is enabled or not"),
-    ("LOCKDIR", "no counterpart is needed: nobody but vzd has to know that it works on a container; 9 then"),
-    ("DUMPDIR", "differs: `checkpoint.directory` of containers, and `--dumpfile` makes a copy elsewhere"),
-    (
-        "TEMPLATE",
-        "same: an archive in its `cache` is a template where vzd has none of that name; bzip2 is not read",
-    ),
-    ("VE_ROOT", "same: where `vzctl mount` mounts; else below `/run/vzd/root`"),
-    ("VE_PRIVATE", "no counterpart is needed: disks are in the state directory"),
-    ("VE0CPUUNITS", "no, as `set 0`"),
-    (
-        "VE_STOP_MODE",
-        "same: `shutdown` of the host's manifest, which `vzd import openvz vz.conf` writes; `stop` where nothing is said, as in VZ9",
-    ),
-    (
-        "VE_PARALLEL",
-        "differs: `startParallel` of the host's manifest, which `vzd import openvz vz.conf` writes",
-    ),
-    ("LOGGING, LOGFILE", "same, of `vzctl`; the controller logs to its unit's journal"),
-    (
-        "LOG_LEVEL, VERBOSE",
-        "no counterpart is needed: there are no further levels; `VZD_LOG` is the controller's",
-    ),
-    ("DISK_QUOTA", "same; `yes` alone"),
-    ("VZFASTBOOT", "no counterpart is needed: quotas are never initialised at boot"),
-    (
-        "CONFIGFILE",
-        "same, of `create` without `--config`; `defaultProfile` of the host's manifest goes before",
-    ),
-    (
-        "DEF_OSTEMPLATE",
-        "same, of `create` where no profile says a template; `defaultTemplate` of the host's manifest goes before",
-    ),
-    (
-        "VE_LAYOUT, VEFSTYPE, VEIMAGEFORMAT, GOLDEN_IMAGE",
-        "no counterpart is needed: `disk.backend` of a profile",
-    ),
-    (
-        "NAMESERVER, SEARCHDOMAIN, STOP_TIMEOUT",
-        "same, as any key of a container's: in the manifest of what is created",
-    ),
-    ("LOCAL_UID, LOCAL_GID", "better: each VE gets a range of ids of its own, of the host's `subids`"),
-    ("VE_ROUTE_SRC_DEV", "no: the source of what the host sends to VEs is its own routing's choice"),
-    (
-        "NEIGHBOUR_DEVS",
-        "better: the wires that an address is on are found out, and followed when they change",
-    ),
-    (
-        "SKIP_ARPDETECT, ERROR_ON_ARPFAIL",
-        "better: that somebody else has an address is told, and holds nothing up: as SKIP_ARPDETECT=no, ERROR_ON_ARPFAIL=no",
-    ),
-    (
-        "FORCE_ROUTE, SKIP_SYSCTL_SETUP, USE_VENET_MASK, USE_NET_RPS",
-        "no counterpart is needed: what forwarding needs is set for VEs' links alone",
-    ),
-    (
-        "MODULES_DISABLED, IPTABLES_MODULES",
-        "no counterpart is needed: the kernel loads modules for what is asked for",
-    ),
-    ("IPV6", "same: always yes"),
-    ("VZWDOG", "no counterpart is needed: metrics and events say more"),
-    ("ACTIONLOGDIR", "better: `vzd events`"),
-    ("TRAFFIC_SHAPING", "same: `no` has RATE left out"),
-    ("RATE, RATEBOUND", "same, as `--rate`, where TRAFFIC_SHAPING is `yes`"),
-    (
-        "BANDWIDTH, TOTALRATE, RATEMPU",
-        "no: what VEs have together is not bound, and frames count as they are",
-    ),
-    (
-        "VZ_TOOLS_BCID, VZ_TOOLS_IOLIMIT, VZ_TOOLS_MEMLIMIT",
-        "no: the host's own tools are in the host's groups",
-    ),
-    ("ON_VE_FSERROR", "no: a file system in an image is the kernel's, which makes it read-only"),
-    ("REMOVEMIGRATED", "better: what has gone is kept in quarantine for its time"),
-    ("REPAIR_MODE", "no counterpart is needed: what is not as it is wanted is always put right"),
-    ("NETFILTER", "same: ignored with a warning"),
-    (
-        "any key of a container's",
-        "same: in the manifest of what is created, where neither it nor its profile says it",
-    ),
-];
-
-/// Exit codes of vzerror.h, and when vzctl of vzd ends with them.
-const CODES: &[(&str, &str)] = &[
-    ("0", "same"),
-    ("1", "same"),
-    ("2", "same"),
-    ("3", "same; also what has no other code"),
-    ("5", "no: the kernel is stock"),
-    ("6", "no: 7"),
-    ("7", "same"),
-    ("8", "same"),
-    ("9", "same"),
-    ("10", "no: no file is needed"),
-    ("11", "same"),
-    ("12", "no: 3"),
-    ("13", "no: 3"),
-    ("14", "same"),
-    ("15", "no: nothing runs for vzctl inside"),
-    ("16", "same"),
-    ("17", "same"),
-    ("18", "no"),
-    ("20", "same"),
-    ("21", "same"),
-    ("22, 23, 24, 27, 28, 29", "no: all have defaults"),
-    ("31", "same"),
-    ("32", "same"),
-    ("33", "same"),
-    ("34", "same"),
-    ("35, 36", "no: a manifest that does not fit is 21 (VZ0119)"),
-    ("40", "same"),
-    ("41", "same"),
-    ("43", "no: a disk is made when it is missing"),
-    ("44", "same"),
-    ("46", "no: 7"),
-    ("47", "no: 127"),
-    ("48, 49", "no: 7"),
-    ("50, 51", "same"),
-    ("52", "same"),
-    ("53, 54, 55", "no: 7 or 62"),
-    ("60, 61, 62", "same"),
-    ("63, 64", "no: no limit is a limit that is not written"),
-    ("65", "same"),
-    ("67, 68", "no: such a quota is always initialised, and what is used can be read: 65"),
-    ("66", "same"),
-    ("70", "same, or 21"),
-    ("71", "no: 21"),
-    ("72, 73", "same, or 21"),
-    ("74", "same; also where the manifest says the user's password"),
-    ("77", "no: no setting is needed"),
-    ("78", "same"),
-    ("79", "same, of a start that a script refuses"),
-    ("82", "same"),
-    ("85", "no: 21"),
-    ("86", "same"),
-    ("87", "no: there are no application templates"),
-    ("89", "no: 34"),
-    ("91", "same"),
-    ("99", "no: there is no ploop"),
-    ("100", "no"),
-    ("104", "same"),
-    ("105", "same"),
-    ("106", "no: it can be"),
-    ("107, 108", "no: there are no distribution scripts"),
-    ("109", "same"),
-    ("128", "same"),
-    ("129", "no: meminfo is always the VE's own"),
-    ("130", "same"),
-    ("131", "same"),
-    ("133", "same"),
-    ("139", "same"),
-    ("140", "same"),
-    ("141", "no"),
-    ("142", "same"),
-    ("144", "no: the kernel's release is the host's"),
-    ("146, 149", "no: 2"),
-    ("147", "no: 21"),
-    ("148", "same"),
-    ("150, 151, 152, 153, 154", "no: there is no ploop"),
-    ("155", "`convert`: always"),
-    ("156, 158, 159", "same"),
-    ("157", "no: snapshots are copies, nothing is merged"),
-    ("160, 161", "same"),
-    ("166", "no: `compact` has nothing to do"),
-    ("167", "same"),
-];
-
-/// Everything else.
-const TOOLS: &[(&str, &str)] = &[
-    (
-        "vzlist",
-        "same options (-a -S -H -t -n -N -d -h -o -s -j -l -1 -L), table and JSON; better: JSON is escaped, `.b` and `.l` sort by \
-      themselves, both directions are stable",
-    ),
-    ("vzubc", "same options"),
-    ("vzmemcheck, vzcalc, vzcpucheck", "same formulas, of running VEs; what has no limit is `unlimited`"),
-    ("vzpid", "same"),
-    (
-        "vzcfgvalidate",
-        "same options, rules, repair and codes; the rules are those of manifests too (VZ0119): `vzd validate`",
-    ),
-    ("vzcfgscale", "same options"),
-    (
-        "vzsplit",
-        "same options; with `-v no` all counters, which fit each other and the host; `-f` makes a profile",
-    ),
-    (
-        "vzquota",
-        "`stat`, `show`: same table; a quota is always on: 5 for `on`, `init`; no: 1 for the rest; 6 for a VE that is down, 11 where there is none",
-    ),
-    (
-        "vzpkg list, info, status",
-        "same, of templates and containers: `-p`, `-O`, `-c`, `--available`; codes 15, 16, 22 (not up to date), 23, 24, 26",
-    ),
-    (
-        "vzpkg create, update, remove cache",
-        "same, by recipes (`vzpkg list --available`): 29, 23, 24; `remove cache` wants names, and refuses what manifests name",
-    ),
-    (
-        "vzpkg install, remove, update, localinstall, localupdate",
-        "same with `-p`, by the container's own package manager: 70 if it fails, 73 if there is none, 15 if the container is down; what \
-      its manifest says otherwise is refused (35)",
-    ),
-    (
-        "vzpkg upgrade",
-        "same, of Debian, Alpine and Fedora: sources are put back if they do not have the next release; 24 where none is known; \
-         `upgrade area` is refused (35): other releases are templates of their own",
-    ),
-    (
-        "vzpkg of several containers",
-        "better: numbers with commas, or `--all` for those that run; one that fails keeps no other",
-    ),
-    (
-        "vzpkg clean, update metadata, link",
-        "same: a note and 0; nothing is kept between builds, and files of templates are always shared",
-    ),
-    (
-        "vzpkg fetch, appcache, template, create image",
-        "no: 35; `create cache` fetches what it needs, there are no application templates and no ploop",
-    ),
-    (
-        "vzpkg's other options",
-        "`-q`, `-d`: same; no: 35 for the others, which steer yum and caches that are not there",
-    ),
-    (
-        "vzmigrate",
-        "same: `--ssh`, `--live`, `--check-only`, `-f` (processors are not compared; what else stands in the way would be met later, with the \
-         container down, and is always asked), `-t`, several containers; better: what runs goes on even without `--live`, and what is left \
-         is kept in quarantine (`-r` changes nothing); codes 1, 2 (`--live` of what does not run), 4, 6, 8, 9, 10, 12, 14 (no \
-         vzd there), 15 to 18, 20, and 7 for whatever else stands in the way, told in words; 13 and 19 are of things that are not there; \
-         no: 1 for `--rsync` (there is none), `--keep-dst` (nothing \
-         could go on from what is left of a failed one)",
-    ),
-    (
-        "vz.conf",
-        "`vzctl` reads it each time, for what is [above](#keys-of-vzconf); `vzd import openvz /etc/vz/vz.conf` makes a `kind: Host` of it, and tells of each key where its place is",
-    ),
-    (
-        "CTID.conf, ve-NAME.conf-sample",
-        "same of samples: `--config NAME` makes a profile of the host's or OpenVZ's own, once; `vzd import openvz` makes manifests and profiles of all of them, with files of `--private DIR` as templates, in place, or with `--copy` as the VE's own, with shifted ids; `--verify` proves that they say the same; `vzd export` makes one of a VE",
-    ),
-    (
-        "action scripts",
-        "same names, order and environment (`VEID`, `VE_CONFFILE`), also without vzctl; differs: at a start `mount` mounts for the VE alone, \
-      `umount` and `stop` hold up no stop",
-    ),
-    (
-        "/proc/user_beancounters",
-        "same format, to the letter, true when it is read: `/dev/vzd/user_beancounters` in a VE, of itself; `/run/vzd/user_beancounters` on the \
-         host, of all; no: at that path, since nothing can be put into procfs, and overlayfs does not lie over it (EINVAL, \"maximum fs stacking \
-         depth exceeded\")",
-    ),
-    (
-        "/proc/bc, /proc/vz, /proc/fairsched",
-        "no: nothing can be put into procfs; `vzubc`, `vzlist`, `vzquota show`, `vzd get -o json` and metrics tell the same",
-    ),
-    ("vzeventd", "better: the controller is told by the kernel, and restarts what was rebooted"),
-];
 
 /// What is a command of vzctl, by all its names.
 pub fn commands() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -492,7 +56,11 @@ pub fn page() -> String {
     table("Commands of vzctl", ["command", "vzd"], &mut said(COMMANDS));
     table("What steers `vzctl set`", ["option", "vzd"], &mut said(FLAGS));
     let parameters = PARAMS.iter().map(|param| (names(param), verdict(param)));
-    table("Parameters", ["option, key", "vzd"], &mut parameters.chain(interface_parts()));
+    table(
+        "Parameters, with units, and when they are in force",
+        ["option, key", "vzd"],
+        &mut parameters.chain(interface_parts()),
+    );
     let columns = columns::all().iter().filter(|column| column.is_whole()).map(|column| {
         let is = match column.name.as_str() {
             "laverage" => "no: the host does not know the load of a part of it; `-` and null",
@@ -512,6 +80,10 @@ pub fn page() -> String {
     table("Keys of vz.conf", ["key", "vzd"], &mut said(GLOBAL));
     table("Exit codes of vzctl", ["code", "vzd"], &mut said(CODES));
     table("Other tools and files", ["tool", "vzd"], &mut said(TOOLS));
+    table("Scripts of distributions and networks", ["script", "vzd"], &mut said(SCRIPTS));
+    table("Exit codes of vzpkg", ["code", "vzd"], &mut said(PKG_CODES));
+    table("Exit codes of vzmigrate", ["code", "vzd"], &mut said(MIGRATE_CODES));
+    table("Exit codes of vzquota", ["code", "vzd"], &mut said(QUOTA_CODES));
     page
 }
 
@@ -525,13 +97,58 @@ fn names(param: &Param) -> String {
 
 /// Parts of one interface, which `--ifname` names.
 fn interface_parts() -> impl Iterator<Item = (String, String)> {
-    ["mac", "host_ifname", "bridge", "mac_filter"]
-        .into_iter()
-        .map(|part| (format!("`--ifname X --{part}`"), "same: `spec.network.interfaces`".to_owned()))
-        .chain([(
-            "`--ifname X --host_mac`".to_owned(),
-            "no: the host's end has an address that vzd makes".to_owned(),
-        )])
+    let known = ["mac", "host_ifname", "bridge", "mac_filter", "ipadd", "ipdel", "gw", "gw6"];
+    let others = [
+        ("host_mac", "no: the host's end has an address that vzd makes"),
+        (
+            "dhcp",
+            "no: whether an interface asks for addresses is the container's own to say; `no` is accepted",
+        ),
+        ("dhcp6", "no: likewise"),
+        ("network", "no: there are no networks by name; `--bridge`"),
+        ("configure", "no: interfaces are always set up from outside"),
+    ];
+    let known = known.into_iter().map(|part| (part, "same: `spec.network.interfaces`; live"));
+    known.chain(others).map(|(part, is)| (format!("`--ifname X --{part}`"), is.to_owned()))
+}
+
+/// What the kernel does about a counter, if it has all that there is for that.
+fn enforced(param: &Param) -> Option<Enforcement> {
+    let (Home::Bytes(name) | Home::Pages(name) | Home::Count(name) | Home::Memory(name, _)) = param.home
+    else {
+        return None;
+    };
+    let counter = Counter::ALL.into_iter().find(|(_, known, _)| *known == name)?.0;
+    Some(enforcement(counter, &Capabilities::full("page")))
+}
+
+/// What a value is a number of, where it is one.
+fn unit(param: &Param) -> Option<&'static str> {
+    if let Some((_, unit)) = UNITS.iter().find(|(option, _)| *option == param.option) {
+        return Some(unit);
+    }
+    Some(match param.home {
+        Home::Bytes(_) => "bytes, `barrier:limit`, `K M G T P`",
+        Home::Pages(_) | Home::Memory(..) => "pages, `barrier:limit`, `K M G T` for bytes",
+        Home::Count(_) => "a number, `barrier:limit`, no suffix",
+        Home::Seconds(_) => "seconds",
+        Home::KiB(_) => "KiB, `soft:hard`, `K M G T`",
+        Home::Truth(_) => "yes or no",
+        _ => return None,
+    })
+}
+
+/// When a change of these fields is in force, in a container that runs.
+fn in_force(fields: &[Change]) -> &'static str {
+    let class = fields.iter().filter_map(|change| {
+        let (Change::Set(path, _) | Change::Remove(path)) = change;
+        update_class(&path.join("."))
+    });
+    match class.max() {
+        None | Some(UpdateClass::Live | UpdateClass::Reattach) => "live",
+        Some(UpdateClass::Restart) => "at the next start",
+        Some(UpdateClass::Recreate) => "at creation",
+    }
 }
 
 /// What becomes of a parameter.
@@ -547,19 +164,27 @@ pub fn verdict(param: &Param) -> String {
     if let Err(why) = param.put(&mut draft, example, Written::Option) {
         return format!("no: {why}");
     }
-    let mut fields: Vec<String> = draft
-        .changes()
-        .iter()
-        .map(|change| match change {
-            Change::Set(path, _) | Change::Remove(path) => format!("`{}`", path.join(".")),
-        })
-        .collect();
+    let changed = draft.changes().iter().map(|change| {
+        let (Change::Set(path, _) | Change::Remove(path)) = change;
+        format!("`{}`", path.join("."))
+    });
+    let mut fields: Vec<String> = changed.collect();
     fields.dedup();
-    let what = if is_carried_out(&draft) { "same" } else { "not yet (VZ0105)" };
-    let note = NOTES.iter().find(|(option, _)| *option == param.option).map(|(_, note)| format!("; {note}"));
-    match fields.as_slice() {
-        [] => format!("{what}{}", note.unwrap_or_default()),
-        fields => format!("{what}: {}{}", fields.join(", "), note.unwrap_or_default()),
+    let what = match enforced(param) {
+        _ if !is_carried_out(&draft) => "not yet (VZ0105)",
+        Some(Enforcement::Accounted(_)) => "counted, not refused",
+        _ => "same",
+    };
+    let mut said = if fields.is_empty() { what.to_owned() } else { format!("{what}: {}", fields.join(", ")) };
+    let note = NOTES.iter().find(|(option, _)| *option == param.option).map(|(_, note)| *note);
+    let when = (!fields.is_empty()).then(|| in_force(draft.changes()));
+    for more in [unit(param), when, note].into_iter().flatten() {
+        let _ = write!(said, "; {more}");
+    }
+    match enforced(param) {
+        Some(Enforcement::Accounted(why)) => said + "; no: " + &why,
+        Some(Enforcement::Enforced(by)) => said + "; by " + &by,
+        None => said,
     }
 }
 
@@ -603,15 +228,124 @@ mod tests {
         }
     }
 
+    /// Each number of a list, once.
+    fn counts(rows: &[(&str, &str)], expected: &str) {
+        let known = rows.iter().flat_map(|(codes, _)| codes.split(", "));
+        let known: Vec<u8> = known.map(|code| code.parse().unwrap()).collect();
+        let expected: Vec<u8> = expected.split_whitespace().map(|code| code.parse().unwrap()).collect();
+        for code in &expected {
+            assert_eq!(known.iter().filter(|is| *is == code).count(), 1, "{code}");
+        }
+        assert_eq!(known.len(), expected.len(), "{known:?}");
+    }
+
     #[test]
     fn no_code_is_left_out() {
-        let known: Vec<u8> =
-            CODES.iter().flat_map(|(codes, _)| codes.split(", ")).map(|code| code.parse().unwrap()).collect();
-        let header = "0 1 2 3 5 6 7 8 9 10 11 12 13 14 15 16 17 18 20 21 22 23 24 27 28 29 31 32 33 34 35 36 40 41 43 44 46 47 48 49 50 51 \
-            52 53 54 55 60 61 62 63 64 65 66 67 68 70 71 72 73 74 77 78 79 82 85 86 87 89 91 99 100 104 105 106 107 108 109 128 129 \
-            130 131 133 139 140 141 142 144 146 147 148 149 150 151 152 153 154 155 156 157 158 159 160 161 166 167";
-        for code in header.split_whitespace().map(|code| code.parse::<u8>().unwrap()) {
-            assert_eq!(known.iter().filter(|is| **is == code).count(), 1, "{code}");
+        counts(
+            CODES,
+            "0 1 2 3 5 6 7 8 9 10 11 12 13 14 15 16 17 18 20 21 22 23 24 27 28 29 31 32 33 34 35 36 40 41 43 44 46 47 48 49 50 51 \
+             52 53 54 55 60 61 62 63 64 65 66 67 68 70 71 72 73 74 77 78 79 82 85 86 87 89 91 99 100 104 105 106 107 108 109 128 129 \
+             130 131 133 139 140 141 142 144 146 147 148 149 150 151 152 153 154 155 156 157 158 159 160 161 166 167",
+        );
+        counts(
+            PKG_CODES,
+            "0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44 45 \
+             46 47 48 49 50 51 52 54 55 56 57 58 59 60 61 62 63 64 65 66 67 68 69 70 72 73",
+        );
+        counts(
+            MIGRATE_CODES,
+            "0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 25 26 27 29 30 31 32 33 34 35 36 37 38 39 40 41 43 45 46 48 49 52 56 57 \
+             61 62 63 73 74 104",
+        );
+        counts(QUOTA_CODES, "0 1 2 3 4 5 6 7 8 9 10 11 12 13");
+    }
+
+    /// The names in a table of the page.
+    fn rows(title: &str) -> Vec<String> {
+        let page = page();
+        let table =
+            page.split("\n## ").find(|part| part.starts_with(title)).unwrap_or_else(|| panic!("{title}"));
+        let cells = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+        let names = cells.flat_map(|cell| cell.split(", ").map(|name| name.trim_matches('`').to_owned()));
+        names
+            .map(|name| name.split(' ').next().unwrap_or_default().trim_start_matches("--").to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn no_row_is_left_out() {
+        for (title, names) in [
+            (
+                "Commands",
+                "create destroy delete mount umount start stop restart status set enter exec exec2 exec3 runscript console quotaon quotaoff \
+                 quotainit suspend chkpnt resume restore convert compact snapshot snapshot-switch snapshot-delete snapshot-mount \
+                 snapshot-umount snapshot-list register unregister pause reinstall execaction monitor quiet verbose skiplock version help",
+            ),
+            (
+                "What steers",
+                "save force reset_ub setmode applyconfig applyconfig_map offline-resize offline root private",
+            ),
+            (
+                "Parameters",
+                "kmemsize lockedpages privvmpages shmpages numproc physpages vmguarpages oomguarpages numtcpsock numflock numpty numsiginfo \
+                 tcpsndbuf tcprcvbuf othersockbuf dgramrcvbuf numothersock dcachesize numfile numiptent swappages avnumproc ram swap \
+                 vm_overcommit cpuunits cpuweight cpulimit cpus cpumask nodemask diskspace diskinodes quotatime quotaugidlimit diskquota \
+                 mount_opts root private ioprio iolimit iopslimit ipadd ip ipdel hostname nameserver searchdomain netif_add netif_del \
+                 netdev_add netdev_del netfilter iptables features devices devnodes pci_add pci_del capability onboot bootorder name \
+                 description ostemplate stop-timeout disabled userpasswd meminfo bindmount_add bindmount_del rate ratebound memguarantee \
+                 numnetif ext_ipadd ext_ipdel jquota ha_enable ha_prio distribution nummemorysubgroups pagecache-isolation local_uid \
+                 local_gid VE_LAYOUT ORIGIN_SAMPLE",
+            ),
+            (
+                "Columns",
+                "ctid veid vpsid private root mount_opts origin_sample hostname name smart_name description ostemplate ip nameserver \
+                 searchdomain status kmemsize lockedpages privvmpages shmpages numproc physpages vmguarpages oomguarpages numtcpsock numflock \
+                 numpty numsiginfo tcpsndbuf tcprcvbuf othersockbuf dgramrcvbuf numothersock dcachesize numfile numiptent swappages \
+                 diskspace diskinodes laverage uptime cpulimit cpuunits cpus ioprio iolimit iopslimit onboot bootorder layout features vswap \
+                 disabled vm_overcommit netfilter capability",
+            ),
+            (
+                "Keys",
+                "VIRTUOZZO LOCKDIR DUMPDIR TEMPLATE VE_ROOT VE_PRIVATE VE0CPUUNITS VE_STOP_MODE VE_PARALLEL LOGGING LOGFILE LOG_LEVEL VERBOSE \
+                 DISK_QUOTA VZFASTBOOT CONFIGFILE DEF_OSTEMPLATE VE_LAYOUT NAMESERVER SEARCHDOMAIN STOP_TIMEOUT LOCAL_UID LOCAL_GID \
+                 VE_ROUTE_SRC_DEV NEIGHBOUR_DEVS SKIP_ARPDETECT ERROR_ON_ARPFAIL FORCE_ROUTE SKIP_SYSCTL_SETUP MODULES_DISABLED \
+                 IPTABLES_MODULES IPV6 VZWDOG ACTIONLOGDIR TRAFFIC_SHAPING BANDWIDTH TOTALRATE RATE RATEMPU GOLDEN_IMAGE VEFSTYPE \
+                 VEIMAGEFORMAT USE_NET_RPS USE_VENET_MASK VZ_TOOLS_BCID VZ_TOOLS_IOLIMIT VZ_TOOLS_MEMLIMIT ON_VE_FSERROR REMOVEMIGRATED \
+                 REPAIR_MODE NETFILTER VEIPDUMPDIR",
+            ),
+            (
+                "Other tools",
+                "vzlist vzubc vzmemcheck vzcalc vzcpucheck vzpid vzcfgvalidate vzcfgscale vzsplit vzquota vzpkg vzmigrate vz.conf action vz \
+                 vzpkgcache vzpkgls vzpkgadd vzpkgrm vzyum vzrpm vzosname vztmpl-dl vzmlocal vzmsrc vzmtemplate vzmpipe vzmsetkey \
+                 vzoversell vznetcfg vznetaddbr vzifup-post arpsend ndsend vznnc vzfsync vzcptcheck vzeventd /proc/user_beancounters /proc/bc \
+                 /proc/vz /proc/fairsched",
+            ),
+            (
+                "Scripts",
+                "ADD_IP DEL_IP SET_HOSTNAME SET_DNS SET_USERPASS SET_UGID_QUOTA POST_CREATE PRE_START SET_CONSOLE ADD_NETIF DEL_NETIF \
+                 osrelease.conf vps-net_add vps-net_del vps-prestart vps-netns_dev_add vps-pci vps-cpt vps-rst vps-rst-env vps-create \
+                 vps-functions",
+            ),
+        ] {
+            let known = rows(title);
+            let missing: Vec<_> =
+                names.split_whitespace().filter(|name| !known.iter().any(|known| known == name)).collect();
+            assert!(missing.is_empty(), "{title}: {missing:?} of {known:?}");
+        }
+    }
+
+    /// What OpenVZ sets in a running container, so does vzd; of what it does not, vzd may.
+    #[test]
+    fn what_was_live_is_live() {
+        const AT_RESTART: [&str; 3] = ["capability", "mount_opts", "quotaugidlimit"];
+        const AT_CREATION: [&str; 2] = ["ostemplate", "layout"];
+        for param in PARAMS.iter().filter(|param| !param.option.is_empty()) {
+            let verdict = verdict(param);
+            if !verdict.starts_with("same: `") && !verdict.starts_with("counted") {
+                continue;
+            }
+            let late = AT_RESTART.contains(&param.option) || AT_CREATION.contains(&param.option);
+            assert_eq!(verdict.contains("; live"), !late, "{}: {verdict}", param.option);
         }
     }
 }

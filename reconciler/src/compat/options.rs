@@ -22,7 +22,7 @@ impl Told {
     /// Options as a shell completes them, each name by itself.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         let names = self.options.iter().flat_map(|(written, _)| written.split(", "));
-        names.filter_map(|name| name.split([' ', '=']).next())
+        names.filter_map(|name| name.split([' ', '=', '[']).next())
     }
 }
 
@@ -162,7 +162,7 @@ pub const TOLD: &[Told] = &[
             ("-n NUMBER", "so many containers; it asks if this is left out"),
             ("-f NAME", "makes the profile of that name"),
             ("-s KILOBYTES", "swap to be shared"),
-            ("-v yes", "with VSwap, which is all there is"),
+            ("-v yes|no", "with VSwap (yes), or all counters"),
         ],
         commands: &[],
         codes: &[("0", "done"), ("1", "the host is too small, or the command line is wrong")],
@@ -188,6 +188,7 @@ pub const TOLD: &[Told] = &[
             ("--ssh=OPTIONS", "options of ssh"),
             ("--live, --online", "only if it runs; it goes on in any case"),
             ("--check-only, --dry-run", "changes nothing"),
+            ("-f, --nodeps[=cpu,ipv6,all]", "what processors can do is not compared"),
             ("-t, --times", "tells how long it took"),
             ("-v", "the same"),
             ("-r, --remove-area yes|no", "changes nothing: what is left is in quarantine"),

@@ -13,10 +13,16 @@ use crate::settings::Settings;
 /// Those that OpenVZ came with.
 const OWN: &str = include_str!("../../../examples/openvz-samples.yaml");
 
+/// What the profile of a sample is called: names are small letters, digits and `-`.
+pub fn profile_name(sample: &str) -> String {
+    sample.to_lowercase().replace(['.', '_'], "-")
+}
+
 /// Makes the profile of that name in the manifests, if it is none yet and a sample is called so. Tells where it was made.
 pub fn provide(settings: &Settings, manifests: &Manifests, name: &str) -> Result<Option<PathBuf>, Unfit> {
-    let may = name.parse::<Name>().is_ok() && manifests.policy() == ManifestPolicy::Edit;
-    if !may || manifests.has_profile(name) {
+    let profile = profile_name(name);
+    let may = profile.parse::<Name>().is_ok() && manifests.policy() == ManifestPolicy::Edit;
+    if !may || manifests.has_profile(&profile) {
         return Ok(None);
     }
     let text = match of_host(settings, name) {
@@ -26,7 +32,7 @@ pub fn provide(settings: &Settings, manifests: &Manifests, name: &str) -> Result
             None => return Ok(None),
         },
     };
-    manifests.add(&format!("profile-{name}"), &text).map(Some)
+    manifests.add(&format!("profile-{profile}"), &text).map(Some)
 }
 
 /// Of OpenVZ's directory of configurations. What has no home is told.
@@ -40,6 +46,10 @@ fn of_host(settings: &Settings, name: &str) -> Option<String> {
 }
 
 fn own(name: &str) -> Option<String> {
+    // The one that came by two names.
+    if name == "vswap-1024m" {
+        return own("vswap-1g").map(|text| text.replace("  name: vswap-1g\n", "  name: vswap-1024m\n"));
+    }
     let line = format!("  name: {name}");
     let is_it = |text: &&str| text.contains("kind: Profile") && text.lines().any(|is| is == line);
     let text = OWN.split("\n---\n").find(is_it)?;
@@ -54,7 +64,9 @@ mod tests {
 
     #[test]
     fn openvzs_samples_are_there() {
-        for name in ["vswap-256m", "vswap-512m", "vswap-1g", "vswap-2g", "vswap-4g", "basic", "light"] {
+        for name in
+            ["vswap-256m", "vswap-512m", "vswap-1g", "vswap-1024m", "vswap-2g", "vswap-4g", "basic", "light"]
+        {
             let text = own(name).unwrap_or_else(|| panic!("{name}"));
             let read = vzd_schema::parse("f", text.as_bytes());
             assert!(
@@ -63,6 +75,7 @@ mod tests {
                 read.diagnostics
             );
             assert!(!text.contains("template") && text.contains("cpuunits"), "{text}");
+            assert!(text.contains(&format!("  name: {name}\n")), "{text}");
         }
         assert_eq!(own("modern"), None);
     }

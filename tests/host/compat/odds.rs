@@ -96,3 +96,64 @@ fn groups_that_a_container_makes_are_counted() {
     }
     tool(&sandbox, "vzctl set 101 --netfilter full --save").ends(0);
 }
+
+#[test]
+fn rules_of_set_are_those_of_old() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = super::running();
+    for (line, code) in [
+        ("vzctl set 101 --name web", 131),
+        ("vzctl set 101 --ostemplate other", 20),
+        ("vzctl set 101 --stop-timeout 10", 20),
+        ("vzctl set 101 --offline-resize --save", 21),
+        ("vzctl set 101 --root /vz/root/101 --save", 32),
+        ("vzctl set 101 --private /vz/private/101 --save", 32),
+        ("vzctl set 101 --force --numproc 100", 21),
+        ("vzctl set 101 --cpulimit 500m --save", 21),
+        ("vzctl set 101 --numproc 5M --save", 21),
+        ("vzctl set 999 --numproc 5 --save", 14),
+        ("vzctl set 101 -p 77 -n 2048 -x 4M --save", 0),
+        ("vzctl status 101 now", 20),
+        ("vzctl status 101 --now", 21),
+        ("vzctl compact 101 --defrag --threshold 5", 0),
+        ("vzctl compact 101 --frobnicate", 21),
+        ("vzctl convert 101 --layout ploop", 155),
+        ("vzctl quotaoff 101 now", 20),
+        ("vzctl snapshot-list 101 now", 20),
+    ] {
+        assert_eq!(tool(&sandbox, line).code, code, "{line}");
+    }
+    let text = manifest(&sandbox, "101.yaml");
+    for said in ["numproc: 77\n", "numfile: 2048\n", "dcachesize: 4M\n"] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    tool(&sandbox, "vzctl stop 101").ends(0);
+    // An interface has addresses of its own.
+    let add = "--netif_add eth5,,,,br0 --ifname eth5 --ipadd 10.1.0.5/24 --ipadd fd00::5/64 --gw 10.1.0.1 --gw6 fd00::1";
+    tool(&sandbox, &format!("vzctl set 101 {add} --save")).ends(0);
+    let interface = || sandbox.status("101").unwrap().0["spec"]["network"]["interfaces"][0].clone();
+    let is = interface();
+    assert_eq!(is["addresses"], serde_json::json!(["10.1.0.5/24", "fd00::5/64"]), "{is}");
+    assert_eq!(is["gateway"], serde_json::json!(["10.1.0.1", "fd00::1"]), "{is}");
+    tool(&sandbox, "vzctl set 101 --ifname eth5 --ipdel 10.1.0.5 --gw= --save").ends(0);
+    let is = interface();
+    assert_eq!(is["addresses"], serde_json::json!(["fd00::5/64"]), "{is}");
+    assert_eq!(is["gateway"], serde_json::json!(["fd00::1"]), "{is}");
+    for (words, why) in [
+        ("--dhcp yes", "own"),
+        ("--network lan", "--bridge"),
+        ("--gw fd00::1", "other family"),
+        ("--configure yes", "outside"),
+    ] {
+        tool(&sandbox, &format!("vzctl set 101 --ifname eth5 {words} --save")).ends(21).says(why);
+    }
+    // Samples of vz7 have names that no profile has.
+    std::fs::create_dir_all(sandbox.scripts()).unwrap();
+    let sample = sandbox.scripts().join("ve-vswap.512MB.conf-sample");
+    let text = "PHYSPAGES=\"131072:131072\"\nSWAPPAGES=\"0:0\"\nNUMMEMORYSUBGROUPS=\"512\"\n";
+    std::fs::write(sample, text).unwrap();
+    let template = sandbox.template();
+    tool(&sandbox, &format!("vzctl create 103 --config vswap.512MB --ostemplate {template}")).ends(0);
+    assert!(manifest(&sandbox, "profile-vswap-512mb.yaml").contains("subgroups: 512"));
+    tool(&sandbox, &format!("vzctl create 104 --config vswap-1024m --ostemplate {template}")).ends(0);
+}

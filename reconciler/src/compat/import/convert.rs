@@ -8,6 +8,7 @@ use vzd_schema::v1::{ALIAS, Name, is_alias};
 use super::building::Building;
 use crate::compat::conf::{self, Conf};
 use crate::compat::params::{Home, Written, by_key, is_reckoned, rate};
+use crate::compat::samples::profile_name;
 
 /// What a configuration came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +51,7 @@ pub fn container(ctid: u32, text: &str) -> Imported {
 /// Of a sample with that name.
 pub fn profile(name: &str, text: &str) -> Imported {
     let mut residue = Vec::new();
-    let lower = name.to_lowercase().replace(['.', '_'], "-");
+    let lower = profile_name(name);
     if lower != name {
         residue.push((
             1,

@@ -146,8 +146,70 @@ pub fn netif_change(draft: &mut Draft, name: &str, key: &str, value: &str) -> Pu
         .iter_mut()
         .find(|known| known["name"] == *name)
         .ok_or_else(|| format!("there is no interface `{name}`"))?;
-    netif_part(interface, key, value)?;
+    match key {
+        "ipadd" | "ip" | "ipdel" => interface_address(interface, key == "ipdel", value)?,
+        "gw" => interface_gateway(interface, value, true)?,
+        "gw6" => interface_gateway(interface, value, false)?,
+        "dhcp" | "dhcp6" if on_or_yes(value)? => {
+            return Err("whether an interface asks for addresses is the container's own to say".to_owned());
+        }
+        "dhcp" | "dhcp6" => {}
+        "network" => {
+            return Err("there are no networks by name: `--bridge` names the host's bridge".to_owned());
+        }
+        "configure" => {
+            return Err("interfaces are always set up from outside: say what is to be so".to_owned());
+        }
+        _ => netif_part(interface, key, value)?,
+    }
     draft.set_items(INTERFACES, &list);
+    Ok(())
+}
+
+fn on_or_yes(word: &str) -> Result<bool, String> {
+    match word {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => on_or_off(word),
+    }
+}
+
+fn interface_address(interface: &mut Json, away: bool, value: &str) -> Put {
+    let texts = |interface: &Json| -> Vec<String> {
+        let items = interface["addresses"].as_array().map(Vec::as_slice).unwrap_or_default();
+        items.iter().filter_map(Json::as_str).map(str::to_owned).collect()
+    };
+    for one in parts(value) {
+        let mut list = texts(interface);
+        if away && one == "all" {
+            list.clear();
+        } else {
+            let address = address_of(one)?;
+            list.retain(|known| address_of(known).ok().as_ref() != Some(&address));
+            if !away {
+                list.push(cidr(one)?.to_string());
+            }
+        }
+        interface["addresses"] = json!(list);
+    }
+    Ok(())
+}
+
+/// The default route of one family; an empty value takes it away.
+fn interface_gateway(interface: &mut Json, value: &str, v4: bool) -> Put {
+    let is_it = |address: &Address| address.0.is_ipv4() == v4;
+    let items = interface["gateway"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let others =
+        items.iter().filter_map(Json::as_str).filter(|known| !known.parse().is_ok_and(|known| is_it(&known)));
+    let mut list: Vec<String> = others.map(str::to_owned).collect();
+    if !value.is_empty() {
+        let address: Address = value.parse().map_err(|wrong| format!("{wrong}"))?;
+        if !is_it(&address) {
+            return Err(format!("`{value}` is of the other family"));
+        }
+        list.push(value.to_owned());
+    }
+    interface["gateway"] = json!(list);
     Ok(())
 }
 

@@ -69,11 +69,12 @@ pub fn create(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
             vzctl.say(&format!("Sample {sample} is the profile {} now", path.display()));
             manifests = Manifests::read(&vzctl.settings);
         }
-        if !manifests.has_profile(sample) {
+        let profile = samples::profile_name(sample);
+        if !manifests.has_profile(&profile) {
             let message = format!("no profile `{sample}` in the manifests, and no sample of this name");
             return Err(Refusal::new(exit::SAMPLE, message));
         }
-        draft.set("spec.profile", Value::Text(sample.to_owned()));
+        draft.set("spec.profile", Value::Text(profile));
     }
     draft.set("spec.state", Value::word("stopped"));
     if is_alias {

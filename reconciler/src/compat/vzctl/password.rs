@@ -10,7 +10,8 @@ use crate::control::Control;
 
 /// As OpenVZ's own script: a user that is not there is made.
 const SCRIPT: &str = r#"
-grep -q "^$1:" /etc/passwd || useradd -m "$1" || exit
+grep -q "^$1:" /etc/passwd ||
+  if command -v useradd > /dev/null; then useradd -m "$1"; else adduser -D "$1"; fi || exit
 exec chpasswd $2
 "#;
 

@@ -18,7 +18,7 @@ const START: &[Opt] =
     &[flag("wait"), flag("force"), flag("skip-fsck"), flag("skip-remount"), flag("skip_ve_setup")];
 const STOP: &[Opt] = &[flag("fast"), flag("skip-umount")];
 
-fn options(known: &[&[Opt]], words: &[String]) -> Tool<Said> {
+pub(super) fn options(known: &[&[Opt]], words: &[String]) -> Tool<Said> {
     let known = known.concat();
     let said = args::parse(&known, words).map_err(|why| Refusal::new(exit::BAD_VALUE, why))?;
     match said.words.first() {

@@ -37,10 +37,43 @@ const CONTROL: &[Opt] = &[
     value("host_mac"),
     value("bridge"),
     value("mac_filter"),
+    value("gw"),
+    value("gw6"),
+    value("dhcp"),
+    value("dhcp6"),
+    value("network"),
+    value("configure"),
     flag("crypted"),
 ];
 /// What belongs to `--ifname`.
-const OF_INTERFACE: &[&str] = &["mac", "host_ifname", "host_mac", "bridge", "mac_filter"];
+const OF_INTERFACE: &[&str] = &[
+    "mac",
+    "host_ifname",
+    "host_mac",
+    "bridge",
+    "mac_filter",
+    "gw",
+    "gw6",
+    "dhcp",
+    "dhcp6",
+    "network",
+    "configure",
+];
+/// Addresses are those of an interface, once one is named.
+const ALSO_OF_INTERFACE: [&str; 3] = ["ipadd", "ip", "ipdel"];
+/// Counters that have a letter too.
+const LETTERS: [(&str, char); 10] = [
+    ("kmemsize", 'k'),
+    ("lockedpages", 'l'),
+    ("numproc", 'p'),
+    ("numflock", 'f'),
+    ("numpty", 't'),
+    ("numsiginfo", 'i'),
+    ("tcprcvbuf", 'b'),
+    ("numiptent", 'e'),
+    ("numfile", 'n'),
+    ("dcachesize", 'x'),
+];
 
 /// Of CT 0, the host, nothing can be set: tells why, with the code of what was to be set.
 pub fn set_host(words: &[String]) -> Tool {
@@ -61,7 +94,10 @@ pub fn set_host(words: &[String]) -> Tool {
 }
 
 fn options() -> Vec<Opt> {
-    let params = PARAMS.iter().filter(|param| !param.option.is_empty()).map(|param| value(param.option));
+    let params = PARAMS.iter().filter(|param| !param.option.is_empty()).map(|param| {
+        let letter = LETTERS.iter().find(|(option, _)| *option == param.option);
+        letter.map_or(value(param.option), |(_, letter)| value(param.option).short(*letter))
+    });
     CONTROL.iter().copied().chain(params).collect()
 }
 
@@ -100,6 +136,12 @@ pub fn set(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     }
     if said.has("name") && !save {
         return Err(Refusal::new(exit::NAME, "--name must be used with --save"));
+    }
+    if said.has("offline-resize") && !said.has("diskspace") {
+        return Err(Refusal::new(exit::BAD_VALUE, "--offline-resize must be used with --diskspace"));
+    }
+    if container.runs() && (said.has("root") || said.has("private")) {
+        return Err(Refusal::new(exit::RUNNING, "the root of a container that runs is where it is"));
     }
     let mode = match said.last("setmode") {
         None => SetMode::Warn,
@@ -273,16 +315,17 @@ fn fill(draft: &mut Draft, said: &args::Said, manifests: &Manifests, container: 
     for (option, value) in first.into_iter().chain(last) {
         match option.as_str() {
             "save" | "force" | "setmode" | "crypted" | "offline-resize" | "userpasswd" => continue,
-            "applyconfig" if !manifests.has_profile(value) => {
+            "applyconfig" if !manifests.has_profile(&samples::profile_name(value)) => {
                 return Err(Refusal::new(
                     exit::APPLYCONFIG,
                     format!("no profile `{value}` in the manifests, and no sample of this name"),
                 ));
             }
             "applyconfig" => {
-                draft.set("spec.profile", Value::Text(value.clone()));
+                let profile = samples::profile_name(value);
+                draft.set("spec.profile", Value::Text(profile.clone()));
                 // What the manifest says itself would stand above it.
-                for field in manifests.said_by_both(container, value, &KEPT) {
+                for field in manifests.said_by_both(container, &profile, &KEPT) {
                     draft.remove(&field);
                 }
                 codes.note(draft, exit::APPLYCONFIG);
@@ -295,7 +338,9 @@ fn fill(draft: &mut Draft, said: &args::Said, manifests: &Manifests, container: 
                 interface = Some(value);
                 continue;
             }
-            part if OF_INTERFACE.contains(&part) => {
+            part if OF_INTERFACE.contains(&part)
+                || interface.is_some() && ALSO_OF_INTERFACE.contains(&part) =>
+            {
                 let name = interface.ok_or_else(|| bad(part, "it must be used with --ifname".to_owned()))?;
                 params::netif_change(draft, name, part, value).map_err(|why| bad(part, why))?;
                 codes.note(draft, exit::VETH);

@@ -194,6 +194,9 @@ pub fn list(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     let known: &[Opt] =
         &[flag("no-header").short('H'), value("output").short('o'), value("id"), flag("list").short('L')];
     let said = args::parse(known, words).map_err(|why| Refusal::new(exit::BAD_VALUE, why))?;
+    if let Some(word) = said.words.first() {
+        return Err(Refusal::new(exit::SYNTAX, format!("Invalid syntax: `{word}` is not expected")));
+    }
     if said.has("list") {
         FIELDS.iter().for_each(|(name, header, _)| print(&format!("{name:<15} {header}\n")));
         return Ok(OK);

@@ -1,11 +1,14 @@
 //! `vzctl status`, and the commands about disks that vzd has no use for: quotas are always on.
 
+use super::super::args::{Opt, flag, value};
 use super::super::exit::{self, OK, Refusal, Tool};
+use super::power::options;
 use super::{Vzctl, print};
 use crate::engine::Access;
 
 /// One line, and always 0.
-pub fn status(vzctl: &Vzctl, id: &str, _: &[String]) -> Tool {
+pub fn status(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    options(&[], words)?;
     let control = vzctl.control(Access::Read)?;
     let found = vzctl.look(&*control, id)?;
     let suspended = found.as_ref().map_or(Ok(false), |container| container.is_suspended(&*control))?;
@@ -38,17 +41,20 @@ fn quota(vzctl: &Vzctl, id: &str, code: u8) -> Tool {
 }
 
 /// On it is, if there is one.
-pub fn quotaon(vzctl: &Vzctl, id: &str, _: &[String]) -> Tool {
+pub fn quotaon(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    options(&[], words)?;
     quota(vzctl, id, exit::QUOTA_ON)
 }
 
 /// It is counted anew by the kernel.
-pub fn quotainit(vzctl: &Vzctl, id: &str, _: &[String]) -> Tool {
+pub fn quotainit(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    options(&[], words)?;
     quota(vzctl, id, exit::QUOTA_INIT)
 }
 
 /// It cannot be taken off but by the manifest.
-pub fn quotaoff(vzctl: &Vzctl, id: &str, _: &[String]) -> Tool {
+pub fn quotaoff(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    options(&[], words)?;
     has_quota(vzctl, id)?;
     Err(Refusal::new(
         exit::QUOTA_OFF,
@@ -57,14 +63,17 @@ pub fn quotaoff(vzctl: &Vzctl, id: &str, _: &[String]) -> Tool {
 }
 
 /// Images give back what is free in them by themselves.
-pub fn compact(vzctl: &Vzctl, id: &str, _: &[String]) -> Tool {
+pub fn compact(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    const KNOWN: &[Opt] = &[flag("defrag"), flag("dry"), value("threshold"), value("delta")];
+    options(&[KNOWN], words)?;
     vzctl.find(&*vzctl.control(Access::Read)?, id)?;
     vzctl.say("Nothing to compact: the container is not in a ploop image");
     Ok(OK)
 }
 
 /// Not between backends.
-pub fn convert(vzctl: &Vzctl, id: &str, _: &[String]) -> Tool {
+pub fn convert(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
+    options(&[&[value("layout"), value("velayout")]], words)?;
     vzctl.find(&*vzctl.control(Access::Read)?, id)?;
     Err(Refusal::new(
         155,
