@@ -195,7 +195,7 @@ pub fn of_tool(name: &str) -> impl Iterator<Item = (&'static str, &'static str)>
 }
 
 /// A value that the parameter takes.
-fn example(param: &Param) -> &'static str {
+pub(super) fn example(param: &Param) -> &'static str {
     if let Some((_, value)) = EXAMPLES.iter().find(|(option, _)| *option == param.option) {
         return value;
     }

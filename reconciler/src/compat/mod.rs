@@ -19,6 +19,8 @@ pub(crate) mod manifests;
 mod options;
 mod params;
 mod samples;
+#[cfg(test)]
+mod saved;
 mod tools;
 mod vz_conf;
 mod vzctl;

@@ -112,7 +112,7 @@ fn clipped(value: &str) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::super::building::errors;
     use super::*;
 
