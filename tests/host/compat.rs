@@ -126,6 +126,13 @@ fn programs_end_with_the_codes_that_openvz_gives() {
     sandbox.vzd(&["vzctl", "runscript", "101", "/no/such/script"]).ends(11);
     sandbox.vzd(&["vzctl", "enter", "101", "--exec", "exit 7"]).ends(7);
     words("exec", "").ends(0);
+    sandbox.sh("101", "rm /bin/sh");
+    for command in ["exec", "exec2", "enter"] {
+        let argv: &[&str] = if command == "enter" { &["--exec", "true"] } else { &["true"] };
+        sandbox.vzd(&[&["vzctl", command, "101"], argv].concat()).ends(47);
+    }
+    sandbox.vzd(&["vzctl", "runscript", "101", script]).ends(47);
+    sandbox.vzd(&["vzctl", "exec3", "101", "/no/such"]).ends(127);
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub const NOT_MOUNTED: u8 = 40;
 pub const MOUNTED: u8 = 41;
 /// There is one already.
 pub const EXISTS: u8 = 44;
+/// The container has no shell.
+pub const NO_SHELL: u8 = 47;
 /// It could not be mounted.
 pub const MOUNT: u8 = 50;
 /// It could not be unmounted.

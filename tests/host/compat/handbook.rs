@@ -174,6 +174,31 @@ fn a_backup_by_suspend_and_tar() {
     assert_eq!(said, format!("{}{}precious\n1\n", status(101), status(102)));
 }
 
+/// What does not come up is mended from outside.
+#[test]
+fn a_container_that_is_broken_is_mounted_and_mended() {
+    needs!(Root, Cgroups, Busybox, Ip);
+    let (_lab, sandbox) = made();
+    let said = runs(
+        &sandbox,
+        r#"
+        vzctl exec 101 'echo broken > /etc/setting; mv /bin/busybox /bin/lost' || true
+        vzctl --quiet stop 101 --fast
+        vzctl --quiet mount 101
+        vzctl status 101
+        VE_ROOT=$(vzlist -a -H -o root 101)
+        echo mended > $VE_ROOT/etc/setting
+        mv $VE_ROOT/bin/lost $VE_ROOT/bin/busybox
+        tar --numeric-owner -C $VE_ROOT -cf "$BACKUP/101.tar" ./etc
+        vzctl --quiet umount 101
+        vzctl --quiet start 101
+        vzctl exec 101 'cat /etc/setting; stat -c %u /etc/setting'
+        tar -tf "$BACKUP/101.tar" | grep -c etc/setting
+        "#,
+    );
+    assert_eq!(said, "CTID 101 exist mounted down\nmended\n0\n1\n");
+}
+
 /// `--config basic` works as it did on the first day.
 #[test]
 fn samples_are_there_by_name() {

@@ -57,7 +57,8 @@ fn carry_out(order: &Order) -> Outcome {
     let proof = SingleThreaded::check().map_err(not_entered)?;
     // From here on signals are the program's: the first ones may come before we know that it runs.
     let signals = Signals::take().map_err(not_entered)?;
-    let entered = enter::spawn(proof, &order.entrance.door, &init, &order.command, stdio).map_err(not_run)?;
+    let entered = enter::spawn(proof, &order.entrance.door, &init, &order.command, stdio)
+        .map_err(|error| not_run(error, order.missing))?;
     let raw = if order.terminal { Raw::stdin().map_err(not_entered)? } else { None };
     let relay = Relay::new(entered, pumps).map_err(not_entered)?;
     let status = relay::run(relay, &signals);
@@ -78,9 +79,9 @@ pub fn not_entered(error: SysError) -> Failure {
 }
 
 /// Tells a program that cannot be executed from a VE that cannot be entered.
-fn not_run(error: SysError) -> Failure {
+fn not_run(error: SysError, missing: Option<u8>) -> Failure {
     let exit = match (error.op.as_str(), error.errno) {
-        ("execute", libc::ENOENT | libc::ENOTDIR) => NOT_FOUND,
+        ("execute", libc::ENOENT | libc::ENOTDIR) => missing.unwrap_or(NOT_FOUND),
         ("execute", _) => NOT_EXECUTABLE,
         _ => return not_entered(error),
     };

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use crate::cli::Context;
 use crate::cli::connect::connect;
 use crate::cli::exec::many::Manner;
-use crate::cli::exec::order::Order;
+pub use crate::cli::exec::order::Order;
 use crate::cli::failure::{Failure, NOT_ENTERED, Outcome};
 use crate::cli::select::ChosenOrAll;
 use crate::cli::terminal;
@@ -134,7 +134,7 @@ fn not_entered(error: impl Into<Failure>) -> Failure {
 
 /// An order of this process for one VE.
 pub fn order(settings: &Settings, entrance: Entrance, command: enter::Command, terminal: bool) -> Order {
-    Order { entrance, run_dir: settings.run_dir.clone(), command, terminal, supervised: false }
+    Order { entrance, run_dir: settings.run_dir.clone(), command, terminal, supervised: false, missing: None }
 }
 
 /// Becomes the process that carries the order out; returns only when that failed.

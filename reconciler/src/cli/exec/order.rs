@@ -29,6 +29,8 @@ pub struct Order {
     pub terminal: bool,
     /// Ends when the process that gave the order ends.
     pub supervised: bool,
+    /// How it ends if there is no such program, where that is not 127.
+    pub missing: Option<u8>,
 }
 
 /// An order in a memory file that a child inherits.

@@ -4,7 +4,7 @@ use super::super::args::{self, flag};
 use super::super::exit::{self, OK, Refusal, Tool};
 use super::super::inside::run as run_beside;
 use super::{Container, Vzctl, power};
-use crate::cli::exec::{become_inside, environment, inside, order};
+use crate::cli::exec::{Order, become_inside, environment, inside, order};
 use crate::cli::failure::NOT_ENTERED;
 use crate::cli::output::{Format, Out, When};
 use crate::cli::{Context, console, enter};
@@ -31,7 +31,7 @@ pub fn exec2(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
 pub fn exec3(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     let entrance = entrance(vzctl, id)?;
     enough(words)?;
-    run(vzctl, entrance, words.to_vec(), false)
+    run(vzctl, entrance, words.to_vec(), (false, None))
 }
 
 fn enough(words: &[String]) -> Tool<()> {
@@ -48,7 +48,7 @@ fn shell(vzctl: &Vzctl, id: &str, starter: &str, words: &[String]) -> Tool {
         [dash] if dash == "-" => vec!["-s".to_owned()],
         _ => vec!["-c".to_owned(), words.join(" ")],
     };
-    run(vzctl, entrance, started(starter, own), false)
+    run(vzctl, entrance, started(starter, own), OF_SHELL)
 }
 
 fn started(starter: &str, own: Vec<String>) -> Vec<String> {
@@ -69,7 +69,7 @@ pub fn runscript(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
     let argv = started(SHELL, own.collect());
     let container = vzctl.find(&*vzctl.control(Access::Read)?, id)?;
     if container.runs() {
-        return run(vzctl, entrance(vzctl, id)?, argv, false);
+        return run(vzctl, entrance(vzctl, id)?, argv, OF_SHELL);
     }
     // Nobody has to wait for the host while the script runs.
     power::start_bare(&*vzctl.control(Access::Write)?, &container)?;
@@ -94,7 +94,7 @@ pub fn enter(vzctl: &Vzctl, id: &str, words: &[String]) -> Tool {
         }
         [word, ..] => return Err(Refusal::new(exit::BAD_VALUE, format!("Unrecognized option {word}"))),
     };
-    run(vzctl, entrance, command, inside::on_terminal())
+    run(vzctl, entrance, command, (inside::on_terminal(), Some(exit::NO_SHELL)))
 }
 
 /// The console.
@@ -135,10 +135,18 @@ fn entrance(vzctl: &Vzctl, id: &str) -> Tool<Entrance> {
     entrances.map_err(|error| Refusal::of(exit::NOT_RUNNING, &error))?.into_iter().next().ok_or_else(gone)
 }
 
-/// Becomes the program; comes back only if that fails.
-fn run(vzctl: &Vzctl, entrance: Entrance, argv: Vec<String>, terminal: bool) -> Tool {
+/// Without a terminal, by a shell of the container's.
+const OF_SHELL: (bool, Option<u8>) = (false, Some(exit::NO_SHELL));
+
+/// Becomes the program; comes back only if that fails. On a terminal or not, and how it ends if there is no such program.
+fn run(
+    vzctl: &Vzctl,
+    entrance: Entrance,
+    argv: Vec<String>,
+    (terminal, missing): (bool, Option<u8>),
+) -> Tool {
     let command = runtime::Command { argv, env: environment(Vec::new()), cwd: "/".into() };
-    let failure = become_inside(order(&vzctl.settings, entrance, command, terminal));
+    let failure = become_inside(Order { missing, ..order(&vzctl.settings, entrance, command, terminal) });
     let code = if failure.exit == NOT_ENTERED { exit::SYSTEM } else { failure.exit };
     Err(Refusal::new(code, failure.message))
 }
