@@ -17,6 +17,7 @@ pub mod host;
 pub mod keeper;
 #[expect(unsafe_code, reason = "raw system calls live here and nowhere else, each with its SAFETY note")]
 pub mod kernel;
+pub mod pki;
 mod probe;
 pub mod resolver;
 pub mod runtime;

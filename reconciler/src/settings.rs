@@ -34,6 +34,9 @@ pub struct Settings {
     /// Directory of OpenVZ's action scripts.
     #[arg(long, global = true, env = "VZD_SCRIPTS", default_value = "/etc/vz/conf", value_name = "DIR")]
     pub scripts: PathBuf,
+    /// Directory of the certificates by which hosts know each other.
+    #[arg(long, global = true, env = "VZD_PKI", default_value = "/etc/vzd/pki", value_name = "DIR")]
+    pub pki: PathBuf,
     /// Where the host looks names up, as resolv.conf(5) says it.
     #[arg(
         long,
@@ -60,13 +63,14 @@ impl Settings {
     /// The same settings for another vzd, in its environment.
     pub fn environment(&self) -> impl Iterator<Item = (&'static str, OsString)> {
         let own = self.own_name().map(|own| ("VZD_HOST", own.to_string().into()));
-        let others: [(&'static str, OsString); 8] = [
+        let others: [(&'static str, OsString); 9] = [
             ("VZD_MANIFESTS", self.manifests.clone().into()),
             ("VZD_STATE_DIR", self.state_dir.clone().into()),
             ("VZD_RUN_DIR", self.run_dir.clone().into()),
             ("VZD_CGROUP_ROOT", self.cgroup_root.clone().into()),
             ("VZD_CRIU", self.criu.clone().into()),
             ("VZD_SCRIPTS", self.scripts.clone().into()),
+            ("VZD_PKI", self.pki.clone().into()),
             ("VZD_RESOLV_CONF", self.resolv_conf.clone().into()),
             ("VZD_SETTLE", self.settle.to_string().into()),
         ];

@@ -85,6 +85,8 @@ codes! {
     "VZ0405" Usage "command used wrongly",
     "VZ0406" NotEditable "a manifest cannot be edited in place",
     "VZ0407" ResolverFailed "the resolver for VEs does not run",
+    "VZ0408" ListenFailed "the controller cannot listen for other hosts",
+    "VZ0409" Certificates "a certificate is missing, or does not serve",
     "VZ0501" SuspendFailed "a VE could not be suspended",
     "VZ0502" ResumeFailed "a VE could not be resumed",
     "VZ0503" HandoverRefused "a VE could not be handed over",

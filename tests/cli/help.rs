@@ -3,7 +3,7 @@
 use crate::harness::{Place, same};
 
 /// Every command that is shown, in the order of the help.
-const COMMANDS: [&str; 38] = [
+const COMMANDS: [&str; 39] = [
     "run",
     "validate",
     "plan",
@@ -34,6 +34,7 @@ const COMMANDS: [&str; 38] = [
     "wait",
     "migrate",
     "receive",
+    "pki",
     "status",
     "explain",
     "why",

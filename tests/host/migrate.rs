@@ -4,6 +4,7 @@
 mod ahead;
 mod declared;
 mod openvz;
+mod tls;
 pub(crate) mod work;
 
 use std::io::Read;

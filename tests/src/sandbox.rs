@@ -85,6 +85,11 @@ impl Sandbox {
         self.dir.join("scripts")
     }
 
+    /// Its certificates, once a test has some issued.
+    pub fn pki(&self) -> PathBuf {
+        self.dir.join("pki")
+    }
+
     /// Where its vzd looks names up, once a test makes the file; the machine's until then.
     pub fn resolv_conf(&self) -> PathBuf {
         self.dir.join("resolv.conf")
@@ -138,6 +143,7 @@ impl Sandbox {
         command.env("VZD_MANIFESTS", self.manifests()).env("VZD_STATE_DIR", self.state_dir());
         command.env("VZD_RUN_DIR", self.run_dir()).env("VZD_CGROUP_ROOT", &self.cgroup_root);
         command.env("VZD_CRIU", CRIU).env("VZD_SCRIPTS", self.scripts());
+        command.env("VZD_PKI", self.pki());
         if !self.host.is_empty() {
             command.env("VZD_HOST", self.host);
         }

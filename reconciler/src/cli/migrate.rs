@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 use vzd_schema::Code;
 use vzd_schema::edit::{Value, to_yaml};
-use vzd_schema::v1::{ByteRate, ManifestPolicy};
+use vzd_schema::v1::{ByteRate, ManifestPolicy, ScalarError};
 use vzd_state::handover::Told;
 use vzd_state::ledger::Entry;
 use vzd_state::placement::HostName;
@@ -31,6 +31,7 @@ use crate::handover::target::Target;
 use crate::handover::there::Way;
 use crate::handover::{Answer, Declared, Request, source};
 use crate::host::Host;
+use crate::settings::Settings;
 
 /// Options of `vzd migrate`.
 #[derive(Debug, clap::Args)]
@@ -38,7 +39,8 @@ pub struct Args {
     /// The VE
     #[arg(value_name = "VE")]
     ve: String,
-    /// The other host, as ssh knows it. Default: the one that the VE's manifest names
+    /// The other host: one of the hosts' `peers`, or one that ssh knows, or `tls://HOST:PORT`. Default: the one that the VE's
+    /// manifest names
     #[arg(value_name = "HOST")]
     host: Option<String>,
     /// Reach vzd there by this command, instead of `ssh HOST vzd`
@@ -111,11 +113,12 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
         };
     }
     let host = Host::find(&cx.settings).map_err(source::refused)?;
-    let (way, peer, to) = whither(args, &entry, declared.as_ref())?;
+    let ordered = ordered(args, &cx.settings)?;
+    let (way, peer, to) = whither(ordered, &entry, declared.as_ref())?;
     // Both hosts read it in one repository: it is not the commands' to write.
     let manifest = if declared.is_some() { String::new() } else { manifest(cx, &entry)? };
     let unreached = |e| Unmoved { kind: Kind::Unreached, failure: source::refused(e).into() };
-    let mut there = way.reach().map_err(unreached)?;
+    let mut there = way.reach(&cx.settings).map_err(unreached)?;
     // What is only asked goes as fast as it can.
     let limit = args.limit.filter(|_| !args.dry_run).map(ByteRate::bytes);
     let course = Arc::new(Course::new(limit));
@@ -197,15 +200,19 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
 
 /// Options of `vzd receive`.
 #[derive(Debug, clap::Args)]
-pub struct ReceiveArgs {}
+pub struct ReceiveArgs {
+    /// The host that is known to be at the other end: whoever says that it is another is declined
+    #[arg(long, value_name = "NAME")]
+    peer: Option<HostName>,
+}
 
 /// The other end of `vzd migrate`: speaks with it over standard input and output.
-pub fn receive(cx: &Context) -> Outcome {
+pub fn receive(args: ReceiveArgs, cx: &Context) -> Outcome {
     let control = connect(&cx.settings, Access::Write)?;
     let host = Host::find(&cx.settings).map_err(source::refused)?;
     host.make_dirs().map_err(source::refused)?;
     let streams = (std::io::stdin(), std::io::stdout());
-    Target::new(&*control, &host, streams).serve()?;
+    Target::new(&*control, &host, args.peer, streams).serve()?;
     Ok(OK)
 }
 
@@ -216,32 +223,40 @@ fn entry(control: &dyn Control, ve: &str) -> Result<(Entry, Option<Declared>), F
 }
 
 /// How the other host is reached, and what it is called: by whoever gives the order, and by itself.
-fn whither(
-    args: &Args,
-    entry: &Entry,
-    declared: Option<&Declared>,
-) -> Result<(Way, String, Option<HostName>), Failure> {
-    let ordered = match (&args.via, &args.host) {
-        (Some(via), _) => Some((Way::Via(via.clone()), via.clone())),
-        (None, Some(host)) => Some((Way::Ssh(host.clone()), host.clone())),
-        (None, None) => None,
+type Whither = (Way, String, Option<HostName>);
+
+/// Where the order says that it goes.
+fn ordered(args: &Args, settings: &Settings) -> Result<Option<Whither>, Failure> {
+    let Some(host) = args.via.as_ref().or(args.host.as_ref()) else { return Ok(None) };
+    let way = match host.strip_prefix("tls://") {
+        _ if args.via.is_some() => Way::Via(host.clone()),
+        Some(address) => {
+            let address = address.parse().map_err(|e: ScalarError| Failure::usage(e.to_string()))?;
+            Way::Tls { address, name: None }
+        }
+        None => match Manifests::read(settings).peer(host) {
+            Some(peer) => return Ok(Some((Way::to(&peer), host.clone(), Some(peer.name)))),
+            None => Way::Ssh(host.clone()),
+        },
     };
+    Ok(Some((way, host.clone(), None)))
+}
+
+/// Where it goes, if it may: what was given away is asked for again wherever it was given to.
+fn whither(ordered: Option<Whither>, entry: &Entry, declared: Option<&Declared>) -> Result<Whither, Failure> {
     let name = &entry.name;
     let refused = |message: String, help: String| Failure {
         help: vec![help],
         ..Failure::new(message).coded(Code::HandoverRefused)
     };
     match (ordered, declared) {
-        // What was given away is asked for again wherever it was given to.
-        (Some((way, peer)), declared) if declared.is_none() || ceded(entry).is_some() => {
-            Ok((way, peer, None))
-        }
+        (Some(ordered), declared) if declared.is_none() || ceded(entry).is_some() => Ok(ordered),
         (Some(_), Some(Declared { source: Some(line), .. })) => Err(refused(
             format!("{name}: its manifest says which host it is to be on ({line})"),
             "change `spec.host` there: then it is handed over by itself".to_owned(),
         )),
-        (_, Some(declared)) => match (declared.way(), &declared.to) {
-            (Some(way), Some(to)) => Ok((way, to.to_string(), Some(to.clone()))),
+        (_, Some(declared)) => match (&declared.way, &declared.to) {
+            (Some(way), Some(to)) => Ok((way.clone(), to.to_string(), Some(to.clone()))),
             _ => Err(refused(
                 format!("{name}: {}", declared.told),
                 "change `spec.host` in its manifest: then it is handed over by itself".to_owned(),

@@ -24,6 +24,7 @@ pub(crate) mod migrate;
 mod net;
 pub(crate) mod output;
 mod packages;
+mod pki;
 mod plan;
 mod power;
 mod progress;
@@ -135,6 +136,8 @@ enum Command {
     Migrate(migrate::Args),
     /// Be the other end of `vzd migrate`, over standard input and output
     Receive(migrate::ReceiveArgs),
+    /// Make and show the certificates by which hosts know each other
+    Pki(pki::Args),
     /// Show the state of the controller
     Status(status::Args),
     /// Explain an error code or a field
@@ -229,7 +232,8 @@ fn carry_out(command: Command, cx: &mut Context) -> Outcome {
         Command::Packages(args) => packages::run(args, cx),
         Command::Wait(args) => wait::run(args, cx),
         Command::Migrate(args) => migrate::run(&args, cx),
-        Command::Receive(_) => migrate::receive(cx),
+        Command::Receive(args) => migrate::receive(args, cx),
+        Command::Pki(args) => pki::run(&args, cx),
         Command::Status(args) => status::run(&args, cx),
         Command::Explain(args) => explain::run(&args, cx),
         Command::Why(args) => why::run(&args, cx),

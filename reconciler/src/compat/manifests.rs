@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use vzd_schema::edit::{Change, Value, edit, to_yaml};
 use vzd_schema::render::{Style, render};
-use vzd_schema::v1::ManifestPolicy;
+use vzd_schema::v1::{ManifestPolicy, Peer};
 use vzd_schema::{Code, Diagnostic, Document, Kind, Node, Set, parse};
 
 use crate::error::{At, SysResult};
@@ -70,6 +70,12 @@ impl Manifests {
     pub fn policy(&self) -> ManifestPolicy {
         let host = self.revision.host().and_then(|held| held.document.host());
         host.and_then(|host| host.spec.manifest_policy).unwrap_or(ManifestPolicy::Edit)
+    }
+
+    /// A host of that name, if the host's manifest knows it.
+    pub fn peer(&self, name: &str) -> Option<Peer> {
+        let host = self.revision.host().and_then(|held| held.document.host())?;
+        host.spec.peers.iter().find(|peer| peer.name.as_str() == name).cloned()
     }
 
     /// Whether there is a profile of that name.

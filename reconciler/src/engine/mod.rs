@@ -33,6 +33,7 @@ mod handover;
 mod health;
 mod host_stop;
 mod inside;
+mod listening;
 mod mounted;
 mod names;
 mod networks;
@@ -115,6 +116,7 @@ pub struct Engine {
     refusals: refusals::Refusals,
     inside: inside::Inside,
     placing: placing::Placing,
+    listening: listening::Listening,
 }
 
 /// What passes share.
@@ -188,6 +190,7 @@ impl Engine {
             refusals: refusals::Refusals::default(),
             inside: inside::Inside::default(),
             placing: placing::Placing::default(),
+            listening: listening::Listening::default(),
         };
         if access == Access::Write {
             engine.after_boot().map_err(|e| failed("VZ0404", &e))?;
@@ -285,7 +288,16 @@ impl Engine {
         let records =
             self.unreadable.iter().map(|record| Diagnostic::error(record.code(), record.to_string()));
         let no_resolver = self.host.resolver.failure().map(|why| wishes.no_resolver(&why));
-        wishes.diagnostics.iter().cloned().chain(no_lxcfs).chain(no_resolver).chain(records).collect()
+        let unanswered = self.unanswered(&wishes);
+        wishes
+            .diagnostics
+            .iter()
+            .cloned()
+            .chain(no_lxcfs)
+            .chain(no_resolver)
+            .chain(unanswered)
+            .chain(records)
+            .collect()
     }
 
     /// Adds to the event log; a command that only looks leaves no trace.

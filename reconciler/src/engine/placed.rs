@@ -11,7 +11,6 @@ use crate::control::{ControlError, ControlResult};
 use crate::engine::answer::error;
 use crate::engine::{Engine, Subject};
 use crate::handover::source::refused;
-use crate::handover::there::Way;
 use crate::handover::{Answer, Declared};
 use crate::store::atomic;
 
@@ -98,13 +97,10 @@ impl Engine {
         let want = shared.wishes.want.get(&entry.name).filter(|want| want.host.is_some())?;
         let place = shared.place(&entry.name, Some(entry)).filter(|_| !entry.is_quarantined())?;
         let to = if let Place::Goes(to) = &place { Some(to.clone()) } else { None };
-        let via = to.as_ref().and_then(|to| match shared.wishes.hosts.way(to) {
-            Way::Via(via) => Some(via),
-            Way::Ssh(_) => None,
-        });
+        let way = to.as_ref().map(|to| shared.wishes.hosts.way(to));
         let told =
             if place == Place::Here { "it is to be on this host".to_owned() } else { place.to_string() };
-        Some(Declared { source: host_line(want), told, to, via })
+        Some(Declared { source: host_line(want), told, to, way })
     }
 
     /// That there is no VE of that name; or where it is, as its manifest says.

@@ -273,7 +273,8 @@ impl Engine {
                 .iter()
                 .map(|peer| {
                     let (way, queries, own) = (hosts.way(peer), &queries, &own);
-                    (peer, scope.spawn(move || ask::ask(own, peer, &way, queries)))
+                    let settings = &self.host.settings;
+                    (peer, scope.spawn(move || ask::ask(settings, own, (peer, &way), queries)))
                 })
                 .collect();
             let unheard = |_| Err("asking it failed".to_owned());

@@ -145,6 +145,7 @@ impl Loop {
         let nudged = std::mem::take(&mut self.engine.shared().nudged);
         self.look_at(nudged, now);
         self.engine.keep_resolver();
+        self.engine.keep_listening();
         self.hand_out(now, None);
         let wakes = [Some(self.resync_at), self.settle.due(), self.queue.next_due()];
         let until = wakes.into_iter().flatten().min().unwrap_or(self.resync_at);
@@ -191,6 +192,7 @@ impl Loop {
         self.engine.host.refresh_all();
         self.engine.host.resolver.try_again();
         self.engine.rescan();
+        self.engine.mind_certificates();
         self.look_again(now);
         let subjects = self.engine.subjects();
         self.resync_at = now + RESYNC;

@@ -4,9 +4,10 @@
 //! one in memory or, after a restart, the one in the ledger. It never deletes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use vzd_schema::v1::{Peer, Shutdown};
+use vzd_schema::v1::{HostSpec, Shutdown};
 use vzd_schema::{Code, Diagnostic, Document, Set, Span};
 use vzd_state::desired::Desired;
 use vzd_state::handover::Here;
@@ -53,24 +54,44 @@ pub(crate) struct Hosts {
     pub own: Option<HostName>,
     /// The others.
     pub peers: BTreeSet<HostName>,
-    /// The commands that reach some of them.
-    vias: BTreeMap<HostName, String>,
+    /// How they are reached.
+    ways: BTreeMap<HostName, Way>,
+    /// Where others are answered.
+    pub listen: BTreeSet<SocketAddr>,
+    /// Where that is said, or else that one is reached by TLS.
+    tls_place: Option<Span>,
 }
 
 impl Hosts {
     /// This one, and the others that its manifest names.
-    fn with(&self, peers: &[Peer]) -> Self {
-        let others = || peers.iter().filter(|peer| self.own.as_ref() != Some(&peer.name));
+    fn with(&self, spec: &HostSpec, document: &Document) -> Self {
+        let others = || spec.peers.iter().filter(|peer| self.own.as_ref() != Some(&peer.name));
+        let listens = (!spec.listen.is_empty()).then_some("spec.listen");
+        let tls = listens.or_else(|| others().any(|peer| peer.address.is_some()).then_some("spec.peers"));
         Self {
             own: self.own.clone(),
             peers: others().map(|peer| peer.name.clone()).collect(),
-            vias: others().filter_map(|peer| Some((peer.name.clone(), peer.via.clone()?))).collect(),
+            ways: others().map(|peer| (peer.name.clone(), Way::to(peer))).collect(),
+            listen: spec.listen.iter().copied().collect(),
+            tls_place: tls
+                .map(|path| document.tree.get(path).map_or(&document.span, |node| &node.span).clone()),
         }
     }
 
     /// How another one is reached.
     pub fn way(&self, peer: &HostName) -> Way {
-        self.vias.get(peer).map_or_else(|| Way::Ssh(peer.to_string()), |via| Way::Via(via.clone()))
+        self.ways.get(peer).cloned().unwrap_or_else(|| Way::Ssh(peer.to_string()))
+    }
+
+    /// Whether hosts have to show certificates.
+    pub fn need_certificates(&self) -> bool {
+        self.tls_place.is_some()
+    }
+
+    /// A warning where that is said.
+    pub fn warning(&self, code: Code, message: String, help: String) -> Diagnostic {
+        let warning = Diagnostic::warning(code, message).help(help);
+        self.tls_place.iter().fold(warning, |warning, place| warning.at(place, ""))
     }
 
     /// That a VE is to be on a host which nobody knows.
@@ -117,7 +138,11 @@ impl Wishes {
     /// Lowers every VE of the revision. What has not changed is taken over from `before`.
     pub fn new(revision: Arc<Revision>, before: &Wishes) -> Self {
         let set = revision.set();
-        let hosts = if revision.host_known { Arc::new(before.hosts.with(&[])) } else { before.hosts.clone() };
+        let hosts = if revision.host_known {
+            Arc::new(Hosts { own: before.hosts.own.clone(), ..Hosts::default() })
+        } else {
+            before.hosts.clone()
+        };
         let mut wishes = Wishes { diagnostics: revision.diagnostics.clone(), hosts, ..Wishes::default() };
         if let Some((document, host)) =
             revision.host().and_then(|held| Some((&held.document, held.document.host()?)))
@@ -131,7 +156,7 @@ impl Wishes {
             if let Some(subids) = &host.spec.subids {
                 wishes.id_pool = IdPool { start: subids.start, count: subids.count };
             }
-            wishes.hosts = Arc::new(before.hosts.with(&host.spec.peers));
+            wishes.hosts = Arc::new(before.hosts.with(&host.spec, document));
             wishes.suspend_at_shutdown = host.spec.shutdown == Some(Shutdown::Suspend);
             wishes.start_parallel = host.spec.start_parallel.and_then(|n| usize::try_from(n.get()).ok());
         }

@@ -11,13 +11,19 @@ use vzd_state::placement::{HostName, Query, Word};
 use crate::error::SysResult;
 use crate::handover::link::{Link, Message, PROTOCOL};
 use crate::handover::there::Way;
+use crate::settings::Settings;
 
 /// No answer takes longer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What `peer` says of these VEs, in the order of the questions; or why it is not heard.
-pub fn ask(own: &HostName, peer: &HostName, way: &Way, queries: &[Query]) -> Result<Vec<Word>, String> {
-    let mut there = way.reach_alone().map_err(|e| e.to_string())?;
+pub fn ask(
+    settings: &Settings,
+    own: &HostName,
+    (peer, way): (&HostName, &Way),
+    queries: &[Query],
+) -> Result<Vec<Word>, String> {
+    let mut there = way.reach_alone(settings).map_err(|e| e.to_string())?;
     let streams = there.streams().map_err(|e| e.to_string())?;
     let question = Message::Ask { protocol: PROTOCOL, from: own.clone(), queries: queries.to_vec() };
     let (answered, answer) = channel();

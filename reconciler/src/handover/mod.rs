@@ -6,19 +6,23 @@
 //! - [`fit`] tells what a VE needs of a host, and what a host lacks of it,
 //! - [`problem`] is what stands in the way, in words and by its kind,
 //! - [`there`] reaches the other host, [`ask`] asks it about VEs,
+//! - [`dial`] and [`listen`] are the two ends of a way by TLS, over a [`wire`],
 //! - [`session`] is held by who works at a hand-over: without it, what is half done is undone by the next pass.
 //!
 //! The files themselves are `drivers/disk/stream.rs`'s. Nothing here starts or stops a VE.
 
 pub mod ask;
 pub mod course;
+pub mod dial;
 pub mod fit;
 pub mod link;
+pub mod listen;
 pub mod problem;
 pub mod session;
 pub mod source;
 pub mod target;
 pub mod there;
+mod wire;
 
 use serde::{Deserialize, Serialize};
 use vzd_state::desired::SourceRef;
@@ -130,14 +134,6 @@ pub struct Declared {
     pub told: String,
     /// The host that it is to be handed over to now.
     pub to: Option<HostName>,
-    /// The command that reaches vzd there.
-    pub via: Option<String>,
-}
-
-impl Declared {
-    /// How that host is reached.
-    pub fn way(&self) -> Option<Way> {
-        let host = self.to.as_ref()?;
-        Some(self.via.as_ref().map_or_else(|| Way::Ssh(host.to_string()), |via| Way::Via(via.clone())))
-    }
+    /// How vzd there is reached.
+    pub way: Option<Way>,
 }

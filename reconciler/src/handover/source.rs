@@ -106,6 +106,7 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
                 self.at = Kind::Other;
                 Ok(problems)
             }
+            Message::Declined { why } => Err(refused(why)),
             other => Err(refused(self.link.unexpected(other))),
         }
     }

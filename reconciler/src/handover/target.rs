@@ -34,13 +34,16 @@ use crate::runtime::checkpoint::image::Image;
 pub struct Target<'a, R: Read, W: Write> {
     control: &'a dyn Control,
     host: &'a Host,
+    /// The host that is known to be at the other end.
+    peer: Option<HostName>,
     link: Link<BufReader<R>, BufWriter<W>>,
 }
 
 impl<'a, R: Read, W: Write> Target<'a, R, W> {
-    /// Speaks to a source.
-    pub fn new(control: &'a dyn Control, host: &'a Host, (from, to): (R, W)) -> Self {
-        Self { control, host, link: Link::new(BufReader::new(from), BufWriter::new(to), "the source") }
+    /// Speaks to a source, which is `peer` if that is known.
+    pub fn new(control: &'a dyn Control, host: &'a Host, peer: Option<HostName>, (from, to): (R, W)) -> Self {
+        let link = Link::new(BufReader::new(from), BufWriter::new(to), "the source");
+        Self { control, host, peer, link }
     }
 
     /// Answers the source until that has no more to say.
@@ -48,7 +51,10 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
         match self.link.hear().map_err(refused)? {
             Message::Hello { protocol, to, offer } => {
                 same(protocol)?;
-                self.offered(&offer, to.as_ref())
+                match self.is_another(&offer.from) {
+                    Some(why) => self.link.say(&Message::Declined { why }).map_err(refused),
+                    None => self.offered(&offer, to.as_ref()),
+                }
             }
             Message::Ask { protocol, from, queries } => {
                 same(protocol)?;
@@ -64,8 +70,17 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
         }
     }
 
+    /// Why whoever says that it is `from` is not that host, if it is known to be another.
+    fn is_another(&self, from: &str) -> Option<String> {
+        let peer = self.peer.as_ref().filter(|peer| peer.as_str() != from)?;
+        Some(format!("its certificate is of host {peer}, and it calls itself {from:?}"))
+    }
+
     /// Says what it has of VEs, and is to have.
     fn asked(&mut self, from: HostName, queries: Vec<Query>) -> ControlResult<()> {
+        if let Some(why) = self.is_another(from.as_str()) {
+            return self.link.say(&Message::Declined { why }).map_err(refused);
+        }
         let answer = match self.control.handover(&Request::Ask { from, queries }) {
             Ok(Answer { said: Some((host, words)), .. }) => Message::Words { host, words },
             Ok(_) => Message::Declined { why: "it has nothing to say".to_owned() },

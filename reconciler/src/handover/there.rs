@@ -1,21 +1,33 @@
-//! The other host: a command that reaches `vzd receive` there, and what it says and ends with. It opens no port and keeps
-//! no keys; that is the command's.
+//! The other host: a command that reaches `vzd receive` there, and what it says and ends with. It opens no connection and
+//! knows no keys; that is the command's.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 
 use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
+use vzd_schema::v1::{Endpoint, Peer};
+use vzd_state::placement::HostName;
 
 use crate::error::{At, SysError, SysResult};
+use crate::settings::Settings;
 
 /// How another host is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Way {
     /// As ssh knows it.
     Ssh(String),
     /// By that command, of which it is the end.
     Via(String),
+    /// By TLS.
+    Tls {
+        /// Where it listens.
+        address: Endpoint,
+        /// What it is called, if that is known.
+        name: Option<HostName>,
+    },
 }
 
 /// A command that runs and reaches the other host.
@@ -25,8 +37,17 @@ pub struct There {
 }
 
 impl Way {
-    fn command(&self) -> Command {
-        match self {
+    /// To a host, as the hosts' manifest has it.
+    pub fn to(peer: &Peer) -> Way {
+        match (&peer.via, &peer.address) {
+            (Some(via), _) => Way::Via(via.clone()),
+            (None, Some(address)) => Way::Tls { address: address.clone(), name: Some(peer.name.clone()) },
+            (None, None) => Way::Ssh(peer.name.to_string()),
+        }
+    }
+
+    fn command(&self, settings: &Settings) -> SysResult<Command> {
+        Ok(match self {
             Way::Via(via) => {
                 let mut shell = Command::new("/bin/sh");
                 shell.args(["-c", &format!("{via} receive")]);
@@ -38,18 +59,24 @@ impl Way {
                 ssh.args(["-o", "ServerAliveInterval=15", "--"]).arg(host).args(["vzd", "receive"]);
                 ssh
             }
-        }
+            Way::Tls { address, name } => {
+                let mut own = Command::new(std::env::current_exe().at("find", "vzd itself")?);
+                own.args(["pki", "connect", &address.to_string()]).envs(settings.environment());
+                own.args(name.iter().flat_map(|name| ["--name", name.as_str()]));
+                own
+            }
+        })
     }
 
     /// Reaches it.
-    pub fn reach(&self) -> SysResult<There> {
-        Self::spawn(self.command())
+    pub fn reach(&self, settings: &Settings) -> SysResult<There> {
+        Self::spawn(self.command(settings)?)
     }
 
     /// Reaches it with nobody there who could be asked for a password, in a group of its own that can be ended, and keeps
     /// what it has to say about that.
-    pub fn reach_alone(&self) -> SysResult<There> {
-        let mut command = self.command();
+    pub fn reach_alone(&self, settings: &Settings) -> SysResult<There> {
+        let mut command = self.command(settings)?;
         command.process_group(0).stderr(Stdio::piped()).env("SSH_ASKPASS_REQUIRE", "never");
         Self::spawn(command)
     }
@@ -78,9 +105,16 @@ impl There {
         let _ = rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL);
     }
 
-    /// The last line of what it had to say, once it has ended.
+    /// The last line of what it had to say, once it has ended; of vzd's own words, the one that says what is wrong.
     pub fn last_words(&mut self) -> Option<String> {
-        words(self.child.stderr.take()?).pop()
+        let told = words(self.child.stderr.take()?);
+        let last = told.iter().rfind(|line| !line.starts_with("help: "))?;
+        Some(
+            last.split_once("]: ")
+                .filter(|(code, _)| code.starts_with("error["))
+                .map_or(&**last, |is| is.1)
+                .to_owned(),
+        )
     }
 }
 

@@ -155,9 +155,21 @@ impl Checker<'_> {
                 let message = "a command of one line is needed; leave it out for `ssh NAME vzd`";
                 self.bad(Code::BadValue, message, &format!("{path}.via"));
             }
+            if peer.via.is_some() && peer.address.is_some() {
+                let message = "a host is reached by a command or at an address, not by both";
+                self.conflict(message, &format!("{path}.address"), &format!("{path}.via"), "");
+            }
             self.once(&mut seen, &peer.name, format!("{path}.name"), |name| {
                 format!("`{name}` is listed twice")
             });
+        }
+        let mut seen = BTreeMap::new();
+        for (index, address) in spec.listen.iter().enumerate() {
+            let path = format!("spec.listen[{index}]");
+            if address.port() == 0 {
+                self.bad(Code::BadValue, "0 is no port: other hosts have to know it", &path);
+            }
+            self.once(&mut seen, *address, path, |address| format!("`{address}` is listed twice"));
         }
     }
 

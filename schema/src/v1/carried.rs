@@ -34,15 +34,8 @@ const INSTEAD: &[(&str, &str)] = &[
 const TUNNELS: &str = "no switch is needed: the VE's root makes tunnels in its own network, once the host has loaded the module";
 
 /// Fields of the host.
-const REFUSED_OF_HOST: &[&str] = &[
-    "spec.directories.*",
-    "spec.cgroupRoot",
-    "spec.network.*",
-    "spec.pool.*",
-    "spec.listen",
-    "spec.user",
-    "spec.group",
-];
+const REFUSED_OF_HOST: &[&str] =
+    &["spec.directories.*", "spec.cgroupRoot", "spec.network.*", "spec.pool.*", "spec.user", "spec.group"];
 
 /// The fields of a kind that are not carried out.
 pub(crate) fn refused_fields(kind: Kind) -> impl Iterator<Item = &'static str> {

@@ -4,7 +4,7 @@ use super::defaults;
 use super::macros::{group, item, words};
 use super::metadata::{ApiVersion, Metadata};
 use super::net::OrInherit;
-use super::scalars::{AbsPath, Address, Duration, HostName, IfName, Name, Size, UserName};
+use super::scalars::{AbsPath, Address, Duration, Endpoint, HostName, IfName, Name, Size, UserName};
 use super::template::TemplateSource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -57,7 +57,7 @@ group! {
         none network: HostNetwork,
         /// Disk space for VEs with disks in images.
         none pool: Pool,
-        /// Addresses on which the controller answers, besides its socket.
+        /// Addresses at which the controller takes VEs in that other hosts hand over, by TLS: see `vzd pki`.
         none listen: Vec<SocketAddr>,
         /// The hosts among which VEs with `spec.host` move; this one may be among them.
         none peers: Vec<Peer>,
@@ -103,6 +103,8 @@ item! {
         none name: HostName;
         /// The command that reaches vzd there. Default: `ssh NAME vzd`.
         none via: Option<String>,
+        /// Where vzd there listens (its host's `listen`), for hand-overs by TLS instead of a command.
+        none address: Option<Endpoint>,
     }
 }
 

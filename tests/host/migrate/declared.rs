@@ -9,32 +9,37 @@ use vzd_tests::{Daemon, LONG, Sandbox, VeStatus, eventually, holds_for, needs, w
 use super::{count, counted, goes_on, quarantined, runs, via};
 
 /// Two hosts that know each other, and whether they can be reached.
-struct Two {
-    a: Sandbox,
-    b: Sandbox,
+pub(super) struct Two {
+    pub a: Sandbox,
+    pub b: Sandbox,
     spec: serde_json::Value,
 }
 
 impl Two {
     fn new() -> Two {
-        let mut two = Two { a: Sandbox::new(), b: Sandbox::new(), spec: json!({}) };
-        (two.a.host, two.b.host) = ("a", "b");
-        let peers: Vec<_> = [&two.a, &two.b]
-            .map(|host| {
+        Self::with(|hosts| {
+            let peers = hosts.map(|host| {
                 std::fs::write(gate(host), "").unwrap();
                 let via = format!("test -e {} && {}", gate(host).display(), via(host, ""));
                 json!({ "name": host.host, "via": via })
-            })
-            .into();
-        let host = json!({ "apiVersion": "vzd/v1", "kind": "Host", "metadata": { "name": "hosts" }, "spec": { "peers": peers } });
+            });
+            json!({ "peers": peers })
+        })
+    }
+
+    /// With a manifest that both read.
+    pub(super) fn with(spec: impl FnOnce([&Sandbox; 2]) -> serde_json::Value) -> Two {
+        let mut two = Two { a: Sandbox::new(), b: Sandbox::new(), spec: json!({}) };
+        (two.a.host, two.b.host) = ("a", "b");
+        let spec = spec([&two.a, &two.b]);
         for sandbox in [&two.a, &two.b] {
-            sandbox.write("host.yaml", &format!("{host}\n"));
+            sandbox.write("host.yaml", &host_document(&spec));
         }
         two
     }
 
     /// What one host reads now: that the VE is to be there.
-    fn read(&self, host: &Sandbox, named: &str) {
+    pub(super) fn read(&self, host: &Sandbox, named: &str) {
         let mut spec = self.spec.clone();
         spec["host"] = json!(named);
         host.write("web.yaml", &self.a.document("web", spec));
@@ -42,7 +47,7 @@ impl Two {
 
     /// Waits for it to run there and nowhere else; it never runs twice meanwhile.
     #[track_caller]
-    fn until_on(&self, on: &Sandbox) -> VeStatus {
+    pub(super) fn until_on(&self, on: &Sandbox) -> VeStatus {
         let what =
             || format!("it runs on {}: {:#?}", on.host, [&self.a, &self.b].map(|host| host.events("web")));
         let start = std::time::Instant::now();
@@ -54,6 +59,12 @@ impl Two {
             }
         }
     }
+}
+
+/// The text of a host's manifest.
+pub(super) fn host_document(spec: &serde_json::Value) -> String {
+    let metadata = json!({ "name": "hosts" });
+    format!("{}\n", json!({ "apiVersion": "vzd/v1", "kind": "Host", "metadata": metadata, "spec": spec }))
 }
 
 fn gate(host: &Sandbox) -> PathBuf {

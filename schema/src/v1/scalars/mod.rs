@@ -21,7 +21,7 @@ pub use cpu::{CpuList, CpuUnits, Percent};
 pub use file::{AbsPath, Access, DeviceNumber, FileMode};
 pub use limit::{Amount, Limit, Pair};
 pub use name::{CtId, HostName, LabelKey, LabelValue, LocaleName, Name, PackageName, TimeZone, UserName};
-pub use net::{Address, Cidr, HttpPath, IfName, Mac, Mark, Ports, RouteTarget};
+pub use net::{Address, Cidr, Endpoint, HttpPath, IfName, Mac, Mark, Ports, RouteTarget};
 pub use process::{Capability, Command};
 pub use rate::{BitRate, ByteRate, OpRate};
 pub use size::{Count, Pages, Size};

@@ -1,9 +1,9 @@
 //! Addresses and names of the network.
 
-use super::name::text_name;
+use super::name::{HostName, text_name};
 use super::{ScalarError, text_scalar};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 /// An IP address, v4 or v6.
@@ -201,6 +201,54 @@ impl fmt::Display for Mac {
 
 text_scalar!(Mac, "a MAC address", {
     "type": "string", "pattern": "^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$", "examples": ["00:18:51:0a:0b:0c"]
+});
+
+/// Where a server answers: a name or an address, and a port: `host2.example.net:7443`, `[fd00::2]:7443`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    host: Box<str>,
+    port: u16,
+}
+
+impl Endpoint {
+    /// The name or the address, as resolvers take it.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = ScalarError;
+
+    fn from_str(text: &str) -> Result<Self, ScalarError> {
+        let allowed = "give HOST:PORT, such as host2.example.net:7443, 192.0.2.2:7443 or [fd00::2]:7443";
+        let parts = text.rsplit_once(':').and_then(|(host, port)| {
+            let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
+            let host: Box<str> = match host.strip_prefix('[').map(|host| host.strip_suffix(']')) {
+                Some(v6) => v6?.parse::<Ipv6Addr>().ok()?.to_string().into(),
+                None => host.parse::<HostName>().ok()?.as_str().into(),
+            };
+            Some(Self { host, port })
+        });
+        parts.ok_or_else(|| ScalarError::not(text, "where a server answers", allowed))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+text_scalar!(Endpoint, "where a server answers", {
+    "type": "string", "pattern": "^(\\[[0-9A-Fa-f:.]+\\]|[-_.A-Za-z0-9]+):[0-9]+$",
+    "examples": ["host2.example.net:7443", "[fd00::2]:7443"]
 });
 
 text_name!(
