@@ -15,8 +15,8 @@ use vzd_schema::Code;
 
 pub use self::alloc::IdPool;
 pub use self::entry::{
-    Applied, AppliedNamespaces, Backoff, By, DiskRecord, Entry, ExitRecord, Override, RunRecord, Standing,
-    Suspension,
+    Applied, AppliedNamespaces, Backoff, By, Count, Counts, DiskRecord, Entry, ExitRecord, Override,
+    RunRecord, Standing, Suspension,
 };
 pub use self::record::{Facts, MadeRoot, Started};
 use crate::digest::canonical;

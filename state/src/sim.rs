@@ -396,6 +396,7 @@ impl OwnFacts {
             started: self.started,
             exit: self.exit,
             made_root: None,
+            counts: BTreeMap::new(),
         }
     }
 }

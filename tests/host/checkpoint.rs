@@ -1,5 +1,6 @@
 //! VEs written to disk and resumed: by their manifest, by an order, after a power cut; and those that cannot be.
 
+mod counts;
 mod kept;
 mod policies;
 mod running;
@@ -163,6 +164,26 @@ fn a_checkpoint_that_is_not_as_it_was_written_is_refused_and_kept() {
     assert!(refused.stderr.contains("pages-1.img is not as it was written"), "{refused:?}");
     assert!(sandbox.cgroups().is_empty(), "{:?}", sandbox.cgroups());
     std::fs::write(&file, &good).unwrap();
+    // What it names elsewhere is not looked at, let alone written.
+    let (inside, outside) =
+        (checkpoint(&sandbox).join("pstree.img"), sandbox.host_dir("data").join("pstree.img"));
+    std::fs::rename(&inside, &outside).unwrap();
+    std::os::unix::fs::symlink(&outside, &inside).unwrap();
+    let refused = sandbox.vzd(&["resume", "web"]).ends(1);
+    assert!(refused.stderr.contains("VZ0502") && refused.stderr.contains("it is no file"), "{refused:?}");
+    std::fs::rename(&outside, &inside).unwrap();
+    let list = checkpoint(&sandbox).join("checkpoint.json");
+    let text = read(&list);
+    for name in ["../evil.img", "/tmp/evil.img", "a/b.img", ".."] {
+        std::fs::write(&list, text.replace("pstree.img", name)).unwrap();
+        let refused = sandbox.vzd(&["resume", "web"]).ends(1);
+        assert!(refused.stderr.contains("is no name of a file in it"), "{name}: {refused:?}");
+    }
+    std::fs::write(&list, &text[..text.len() / 2]).unwrap();
+    let refused = sandbox.vzd(&["resume", "web"]).ends(1);
+    assert!(refused.stderr.contains("VZ0502") && refused.stderr.contains("checkpoint.json"), "{refused:?}");
+    assert!(sandbox.cgroups().is_empty(), "{:?}", sandbox.cgroups());
+    std::fs::write(&list, text).unwrap();
     sandbox.vzd(&["resume", "web"]).ok();
     sandbox.until_ready("web");
 }

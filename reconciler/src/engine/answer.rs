@@ -194,7 +194,13 @@ impl Engine {
         }
         // An order that is held is not carried out, though nothing went wrong.
         let refused = || refusal_of(&self.shared().published.get(subject)?.plan, Some("spec.state"));
-        failure_of(&outcome).or_else(refused).map_or(Ok(()), Err)
+        // Nothing is done to a VE of which it is not known whether it is suspended.
+        let unreadable = || {
+            let shared = self.shared();
+            let checkpoint = &shared.published.get(subject)?.observed.lifecycle.checkpoint;
+            checkpoint.unreadable().map(|why| error("VZ0502", format!("VE {}: {why}", entry.name)))
+        };
+        failure_of(&outcome).or_else(refused).or_else(unreadable).map_or(Ok(()), Err)
     }
 
     fn order_one(&self, subject: &Subject, action: PowerAction, force: bool) -> ControlResult<()> {

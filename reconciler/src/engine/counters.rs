@@ -3,18 +3,21 @@
 //!
 //! The kernel's peaks and refusals are in the VE's control group and go on whoever runs. The most that
 //! was seen of what is only counted is kept in the run directory, by the run that it is of: it outlives
-//! the controller, and a new run of the VE starts anew.
+//! the controller, and a new run of the VE starts anew. A run that is suspended and goes on, here or on another host, has
+//! its counts in the ledger meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use serde::{Deserialize, Serialize};
+use vzd_state::ids::VeName;
+use vzd_state::ledger::{Count, Counts};
 use vzd_state::subsystem::beancounters::{Counter, Enforcement, UNLIMITED, enforcement};
 
 use crate::control::{CounterView, VeCounters};
 use crate::drivers::{Ve, beancounters, lifecycle};
-use crate::engine::Engine;
 use crate::engine::reconcile::{Leave, View};
+use crate::engine::{Engine, Subject};
 use crate::store::{Writes, atomic};
 
 /// What is remembered of one run of a VE.
@@ -40,20 +43,23 @@ impl Engine {
             return None;
         }
         let run = entry.run.as_ref().map_or(0, |run| run.started_at.0);
+        let none = Counts::new();
+        let before = entry.run.as_ref().map_or(&none, |run| &run.before);
         let peaks = self.remember(view, (running.pid.unsigned_abs(), run), &counted);
         let bounds = view.want().map(|want| want.beancounters.bounds.clone()).unwrap_or_default();
         let caps = self.host.caps();
         let view_of = |(name, _, unit): (Counter, &str, _)| {
             let seen = counted.get(&name);
+            let before = before.get(&name).copied().unwrap_or_default();
             let kept = peaks.most.get(&name).copied();
             CounterView {
                 name,
                 unit,
                 held: seen.map(|seen| seen.held),
-                maxheld: seen.map(|seen| seen.maxheld.or(kept).unwrap_or(0).max(seen.held)),
+                maxheld: seen.map(|seen| seen.maxheld.or(kept).unwrap_or(0).max(seen.held).max(before.most)),
                 barrier: bounds.get(&name).map_or(UNLIMITED, |bound| bound.barrier),
                 limit: bounds.get(&name).map_or(UNLIMITED, |bound| bound.limit),
-                failcnt: seen.map_or(0, |seen| seen.failcnt),
+                failcnt: before.failcnt + seen.map_or(0, |seen| seen.failcnt),
                 enforcement: match (seen, enforcement(name, &caps)) {
                     (None, Enforcement::Accounted(why)) => {
                         Enforcement::Accounted(format!("{why}, and this one does not tell how much there is"))
@@ -64,6 +70,16 @@ impl Engine {
         };
         let counters = Counter::ALL.into_iter().map(view_of).collect();
         Some(VeCounters { name: view.name.to_string(), ctid: entry.ctid.get(), counters })
+    }
+
+    /// What is to be remembered of a VE that is about to be suspended: the kernel forgets it with its groups.
+    pub(super) fn counts_of(&self, name: &VeName) -> Counts {
+        let view = self.view(&Subject::Name(name.clone()), Leave::default());
+        let counted = view.and_then(|view| self.count(&view));
+        let counters = counted.into_iter().flat_map(|all| all.counters);
+        let counts =
+            counters.map(|is| (is.name, Count { most: is.maxheld.unwrap_or(0), failcnt: is.failcnt }));
+        counts.filter(|(_, count)| *count != Count::default()).collect()
     }
 
     /// Merges what was counted into what is remembered of the run, and tells of new refusals.

@@ -15,7 +15,7 @@ use vzd_state::desired::Desired;
 use vzd_state::disruption::Cause;
 use vzd_state::event::{Event, EventType};
 use vzd_state::ids::{VeName, VeUid};
-use vzd_state::ledger::{Facts, LedgerError, Started};
+use vzd_state::ledger::{Counts, Facts, LedgerError, Started};
 use vzd_state::observed::Observed;
 use vzd_state::plan::{Approved, Step, VePlan};
 use vzd_state::subsystem::cgroup;
@@ -60,6 +60,8 @@ struct Execution<'a> {
     running: Option<Arc<Running>>,
     /// The record in memory is ahead of the one on disk.
     unsaved: bool,
+    /// What was counted of a run that is suspended now.
+    counts: Counts,
 }
 
 impl Engine {
@@ -80,7 +82,8 @@ impl Engine {
         };
         let uid = plan.uid.clone().unwrap_or_else(clock::new_uid);
         let name = &plan.name;
-        let mut execution = Execution { engine: self, name, uid, want, exit, running, unsaved: false };
+        let mut execution =
+            Execution { engine: self, name, uid, want, exit, running, unsaved: false, counts: Counts::new() };
         let mut executed = Executed::default();
         let mut done: Vec<&Step> = Vec::new();
         let mut failed: BTreeSet<usize> = BTreeSet::new();
@@ -146,6 +149,7 @@ impl Execution<'_> {
         let mut facts = Facts::at(caps, clock::now());
         facts.jitter = clock::jitter();
         facts.exit = self.exit;
+        facts.counts = self.counts.clone();
         if let Some(made) = made {
             facts.started = made.init_pid.map(|init_pid| Started { init_pid, at: facts.now });
             facts.made_root = made.root.clone();
@@ -164,6 +168,9 @@ impl Execution<'_> {
                 self.save()?;
             }
             fault::point();
+            if *step == Step::Lifecycle(lifecycle::Step::Suspend) {
+                self.counts = self.engine.counts_of(self.name);
+            }
             let applied = self.apply(step)?;
             fault::point();
             applied

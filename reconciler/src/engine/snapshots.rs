@@ -82,7 +82,7 @@ impl Engine {
             return Err(refuse("it is paused: resume it first".to_owned()));
         }
         let created_at = clock::now();
-        let run = ve.entry.suspension_at(created_at);
+        let run = ve.entry.suspension_at(created_at, self.counts_of(&ve.entry.name));
         let run = run.ok_or_else(|| refuse("it is not on record how it was started".to_owned()))?;
         let memory = snapshot::make_memory(ve, name)?;
         let taken = checkpoint::copy(ve, memory.clone(), || snapshot::take(ve, name))?;

@@ -11,7 +11,7 @@ use crate::desired::SourceRef;
 use crate::digest::SpecDigest;
 use crate::handover::Handover;
 use crate::ids::{Ctid, IdRange, VeName, VeUid};
-use crate::subsystem::beancounters::Setting;
+use crate::subsystem::beancounters::{Counter, Setting};
 use crate::subsystem::lifecycle::{ColdSpec, End, Exit, StartReason, State, StopReason};
 use crate::subsystem::namespaces::Mount;
 use crate::subsystem::{cgroup, devices, disk, lifecycle, network, users};
@@ -195,6 +195,22 @@ pub struct RunRecord {
     /// Values that stand above the manifest's for as long as it lasts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub transient: Transients,
+    /// What was counted of it before it was last suspended.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub before: Counts,
+}
+
+/// What was counted of a run, by counter.
+pub type Counts = BTreeMap<Counter, Count>;
+
+/// What was counted that the kernel forgets when a run is suspended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Count {
+    /// The most that was held.
+    pub most: u64,
+    /// Refusals.
+    pub failcnt: u64,
 }
 
 /// A run that was written to disk: what is fixed in its checkpoint.
@@ -211,6 +227,9 @@ pub struct Suspension {
     pub devices: Option<devices::Desired>,
     /// Its network.
     pub network: Option<Box<network::Desired>>,
+    /// What was counted of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: Counts,
 }
 
 /// A state that stands above the manifest's.

@@ -7,7 +7,7 @@
 
 use super::applied::Phase;
 use super::{AppliedNamespaces, Backoff, By, DiskRecord, Entry, ExitRecord, Ledger, LedgerError};
-use super::{Override, RunRecord, Standing, Suspension};
+use super::{Counts, Override, RunRecord, Standing, Suspension};
 use crate::application::Application;
 use crate::backoff::{Jitter, STABLE, delay};
 use crate::capability::Capabilities;
@@ -34,6 +34,8 @@ pub struct Facts<'a> {
     pub exit: Option<Exit>,
     /// The root that a `CreateRoot` made, once it is done.
     pub made_root: Option<MadeRoot>,
+    /// What was counted of a run before it was suspended.
+    pub counts: Counts,
 }
 
 /// A root that was made.
@@ -50,7 +52,15 @@ pub struct MadeRoot {
 impl<'a> Facts<'a> {
     /// Nothing but the time: for steps that make nothing.
     pub fn at(caps: &'a Capabilities, now: Timestamp) -> Self {
-        Self { caps, now, jitter: Jitter::NONE, started: None, exit: None, made_root: None }
+        Self {
+            caps,
+            now,
+            jitter: Jitter::NONE,
+            started: None,
+            exit: None,
+            made_root: None,
+            counts: Counts::new(),
+        }
     }
 }
 
@@ -235,6 +245,7 @@ impl Entry {
                     reason: *reason,
                     stopping: None,
                     transient: Transients::new(),
+                    before: Counts::new(),
                 }));
                 if let Some(want) = want {
                     self.apply_all(want, facts);
@@ -289,6 +300,7 @@ impl Entry {
                         reason: StartReason::Spec,
                         stopping: None,
                         transient: Transients::new(),
+                        before: Counts::new(),
                     })
                 });
                 run.boot_id.clone_from(&facts.caps.boot_id);
@@ -344,7 +356,7 @@ impl Entry {
     /// A checkpoint brings back what was fixed in it; limits are as they are wanted now. A VE that never ended goes on
     /// with the run that is on record.
     fn begin_resume(&mut self, reason: StartReason, want: Option<&Desired>, facts: &Facts<'_>) {
-        let Some(Suspension { at: _, cold, namespaces, devices, network }) =
+        let Some(Suspension { at: _, cold, namespaces, devices, network, counts }) =
             self.suspension.as_deref().cloned()
         else {
             return;
@@ -357,6 +369,7 @@ impl Entry {
             reason,
             stopping: None,
             transient: Transients::new(),
+            before: counts,
         }));
         // Files are opened anew for its processes: its root is made read-only after that, not by the resumption.
         let read_only = self.disk.as_ref().is_some_and(|disk| disk.read_only);
@@ -369,14 +382,17 @@ impl Entry {
     }
 
     /// What a checkpoint of the present run would have to be resumed with.
-    pub fn suspension_at(&self, at: Timestamp) -> Option<Box<Suspension>> {
-        self.clone().suspended(at)
+    pub fn suspension_at(&self, at: Timestamp, counts: Counts) -> Option<Box<Suspension>> {
+        self.clone().suspended(at, counts)
     }
 
-    fn suspended(&mut self, at: Timestamp) -> Option<Box<Suspension>> {
+    /// What was counted last, or else before that.
+    fn suspended(&mut self, at: Timestamp, counts: Counts) -> Option<Box<Suspension>> {
+        let RunRecord { cold, before, .. } = *self.run.take()?;
         Some(Box::new(Suspension {
             at,
-            cold: self.run.take()?.cold,
+            cold,
+            counts: if counts.is_empty() { before } else { counts },
             namespaces: self.applied.namespaces.take(),
             devices: self.applied.devices.take(),
             network: self.applied.network.take(),
@@ -440,7 +456,7 @@ impl Entry {
         match end {
             // A killed controller may have noted it before.
             End::Ordered(StopReason::Suspend) => {
-                self.suspension = self.suspended(facts.now).or(self.suspension.take());
+                self.suspension = self.suspended(facts.now, facts.counts.clone()).or(self.suspension.take());
             }
             // The resumption did not come to pass.
             End::NeverStarted => {}

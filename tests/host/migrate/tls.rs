@@ -105,7 +105,7 @@ impl Door {
     }
 
     fn asks(&self, pki: &Path, name: &str, from: &str) -> Ended {
-        let question = json!({ "ask": { "protocol": 5, "from": from, "queries": [] } }).to_string();
+        let question = json!({ "ask": { "protocol": 6, "from": from, "queries": [] } }).to_string();
         let length = u32::try_from(question.len()).unwrap();
         self.says(pki, name, &[b"m", &length.to_be_bytes()[..], question.as_bytes()].concat())
     }

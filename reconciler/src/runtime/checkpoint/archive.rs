@@ -71,3 +71,91 @@ pub fn unpack(from: &Path, dir: &Path) -> SysResult<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A checkpoint in `ve/checkpoint`, and the whole of what is around it.
+    fn place() -> (tempfile::TempDir, Image) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("ve")).unwrap();
+        let image = Image::lock(&dir.path().join("ve/checkpoint")).unwrap();
+        image.make(None).unwrap();
+        for (name, content) in [("core-1.img", "core"), ("pages-1.img", "pages")] {
+            std::fs::write(image.dir().join(name), content).unwrap();
+        }
+        image.seal(super::super::image::tests::contents()).unwrap();
+        (dir, image)
+    }
+
+    /// A copy with an entry more, or with another one of that name.
+    fn with(image: &Image, name: &str, kind: tar::EntryType, link: &str) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let list = std::fs::read(image.dir().join(LIST)).unwrap();
+        let mut add = |name: &str, kind, link: &str, content: &[u8]| {
+            let mut header = tar::Header::new_old();
+            let field = &mut header.as_old_mut().name;
+            field[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_entry_type(kind);
+            header.set_mode(0o644);
+            header.set_size(content.len() as u64);
+            header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+            header.set_cksum();
+            tar.append(&header, content).unwrap();
+        };
+        add(LIST, tar::EntryType::Regular, "", &list);
+        add("core-1.img", tar::EntryType::Regular, "", b"core");
+        add(name, kind, link, if kind.is_file() { b"evil" } else { b"" });
+        tar.into_inner().unwrap()
+    }
+
+    fn all(dir: &Path) -> BTreeSet<std::path::PathBuf> {
+        let mut found = BTreeSet::new();
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.is_symlink() {
+                found.extend(all(&path));
+            }
+            found.insert(path);
+        }
+        found
+    }
+
+    #[test]
+    fn a_copy_comes_back_and_names_that_lead_elsewhere_do_not() {
+        let (dir, image) = place();
+        let copy = dir.path().join("copy");
+        let at = image.dir().to_owned();
+        drop(image);
+        pack(&at, &copy).unwrap();
+        std::fs::write(at.join("core-1.img"), "torn").unwrap();
+        unpack(&copy, &at).unwrap();
+        assert_eq!(std::fs::read_to_string(at.join("core-1.img")).unwrap(), "core");
+        let evil = dir.path().join("evil").display().to_string();
+        let (file, link) = (tar::EntryType::Regular, tar::EntryType::Symlink);
+        for (name, kind, to) in [
+            ("../evil", file, ""),
+            ("../../evil", file, ""),
+            (&*evil, file, ""),
+            ("./core-1.img", file, ""),
+            ("more.img", file, ""),
+            // Named twice.
+            ("core-1.img", file, ""),
+            (LIST, file, ""),
+            ("pages-1.img", link, &evil),
+            ("pages-1.img", tar::EntryType::Link, &evil),
+            ("pages-1.img", tar::EntryType::Directory, ""),
+            ("pages-1.img", tar::EntryType::Fifo, ""),
+        ] {
+            let image = Image::lock(&at).unwrap();
+            std::fs::write(&copy, with(&image, name, kind, to)).unwrap();
+            drop(image);
+            let before = all(dir.path());
+            let refused = unpack(&copy, &at).unwrap_err().to_string();
+            assert!(refused.contains("does not belong to it"), "{name}: {refused}");
+            assert_eq!(all(dir.path()), before, "{name}");
+            assert_eq!(std::fs::read_to_string(at.join("pages-1.img")).unwrap(), "pages", "{name}");
+        }
+    }
+}

@@ -198,15 +198,10 @@ impl Image {
 
     /// Makes a file of it that comes from elsewhere; in a round's directory, as it may be named. Says where it is.
     pub fn make_part(&self, name: &str, mode: u32) -> SysResult<(File, PathBuf)> {
-        let (round, file) = name.split_once('/').map_or((None, name), |(round, file)| (Some(round), file));
-        if file.is_empty() || file.starts_with('.') || file.contains(['/', '\0']) {
-            return Err(SysError::refused("receive", format_args!("file {name:?}"), "it has no good name"));
-        }
+        let no_name = || SysError::refused("receive", format_args!("file {name:?}"), "it has no good name");
+        let (round, file) = parse(name).ok_or_else(no_name)?;
         let mut dir = self.dir.clone();
-        if let Some(directory) = round {
-            let round = ahead::round_of(directory).ok_or_else(|| {
-                SysError::refused("receive", format_args!("file {name:?}"), "it has no good name")
-            })?;
+        if let Some((directory, round)) = round {
             dir.push(directory);
             if !dir.exists() {
                 make_open(&dir)?;
@@ -225,7 +220,7 @@ impl Image {
 
     /// Has CRIU find the rounds that have come: as it leaves them.
     pub fn tie(&self) -> SysResult<()> {
-        let contents = read(&self.dir)?;
+        let contents = sound(&self.dir)?;
         match contents.ahead {
             0 => Ok(()),
             rounds => {
@@ -242,12 +237,12 @@ impl Image {
 
     /// The names of CRIU's files.
     pub fn names(&self) -> SysResult<BTreeSet<String>> {
-        Ok(read(&self.dir)?.files.into_keys().collect())
+        Ok(sound(&self.dir)?.files.into_keys().collect())
     }
 
     /// Its files, the list last, by name with their paths and permissions.
     pub fn parts(&self) -> SysResult<Vec<(String, PathBuf, u32)>> {
-        let contents = read(&self.dir)?;
+        let contents = sound(&self.dir)?;
         let part = |name: &str| {
             let path = self.dir.join(name);
             let mode = mode_of(&path)?;
@@ -265,7 +260,7 @@ impl Image {
 
     /// The same, but for what was in memory: nobody reads anything into that but the VE's own programs.
     pub fn check_all_but_pages(&self, uid: &str, ids: (u32, u32)) -> SysResult<Contents> {
-        let contents = read(&self.dir)?;
+        let contents = sound(&self.dir)?;
         if !(1..=FORMAT).contains(&contents.format) {
             let format = contents.format;
             return Err(self.refuse(format!("it is of format {format}, and this vzd reads 1 to {FORMAT}")));
@@ -368,6 +363,33 @@ fn read(dir: &Path) -> SysResult<Contents> {
     serde_json::from_slice(&text).map_err(|e| SysError::refused("read", path.display(), e))
 }
 
+/// The list, if all names in it are of files of the checkpoint's.
+fn sound(dir: &Path) -> SysResult<Contents> {
+    let contents = read(dir)?;
+    let mut files = contents.files.keys().filter(|name| parse(name).is_none());
+    let mut mounts = contents.mounts.values().filter(|name| !is_plain(name));
+    match files.next().or(mounts.next()) {
+        Some(name) => {
+            Err(SysError::refused("use", dir.display(), format_args!("{name:?} is no name of a file in it")))
+        }
+        None => Ok(contents),
+    }
+}
+
+/// The round, with its directory, and the file that a name means; none if it leads elsewhere.
+fn parse(name: &str) -> Option<(Option<(&str, u32)>, &str)> {
+    let (round, file) = match name.split_once('/') {
+        Some((directory, file)) => (Some((directory, ahead::round_of(directory)?)), file),
+        None => (None, name),
+    };
+    is_plain(file).then_some((round, file))
+}
+
+/// Whether a name is one of a file in a directory itself, whatever that is joined to.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
+}
+
 /// Whether a file of CRIU's is nothing but what was in memory.
 fn is_pages(name: &str) -> bool {
     name.rsplit('/').next().is_some_and(|file| file.starts_with("pages-"))
@@ -393,6 +415,10 @@ fn list(dir: &Path) -> SysResult<BTreeMap<String, PathBuf>> {
         let path = entry.at("list", dir.display())?.path();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if name.ends_with(".img") {
+            // A link would lead out of it, to what may be another thing when CRIU opens it.
+            if !std::fs::symlink_metadata(&path).at("stat", path.display())?.is_file() {
+                return Err(SysError::refused("use", path.display(), "it is no file"));
+            }
             images.insert(name, path);
         }
     }
@@ -427,10 +453,10 @@ pub fn is_ahead(dir: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn contents() -> Contents {
+    pub(in crate::runtime::checkpoint) fn contents() -> Contents {
         Contents {
             format: 0,
             uid: "u".into(),
@@ -502,5 +528,37 @@ mod tests {
         image.remove().unwrap();
         image.remove().unwrap();
         assert!(look(image.dir()).unwrap_err().is_absent());
+    }
+
+    #[test]
+    fn files_that_come_from_elsewhere_stay_in_it_and_come_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = Image::lock(&dir.path().join("checkpoint")).unwrap();
+        image.make(None).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("evil"), image.dir().join("link.img")).unwrap();
+        image.make_part("core-1.img", 0o644).unwrap();
+        image.make_part("ahead-1/core-1.img", 0o644).unwrap();
+        for name in [
+            "",
+            ".",
+            "..",
+            "../evil",
+            "/evil",
+            "a/b",
+            ".hidden",
+            "nul\0",
+            "core-1.img",
+            "link.img",
+            "ahead-1/../evil",
+            "ahead-1/..",
+            "ahead-1/a/b",
+            "ahead-1/core-1.img",
+            "ahead-01/core-1.img",
+            "ahead-/x",
+        ] {
+            assert!(image.make_part(name, 0o644).is_err(), "{name:?}");
+        }
+        assert!(!dir.path().join("evil").exists());
+        assert_eq!(std::fs::read_dir(image.dir()).unwrap().count(), 3);
     }
 }
