@@ -71,7 +71,6 @@ pub struct Contents {
     pub files: BTreeMap<String, Sum>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde's way.
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }
