@@ -176,8 +176,12 @@ fn commands_ask_the_other_host_too() {
 #[test]
 fn controllers_that_are_killed_in_the_middle_end_with_one() {
     needs!(Root, Cgroups, Busybox, Criu);
-    let two = Two::new();
-    let Two { a, b, .. } = &two;
+    survive_kills(&Two::new(), &[(0, "frozen"), (1, "receiving"), (0, "ceded"), (1, "arrived")]);
+}
+
+/// Kills both controllers whenever a record of the first host or the second one is so, at a hand-over each.
+pub(super) fn survive_kills(two: &Two, moments: &[(usize, &str)]) {
+    let Two { a, b, .. } = two;
     let record = |host: &Sandbox, stage: &str| {
         let dir = std::fs::read_dir(host.state_dir().join("ledger"));
         let text =
@@ -193,7 +197,7 @@ fn controllers_that_are_killed_in_the_middle_end_with_one() {
     two.until_on(a);
     count(a, "web");
     let (mut from, mut to) = (a, b);
-    for (at, stage) in [(0, "frozen"), (1, "receiving"), (0, "ceded"), (1, "arrived")] {
+    for &(at, stage) in moments {
         two.read(to, to.host);
         two.read(from, to.host);
         let seen = [from, to][at];

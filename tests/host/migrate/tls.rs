@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use vzd_tests::{Daemon, Ended, HOST, LONG, NetLab, SECOND, Sandbox, eventually, needs, within};
 
-use super::declared::{Two, host_document};
+use super::declared::{Two, host_document, survive_kills};
 use super::{count, goes_on, quarantined};
 
 const PORT: u16 = 7443;
@@ -71,6 +71,22 @@ fn a_running_ve_goes_to_and_fro_as_declared_and_as_commanded() {
         b.vzd(&["migrate", "web", &format!("tls://{}:{PORT}", HOST[0])]).ok();
     });
     goes_on(a, "web");
+}
+
+/// Where the controller holds the connection, too: it is cut, and tried again.
+#[test]
+fn controllers_that_are_killed_in_the_middle_end_with_one() {
+    needs!(Root, Cgroups, Busybox, Criu, Ip);
+    let _lab = NetLab::new();
+    let at = |name: &str| format!("127.0.0.1:{}", PORT + u16::from(name == "b"));
+    let two = Two::with(|_| json!({}));
+    two.a.vzd(&["pki", "init"]).ok();
+    for host in [&two.a, &two.b] {
+        issue(&two.a, host.host, &host.pki(), &[]);
+        let peers = ["a", "b"].map(|name| json!({ "name": name, "address": at(name) }));
+        host.write("host.yaml", &host_document(&json!({ "listen": [at(host.host)], "peers": peers })));
+    }
+    survive_kills(&two, &[(1, "receiving"), (1, "arrived")]);
 }
 
 /// A host that listens, and those who come to its door.
