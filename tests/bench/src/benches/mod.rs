@@ -1,5 +1,6 @@
 //! The benchmarks, by name. Each must say in its tables what the goal is, and whether it was met in this run.
 
+mod ahead;
 mod counters;
 mod disk;
 mod hundred;
@@ -25,7 +26,7 @@ pub(crate) struct Bench {
     pub(crate) run: fn(&Place, &Options) -> Result<Vec<Table>>,
 }
 
-pub(crate) const ALL: [Bench; 14] = [
+pub(crate) const ALL: [Bench; 15] = [
     Bench { name: "start", about: "start and stop of one container", run: start::run },
     Bench { name: "hundred", about: "start and stop of many containers", run: hundred::run },
     Bench {
@@ -55,6 +56,11 @@ pub(crate) const ALL: [Bench; 14] = [
     },
     Bench { name: "suspend", about: "memory written to disk and brought back", run: suspend::run },
     Bench { name: "migrate", about: "a VE moved to another host", run: migrate::run },
+    Bench {
+        name: "ahead",
+        about: "a VE that writes to its memory moved, with and without rounds before it stands still",
+        run: ahead::run,
+    },
     Bench { name: "memory", about: "memory of the host for each idle container", run: memory::run },
 ];
 

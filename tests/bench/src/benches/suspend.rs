@@ -18,8 +18,8 @@ use crate::table::{Table, number};
 
 /// What it has in memory, checks and changes all of, and notes the rounds of.
 const MEGABYTES: &str = "100";
-const GUEST: &str = "/bin/guest";
-const TOLD: &str = "var/told";
+pub(super) const GUEST: &str = "/bin/guest";
+pub(super) const TOLD: &str = "var/told";
 const LIMIT: Duration = Duration::from_secs(30);
 /// Each writes and reads a few hundred megabytes.
 const ROUNDS_OF: usize = 2;
@@ -49,7 +49,7 @@ pub(super) fn run(place: &Place, options: &Options) -> Result<Vec<Table>> {
     let mut series: Vec<[Vec<f64>; 2]> = all.iter().map(|_| Default::default()).collect();
     for round in 0..=rounds {
         for (one, [written, back]) in all.iter_mut().zip(&mut series) {
-            goes_on(&**one)?;
+            goes_on(|| told(&**one))?;
             let began = Instant::now();
             one.write()?;
             let frozen = began.elapsed();
@@ -62,7 +62,7 @@ pub(super) fn run(place: &Place, options: &Options) -> Result<Vec<Table>> {
         }
     }
     for one in &mut all {
-        goes_on(&**one)?;
+        goes_on(|| told(&**one))?;
         one.end()?;
     }
     let title = format!("{MEGABYTES} MB written to disk and brought back, {rounds} rounds, median ms");
@@ -81,10 +81,13 @@ pub(super) fn run(place: &Place, options: &Options) -> Result<Vec<Table>> {
     Ok(vec![table])
 }
 
-/// Waits until its program has come further.
-fn goes_on(one: &dyn Frozen) -> Result<()> {
+fn told(one: &dyn Frozen) -> String {
+    one.told().ok().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
+}
+
+/// Waits until a program has come further, by what it tells.
+pub(super) fn goes_on(told: impl Fn() -> String) -> Result<()> {
     let deadline = Instant::now() + LIMIT;
-    let told = || one.told().ok().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
     let before = told();
     while Instant::now() < deadline {
         if !told().is_empty() && told() != before {
@@ -92,11 +95,11 @@ fn goes_on(one: &dyn Frozen) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    fail(format!("{}: its program does not go on", one.name()))
+    fail("its program does not go on")
 }
 
 /// A root that has the program, in a directory of its own.
-fn root(place: &Place, name: &str) -> Result<PathBuf> {
+pub(super) fn root(place: &Place, name: &str) -> Result<PathBuf> {
     let root = place.root(name)?;
     let program = std::env::var_os("VZD_GUEST").ok_or("isn't set").context("VZD_GUEST")?;
     let to = root.join(&GUEST[1..]);

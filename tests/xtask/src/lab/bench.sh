@@ -1,8 +1,12 @@
 #!/bin/sh
-# One benchmark in a guest, whose kernel keeps quotas: on a file system that limits projects, and on one that does not, where
+# One benchmark in a guest, whose kernel marks what memory is written to and keeps quotas: on a file system that limits projects, and on one that does not, where
 # vzd makes its pool. Images can be had on every machine: by them a guest's figures can be compared with another's.
 set -e
 name=$1
+if [ "$name" = ahead ]; then
+    mkdir -p /var/tmp/work
+    VZD_BENCH_DIR=/var/tmp/work VZD_BENCH_CGROUP=vzd-bench exec /lab/vzd-bench --only ahead --rounds "$VZD_BENCH_ROUNDS"
+fi
 at() { # directory, disks, title
     echo "== $3"
     mkdir -p "$1/work"
