@@ -265,7 +265,8 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
                     }
                     if has_image {
                         image.tie()?;
-                        image.check(room.uid.as_str(), (room.ids.start, room.ids.count))?;
+                        // Memory is as it was sent, by the sum; and it is looked at once more before it is used.
+                        image.check_all_but_pages(room.uid.as_str(), (room.ids.start, room.ids.count))?;
                     }
                     if let (Some(quotas), Some(accepted)) = (quotas, &entry.applied.lifecycle) {
                         disk::put_users_back(ve, &accepted.cold, *quotas)?;

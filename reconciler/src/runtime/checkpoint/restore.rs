@@ -43,6 +43,7 @@ pub fn restore(
     if !std::fs::read_to_string(&procs).at("read", procs.display())?.is_empty() {
         return Err(SysError::refused("resume", "VE", "something of it runs"));
     }
+    let pages = Pages::check(proof, &image, &contents)?;
     ns::unshare(&[Kind::Mount])?;
     mount::make_all_private()?;
     let stage = Stage::make(proof, spec, &contents, console)?;
@@ -52,7 +53,8 @@ pub fn restore(
         kept.clone().put_back(users)?;
     }
     image.let_in(true)?;
-    match stage.restore(proof, spec, checkpoint, &image, &contents, &tty) {
+    let restored = stage.restore(proof, spec, checkpoint, pages, &tty);
+    match restored {
         Ok((started, pidfd, listener)) => Ok(Up { started, pidfd, listener, used: Some(image) }),
         Err(error) => {
             let _ = image.let_in(false);
@@ -148,10 +150,10 @@ impl Stage {
         proof: SingleThreaded,
         spec: &StartSpec,
         checkpoint: &CheckpointSpec,
-        image: &Image,
-        contents: &Contents,
+        mut pages: Pages<'_>,
         tty: &OwnedFd,
     ) -> SysResult<(Started, Pidfd, Option<OwnedFd>)> {
+        let Pages { image, contents, .. } = pages;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let images = rustix::fs::open(image.dir(), flags, Mode::empty()).at("open", image.dir().display())?;
         let request = Request {
@@ -174,7 +176,6 @@ impl Stage {
                 (criu, Some(listener))
             }
         };
-        let mut pages = Pages::check(proof, image, contents)?;
         let is_linked = spec.is_linked();
         let mut used = false;
         // Told at the first stage only.
