@@ -69,7 +69,9 @@ pub fn page() -> String {
             "mount_opts" | "nameserver" | "searchdomain" => {
                 "same; `-` where the host's are inherited or none are given"
             }
-            "vm_overcommit" => "no: `-` and 0",
+            "vm_overcommit" => {
+                "same: what `privvmpages` is of RAM and swap; `-` and 0 where one of them has no limit"
+            }
             "netfilter" => "same: always `full`",
             "layout" => "same: `ploop` is a disk in an image, `simfs` any other",
             _ => "same",

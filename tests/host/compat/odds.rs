@@ -36,7 +36,11 @@ fn what_is_reckoned_comes_after_what_it_is_reckoned_from() {
     set("--vm_overcommit 1.5 --memguarantee 25 --ram 512M --swap 512M", 0);
     let text = manifest(&sandbox, "101.yaml");
     assert!(text.contains("privvmpages: 393216\n") && text.contains("guarantee: 128M\n"), "{text}");
+    let shown = || tool(&sandbox, "vzlist -a -H -o ctid,vm_overcommit").ends(0).stdout;
+    assert_eq!(shown(), "       101    1.5\n");
+    tool(&sandbox, "vzlist -a -j -o vm_overcommit").ends(0).says("\"vm_overcommit\": 1.5\n");
     set("--memguarantee auto --vm_overcommit 0", 0);
+    assert_eq!(shown(), "       101      -\n");
     let text = manifest(&sandbox, "101.yaml");
     assert!(text.contains("privvmpages: unlimited\n") && !text.contains("guarantee"), "{text}");
     // The same in files, in whatever order.

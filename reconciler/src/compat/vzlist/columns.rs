@@ -189,7 +189,9 @@ fn make() -> Vec<Column> {
     add("disabled", "DISABL", 6, right, Absent::False, |row| {
         Cell::Truth(row.document.metadata.annotations.contains_key(DISABLED))
     });
-    add("vm_overcommit", "VM_OVC", 6, right, Absent::Zero, |_| Cell::Missing);
+    add("vm_overcommit", "VM_OVC", 6, right, Absent::Zero, |row| {
+        row.overcommit().map_or(Cell::Missing, Cell::Factor)
+    });
     add("netfilter", "NETFILTER", 9, left, Absent::Null, |_| Cell::Text("full".to_owned()));
     add("capability", "CAPABILITY", 15, left, Absent::Null, |row| {
         let listed = |key: &str, on: bool| {
@@ -344,6 +346,7 @@ impl Column {
                 format!("{{\n{}\n    }}", all.collect::<Vec<_>>().join(",\n"))
             }
             Cell::Uptime(millis) => format!("{}.{:03}", millis / 1000, millis % 1000),
+            cell @ Cell::Factor(_) => text(&cell),
         }
     }
 
@@ -352,7 +355,7 @@ impl Column {
         let (a, b) = (self.cell(a), self.cell(b));
         match (&a, &b) {
             (Cell::Number(a), Cell::Number(b)) => a.cmp(b),
-            (Cell::Uptime(a), Cell::Uptime(b)) => a.cmp(b),
+            (Cell::Uptime(a), Cell::Uptime(b)) | (Cell::Factor(a), Cell::Factor(b)) => a.cmp(b),
             (Cell::Truth(a), Cell::Truth(b)) => a.cmp(b),
             (Cell::Missing, Cell::Missing) => Ordering::Equal,
             (Cell::Missing, _) => Ordering::Less,
@@ -370,6 +373,10 @@ fn text(cell: &Cell) -> String {
         Cell::Missing => "-".to_owned(),
         Cell::Text(text) => text.clone(),
         Cell::Number(number) => number.to_string(),
+        Cell::Factor(thousandths) => {
+            let text = format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
         Cell::Truth(is) => if *is { "yes" } else { "no" }.to_owned(),
         Cell::List(words) => words.join(" "),
         Cell::Switches(all) => {

@@ -39,6 +39,8 @@ pub enum Cell {
     List(Vec<String>),
     /// Words that are on or off.
     Switches(Vec<(String, bool)>),
+    /// Thousandths.
+    Factor(u64),
     /// Milliseconds since the start.
     Uptime(u64),
 }
@@ -152,6 +154,16 @@ impl Row {
             _ => None,
         };
         written.or(memory).unwrap_or((UNLIMITED, UNLIMITED))
+    }
+
+    /// What may be allocated as a multiple of RAM and swap, in thousandths; none where one of them has no limit.
+    pub fn overcommit(&self) -> Option<u64> {
+        let most = |counter| Some(self.bounds(counter, Unit::Pages).1).filter(|pages| *pages != UNLIMITED);
+        let memory = most(Counter::Physpages)?.checked_add(most(Counter::Swappages)?)?;
+        let allocated = self.bounds(Counter::Privvmpages, Unit::Pages).0;
+        let finite = (allocated != UNLIMITED).then_some(allocated)?;
+        let factor = (u128::from(finite) * 1000 + u128::from(memory) / 2).checked_div(u128::from(memory))?;
+        u64::try_from(factor).ok()
     }
 
     fn pair<T: Amount>(&self, path: &str, of: impl Fn(T) -> u64) -> Option<(u64, u64)> {
