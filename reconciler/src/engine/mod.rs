@@ -54,7 +54,6 @@ mod wishes;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use vzd_schema::Diagnostic;
 use vzd_state::event::Event;
@@ -65,7 +64,7 @@ use vzd_state::placement::Place;
 use crate::control::{Control, ControlError, ControlResult, PassStats};
 use crate::host::Host;
 use crate::settings::Settings;
-use crate::store::{EventLog, HostLock, LedgerStore, Unreadable};
+use crate::store::{EventLog, Hold, HostLock, LedgerStore, Unreadable};
 use crate::watch::{Scanner, Trust};
 
 pub use run::run;
@@ -139,14 +138,14 @@ struct Shared {
 
 /// The engine of a command that has no controller to ask.
 pub fn local(settings: &Settings, access: Access) -> ControlResult<Box<dyn Control>> {
-    let engine = Engine::open(settings, access, Duration::ZERO)?;
+    let engine = Engine::open(settings, access, Hold::Command)?;
     engine.rescan();
     Ok(Box::new(engine))
 }
 
 impl Engine {
-    /// `patience`: how long whoever else changes things on this host is waited for.
-    fn open(settings: &Settings, access: Access, patience: Duration) -> ControlResult<Self> {
+    /// `hold`: what for, if it is to write.
+    fn open(settings: &Settings, access: Access, hold: Hold) -> ControlResult<Self> {
         let failed = |code: &str, e: &dyn std::fmt::Display| ControlError {
             code: code.to_owned(),
             message: e.to_string(),
@@ -157,7 +156,7 @@ impl Engine {
             Access::Read => None,
             Access::Write => {
                 host.make_dirs().map_err(|e| failed("VZ0301", &e))?;
-                let lock = HostLock::take_within(&settings.host_lock(), patience);
+                let lock = HostLock::take(&settings.host_lock(), hold);
                 let lock = lock.map_err(|e| failed("VZ0402", &e))?;
                 // Under the lock: whoever held it before takes the subtree away when it is empty.
                 host.layout.make_root().map_err(|e| failed("VZ0301", &e))?;

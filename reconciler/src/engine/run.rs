@@ -3,7 +3,7 @@
 //! Everything that can happen comes to the loop as a [`Hint`]; none of them says what to do, only what
 //! to look at. The loop itself never waits for the kernel or a VE.
 
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,13 +21,11 @@ use crate::engine::starts::Place;
 use crate::engine::{Access, Engine, Subject, clock, inside, refusals};
 use crate::kernel::process;
 use crate::settings::Settings;
+use crate::store::Hold;
 use crate::watch::{Hints, Settle};
 
 /// The directory is read again this often, whatever inotify says, and every VE is looked at.
 const RESYNC: Duration = Duration::from_secs(20);
-
-/// So long whoever else changes things on this host is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Something that happened.
 enum Hint {
@@ -77,10 +75,7 @@ pub fn run(settings: &Settings, metrics: Option<&MetricsAt>) -> ControlResult<()
     }
     let _ = mask.thread_block();
     process::prefer_little_memory();
-    // A command that works without a controller is soon done. Another controller is not.
-    let is_alone = UnixStream::connect(settings.socket()).is_err();
-    let patience = if is_alone { PATIENCE } else { Duration::ZERO };
-    let engine = Arc::new(Engine::open(settings, Access::Write, patience)?);
+    let engine = Arc::new(Engine::open(settings, Access::Write, Hold::Controller)?);
     let (hint, hints) = channel();
     let (work, jobs) = channel();
     let ended = Mutex::new(hint.clone());

@@ -18,6 +18,19 @@ use crate::error::{At, SysError};
 
 /// How often a lock that is waited for is tried.
 const RETRY: Duration = Duration::from_millis(50);
+/// So long a controller waits for a command.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What the file says of a controller.
+const CONTROLLER: &str = "controller";
+
+/// What it is had for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// A command, which is soon done, and waits for nobody.
+    Command,
+    /// A controller, until it ends. It waits for a command, but not for another controller.
+    Controller,
+}
 
 /// The lock; let go when it is dropped.
 #[derive(Debug)]
@@ -55,6 +68,8 @@ pub struct Holder {
     pub pid: Option<u32>,
     /// How it was called.
     pub command: String,
+    /// It is a controller.
+    stays: bool,
 }
 
 impl fmt::Display for Holder {
@@ -67,14 +82,16 @@ impl fmt::Display for Holder {
 }
 
 impl HostLock {
-    /// Takes the lock, or says at once who has it.
-    pub fn take(path: &Path) -> Result<Self, LockError> {
-        Self::take_within(path, Duration::ZERO)
+    /// Takes the lock, or says who has it.
+    pub fn take(path: &Path, hold: Hold) -> Result<Self, LockError> {
+        let patience = if hold == Hold::Controller { PATIENCE } else { Duration::ZERO };
+        Self::take_within(path, hold, patience)
     }
 
-    /// Takes the lock, if it can be had in that time.
-    pub fn take_within(path: &Path, patience: Duration) -> Result<Self, LockError> {
+    fn take_within(path: &Path, hold: Hold, patience: Duration) -> Result<Self, LockError> {
         let until = Instant::now() + patience;
+        // Twice the same: whoever has only just taken it has not said who that is.
+        let mut before = None;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(path).at("open", path.display())?;
@@ -84,16 +101,18 @@ impl HostLock {
                 Err(Errno::INTR) => {}
                 Err(Errno::WOULDBLOCK) => {
                     let left = until.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(LockError::Held { path: path.to_owned(), holder: Holder::of(path) });
+                    let holder = Holder::of(path);
+                    if left.is_zero() || holder.stays && before.as_ref() == Some(&holder) {
+                        return Err(LockError::Held { path: path.to_owned(), holder });
                     }
+                    before = Some(holder);
                     std::thread::sleep(left.min(RETRY));
                 }
                 Err(e) => return Err(SysError::new("lock", path.display(), e).into()),
             }
         }
-        // Only for people; who cannot read it is told "another process".
-        let _ = file.set_len(0).and_then(|()| file.write_all(Holder::me().as_bytes()));
+        // Who cannot read it is told "another process".
+        let _ = file.set_len(0).and_then(|()| file.write_all(Holder::me(hold).as_bytes()));
         Ok(Self { file })
     }
 }
@@ -107,16 +126,19 @@ impl Drop for HostLock {
 
 impl Holder {
     /// This process, as it is written down.
-    fn me() -> String {
+    fn me(hold: Hold) -> String {
         let command: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into()).collect();
-        format!("{}\n{}\n", std::process::id(), vzd_schema::render::harmless(&command.join(" ")))
+        let command = vzd_schema::render::harmless(&command.join(" "));
+        let stays = if hold == Hold::Controller { CONTROLLER } else { "" };
+        format!("{}\n{command}\n{stays}\n", std::process::id())
     }
 
     fn of(path: &Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let mut lines = text.lines();
         let pid = lines.next().and_then(|line| line.parse().ok());
-        Self { pid, command: lines.next().unwrap_or("?").to_owned() }
+        let command = lines.next().unwrap_or("?").to_owned();
+        Self { pid, command, stays: lines.next() == Some(CONTROLLER) }
     }
 }
 
@@ -128,8 +150,8 @@ mod tests {
     fn one_has_it_and_the_other_is_told_who() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let lock = HostLock::take(&path).unwrap();
-        let error = HostLock::take(&path).unwrap_err();
+        let lock = HostLock::take(&path, Hold::Command).unwrap();
+        let error = HostLock::take(&path, Hold::Command).unwrap_err();
         assert_eq!(error.code(), Code::Locked);
         let said = error.to_string();
         assert!(said.starts_with(&format!(
@@ -138,25 +160,31 @@ mod tests {
             std::process::id()
         )));
         drop(lock);
-        drop(HostLock::take(&path).unwrap());
+        drop(HostLock::take(&path, Hold::Command).unwrap());
         assert_eq!(Holder::of(&path).to_string(), "another process");
-        let nowhere = HostLock::take(&dir.path().join("no/lock")).unwrap_err();
+        let nowhere = HostLock::take(&dir.path().join("no/lock"), Hold::Command).unwrap_err();
         assert!(matches!(nowhere, LockError::Failed(e) if e.is_absent()));
     }
 
     #[test]
-    fn it_is_waited_for_as_long_as_asked() {
+    fn a_controller_waits_for_a_command_and_nobody_for_a_controller() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let lock = HostLock::take(&path).unwrap();
+        let lock = HostLock::take(&path, Hold::Command).unwrap();
         let short = Duration::from_millis(60);
         let began = Instant::now();
-        assert!(HostLock::take_within(&path, short).is_err());
+        assert!(HostLock::take_within(&path, Hold::Controller, short).is_err());
         assert!(began.elapsed() >= short);
-        std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| HostLock::take_within(&path, Duration::from_secs(30)));
+        let controller = std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| HostLock::take(&path, Hold::Controller));
             drop(lock);
-            assert!(waiter.join().unwrap().is_ok());
+            waiter.join().unwrap().unwrap()
         });
+        for hold in [Hold::Controller, Hold::Command] {
+            let began = Instant::now();
+            assert!(HostLock::take(&path, hold).is_err());
+            assert!(began.elapsed() < PATIENCE);
+        }
+        drop(controller);
     }
 }

@@ -21,5 +21,5 @@ mod writes;
 
 pub use events::EventLog;
 pub use ledger::{LedgerStore, Unreadable};
-pub use lock::{HostLock, LockError};
+pub use lock::{Hold, HostLock, LockError};
 pub use writes::Writes;
