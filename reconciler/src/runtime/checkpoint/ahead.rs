@@ -7,12 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::image::{Image, make_open};
+use super::files::make_open;
+use super::image::Image;
 use super::swrk::{Ask, Request, Swrk};
 use super::{dump, log};
 use crate::error::{At, SysError, SysResult};
@@ -68,7 +69,7 @@ pub fn write(proof: SingleThreaded, spec: &AheadSpec) -> SysResult<()> {
     let before = match spec.round {
         0 | 1 => {
             image.make(spec.place.as_deref())?;
-            Rounds { id: spec.id.clone(), pid: spec.pid, rounds: 0, files: BTreeMap::new() }
+            Rounds::none(&spec.id, spec.pid)
         }
         _ => Rounds::of(&image, &spec.id, spec.pid).filter(|is| is.rounds + 1 == spec.round).ok_or_else(
             || SysError::refused("write ahead", "VE", "somebody else has begun to write it meanwhile"),
@@ -88,9 +89,9 @@ impl Rounds {
         (rounds.id == id && rounds.pid == pid).then_some(rounds)
     }
 
-    /// None, of a VE that is suspended at once.
-    pub(super) fn none(pid: i32) -> Rounds {
-        Rounds { id: String::new(), pid, rounds: 0, files: BTreeMap::new() }
+    /// None yet. Of a VE that is suspended at once nobody needs to be told whose they are.
+    pub(super) fn none(id: &str, pid: i32) -> Rounds {
+        Rounds { id: id.to_owned(), pid, rounds: 0, files: BTreeMap::new() }
     }
 
     /// Where the last one is, as CRIU is told.
@@ -105,12 +106,7 @@ impl Rounds {
     }
 
     /// With one more.
-    pub(super) fn next(
-        mut self,
-        proof: SingleThreaded,
-        criu: &std::path::Path,
-        image: &Image,
-    ) -> SysResult<Rounds> {
+    pub(super) fn next(mut self, proof: SingleThreaded, criu: &Path, image: &Image) -> SysResult<Rounds> {
         let round = self.rounds + 1;
         let path = image.dir().join(directory(round));
         make_open(&path)?;

@@ -101,7 +101,7 @@ pub fn dump(proof: SingleThreaded, spec: &DumpSpec, requester: Option<&OwnedFd>)
         Some(rounds) => rounds,
         None => {
             image.make(spec.place.as_deref())?;
-            Rounds::none(spec.pid)
+            Rounds::none("", spec.pid)
         }
     };
     write(proof, spec, &image, rounds, requester).inspect_err(|_| {

@@ -15,8 +15,9 @@ use vzd_state::subsystem::lifecycle::Checkpoint;
 use vzd_state::units::Timestamp;
 
 use super::ahead::{self, PARENT};
+use super::files::{images, is_pages, is_plain, list, make_open, mode_of, parse};
 use super::nodes::DevEntry;
-use super::sum::Sum;
+use super::sum::{Sum, sums};
 use crate::error::{At, SysError, SysResult};
 use crate::runtime::quotas::Kept;
 use crate::store::{Writes, atomic};
@@ -217,9 +218,12 @@ impl Image {
         Ok((new, path))
     }
 
-    /// Has CRIU find the rounds that have come: as it leaves them.
+    /// Has CRIU find the rounds that have come, as it leaves them. Those that the list knows nothing of came to nothing, and are
+    /// removed: the source had to begin anew.
     pub fn tie(&self) -> SysResult<()> {
         let contents = sound(&self.dir)?;
+        let rounds = (contents.ahead.saturating_add(1)..).map(|round| self.dir.join(ahead::directory(round)));
+        rounds.take_while(|dir| dir.exists()).try_for_each(|dir| remove_all(&dir))?;
         match contents.ahead {
             0 => Ok(()),
             rounds => {
@@ -375,189 +379,10 @@ fn sound(dir: &Path) -> SysResult<Contents> {
     }
 }
 
-/// The round, with its directory, and the file that a name means; none if it leads elsewhere.
-fn parse(name: &str) -> Option<(Option<(&str, u32)>, &str)> {
-    let (round, file) = match name.split_once('/') {
-        Some((directory, file)) => (Some((directory, ahead::round_of(directory)?)), file),
-        None => (None, name),
-    };
-    is_plain(file).then_some((round, file))
-}
-
-/// Whether a name is one of a file in a directory itself, whatever that is joined to.
-fn is_plain(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
-}
-
-/// Whether a file of CRIU's is nothing but what was in memory.
-fn is_pages(name: &str) -> bool {
-    name.rsplit('/').next().is_some_and(|file| file.starts_with("pages-"))
-}
-
-/// CRIU's files, those that were written ahead too, by name.
-fn images(dir: &Path) -> SysResult<BTreeMap<String, PathBuf>> {
-    let mut images = list(dir)?;
-    for round in (1..).map(ahead::directory) {
-        let path = dir.join(&round);
-        if !std::fs::symlink_metadata(&path).is_ok_and(|is| is.is_dir()) {
-            break;
-        }
-        images.extend(list(&path)?.into_iter().map(|(name, path)| (format!("{round}/{name}"), path)));
-    }
-    Ok(images)
-}
-
-/// CRIU's files in a directory, by name.
-fn list(dir: &Path) -> SysResult<BTreeMap<String, PathBuf>> {
-    let mut images = BTreeMap::new();
-    for entry in std::fs::read_dir(dir).at("list", dir.display())? {
-        let path = entry.at("list", dir.display())?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.ends_with(".img") {
-            // A link would lead out of it, to what may be another thing when CRIU opens it.
-            if !std::fs::symlink_metadata(&path).at("stat", path.display())?.is_file() {
-                return Err(SysError::refused("use", path.display(), "it is no file"));
-            }
-            images.insert(name, path);
-        }
-    }
-    Ok(images)
-}
-
-/// The sums of CRIU's files, each of which is on disk when this is done.
-fn sums(images: BTreeMap<String, PathBuf>) -> SysResult<BTreeMap<String, Sum>> {
-    let sync = |path: &PathBuf| File::open(path).and_then(|file| file.sync_data()).at("sync", path.display());
-    // The disk works while the processor does.
-    std::thread::scope(|scope| {
-        let synced = scope.spawn(|| images.values().try_for_each(sync));
-        let sums = images.iter().map(|(name, path)| Ok((name.clone(), Sum::of(path)?))).collect();
-        let panicked = |_| Err(SysError::refused("sync", "checkpoint", "the thread panicked"));
-        synced.join().unwrap_or_else(panicked)?;
-        sums
-    })
-}
-
-fn mode_of(path: &Path) -> SysResult<u32> {
-    Ok(std::fs::metadata(path).at("stat", path.display())?.permissions().mode() & 0o777)
-}
-
-/// Makes a directory in one that nobody else gets into.
-pub(super) fn make_open(dir: &Path) -> SysResult<()> {
-    std::fs::DirBuilder::new().mode(0o755).create(dir).at("make directory", dir.display())
-}
-
 /// Whether there is something in a checkpoint's directory that was written ahead.
 pub fn is_ahead(dir: &Path) -> bool {
     dir.join(ahead::directory(1)).exists()
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    pub(in crate::runtime::checkpoint) fn contents() -> Contents {
-        Contents {
-            format: 0,
-            uid: "u".into(),
-            id_base: 7,
-            id_count: 65536,
-            at: Timestamp(1),
-            kernel: "6.18".into(),
-            tty: "tty[1:2]".into(),
-            mounts: BTreeMap::new(),
-            dev: Vec::new(),
-            groups: BTreeMap::new(),
-            users: None,
-            closes_tcp: false,
-            ahead: 0,
-            files: BTreeMap::new(),
-        }
-    }
-
-    #[test]
-    fn only_what_was_written_is_believed() {
-        let dir = tempfile::tempdir().unwrap();
-        let image = Image::lock(&dir.path().join("checkpoint")).unwrap();
-        let file = image.dir().join("pages-1.img");
-        let make = || {
-            image.make(None).unwrap();
-            std::fs::write(&file, b"pages").unwrap();
-            image.seal(contents()).unwrap();
-        };
-        let refused = || image.check("u", (7, 65536)).unwrap_err().to_string();
-        make();
-        assert_eq!(look(image.dir()).unwrap(), Checkpoint { at: Timestamp(1), bytes: 5 });
-        assert!(image.check("u", (7, 65536)).is_ok());
-        assert!(image.check("v", (7, 65536)).unwrap_err().to_string().contains("it is of VE u"));
-        assert!(image.check("u", (8, 65536)).is_err());
-        std::fs::write(&file, b"pagez").unwrap();
-        assert!(refused().contains("pages-1.img is not as it was written"));
-        std::fs::remove_file(&file).unwrap();
-        assert!(refused().contains("pages-1.img is missing"));
-        make();
-        std::fs::write(image.dir().join("fs-1.img"), b"").unwrap();
-        assert!(refused().contains("fs-1.img does not belong"));
-        make();
-        let list = image.dir().join(LIST);
-        let text = std::fs::read_to_string(&list).unwrap();
-        std::fs::write(&list, text.replace("\"format\":2", "\"format\":4")).unwrap();
-        assert!(refused().contains("format 4"));
-        // As an earlier version has written it.
-        let sums = serde_json::json!({ "pages-1.img": {
-            "bytes": 5, "sha256": "bfa062de040f55a15ce910800757061ec3d2fc31d6b7c72d9fa02b75a9ad1133"
-        } });
-        let mut before: serde_json::Value = serde_json::from_str(&text).unwrap();
-        (before["format"], before["files"]) = (1.into(), sums);
-        std::fs::write(&list, before.to_string()).unwrap();
-        assert!(image.check("u", (7, 65536)).is_ok());
-        std::fs::write(&list, &text[..text.len() / 2]).unwrap();
-        assert!(image.check("u", (7, 65536)).is_err());
-    }
-
-    #[test]
-    fn one_that_is_used_is_there_no_more() {
-        let dir = tempfile::tempdir().unwrap();
-        let image = Image::lock(&dir.path().join("checkpoint")).unwrap();
-        image.make(None).unwrap();
-        image.seal(contents()).unwrap();
-        image.use_up().unwrap();
-        assert!(look(image.dir()).unwrap_err().is_absent());
-        image.take_back().unwrap();
-        assert!(look(image.dir()).is_ok());
-        image.remove().unwrap();
-        image.remove().unwrap();
-        assert!(look(image.dir()).unwrap_err().is_absent());
-    }
-
-    #[test]
-    fn files_that_come_from_elsewhere_stay_in_it_and_come_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let image = Image::lock(&dir.path().join("checkpoint")).unwrap();
-        image.make(None).unwrap();
-        std::os::unix::fs::symlink(dir.path().join("evil"), image.dir().join("link.img")).unwrap();
-        image.make_part("core-1.img", 0o644).unwrap();
-        image.make_part("ahead-1/core-1.img", 0o644).unwrap();
-        for name in [
-            "",
-            ".",
-            "..",
-            "../evil",
-            "/evil",
-            "a/b",
-            ".hidden",
-            "nul\0",
-            "core-1.img",
-            "link.img",
-            "ahead-1/../evil",
-            "ahead-1/..",
-            "ahead-1/a/b",
-            "ahead-1/core-1.img",
-            "ahead-01/core-1.img",
-            "ahead-/x",
-        ] {
-            assert!(image.make_part(name, 0o644).is_err(), "{name:?}");
-        }
-        assert!(!dir.path().join("evil").exists());
-        assert_eq!(std::fs::read_dir(image.dir()).unwrap().count(), 3);
-    }
-}
+pub(super) mod tests;

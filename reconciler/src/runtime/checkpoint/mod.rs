@@ -6,6 +6,7 @@
 //!
 //! - [`dump`] writes one, in a child of the keeper; the VE runs on if that fails,
 //! - [`ahead`] writes memory before that, in rounds, while the VE runs,
+//! - [`files`] knows what there is in its directory, and what it may be called,
 //! - [`archive`] makes one file of it, and puts it back,
 //! - [`obstacles`] tells beforehand what it would fail of,
 //! - [`restore`] is the starter of a VE that is resumed,
@@ -15,6 +16,7 @@
 pub mod ahead;
 pub mod archive;
 pub mod dump;
+mod files;
 mod filters;
 pub mod image;
 mod log;

@@ -1,13 +1,14 @@
 //! What the content of a checkpoint's file is known by.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::error::{At, SysResult};
+use crate::error::{At, SysError, SysResult};
 use crate::template::index::hex;
 
 /// A file's length and content. While it is summed the VE stands still, so that the function is a fast one.
@@ -59,6 +60,19 @@ impl Sum {
         };
         Ok(found == *self)
     }
+}
+
+/// The sums of CRIU's files, each of which is on disk when this is done.
+pub(super) fn sums(images: BTreeMap<String, PathBuf>) -> SysResult<BTreeMap<String, Sum>> {
+    let sync = |path: &PathBuf| File::open(path).and_then(|file| file.sync_data()).at("sync", path.display());
+    // The disk works while the processor does.
+    std::thread::scope(|scope| {
+        let synced = scope.spawn(|| images.values().try_for_each(sync));
+        let sums = images.iter().map(|(name, path)| Ok((name.clone(), Sum::of(path)?))).collect();
+        let panicked = |_| Err(SysError::refused("sync", "checkpoint", "the thread panicked"));
+        synced.join().unwrap_or_else(panicked)?;
+        sums
+    })
 }
 
 /// Gives all of a file's content; returns its length.
