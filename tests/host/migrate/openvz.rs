@@ -21,6 +21,15 @@ fn ssh_to(here: &Sandbox, does: &str) -> String {
     format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", dir.display())
 }
 
+/// The tool ends so, and says why.
+#[track_caller]
+fn ends_with(here: &Sandbox, path: &str, words: &[&str], code: i32, why: &str) {
+    let output = here.command(&[&["vzmigrate"], words].concat()).env("PATH", path).output().unwrap();
+    let (ended, said) = (output.status.code().unwrap(), [output.stdout, output.stderr].concat());
+    let said = String::from_utf8_lossy(&said);
+    assert!(ended == code && said.contains(why), "{words:?}: {code}, {why}: {ended}: {said}");
+}
+
 #[test]
 fn openvzs_tool_hands_over_as_well() {
     needs!(Root, Cgroups, Busybox);
@@ -67,14 +76,8 @@ fn openvzs_tool_hands_over_as_well() {
 fn openvzs_tool_ends_with_the_codes_of_old() {
     needs!(Root, Cgroups, Busybox, Criu);
     let (here, there) = two(json!({ "ctid": 107 }));
-    let vzmigrate = |path: &str, words: &[&str]| {
-        let output = here.command(&[&["vzmigrate"], words].concat()).env("PATH", path).output().unwrap();
-        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        (output.status.code().unwrap(), said)
-    };
     let ends = |path: &str, words: &[&str], code: i32, why: &str| {
-        let (ended, said) = vzmigrate(path, words);
-        assert!(ended == code && said.contains(why), "{words:?}: {code}, {why}: {ended}: {said}");
+        ends_with(&here, path, words, code, why);
         assert!(here.status("web").is_some_and(|ve| ve.init_pid().is_some()));
     };
     here.ve("third", json!({ "ctid": 110, "state": "stopped" }));
@@ -111,14 +114,8 @@ fn openvzs_tool_tells_what_the_other_host_lacks_by_its_code() {
     needs!(Root, Cgroups, Busybox, Criu, DiskImage);
     let (here, there) = two(json!({ "ctid": 107 }));
     there.apply();
-    let vzmigrate = |path: &str, words: &[&str]| {
-        let output = here.command(&[&["vzmigrate"], words].concat()).env("PATH", path).output().unwrap();
-        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        (output.status.code().unwrap(), said)
-    };
     let ends = |path: &str, words: &[&str], code: i32, why: &str| {
-        let (ended, said) = vzmigrate(path, words);
-        assert!(ended == code && said.contains(why), "{words:?}: {code}, {why}: {ended}: {said}");
+        ends_with(&here, path, words, code, why);
     };
     // The other host's vzd, in a world of which something is hidden from it.
     let hidden = |mounts: &str| {
