@@ -197,8 +197,10 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Reads the manifest directory again and returns the subjects whose wish is another one now.
+    /// Reads the manifest directory and what the host can do again, and returns the subjects whose wish is another one
+    /// now.
     fn rescan(&self) -> Vec<Subject> {
+        self.host.refresh_all();
         let revision = self.scanner.lock().unwrap_or_else(PoisonError::into_inner).scan();
         let before = self.shared().wishes.clone();
         self.look_for_lxcfs(&before);

@@ -184,7 +184,6 @@ impl Loop {
     fn resync(&mut self, now: Instant) {
         let writes = self.engine.host.writes.total();
         self.settle.take(now);
-        self.engine.host.refresh_all();
         self.engine.host.resolver.try_again();
         self.engine.rescan();
         self.engine.mind_certificates();

@@ -27,7 +27,7 @@ fn counters_go_on_where_they_were() {
     }
     here.ve("web", json!({ "beancounters": { "numproc": 20 } }));
     here.apply();
-    here.sh("web", "setsid sleep 2000 > /dev/null 2>&1 < /dev/null &");
+    here.sh("web", "setsid guest pause > /dev/null 2>&1 < /dev/null &");
     let held = numproc(&here)["held"].clone();
     exceed(&here, &held);
     let before = numproc(&here);

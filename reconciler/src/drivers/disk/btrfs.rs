@@ -47,10 +47,12 @@ pub fn probe(state_dir: &Path) -> Feature {
         return no(format!("its quotas are off (btrfs quota enable {})", there.display()));
     }
     // Before 6.7 there was no other mode, and it was not told.
-    match std::fs::read_to_string(groups.join("mode")) {
-        Ok(mode) if mode.trim() != "qgroup" => {
+    match std::fs::read_to_string(groups.join("mode")).as_deref().map(str::trim) {
+        Ok("squota") => {
             no("its quotas are simple ones, which do not count what a snapshot shares".to_owned())
         }
+        // As long as a transaction: `enabled` is there before the quotas are, and after they were.
+        Ok("") => no("its quotas are being switched on or off".to_owned()),
         _ => Feature::Yes,
     }
 }
