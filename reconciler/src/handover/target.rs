@@ -29,6 +29,7 @@ use crate::handover::source::refused;
 use crate::handover::{Answer, Request};
 use crate::host::Host;
 use crate::runtime::checkpoint::image::Image;
+use crate::runtime::checkpoint::received;
 
 /// A hand-over, as seen from the target.
 pub struct Target<'a, R: Read, W: Write> {
@@ -265,8 +266,9 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
                     }
                     if has_image {
                         image.tie()?;
-                        // Memory is as it was sent, by the sum; and it is looked at once more before it is used.
+                        // Memory is as it was sent, by the sum. It is looked at again only if it is not used soon.
                         image.check_all_but_pages(room.uid.as_str(), (room.ids.start, room.ids.count))?;
+                        received::note(&image)?;
                     }
                     if let (Some(quotas), Some(accepted)) = (quotas, &entry.applied.lifecycle) {
                         disk::put_users_back(ve, &accepted.cold, *quotas)?;

@@ -17,6 +17,7 @@ use vzd_state::units::Timestamp;
 use super::ahead::{self, PARENT};
 use super::files::{images, is_pages, is_plain, list, make_open, mode_of, parse};
 use super::nodes::DevEntry;
+use super::received::Received;
 use super::sum::{Sum, sums};
 use crate::error::{At, SysError, SysResult};
 use crate::runtime::quotas::Kept;
@@ -284,9 +285,10 @@ impl Image {
         Ok(contents)
     }
 
-    /// Refuses it if memory is not as it was written.
+    /// Refuses it if memory is not as it was written. What has just come as it was sent is not read once more.
     pub fn check_pages(&self, contents: &Contents) -> SysResult<()> {
-        self.compare(contents, is_pages)
+        let received = Received::of(&self.dir);
+        self.compare(contents, |name| is_pages(name) && !received.knows(&self.dir, name))
     }
 
     /// CRIU follows them: they have to lead where they did.

@@ -7,6 +7,7 @@
 //! - [`dump`] writes one, in a child of the keeper; the VE runs on if that fails,
 //! - [`ahead`] writes memory before that, in rounds, while the VE runs,
 //! - [`files`] knows what there is in its directory, and what it may be called,
+//! - [`received`] knows which of them have just come as they were sent,
 //! - [`archive`] makes one file of it, and puts it back,
 //! - [`obstacles`] tells beforehand what it would fail of,
 //! - [`restore`] is the starter of a VE that is resumed,
@@ -22,6 +23,7 @@ pub mod image;
 mod log;
 mod nodes;
 pub mod obstacles;
+pub mod received;
 pub mod restore;
 mod sum;
 pub mod swrk;

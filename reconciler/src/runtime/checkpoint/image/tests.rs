@@ -1,5 +1,6 @@
 //! Checkpoints on disk that are whole, that are not, and that come from elsewhere.
 
+use super::super::received;
 use super::*;
 
 pub(in crate::runtime::checkpoint) fn contents() -> Contents {
@@ -59,6 +60,39 @@ fn only_what_was_written_is_believed() {
     assert!(image.check("u", (7, 65536)).is_ok());
     std::fs::write(&list, &text[..text.len() / 2]).unwrap();
     assert!(image.check("u", (7, 65536)).is_err());
+}
+
+#[test]
+fn memory_that_has_come_as_it_was_sent_is_not_read_again_unless_somebody_wrote_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = Image::lock(&dir.path().join("checkpoint")).unwrap();
+    image.make(None).unwrap();
+    let file = image.dir().join("pages-1.img");
+    std::fs::write(&file, b"pages").unwrap();
+    // By its list it is another: who reads it refuses it.
+    let other = Sum::Now { bytes: 5, blake3: "0".repeat(64) };
+    image.seal(contents()).unwrap();
+    let list = image.dir().join(LIST);
+    let text = std::fs::read_to_string(&list).unwrap();
+    let wrong = Contents {
+        files: [("pages-1.img".to_owned(), other)].into(),
+        ..serde_json::from_str(&text).unwrap()
+    };
+    std::fs::write(&list, serde_json::to_string(&wrong).unwrap()).unwrap();
+    let check = || image.check("u", (7, 65536));
+    assert!(check().is_err());
+    // A file that was written to just now is not vouched for.
+    let begun = std::time::Instant::now();
+    received::note(&image).unwrap();
+    while check().is_err() {
+        assert!(begun.elapsed().as_secs() < 10, "it is read for ever");
+        received::note(&image).unwrap();
+    }
+    std::fs::write(&file, b"pagez").unwrap();
+    assert!(check().unwrap_err().to_string().contains("pages-1.img is not as it was written"));
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(&file, b"pages").unwrap();
+    assert!(check().is_err());
 }
 
 #[test]
