@@ -78,6 +78,7 @@ codes! {
     "VZ0310" SnapshotRefused "a snapshot cannot be taken or used",
     "VZ0311" ActionScriptFailed "an action script failed",
     "VZ0312" MountRefused "a VE's root cannot be mounted on the host, or taken away",
+    "VZ0313" CloneRefused "a VE cannot be cloned",
     "VZ0401" UnsafeDirectory "manifest directory is not safe",
     "VZ0402" Locked "another controller holds the lock",
     "VZ0403" DaemonUnreachable "daemon not reachable",

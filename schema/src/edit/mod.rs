@@ -5,10 +5,12 @@
 //! documents of the file. What cannot be changed in place (because it is shared by an anchor, or stands
 //! in an unusual style) is refused at its line. Pure: nothing is read or written here.
 
+mod clone;
 mod emit;
 mod splice;
 mod value;
 
+pub use clone::{NewVe, clone};
 pub use emit::document as to_yaml;
 pub use value::Value;
 
