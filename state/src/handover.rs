@@ -42,6 +42,10 @@ pub enum Stage {
     Receiving,
     /// Target: it is the target's, whose source has not said yet that it knows.
     Arrived,
+    /// A clone of another VE here, the peer: it is being made. It does not run, and goes if nobody works at this any more.
+    Copying,
+    /// A clone that is whole but for its manifest. It may run; without a manifest it goes if nobody works at this any more.
+    Copied,
 }
 
 /// What a VE is to one host.
@@ -92,12 +96,12 @@ pub struct Refused {
 impl Here {
     /// Whether its host may have it run.
     pub fn may_run(self) -> bool {
-        matches!(self, Here::Ordinary | Here::At(Stage::Arrived))
+        matches!(self, Here::Ordinary | Here::At(Stage::Arrived | Stage::Copied))
     }
 
     /// Whether that is for the time being only, and somebody has to be at work.
     pub fn needs_someone(self) -> bool {
-        matches!(self, Here::At(Stage::Frozen | Stage::Receiving))
+        matches!(self, Here::At(Stage::Frozen | Stage::Receiving | Stage::Copying | Stage::Copied))
     }
 }
 
@@ -106,7 +110,7 @@ impl Here {
 /// Telling the same twice changes nothing. `Decline` of what has arrived is for one that never ran: the caller knows.
 pub fn next(here: Here, told: Told) -> Result<Here, Refused> {
     use Here::{At, Ordinary, Unknown};
-    use Stage::{Arrived, Ceded, Frozen, Moved, Receiving};
+    use Stage::{Arrived, Ceded, Copied, Copying, Frozen, Moved, Receiving};
     Ok(match (here, told) {
         (Ordinary | At(Frozen), Told::Freeze) => At(Frozen),
         (At(Frozen | Ceded), Told::Cede) => At(Ceded),
@@ -117,8 +121,12 @@ pub fn next(here: Here, told: Told) -> Result<Here, Refused> {
         (At(Receiving | Arrived), Told::Accept) => At(Arrived),
         (Unknown | At(Receiving | Arrived), Told::Decline) => Unknown,
         (Ordinary | At(Arrived), Told::Acknowledged) => Ordinary,
+        // What is copied is its own target; that it is known says its manifest.
+        (At(Copying | Copied), Told::Accept) => At(Copied),
+        (At(Copying | Copied), Told::Decline) => Unknown,
+        (At(Copied), Told::Acknowledged) => Ordinary,
         (At(Frozen), Told::Abandoned) => Ordinary,
-        (At(Receiving), Told::Abandoned) => Unknown,
+        (At(Receiving | Copying | Copied), Told::Abandoned) => Unknown,
         (_, Told::Abandoned) => here,
         _ => return Err(Refused { here, told }),
     })
@@ -137,6 +145,7 @@ impl Refused {
             (Here::At(Stage::Arrived), _) => {
                 "the host that it came from has not heard yet that it arrived: repeat `vzd migrate` there"
             }
+            (Here::At(Stage::Copying | Stage::Copied), _) => "it is being made as a clone of another VE",
             (Here::Ordinary, Told::Receive) => "it is here already",
             (Here::Ordinary, _) => "it is not being handed over",
         }
@@ -155,6 +164,8 @@ impl Handover {
             Stage::Moved => format!("it was handed over to {peer} at {at}"),
             Stage::Receiving => format!("it is being received from {peer}"),
             Stage::Arrived => format!("it has come from {peer}, which has not heard of it yet"),
+            Stage::Copying => format!("it is being made as a clone of VE {peer}"),
+            Stage::Copied => format!("it was made as a clone of VE {peer}, and has no manifest yet"),
         }
     }
 }

@@ -181,6 +181,13 @@ impl IdRange {
         u64::from(self.start) + u64::from(self.count)
     }
 
+    /// What an id of this range is in another one of the same size. One that is not of this range stays what it is.
+    pub fn carry(self, id: u32, to: Self) -> u32 {
+        id.checked_sub(self.start)
+            .filter(|inside| *inside < self.count)
+            .map_or(id, |inside| to.start + inside)
+    }
+
     /// Whether the two ranges share an id.
     pub fn overlaps(self, other: Self) -> bool {
         u64::from(self.start) < other.end() && u64::from(other.start) < self.end()

@@ -195,7 +195,9 @@ pub fn place(is: &Situation<'_>) -> Place {
     match is.here {
         Here::Unknown => Place::Elsewhere(named),
         Here::At(Stage::Moved) => Place::Went,
-        Here::At(Stage::Frozen | Stage::Ceded | Stage::Receiving) => Place::Here,
+        Here::At(Stage::Frozen | Stage::Ceded | Stage::Receiving | Stage::Copying | Stage::Copied) => {
+            Place::Here
+        }
         Here::Ordinary | Here::At(Stage::Arrived) if is.absent => Place::Here,
         Here::Ordinary | Here::At(Stage::Arrived) if is.stale == Some(named.as_str()) => Place::Stays(named),
         Here::Ordinary | Here::At(Stage::Arrived) if !is.peers.contains(&named) => Place::Unreachable(named),

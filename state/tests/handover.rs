@@ -356,3 +356,21 @@ fn a_side_that_is_told_twice_stays_as_it_is() {
     assert!(next(Here::Ordinary, Told::Receive).is_err());
     assert!(next(Here::At(Stage::Arrived), Told::Freeze).is_err());
 }
+
+#[test]
+fn a_clone_is_whole_by_its_manifest_or_goes() {
+    let (copying, copied) = (Here::At(Stage::Copying), Here::At(Stage::Copied));
+    assert!(!copying.may_run() && copied.may_run() && copying.needs_someone() && copied.needs_someone());
+    assert_eq!(next(copying, Told::Accept), Ok(copied));
+    // Only what is whole is known by a manifest.
+    assert!(next(copying, Told::Acknowledged).is_err());
+    assert_eq!(next(copied, Told::Acknowledged), Ok(Here::Ordinary));
+    for stage in [copying, copied] {
+        assert_eq!(next(stage, Told::Abandoned), Ok(Here::Unknown));
+        assert_eq!(next(stage, Told::Decline), Ok(Here::Unknown));
+        // No other host has a say.
+        for told in [Told::Freeze, Told::Cede, Told::HasArrived, Told::TakeBack, Told::Receive] {
+            assert!(next(stage, told).is_err(), "{stage:?} {told:?}");
+        }
+    }
+}

@@ -9,6 +9,7 @@
 //! of it, but where its administrator asks for one while the VE is down ([`host_mount`]).
 
 pub mod btrfs;
+pub mod clone;
 mod copy;
 pub mod export;
 pub mod ext4;

@@ -48,7 +48,9 @@ pub(super) fn plan(name: &VeName, wish: Wish<'_>, have: &Observed, cx: &Cx<'_>) 
     let (held_for, wake) = match stage {
         Stage::Moved => (HeldFor::Policy, None),
         Stage::Ceded => (HeldFor::UnderWay, None),
-        Stage::Frozen | Stage::Receiving | Stage::Arrived => (HeldFor::UnderWay, Some(cx.now + LOOK_AGAIN)),
+        Stage::Frozen | Stage::Receiving | Stage::Arrived | Stage::Copying | Stage::Copied => {
+            (HeldFor::UnderWay, Some(cx.now + LOOK_AGAIN))
+        }
     };
     if let Some(at) = wake {
         draft.wake(at);

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::own::Left;
-use super::shift::Shift;
+use super::shift::{Carry, Shift};
 use crate::error::{At, SysError, SysResult};
 
 /// The most that the kernel gives: names of a file's attributes, and the value of one.
@@ -89,15 +89,31 @@ fn range(source: &File, target: &File, mut at: u64, end: u64) -> std::io::Result
 #[derive(Debug, Default)]
 pub struct Trees {
     links: HashMap<(u64, u64), PathBuf>,
-    /// What is copied for a VE, of what is not one's; else all is copied as it is.
-    shift: Option<Shift>,
+    ids: Ids,
     left: Left,
+}
+
+/// Whose files they are to be.
+#[derive(Debug, Clone, Copy, Default)]
+enum Ids {
+    /// The same VE's: all is copied as it is.
+    #[default]
+    Same,
+    /// A VE's, and were nobody's.
+    Shifted(Shift),
+    /// Another VE's.
+    Carried(Carry),
 }
 
 impl Trees {
     /// Copies with other ids, and without devices.
     pub fn shifted(shift: Shift) -> Self {
-        Self { shift: Some(shift), ..Self::default() }
+        Self { ids: Ids::Shifted(shift), ..Self::default() }
+    }
+
+    /// Copies what is one VE's for another one.
+    pub fn carried(carry: Carry) -> Self {
+        Self { ids: Ids::Carried(carry), ..Self::default() }
     }
 
     /// What was left out.
@@ -113,7 +129,7 @@ impl Trees {
 
     fn entry(&mut self, from: &Path, to: &Path, is: &Metadata) -> SysResult<()> {
         let kind = is.file_type();
-        if self.shift.is_some() && (kind.is_char_device() || kind.is_block_device()) {
+        if matches!(self.ids, Ids::Shifted(_)) && (kind.is_char_device() || kind.is_block_device()) {
             self.left.devices += 1;
             return Ok(());
         }
@@ -142,10 +158,14 @@ impl Trees {
                 .at("make node", to.display())?;
         }
         let mut traits = Traits::of(from, is)?;
-        if let Some(shift) = self.shift {
-            let left;
-            (traits, left) = shift.traits(from, traits)?;
-            self.left.attributes += left;
+        match self.ids {
+            Ids::Same => {}
+            Ids::Shifted(shift) => {
+                let left;
+                (traits, left) = shift.traits(from, traits)?;
+                self.left.attributes += left;
+            }
+            Ids::Carried(carry) => traits = carry.traits(traits),
         }
         traits.give(to)
     }

@@ -1,7 +1,9 @@
-//! What a file is in a VE: with ids of the VE's range in the place of those that it had, in all that tells of ids; and without what
-//! would mean something to the host or to overlayfs. Pure.
+//! What a file is in a VE: with ids of the VE's range in the place of those that it had, in all that tells of ids. Of what is no
+//! VE's yet, without what would mean something to the host or to overlayfs. Pure.
 
 use std::path::Path;
+
+use vzd_state::ids::IdRange;
 
 use super::copy::{Bytes, Traits};
 use crate::error::{SysError, SysResult};
@@ -51,20 +53,64 @@ impl Shift {
         }
     }
 
-    /// A version, then entries of a tag, permissions and an id.
-    fn acl(self, mut value: Vec<u8>) -> Option<Vec<u8>> {
-        let (version, entries) = value.split_first_chunk_mut::<4>()?;
-        if u32::from_le_bytes(*version) != ACL_VERSION || entries.len() % 8 != 0 {
-            return None;
+    fn acl(self, value: Vec<u8>) -> Option<Vec<u8>> {
+        acl(value, |id| self.id(id))
+    }
+}
+
+/// A version, then entries of a tag, permissions and an id.
+fn acl(mut value: Vec<u8>, id_of: impl Fn(u32) -> Option<u32>) -> Option<Vec<u8>> {
+    let (version, entries) = value.split_first_chunk_mut::<4>()?;
+    if u32::from_le_bytes(*version) != ACL_VERSION || entries.len() % 8 != 0 {
+        return None;
+    }
+    for entry in entries.chunks_exact_mut(8) {
+        let (tag, id) = (u16::from_le_bytes([entry[0], entry[1]]), &mut entry[4..8]);
+        if OF_ONE.contains(&tag) {
+            let number = u32::from_le_bytes(id.try_into().ok()?);
+            id.copy_from_slice(&id_of(number)?.to_le_bytes());
         }
-        for entry in entries.chunks_exact_mut(8) {
-            let (tag, id) = (u16::from_le_bytes([entry[0], entry[1]]), &mut entry[4..8]);
-            if OF_ONE.contains(&tag) {
-                let number = u32::from_le_bytes(id.try_into().ok()?);
-                id.copy_from_slice(&self.id(number)?.to_le_bytes());
+    }
+    Some(value)
+}
+
+/// From the range of one VE to that of another. What is not of the first stays what it is: overlayfs's own marks, for one.
+#[derive(Debug, Clone, Copy)]
+pub struct Carry {
+    /// The range of the VE that it was of.
+    pub from: IdRange,
+    /// That of the one that it is to be of.
+    pub to: IdRange,
+}
+
+impl Carry {
+    /// The same for the other VE.
+    pub fn traits(self, is: Traits) -> Traits {
+        let id = |id| self.from.carry(id, self.to);
+        let attributes = is.attributes.into_iter().map(|(name, Bytes(value))| {
+            let value = self.attribute(&name.0, value);
+            (name, Bytes(value))
+        });
+        Traits { owner: (id(is.owner.0), id(is.owner.1)), attributes: attributes.collect(), ..is }
+    }
+
+    fn attribute(self, name: &[u8], mut value: Vec<u8>) -> Vec<u8> {
+        match name {
+            b"security.capability" => {
+                // Of version 3: it ends with the id of the root that it counts for.
+                if let (Some(3), Some(root)) =
+                    (value.get(3).copied(), value.get(20..24).and_then(|root| root.try_into().ok()))
+                {
+                    let root = self.from.carry(u32::from_le_bytes(root), self.to);
+                    value[20..24].copy_from_slice(&root.to_le_bytes());
+                }
+                value
             }
+            b"system.posix_acl_access" | b"system.posix_acl_default" => {
+                acl(value.clone(), |id| Some(self.from.carry(id, self.to))).unwrap_or(value)
+            }
+            _ => value,
         }
-        Some(value)
     }
 }
 
@@ -105,6 +151,29 @@ mod tests {
         assert_eq!(is.attributes[0].1.0[16..20], [255; 4]);
         assert_eq!(is.attributes[1].1.0[3], 3);
         assert_eq!(is.attributes[1].1.0[20..], 1_000_000_u32.to_le_bytes());
+    }
+
+    #[test]
+    fn what_is_one_ves_becomes_anothers_and_all_else_stays() {
+        let range = |start| IdRange { start, count: 65536 };
+        let carry = Carry { from: range(1_000_000), to: range(2_000_000) };
+        let acl: Vec<u8> =
+            [&[2, 0, 0, 0][..], &[2, 0, 7, 0], &1_000_033_u32.to_le_bytes(), &[0x10, 0, 5, 0], &[255; 4]]
+                .concat();
+        let capability: Vec<u8> = [&[1, 0, 0, 3][..], &[7; 16], &1_000_000_u32.to_le_bytes()].concat();
+        let all = [
+            ("system.posix_acl_default", acl.as_slice()),
+            ("security.capability", capability.as_slice()),
+            ("trusted.overlay.opaque", b"y"),
+        ];
+        let is = carry.traits(traits((1_000_000, 1_065_535), &all));
+        assert_eq!(is.owner, (2_000_000, 2_065_535));
+        assert_eq!(is.attributes[0].1.0[8..12], 2_000_033_u32.to_le_bytes());
+        assert_eq!(is.attributes[0].1.0[16..20], [255; 4]);
+        assert_eq!(is.attributes[1].1.0[20..], 2_000_000_u32.to_le_bytes());
+        assert_eq!(is.attributes[2].1.0, b"y");
+        let others = traits((0, 1_065_536), &[("security.capability", &capability[..20])]);
+        assert_eq!(carry.traits(others.clone()), others);
     }
 
     #[test]

@@ -137,7 +137,7 @@ pub fn take(ve: Ve<'_>, name: &VeName) -> SysResult<Taken> {
         Backend::Btrfs => btrfs::copy(&dir.join(LAYERS), &new)?,
         Backend::Directory | Backend::Project => {
             make_dir(&new, 0o700)?;
-            copy_layers(&Layers::open(ve, &dir)?.path, &new)?;
+            copy_layers(&mut Trees::default(), &Layers::open(ve, &dir)?.path, &new)?;
         }
     }
     fault::point();
@@ -191,7 +191,7 @@ pub fn revert(ve: Ve<'_>, name: &VeName, _stopped: &Stopped) -> SysResult<()> {
         }
         make_layers(&new, ve.entry.ids.start)?;
         std::fs::remove_dir(new.join("upper")).at("remove", new.display())?;
-        copy_layers(&from, &new)?;
+        copy_layers(&mut Trees::default(), &from, &new)?;
     }
     sync(&new)?;
     fault::point();
@@ -230,8 +230,7 @@ pub(super) fn find(ve: Ve<'_>, name: &VeName) -> SysResult<PathBuf> {
 }
 
 /// The upper layer, and the index that belongs to it.
-fn copy_layers(from: &Path, to: &Path) -> SysResult<()> {
-    let mut trees = Trees::default();
+pub(super) fn copy_layers(trees: &mut Trees, from: &Path, to: &Path) -> SysResult<()> {
     trees.copy(&from.join("upper"), &to.join("upper"))?;
     // Only a VE that has run once has one.
     let index = Path::new("work/index");
