@@ -447,6 +447,49 @@ pub struct Reinstall {
     pub keep_users: bool,
 }
 
+/// What a clone is to be at first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CloneState {
+    /// It waits to be started.
+    #[default]
+    Stopped,
+    /// It is started.
+    Running,
+}
+
+/// An order to make a VE that has what another one has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CloneRequest {
+    /// The VE that is copied, by name or ctid.
+    pub ve: String,
+    /// What the clone is called.
+    pub name: String,
+    /// Its ctid; assigned if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ctid: Option<u32>,
+    /// What its manifest says that it is to be.
+    #[serde(default)]
+    pub state: CloneState,
+}
+
+/// A clone that was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cloned {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub ctid: u32,
+    /// The file that describes it.
+    pub manifest: PathBuf,
+    /// What the manifest of the VE that was copied says, and its own does not: what only one VE can have.
+    pub left_out: Vec<String>,
+    /// Why it is not yet as its manifest says, if so.
+    pub failed: Option<ControlError>,
+}
+
 /// An order to mount the root of a VE that is down on the host, or to take it away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -476,6 +519,8 @@ pub trait Control: Send + Sync {
     fn undelete(&self, name: &str) -> ControlResult<()>;
     /// Makes a stopped VE's root anew, of its template as that is now.
     fn reinstall(&self, request: &Reinstall) -> ControlResult<()>;
+    /// Makes a VE that has what another one has, with a manifest of its own.
+    fn clone_ve(&self, request: &CloneRequest) -> ControlResult<Cloned>;
     /// Mounts a stopped VE's root on the host, or takes it away.
     fn mount(&self, request: &MountRequest) -> ControlResult<()>;
     /// A VE's snapshots, the oldest first.

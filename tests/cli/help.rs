@@ -3,7 +3,7 @@
 use crate::harness::{Place, same};
 
 /// Every command that is shown, in the order of the help.
-const COMMANDS: [&str; 39] = [
+const COMMANDS: [&str; 40] = [
     "run",
     "validate",
     "plan",
@@ -27,6 +27,7 @@ const COMMANDS: [&str; 39] = [
     "checkpoint",
     "resume",
     "reinstall",
+    "clone",
     "undelete",
     "snapshot",
     "template",

@@ -1,6 +1,7 @@
 //! Disks: limits from outside, seen and felt from inside, changed while the VE runs; on each of what keeps them.
 
 mod btrfs;
+pub mod clone;
 mod image;
 mod inodes;
 mod mounted;

@@ -16,11 +16,11 @@ use vzd_schema::Code;
 use vzd_state::status::Document;
 
 use crate::api::query::{address, of_selector};
-use crate::api::routes::{HANDOVER, MOUNT, NameRequest, WaitRequest};
+use crate::api::routes::{CLONE, HANDOVER, MOUNT, NameRequest, WaitRequest};
 use crate::api::{LONGEST_WAIT, MOST_ANSWER};
 use crate::control::{
-    ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent,
-    MountRequest, Outcomes, PlanRequest, PlanView, PowerRequest, Reinstall, Selector, Snapshot,
+    ApplyOutcome, CloneRequest, Cloned, Control, ControlError, ControlResult, Entrance, EventQuery, Info,
+    LoggedEvent, MountRequest, Outcomes, PlanRequest, PlanView, PowerRequest, Reinstall, Selector, Snapshot,
     SnapshotRequest, TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
 };
 use crate::handover;
@@ -156,6 +156,10 @@ impl Control for Client {
 
     fn reinstall(&self, request: &Reinstall) -> ControlResult<()> {
         self.post("/v1/reinstall", request)
+    }
+
+    fn clone_ve(&self, request: &CloneRequest) -> ControlResult<Cloned> {
+        self.post(CLONE, request)
     }
 
     fn mount(&self, request: &MountRequest) -> ControlResult<()> {

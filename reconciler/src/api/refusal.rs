@@ -52,6 +52,7 @@ fn status(code: &str) -> StatusCode {
             | Code::RestartRequired
             | Code::SnapshotRefused
             | Code::MountRefused
+            | Code::CloneRefused
             | Code::HandoverRefused
             | Code::Locked,
         ) => StatusCode::CONFLICT,

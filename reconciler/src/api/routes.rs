@@ -21,9 +21,9 @@ use crate::api::query::Parameters;
 use crate::api::refusal::Refusal;
 use crate::api::{LONGEST_WAIT, MOST_BODY, metrics};
 use crate::control::{
-    ApplyOutcome, Control, ControlError, ControlResult, Entrance, Info, LoggedEvent, MountRequest, Outcomes,
-    PlanRequest, PlanView, PowerRequest, Reinstall, Selector, Snapshot, SnapshotRequest, TransientRequest,
-    VeCounters, VeNetwork, VeUsage, Why,
+    ApplyOutcome, CloneRequest, Cloned, Control, ControlError, ControlResult, Entrance, Info, LoggedEvent,
+    MountRequest, Outcomes, PlanRequest, PlanView, PowerRequest, Reinstall, Selector, Snapshot,
+    SnapshotRequest, TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
 };
 use crate::handover;
 
@@ -110,6 +110,8 @@ pub struct NameRequest {
 
 /// The address of hand-overs, which are root's.
 pub const HANDOVER: &str = "/v1/handover";
+/// The address of clones, whose manifests are written: root's.
+pub const CLONE: &str = "/v1/clone";
 /// The address of mounts on the host, which are root's.
 pub const MOUNT: &str = "/v1/mount";
 
@@ -125,6 +127,7 @@ pub fn router(answering: Answering) -> Router {
         .route("/v1/transient", post(transient))
         .route("/v1/undelete", post(undelete))
         .route("/v1/reinstall", post(reinstall))
+        .route(CLONE, post(clone))
         .route(MOUNT, post(mount))
         .route("/v1/snapshots", get(snapshots).post(snapshot))
         .route(HANDOVER, post(handover))
@@ -210,6 +213,10 @@ async fn undelete(State(ask): Ask, Strict(request): Strict<NameRequest>) -> Answ
 
 async fn reinstall(State(ask): Ask, Strict(request): Strict<Reinstall>) -> Answer<()> {
     ask.with(&ask.work, move |control| control.reinstall(&request)).await
+}
+
+async fn clone(State(ask): Ask, Strict(request): Strict<CloneRequest>) -> Answer<Cloned> {
+    ask.with(&ask.work, move |control| control.clone_ve(&request)).await
 }
 
 async fn mount(State(ask): Ask, Strict(request): Strict<MountRequest>) -> Answer<()> {

@@ -28,7 +28,7 @@ use vzd_schema::Code;
 use crate::api::peer::{self, Rank};
 use crate::api::refusal::Refusal;
 use crate::api::routes::{AT_ONCE, Answering, metrics_router, router};
-use crate::api::routes::{HANDOVER, MOUNT};
+use crate::api::routes::{CLONE, HANDOVER, MOUNT};
 use crate::control::Control;
 
 /// Connections at a time; more wait in the socket's queue.
@@ -203,6 +203,10 @@ async fn converse_with_peer(stream: UnixStream, router: Router, permit: OwnedSem
         // What comes from another host's ledger is believed: mounts, devices and all.
         Rank::Member => Router::new()
             .route(HANDOVER, any(|| refuse_member(Code::HandoverRefused, "only root may hand VEs over")))
+            .route(
+                CLONE,
+                any(|| refuse_member(Code::CloneRefused, "only root may clone VEs: manifests are root's")),
+            )
             .route(
                 MOUNT,
                 any(|| refuse_member(Code::MountRefused, "only root may mount anything on the host")),

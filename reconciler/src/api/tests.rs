@@ -9,9 +9,10 @@ use vzd_state::status::Document;
 use crate::api::client::Client;
 use crate::api::server::{Serving, serve};
 use crate::control::{
-    ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent,
-    MountRequest, Outcomes, PlanRequest, PlanView, PowerAction, PowerRequest, Reinstall, Selector, Snapshot,
-    SnapshotAction, SnapshotNote, SnapshotRequest, TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
+    ApplyOutcome, CloneRequest, CloneState, Cloned, Control, ControlError, ControlResult, Entrance,
+    EventQuery, Info, LoggedEvent, MountRequest, Outcomes, PlanRequest, PlanView, PowerAction, PowerRequest,
+    Reinstall, Selector, Snapshot, SnapshotAction, SnapshotNote, SnapshotRequest, TransientRequest,
+    VeCounters, VeNetwork, VeUsage, Why,
 };
 
 use crate::handover;
@@ -56,6 +57,10 @@ impl Control for Rote {
     }
     fn reinstall(&self, request: &Reinstall) -> ControlResult<()> {
         if request.keep_users { Ok(()) } else { Err(refused("VZ0203")) }
+    }
+    fn clone_ve(&self, request: &CloneRequest) -> ControlResult<Cloned> {
+        let (name, manifest) = (request.name.clone(), "/web02.yaml".into());
+        Ok(Cloned { name, ctid: 102, manifest, left_out: Vec::new(), failed: Some(refused("VZ0301")) })
     }
     fn mount(&self, request: &MountRequest) -> ControlResult<()> {
         if request.at.is_some() { Ok(()) } else { Err(refused("VZ0312")) }
@@ -152,6 +157,10 @@ fn errors_arrive_as_they_were_also_when_the_server_fails() {
     let anew = |keep_users| Reinstall { ve: "web".to_owned(), keep_users };
     assert_eq!(client.reinstall(&anew(true)), Ok(()));
     assert_eq!(client.reinstall(&anew(false)), Err(refused("VZ0203")));
+    let (ve, name) = ("web".to_owned(), "web02".to_owned());
+    let clone = CloneRequest { ve, name, ctid: None, state: CloneState::Running };
+    let cloned = client.clone_ve(&clone).unwrap();
+    assert_eq!((cloned.name.as_str(), cloned.failed), ("web02", Some(refused("VZ0301"))));
     let mount = |at| MountRequest { ve: "web".to_owned(), at };
     assert_eq!(client.mount(&mount(Some("/vz/root/101".into()))), Ok(()));
     assert_eq!(client.mount(&mount(None)), Err(refused("VZ0312")));

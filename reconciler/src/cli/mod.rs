@@ -6,6 +6,7 @@
 
 mod apply;
 mod checkpoint;
+mod clone;
 mod completions;
 pub(crate) mod connect;
 pub(crate) mod console;
@@ -122,6 +123,8 @@ enum Command {
     Resume(power::Args),
     /// Make a stopped VE's root anew, of its template as that is now
     Reinstall(reinstall::Args),
+    /// Make a VE that has what another one has, with a manifest of its own
+    Clone(clone::Args),
     /// Bring a VE back from quarantine
     Undelete(undelete::Args),
     /// Take, list, mount, revert to, export or delete snapshots of a VE's disk
@@ -226,6 +229,7 @@ fn carry_out(command: Command, cx: &mut Context) -> Outcome {
         Command::Resume(args) => power::run(args.into(), PowerAction::Resume, cx),
         Command::Checkpoint(args) => checkpoint::run(args, cx),
         Command::Reinstall(args) => reinstall::run(&args, cx),
+        Command::Clone(args) => clone::run(args, cx),
         Command::Undelete(args) => undelete::run(&args, cx),
         Command::Snapshot(args) => snapshot::run(&args, cx),
         Command::Template(args) => template::run(&args, cx),

@@ -7,11 +7,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vzd_schema::edit::{Change, Value, edit, to_yaml};
+use vzd_schema::edit::{Change, NewVe, Value, clone, edit, to_yaml};
 use vzd_schema::render::{Style, render};
 use vzd_schema::v1::{ManifestPolicy, Peer};
 use vzd_schema::{Code, Diagnostic, Document, Kind, Node, Set, parse};
+use vzd_state::desired::Desired;
+use vzd_state::lower::lower;
 
+use crate::engine::host_device;
 use crate::error::{At, SysResult};
 use crate::settings::Settings;
 use crate::store::{Writes, atomic};
@@ -221,6 +224,28 @@ impl Manifests {
             return Ok(Some(to_yaml(&Value::of(&held.document.tree))));
         }
         fs::read_to_string(&*held.file).map(Some).at("read", &held.file)
+    }
+
+    /// The text of a manifest for a clone of a VE, and the fields that were left out.
+    pub fn clone_of(&self, ve: &str, to: NewVe<'_>) -> Result<(String, Vec<String>), Unfit> {
+        let text = self.text(ve).map_err(|error| Unfit::new(error.to_string()))?;
+        let text = text.ok_or_else(|| {
+            Unfit::new(format!("no manifest in {} describes the VE {ve}", self.dir.display()))
+        })?;
+        clone(&self.file(ve).unwrap_or_default(), &text, ve, to).map_err(|wrong| Unfit::of(&wrong, &text))
+    }
+
+    /// What a VE is to be of which a new file at that path has this text.
+    pub fn desired(&self, path: &Path, text: &str) -> Result<Desired, Unfit> {
+        let file = path.display().to_string();
+        let own = parse(&file, text.as_bytes()).documents;
+        let set = Set::new(self.revision.documents.iter().map(|held| &*held.document).chain(&own));
+        let document = own.first().ok_or_else(|| Unfit::new(format!("{file} describes nothing")))?;
+        let resolved = set.resolve(document).map_err(|wrong| Unfit::of(&wrong, text))?;
+        lower(document, &resolved, &host_device).map_err(|wrong| {
+            let told: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+            Unfit { message: told.join("\n"), code: Some(Code::BadValue) }
+        })
     }
 
     /// The file that describes a VE.

@@ -19,9 +19,9 @@ use vzd_state::subsystem::{cgroup, disk};
 use vzd_state::transient;
 
 use crate::control::{
-    ApplyOutcome, Control, ControlError, ControlResult, Entrance, EventQuery, Info, LoggedEvent,
-    MountRequest, Outcomes, PlanRequest, PlanView, PowerAction, PowerRequest, Reinstall, Selector, Snapshot,
-    SnapshotRequest, TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
+    ApplyOutcome, CloneRequest, Cloned, Control, ControlError, ControlResult, Entrance, EventQuery, Info,
+    LoggedEvent, MountRequest, Outcomes, PlanRequest, PlanView, PowerAction, PowerRequest, Reinstall,
+    Selector, Snapshot, SnapshotRequest, TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
 };
 use crate::drivers::{Ve, lifecycle};
 use crate::engine::pass::{Look, failure_of, plan_view, refusal_of};
@@ -358,6 +358,10 @@ impl Control for Engine {
 
     fn reinstall(&self, request: &Reinstall) -> ControlResult<()> {
         self.do_reinstall(request)
+    }
+
+    fn clone_ve(&self, request: &CloneRequest) -> ControlResult<Cloned> {
+        self.do_clone(request)
     }
 
     fn mount(&self, request: &MountRequest) -> ControlResult<()> {

@@ -73,7 +73,8 @@ impl Engine {
         }
         match Session::try_begin(&self.host.settings, &entry.uid) {
             Ok(Some(_nobody)) => {
-                let told = entry.tell(Told::Abandoned, clock::now());
+                let told = self.undone(&entry);
+                let told = entry.tell(told, clock::now());
                 let noted = told.map_err(refused).and_then(|()| self.note(&entry));
                 if let Err(e) = noted {
                     tracing::warn!(ve = %entry.name, error = %e, "a hand-over that nobody works at goes on");
@@ -107,7 +108,11 @@ impl Engine {
     }
 
     /// The VE with that uid, and the lock of those who work on it.
-    fn with<T>(&self, uid: &VeUid, body: impl FnOnce(Option<Entry>) -> ControlResult<T>) -> ControlResult<T> {
+    pub(super) fn with<T>(
+        &self,
+        uid: &VeUid,
+        body: impl FnOnce(Option<Entry>) -> ControlResult<T>,
+    ) -> ControlResult<T> {
         let subject = self.subject_of(uid);
         let lock = subject.as_ref().map(|subject| self.lock_of(subject));
         let _nobody_else: Option<MutexGuard<'_, ()>> =

@@ -12,6 +12,7 @@
 //! - [`usage`] tells what they use,
 //! - [`names`] keeps the names of VEs that run, for VEs that ask,
 //! - [`snapshots`] takes snapshots of disks and reverts to them,
+//! - [`clone`] makes VEs that have what others have,
 //! - [`handover`] is the engine's part of handing VEs over to other hosts,
 //! - [`placing`] asks other hosts about VEs that are to be on one of them, and has them handed over,
 //! - [`placed`] says of that what others are to know,
@@ -25,6 +26,7 @@
 mod answer;
 mod bare;
 pub(crate) mod clock;
+mod clone;
 mod counters;
 mod crew;
 mod execute;

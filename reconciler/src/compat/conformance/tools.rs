@@ -110,7 +110,7 @@ pub const TOOLS: &[(&str, &str)] = &[
     ),
     (
         "vzmlocal, vzmsrc, vzmtemplate, vzmpipe, vzmsetkey",
-        "no: `vzd export` and `template: file:` clone, `vzmigrate` run there pulls, `vzd template add` takes archives; ssh has its own keys",
+        "no: `vzd clone` (`vzmlocal -C`), `vzmigrate` run there pulls, `vzd template add` takes archives; ssh has its own keys",
     ),
     (
         "vzoversell, vzcptcheck, vzfsync, vznnc",
