@@ -9,7 +9,7 @@ use vzd_state::subsystem::network;
 
 use crate::drivers::{Effect, StepError, Ve, disk, lifecycle, reading};
 use crate::engine::clock;
-use crate::error::SysResult;
+use crate::error::{SysError, SysResult};
 use crate::kernel::net;
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::runtime::checkpoint::ahead::AheadSpec;
@@ -111,6 +111,9 @@ fn policies(ve: Ve<'_>) -> Option<&vzd_state::subsystem::lifecycle::Desired> {
 
 fn dump_spec(ve: Ve<'_>, checkpoint: PathBuf) -> SysResult<DumpSpec> {
     let pid = lifecycle::running(ve)?.pid;
+    if let Some(why) = obstacles::unkept(pid, &ve.host.cgroup(ve.entry).pids()?)?.into_iter().next() {
+        return Err(SysError::refused("suspend", "VE", why));
+    }
     let (applied, run) = (&ve.entry.applied, ve.entry.run.as_ref());
     let mounts = applied.namespaces.iter().flat_map(|is| is.mounts.keys());
     Ok(DumpSpec {

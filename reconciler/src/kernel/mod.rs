@@ -28,3 +28,4 @@ pub mod quota;
 pub mod seccomp;
 pub mod seqpacket;
 pub mod sockdiag;
+pub mod stash;

@@ -114,6 +114,12 @@ impl Namespace {
         nix::sched::setns(&self.fd, self.kind.flag()).at("join namespace", self.kind.file())
     }
 
+    /// Whether the two are one.
+    pub fn is_same(&self, other: &Namespace) -> bool {
+        let number = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|is| (is.st_dev, is.st_ino));
+        matches!((number(&self.fd), number(&other.fd)), (Ok(one), Ok(two)) if one == two)
+    }
+
     /// The descriptor, for idmapped mounts.
     pub fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.fd.as_fd()

@@ -68,6 +68,8 @@ pub fn zombie_status(pid: i32) -> Option<i32> {
 /// One line of /proc/PID/mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountLine {
+    /// What of the file system is mounted.
+    pub root: String,
     /// Where it is mounted, as seen from the process's root.
     pub target: String,
     /// Per-mount options: `ro`, `nosuid`, ...
@@ -94,13 +96,14 @@ fn parse_mountinfo(line: &str) -> Option<MountLine> {
     let mut fields = left.split(' ').skip(2);
     let (major, minor) = fields.next()?.split_once(':')?;
     let device = rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?);
-    let target = unescape(fields.nth(1)?);
+    let root = unescape(fields.next()?);
+    let target = unescape(fields.next()?);
     let options = fields.next()?.split(',').map(str::to_owned).collect();
     let mut right = right.split(' ');
     let fs_type = right.next()?.to_owned();
     let source = unescape(right.next().unwrap_or_default());
     let fs_options = right.next().unwrap_or_default().split(',').map(str::to_owned).collect();
-    Some(MountLine { target, options, fs_type, source, fs_options, device })
+    Some(MountLine { root, target, options, fs_type, source, fs_options, device })
 }
 
 /// mountinfo writes space, tab, newline and backslash as three octal digits.

@@ -78,6 +78,18 @@ UNIT
 mkdir -p "$1"/etc/systemd/system/ssh.service.wants
 ln -s ../ssh-host-keys.service "$1"/etc/systemd/system/ssh.service.wants/"#;
 
+/// CRIU can write no such namespaces and mounts to disk: with them no VE with systemd could be suspended or moved alive.
+const MOVABLE: &str = r#"set -e
+mkdir -p "$1"/etc/systemd/system/service.d
+cat > "$1"/etc/systemd/system/service.d/50-movable.conf <<'UNIT'
+# A service with a hostname, System V objects or a mount in /sys/fs/cgroup of its own can be neither suspended to disk nor moved
+# alive, and so the whole system cannot. Without this file, services that ask for such have them.
+[Service]
+ProtectHostname=no
+PrivateIPC=no
+MemoryPressureWatch=off
+UNIT"#;
+
 /// A getty on the console instead of six on terminals that a VE has not, and host keys before ssh starts.
 const SYSV: &str = r#"set -e
 sed -i -E 's/^([1-6]:.*getty.* tty[1-6])$/#\1/' "$1"/etc/inittab
@@ -106,14 +118,14 @@ pub const RECIPES: &[Recipe] = &[
         title: "Debian 12 (bookworm) with systemd, small",
         suite: "bookworm",
         packages: BASE,
-        steps: &[IDENTITY],
+        steps: &[IDENTITY, MOVABLE],
     },
     Recipe {
         name: "debian-12-server",
         title: "Debian 12 (bookworm) with systemd, ssh, cron, quota and nftables",
         suite: "bookworm",
         packages: SERVER,
-        steps: &[IDENTITY, SSH_KEYS],
+        steps: &[IDENTITY, MOVABLE, SSH_KEYS],
     },
     Recipe {
         name: "debian-12-sysvinit",
@@ -127,14 +139,14 @@ pub const RECIPES: &[Recipe] = &[
         title: "Debian 13 (trixie) with systemd, small",
         suite: "trixie",
         packages: BASE,
-        steps: &[IDENTITY],
+        steps: &[IDENTITY, MOVABLE],
     },
     Recipe {
         name: "debian-13-server",
         title: "Debian 13 (trixie) with systemd, ssh, cron, quota and nftables",
         suite: "trixie",
         packages: SERVER,
-        steps: &[IDENTITY, SSH_KEYS],
+        steps: &[IDENTITY, MOVABLE, SSH_KEYS],
     },
 ];
 

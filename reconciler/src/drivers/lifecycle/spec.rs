@@ -77,10 +77,17 @@ pub(super) fn start_spec(ve: Ve<'_>, want: &Desired, root: RootSpec) -> SysResul
     })
 }
 
+/// Has systemd not watch the pressure on its own memory (https://systemd.io/MEMORY_PRESSURE): no checkpoint keeps such a watch.
+const UNWATCHED: &str = "MEMORY_PRESSURE_WATCH=/dev/null";
+
 /// The environment of PID 1: what every VE has, and over it what the image of its program says.
 fn environment(application: Option<&Application>) -> Vec<String> {
-    let every =
-        ["container=vzd", "TERM=linux", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"];
+    let every = [
+        "container=vzd",
+        "TERM=linux",
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        UNWATCHED,
+    ];
     let own = application.map_or(&[][..], |is| &is.env);
     let name = |pair: &str| pair.split_once('=').map_or(pair.len(), |(name, _)| name.len() + 1);
     let is_said = |pair: &&str| own.iter().any(|own| own.starts_with(&pair[..name(pair)]));

@@ -16,7 +16,7 @@ use super::ahead::Rounds;
 use super::image::{Contents, Image};
 use super::obstacles::{lost_console, made, stranger};
 use super::swrk::{Ask, Request, Swrk};
-use super::{filters, log, nodes};
+use super::{filters, groups, log, nodes};
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
@@ -88,7 +88,7 @@ const OURS: [(&str, &str); 3] = [(DEV, "dev"), (CONSOLE, "console"), (SHOWN, "sh
 /// Masks and views lie below these: they are left out, and made anew.
 pub(super) const MASKED_TREES: [&str; 2] = ["/proc/", "/sys/"];
 /// But this is the VE's own.
-const OWN_CGROUPS: &str = "/sys/fs/cgroup";
+pub(super) const OWN_CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Writes the VE to disk, and ends it; or lets it run on, when the requester has done what it has to do meanwhile.
 pub fn dump(proof: SingleThreaded, spec: &DumpSpec, requester: Option<&OwnedFd>) -> SysResult<()> {
@@ -179,6 +179,7 @@ fn write(
         mounts: external,
         dev: Vec::new(),
         groups: spec.groups.clone(),
+        groups_inside: Vec::new(),
         users: None,
         closes_tcp: spec.closes_tcp,
         ahead: rounds.rounds,
@@ -194,6 +195,7 @@ fn write(
         }
         "post-dump" => {
             contents.dev = nodes::list(&dev)?;
+            contents.groups_inside = groups::look(&spec.delegated, (spec.id_base, spec.id_count))?;
             std::fs::remove_file(image.dir().join(LOG)).at("remove", LOG)?;
             if let Some(users) = &spec.users {
                 contents.users = Some(Kept::of(users)?);

@@ -16,6 +16,7 @@ use vzd_state::units::Timestamp;
 
 use super::ahead::{self, PARENT};
 use super::files::{images, is_pages, is_plain, list, make_open, mode_of, parse};
+use super::groups::Group;
 use super::nodes::DevEntry;
 use super::received::Received;
 use super::sum::{Sum, sums};
@@ -23,9 +24,8 @@ use crate::error::{At, SysError, SysResult};
 use crate::runtime::quotas::Kept;
 use crate::store::{Writes, atomic};
 
-/// What this version reads: all that any before has written, too, since a VE may be suspended while vzd is renewed. It writes
-/// the last where memory was written ahead, else the one before.
-const FORMAT: u32 = 3;
+/// What this version reads: all that any before has written, too, since a VE may be suspended while vzd is renewed.
+const FORMAT: u32 = 4;
 /// The list of contents.
 pub(super) const LIST: &str = "checkpoint.json";
 /// The same of a checkpoint that a VE has been resumed from.
@@ -60,6 +60,9 @@ pub struct Contents {
     /// The groups it was in, by controller.
     #[serde(default)]
     pub groups: BTreeMap<String, String>,
+    /// Groups that it has made within its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups_inside: Vec<Group>,
     /// Quotas of the VE's own users, if it had the right to set any.
     #[serde(default)]
     pub users: Option<Kept>,
@@ -71,6 +74,17 @@ pub struct Contents {
     pub ahead: u32,
     /// CRIU's files.
     pub files: BTreeMap<String, Sum>,
+}
+
+impl Contents {
+    /// The first format that knows all that is in it.
+    fn needs(&self) -> u32 {
+        match self.groups_inside.is_empty() {
+            false => FORMAT,
+            true if self.ahead > 0 => 3,
+            true => 2,
+        }
+    }
 }
 
 fn is_zero(number: &u32) -> bool {
@@ -155,7 +169,7 @@ impl Image {
 
     /// Makes it whole, and durable: fills in the sums of all files that it has none of yet, and writes the list.
     pub fn seal(&self, mut contents: Contents) -> SysResult<()> {
-        contents.format = if contents.ahead > 0 { FORMAT } else { FORMAT - 1 };
+        contents.format = contents.needs();
         contents.files.extend(sums(list(&self.dir)?)?);
         let text = serde_json::to_vec(&contents).map_err(|e| SysError::refused("encode", LIST, e))?;
         atomic::write(&self.dir.join(LIST), &text, &Writes::default())?;
@@ -373,6 +387,10 @@ fn sound(dir: &Path) -> SysResult<Contents> {
     let contents = read(dir)?;
     let mut files = contents.files.keys().filter(|name| parse(name).is_none());
     let mut mounts = contents.mounts.values().filter(|name| !is_plain(name));
+    if let Some(group) = contents.groups_inside.iter().find(|group| !group.is_sound()) {
+        let why = format_args!("{group:?} is none that a VE makes within its own").to_string();
+        return Err(SysError::refused("use", dir.display(), why));
+    }
     match files.next().or(mounts.next()) {
         Some(name) => {
             Err(SysError::refused("use", dir.display(), format_args!("{name:?} is no name of a file in it")))

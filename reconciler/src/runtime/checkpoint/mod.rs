@@ -11,6 +11,7 @@
 //! - [`archive`] makes one file of it, and puts it back,
 //! - [`obstacles`] tells beforehand what it would fail of,
 //! - [`restore`] is the starter of a VE that is resumed,
+//! - [`groups`] makes the control groups again that it has made within its own,
 //! - [`filters`] has calls that are answered for by a process of the host's be so again,
 //! - [`swrk`] speaks to CRIU, in the encoding of [`wire`], and [`log`] reads its log for the cause of a failure.
 
@@ -19,6 +20,7 @@ pub mod archive;
 pub mod dump;
 mod files;
 mod filters;
+mod groups;
 pub mod image;
 mod log;
 mod nodes;

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::dump::{IN_ROOT, open_root};
+use super::dump::{IN_ROOT, OWN_CGROUPS, open_root};
 use crate::error::SysResult;
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::{net, procfs};
@@ -27,7 +28,8 @@ const FILES: [(&str, &str); 4] = [
 /// All that is found. `pids` are those of the VE, `entered` is the control group of processes that were put into it, `interfaces` are
 /// those that vzd has given it.
 pub fn obstacles(init: i32, pids: &[i32], entered: &Path, interfaces: &[String]) -> SysResult<Vec<String>> {
-    let mut found: BTreeSet<String> = stranger(init, entered).into_iter().chain(lost_console(init)).collect();
+    let mut found = unkept(init, pids)?;
+    found.extend(stranger(init, entered).into_iter().chain(lost_console(init)));
     let netns = Namespace::of(init, Kind::Net)?;
     found.extend(ns::on_thread_in(&netns, || net::made_inside(interfaces))?.map(made));
     let own = NAMESPACES.map(|name| namespace(init, name));
@@ -45,6 +47,47 @@ pub fn obstacles(init: i32, pids: &[i32], entered: &Path, interfaces: &[String])
         found.extend(kinds.map(|(_, what)| format!("{} uses {what}", who())));
     }
     Ok(found.into_iter().collect())
+}
+
+/// What CRIU writes without a word, and cannot bring back.
+pub fn unkept(init: i32, pids: &[i32]) -> SysResult<BTreeSet<String>> {
+    let whole =
+        procfs::mounts(init)?.into_iter().find(|line| line.target == OWN_CGROUPS).map(|line| line.root);
+    let (mut found, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    for pid in pids {
+        let part = namespace(*pid, "mnt").filter(|mounts| seen.insert(mounts.clone()));
+        let part = part
+            .and_then(|_| part_of_groups(*pid, whole.as_deref()))
+            .map(|path| format!("has {path} mounted"));
+        let watched = watched(*pid).map(|path| format!("watches {path}"));
+        found.extend(
+            part.into_iter()
+                .chain(watched)
+                .map(|what| format!("process {pid} ({}) {what}", procfs::name(*pid))),
+        );
+    }
+    Ok(found)
+}
+
+/// What a process watches for pressure (Documentation/accounting/psi.rst). CRIU opens it again without the watch, and whoever
+/// waits there is woken up for ever.
+fn watched(pid: i32) -> Option<String> {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    files.map(|file| file.path()).find_map(|file| {
+        let path = std::fs::read_link(&file).ok()?.into_os_string().into_string().ok()?;
+        let is_pressure = path.ends_with(".pressure") || path.starts_with("/proc/pressure/");
+        // Who watches has written to it what for.
+        let is_written = std::fs::symlink_metadata(&file).is_ok_and(|is| is.mode() & 0o200 != 0);
+        (is_pressure && is_written).then_some(path)
+    })
+}
+
+/// Where a process has a part of the VE's control groups mounted. CRIU takes each for the whole.
+fn part_of_groups(pid: i32, whole: Option<&str>) -> Option<String> {
+    let lines = procfs::mounts(pid).ok()?.into_iter();
+    let mut parts =
+        lines.filter(|line| line.fs_type.starts_with("cgroup") && Some(line.root.as_str()) != whole);
+    parts.next().map(|line| line.target)
 }
 
 fn namespace(pid: i32, name: &str) -> Option<std::path::PathBuf> {

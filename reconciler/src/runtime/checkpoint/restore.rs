@@ -14,13 +14,13 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use super::dump::{CONSOLE, DEV, MASKED_TREES, SHOWN};
 use super::image::{Contents, Image};
 use super::swrk::{Ask, Failure, Request, Swrk};
-use super::{log, nodes};
+use super::{groups, log, nodes};
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::mount::{self, Attr, FsOption};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, Child, SingleThreaded, WaitStatus};
-use crate::kernel::{net, seccomp, seqpacket};
+use crate::kernel::{net, seccomp, seqpacket, stash};
 use crate::runtime::spec::{CheckpointSpec, StartSpec, Started};
 use crate::runtime::start::Up;
 use crate::runtime::{inject, network, tree};
@@ -43,6 +43,7 @@ pub fn restore(
     if !std::fs::read_to_string(&procs).at("read", procs.display())?.is_empty() {
         return Err(SysError::refused("resume", "VE", "something of it runs"));
     }
+    groups::make(&contents.groups_inside, &spec.cgroup_delegated, (spec.id_base, spec.id_count))?;
     let pages = Pages::check(proof, &image, &contents)?;
     ns::unshare(&[Kind::Mount])?;
     mount::make_all_private()?;
@@ -180,6 +181,7 @@ impl Stage {
         let mut used = false;
         // Told at the first stage only.
         let mut init = 0;
+        let mut masked = None;
         let asked = criu.ask(&request, |(stage, pid)| match stage {
             "setup-namespaces" => {
                 init = pid;
@@ -189,9 +191,21 @@ impl Stage {
                 }
                 network::begin(proof, spec, &netns, None)?.end()
             }
+            // No file is open yet: one that is opened below /proc or /sys is so in what the VE keeps.
+            "post-setup-namespaces" => {
+                // CRIU has the VE's own made last.
+                if let Some(mounts) = stash::mount_namespaces(init).ok().and_then(|mut all| all.pop()) {
+                    self.lock_masks(proof, spec, init, &mounts)?;
+                    masked = Some(mounts);
+                }
+                Ok(())
+            }
             // Everything is there, and nothing runs yet.
             "post-restore" => {
-                self.lock_masks(proof, spec, init)?;
+                let mounts = Namespace::of(init, Kind::Mount)?;
+                if !masked.as_ref().is_some_and(|is| is.is_same(&mounts)) {
+                    self.lock_masks(proof, spec, init, &mounts)?;
+                }
                 pages.found()?;
                 let _ = std::fs::remove_file(image.dir().join(LOG));
                 image.use_up()?;
@@ -219,8 +233,14 @@ impl Stage {
     }
 
     /// Gives the VE, of which nothing runs yet, /proc and /sys as a start would, and the mounts of the host's below them.
-    fn lock_masks(&self, proof: SingleThreaded, spec: &StartSpec, pid: i32) -> SysResult<()> {
-        let (userns, mntns) = (Namespace::of(pid, Kind::User)?, Namespace::of(pid, Kind::Mount)?);
+    fn lock_masks(
+        &self,
+        proof: SingleThreaded,
+        spec: &StartSpec,
+        pid: i32,
+        mntns: &Namespace,
+    ) -> SysResult<()> {
+        let userns = Namespace::of(pid, Kind::User)?;
         let netns = Namespace::of(pid, Kind::Net)?;
         if !spec.nesting {
             let root = self.at.join(ROOT);
@@ -255,7 +275,7 @@ impl Stage {
         if below.is_empty() {
             return Ok(());
         }
-        inject::add(proof, inject::open_sources(&below, &userns)?, &userns, &mntns)
+        inject::add(proof, inject::open_sources(&below, &userns)?, &userns, mntns)
     }
 }
 

@@ -15,6 +15,7 @@ pub(in crate::runtime::checkpoint) fn contents() -> Contents {
         mounts: BTreeMap::new(),
         dev: Vec::new(),
         groups: BTreeMap::new(),
+        groups_inside: Vec::new(),
         users: None,
         closes_tcp: false,
         ahead: 0,
@@ -48,8 +49,8 @@ fn only_what_was_written_is_believed() {
     make();
     let list = image.dir().join(LIST);
     let text = std::fs::read_to_string(&list).unwrap();
-    std::fs::write(&list, text.replace("\"format\":2", "\"format\":4")).unwrap();
-    assert!(refused().contains("format 4"));
+    std::fs::write(&list, text.replace("\"format\":2", "\"format\":5")).unwrap();
+    assert!(refused().contains("format 5"));
     // As an earlier version has written it.
     let sums = serde_json::json!({ "pages-1.img": {
         "bytes": 5, "sha256": "bfa062de040f55a15ce910800757061ec3d2fc31d6b7c72d9fa02b75a9ad1133"
