@@ -13,6 +13,7 @@ use crate::error::{SysError, SysResult};
 use crate::kernel::net;
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::runtime::checkpoint::ahead::AheadSpec;
+use crate::runtime::checkpoint::bound;
 use crate::runtime::checkpoint::dump::DumpSpec;
 use crate::runtime::checkpoint::image::{self, Image};
 use crate::runtime::checkpoint::obstacles;
@@ -45,6 +46,13 @@ pub fn obstacles(ve: Ve<'_>) -> SysResult<Vec<String>> {
     let (pid, group) = (lifecycle::running(ve)?.pid, ve.host.cgroup(ve.entry));
     let interfaces = ve.entry.applied.network.as_deref().map(interfaces).unwrap_or_default();
     obstacles::obstacles(pid, &group.pids()?, &group.exec_dir(), &interfaces)
+}
+
+/// What stands in the way of going on with it in a clone of it.
+pub fn obstacles_of_a_clone(ve: Ve<'_>) -> SysResult<Vec<String>> {
+    let bound = bound::bound(lifecycle::running(ve)?.pid)?;
+    let told = |at| format!("something in it has a socket at {at}, an address that its clone does not have");
+    Ok(obstacles(ve)?.into_iter().chain(bound.into_iter().map(told)).collect())
 }
 
 /// Whether there is one that the VE can be resumed from.
@@ -93,6 +101,18 @@ pub fn copy<T: Send>(ve: Ve<'_>, to: PathBuf, copy: impl FnOnce() -> SysResult<T
     ve.host.keeper.copy(dump_spec(ve, to)?, copy)
 }
 
+/// The same, for a clone of it: what is written is the clone's, and without its connections.
+pub fn copy_for<T: Send>(ve: Ve<'_>, clone: Ve<'_>, copy: impl FnOnce() -> SysResult<T>) -> SysResult<T> {
+    let spec = DumpSpec {
+        uid: clone.entry.uid.as_str().to_owned(),
+        id_base: clone.entry.ids.start,
+        clone_of: Some(ve.entry.ids.start),
+        closes_tcp: true,
+        ..dump_spec(ve, dir(clone))?
+    };
+    ve.host.keeper.copy(spec, copy)
+}
+
 /// Refuses a copy that is not whole, or not of this VE.
 pub fn check(ve: Ve<'_>, copy: &Path) -> SysResult<()> {
     let ids = (ve.entry.ids.start, ve.entry.ids.count);
@@ -134,6 +154,7 @@ fn dump_spec(ve: Ve<'_>, checkpoint: PathBuf) -> SysResult<DumpSpec> {
         at: clock::now(),
         leave_running: false,
         ahead: None,
+        clone_of: None,
         pre_dump: false,
     })
 }

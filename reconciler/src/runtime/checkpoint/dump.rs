@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, statat};
 use serde::{Deserialize, Serialize};
+use vzd_state::ids::IdRange;
 use vzd_state::units::Timestamp;
 
 use super::ahead::Rounds;
 use super::image::{Contents, Image};
 use super::obstacles::{lost_console, made, stranger};
 use super::swrk::{Ask, Request, Swrk};
-use super::{filters, groups, log, nodes};
+use super::{filters, groups, ids, log, nodes};
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
@@ -66,9 +67,19 @@ pub struct DumpSpec {
     /// Whose rounds of what was written ahead it is to go by, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ahead: Option<String>,
+    /// The first host id of the VE that is written, where its checkpoint is to be another's, which is the one named above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clone_of: Option<u32>,
     /// Memory is written ahead first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pre_dump: bool,
+}
+
+impl DumpSpec {
+    /// The ids of the VE that is written.
+    fn own_ids(&self) -> IdRange {
+        IdRange { start: self.clone_of.unwrap_or(self.id_base), count: self.id_count }
+    }
 }
 
 const LOG: &str = "dump.log";
@@ -195,7 +206,7 @@ fn write(
         }
         "post-dump" => {
             contents.dev = nodes::list(&dev)?;
-            contents.groups_inside = groups::look(&spec.delegated, (spec.id_base, spec.id_count))?;
+            contents.groups_inside = groups::look(&spec.delegated, (spec.own_ids().start, spec.id_count))?;
             std::fs::remove_file(image.dir().join(LOG)).at("remove", LOG)?;
             if let Some(users) = &spec.users {
                 contents.users = Some(Kept::of(users)?);
@@ -210,6 +221,11 @@ fn write(
         Ok(_) if spec.leave_running => {
             if locked {
                 ns::in_child_in(proof, &netns, net::let_through)?;
+            }
+            if spec.clone_of.is_some() {
+                let (from, to) = (spec.own_ids(), IdRange { start: spec.id_base, count: spec.id_count });
+                ids::carry(image.dir(), from, to)?;
+                contents.dev = contents.dev.into_iter().map(|entry| entry.carried(from, to)).collect();
             }
             image.seal(contents)
         }

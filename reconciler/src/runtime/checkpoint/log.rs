@@ -32,6 +32,7 @@ const MEANINGS: &[(&str, &str)] = &[
     ("Can't dump file", "a process has a file open of a kind that cannot be kept"),
     ("Can't lookup mount", "a process has a file open on a mount that is not in the VE"),
     ("Unseizable non-zombie", "a process hangs in the kernel"),
+    ("Can't bind inet socket", "a process has a socket at an address that the VE does not have"),
 ];
 
 /// What every error begins with, after the time and the process that tells it, if they are told.

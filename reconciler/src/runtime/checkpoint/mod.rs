@@ -10,17 +10,21 @@
 //! - [`received`] knows which of them have just come as they were sent,
 //! - [`archive`] makes one file of it, and puts it back,
 //! - [`obstacles`] tells beforehand what it would fail of,
+//! - [`bound`] finds sockets that a clone could not have,
 //! - [`restore`] is the starter of a VE that is resumed,
 //! - [`groups`] makes the control groups again that it has made within its own,
 //! - [`filters`] has calls that are answered for by a process of the host's be so again,
+//! - [`ids`] makes a checkpoint another VE's, for a clone,
 //! - [`swrk`] speaks to CRIU, in the encoding of [`wire`], and [`log`] reads its log for the cause of a failure.
 
 pub mod ahead;
 pub mod archive;
+pub mod bound;
 pub mod dump;
 mod files;
 mod filters;
 mod groups;
+mod ids;
 pub mod image;
 mod log;
 mod nodes;

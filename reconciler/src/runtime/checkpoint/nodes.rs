@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use serde::{Deserialize, Serialize};
+use vzd_state::ids::IdRange;
 
 use crate::error::{At, SysResult};
 
@@ -44,6 +45,14 @@ const RESOLVE: ResolveFlags =
 fn open(dev: &OwnedFd, path: &Path, flags: OFlags) -> SysResult<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     rustix::fs::openat2(dev, path, flags, Mode::empty(), RESOLVE).at("open", path.display())
+}
+
+impl DevEntry {
+    /// The same in another VE, whose ids are of another range.
+    #[must_use]
+    pub fn carried(self, from: IdRange, to: IdRange) -> Self {
+        Self { uid: from.carry(self.uid, to), gid: from.carry(self.gid, to), ..self }
+    }
 }
 
 /// Lists what is on the file system of `dev`; what is mounted below it is not looked into.
