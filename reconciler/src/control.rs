@@ -448,11 +448,10 @@ pub struct Reinstall {
 }
 
 /// What a clone is to be at first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum CloneState {
     /// It waits to be started.
-    #[default]
     Stopped,
     /// It is started.
     Running,
@@ -469,9 +468,12 @@ pub struct CloneRequest {
     /// Its ctid; assigned if nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ctid: Option<u32>,
-    /// What its manifest says that it is to be.
+    /// What its manifest says that it is to be: `stopped` if nothing is said, and of one that goes on `running`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<CloneState>,
+    /// With what runs in the VE, which goes on in both then.
     #[serde(default)]
-    pub state: CloneState,
+    pub running: bool,
 }
 
 /// A clone that was made.

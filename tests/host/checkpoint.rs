@@ -21,13 +21,13 @@ ln -s /tmp /dev/link
 "#;
 
 /// Starts it, and waits until it is at work.
-fn witness(sandbox: &Sandbox, name: &str) {
+pub(crate) fn witness(sandbox: &Sandbox, name: &str) {
     sandbox.sh(name, &format!("setsid sh -c '{WITNESS} wait' > /dev/null 2>&1 < /dev/null &"));
     eventually("the witness counts", || told(sandbox, name) > 3);
 }
 
 /// How far it has come; every number up to that must be there once.
-fn told(sandbox: &Sandbox, name: &str) -> usize {
+pub(crate) fn told(sandbox: &Sandbox, name: &str) -> usize {
     let text = sandbox.sh(name, "cat /tmp/told 2>/dev/null || true");
     let numbers: Vec<usize> = text.lines().map(|line| line.parse().unwrap()).collect();
     assert!(numbers.iter().enumerate().all(|(at, number)| *number == at + 1), "{numbers:?}");
@@ -35,7 +35,7 @@ fn told(sandbox: &Sandbox, name: &str) -> usize {
 }
 
 /// The witness's two processes by pid, with their names and parents.
-fn tree(sandbox: &Sandbox, name: &str) -> String {
+pub(crate) fn tree(sandbox: &Sandbox, name: &str) -> String {
     let tree = sandbox.sh(name, "for p in $(cat /tmp/pids); do cut -d ' ' -f 1-6 /proc/$p/stat; done");
     assert_eq!(tree.lines().count(), 2, "{tree}");
     tree.replace(" R ", " S ")

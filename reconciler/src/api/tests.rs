@@ -158,7 +158,7 @@ fn errors_arrive_as_they_were_also_when_the_server_fails() {
     assert_eq!(client.reinstall(&anew(true)), Ok(()));
     assert_eq!(client.reinstall(&anew(false)), Err(refused("VZ0203")));
     let (ve, name) = ("web".to_owned(), "web02".to_owned());
-    let clone = CloneRequest { ve, name, ctid: None, state: CloneState::Running };
+    let clone = CloneRequest { ve, name, ctid: None, state: Some(CloneState::Running), running: false };
     let cloned = client.clone_ve(&clone).unwrap();
     assert_eq!((cloned.name.as_str(), cloned.failed), ("web02", Some(refused("VZ0301"))));
     let mount = |at| MountRequest { ve: "web".to_owned(), at };

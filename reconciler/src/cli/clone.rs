@@ -19,9 +19,12 @@ pub struct Args {
     /// The number by which OpenVZ's tools know the clone. Default: assigned
     #[arg(long, value_name = "NUMBER")]
     ctid: Option<u32>,
-    /// What its manifest says that it is to be
-    #[arg(long, value_enum, default_value = "stopped", value_name = "STATE")]
-    state: State,
+    /// With what runs in the VE: that goes on in both, the clone without the addresses and connections
+    #[arg(long, conflicts_with = "state")]
+    running: bool,
+    /// What its manifest says that it is to be. Default: stopped
+    #[arg(long, value_enum, value_name = "STATE")]
+    state: Option<State>,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -33,12 +36,12 @@ enum State {
 /// Makes it.
 pub fn run(args: Args, cx: &mut Context) -> Outcome {
     let control = connect(&cx.settings, Access::Write)?;
-    let Args { ve, name, ctid, state } = args;
-    let state = match state {
+    let Args { ve, name, ctid, running, state } = args;
+    let state = state.map(|state| match state {
         State::Stopped => CloneState::Stopped,
         State::Running => CloneState::Running,
-    };
-    let request = CloneRequest { ve, name, ctid, state };
+    });
+    let request = CloneRequest { ve, name, ctid, state, running };
     let cloned = {
         let _progress = Progress::start("copying");
         control.clone_ve(&request)?

@@ -2,7 +2,8 @@
 //!
 //! The clone is there once its manifest is: until then its record says that it is being made, and for how long somebody is at
 //! work at it. Whoever finds it without a manifest and with nobody at work throws it away; with one, it is whole
-//! (docs/adr/0040-clones.md). The VE that is copied only stands still for the moment, as for a snapshot.
+//! (docs/adr/0040-clones.md). The VE that is copied only stands still for the moment, as for a snapshot. A clone of what runs, too, has
+//! gone on before it gets its manifest.
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -15,14 +16,14 @@ use vzd_state::desired::Desired;
 use vzd_state::event::{Event, EventType};
 use vzd_state::handover::{Handover, Here, Stage, Told};
 use vzd_state::ids::{VeName, VeUid};
-use vzd_state::ledger::{DiskRecord, Entry};
+use vzd_state::ledger::{Counts, DiskRecord, Entry, Suspension};
 use vzd_state::plan::infeasible;
 use vzd_state::subsystem::disk::Over;
 
 use crate::compat::manifests::{Manifests, Unfit};
 use crate::control::{CloneRequest, CloneState, Cloned, ControlError, ControlResult};
 use crate::drivers::disk::clone::{Room, make};
-use crate::drivers::{Ve, cgroup, lifecycle};
+use crate::drivers::{Ve, cgroup, checkpoint, lifecycle};
 use crate::engine::answer::error;
 use crate::engine::pass::{failure_of, refusal_of};
 use crate::engine::reconcile::Leave;
@@ -36,6 +37,8 @@ struct Draft {
     text: String,
     left_out: Vec<String>,
     want: Desired,
+    /// What it goes on with.
+    run: Option<Box<Suspension>>,
 }
 
 impl Engine {
@@ -55,16 +58,23 @@ impl Engine {
         let of_clone = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = self.begin_clone(&uid, &source, &draft.want)?;
         let ve = |entry| Ve { host: &self.host, entry, want: Some(&draft.want) };
-        let made = make(Ve { want: None, ..ve(&source) }, ve(&entry), &draft.want.lifecycle.cold)
-            .and_then(|mut room| copy(Ve { want: None, ..ve(&source) }, &mut room).map(|()| room))
+        let of = Ve { want: None, ..ve(&source) };
+        let made = make(of, ve(&entry), &draft.want.lifecycle.cold)
+            .and_then(|mut room| match draft.run {
+                Some(_) => checkpoint::copy_for(of, ve(&entry), || room.copy()).map(|()| room),
+                None => copy(of, &mut room).map(|()| room),
+            })
             .and_then(|room| {
                 // From here on the other one may do what it likes.
                 drop(of_source);
                 room.finish()
             });
-        let whole = made.map_err(|e| failed(&e)).and_then(|root| self.whole(entry.clone(), &source, root));
+        let whole =
+            made.map_err(|e| failed(&e)).and_then(|root| self.whole(entry.clone(), &source, &draft, root));
         drop(of_clone);
-        let manifest = whole.and_then(|()| {
+        let goes_on =
+            whole.and_then(|()| if draft.run.is_some() { self.go_on(&entry, &source) } else { Ok(()) });
+        let manifest = goes_on.and_then(|()| {
             let manifests = Manifests::read(&self.host.settings);
             manifests.add(draft.name.as_str(), &draft.text).map_err(|wrong| unfit(&source, wrong))
         });
@@ -96,8 +106,13 @@ impl Engine {
             return Err(refuse(&"the host's manifestPolicy does not let commands write manifests"));
         }
         let state = match request.state {
-            CloneState::Stopped => "stopped",
-            CloneState::Running => "running",
+            Some(CloneState::Stopped) if request.running => {
+                let why = "what runs in a VE goes on in its clone: that cannot be stopped";
+                return Err(error(Code::Usage.as_str(), why));
+            }
+            None if request.running => "running",
+            Some(CloneState::Running) => "running",
+            Some(CloneState::Stopped) | None => "stopped",
         };
         let to = NewVe { name: name.as_str(), ctid: request.ctid, state };
         let (text, left_out) =
@@ -106,10 +121,22 @@ impl Engine {
             .try_add(name.as_str(), &text)
             .and_then(|path| manifests.desired(&path, &text))
             .map_err(|wrong| unfit(source, wrong))?;
-        match infeasible(&want, &self.host.caps()).first() {
+        let mut draft = match infeasible(&want, &self.host.caps()).first() {
             Some(is) => Err(refuse(&format_args!("{}: {}", is.field, is.why))),
-            None => Ok(Draft { name, text, left_out, want }),
+            None => Ok(Draft { name, text, left_out, want, run: None }),
+        }?;
+        if request.running {
+            let ve = Ve { host: &self.host, entry: source, want: None };
+            let run = self.run_to_copy(ve).map_err(|e| refuse(&e))?;
+            let obstacles = checkpoint::obstacles_of_a_clone(ve).map_err(|e| refuse(&e))?;
+            if !obstacles.is_empty() {
+                return Err(refuse(&obstacles.join("; ")));
+            }
+            // It is made anew, and nobody has counted anything of it yet.
+            let network = draft.want.network.is_any().then(|| Box::new(draft.want.network.clone()));
+            draft.run = Some(Box::new(Suspension { network, counts: Counts::new(), ..*run }));
         }
+        Ok(draft)
     }
 
     /// Puts on record that it is being made.
@@ -139,14 +166,36 @@ impl Engine {
     }
 
     /// Puts on record that it has all but its manifest.
-    fn whole(&self, mut entry: Entry, source: &Entry, root: String) -> ControlResult<()> {
+    fn whole(&self, mut entry: Entry, source: &Entry, draft: &Draft, root: String) -> ControlResult<()> {
         if let Some(disk) = &mut entry.disk {
             (disk.ready, disk.root) = (true, Some(root));
         }
         // They are in its files.
         entry.applied.users.clone_from(&source.applied.users);
+        entry.suspension.clone_from(&draft.run);
         entry.tell(Told::Accept, clock::now()).map_err(|e| refused(source, &e))?;
         self.note(&entry)
+    }
+
+    /// Has it go on with what ran in the other one.
+    fn go_on(&self, entry: &Entry, source: &Entry) -> ControlResult<()> {
+        let subject = Subject::Name(entry.name.clone());
+        let outcome = self.reconcile(&subject, Leave::default(), None);
+        self.with(&entry.uid, |entry| {
+            let entry = entry.ok_or_else(|| refused(source, &"it was thrown away meanwhile"))?;
+            let runs = lifecycle::running(Ve { host: &self.host, entry: &entry, want: None });
+            let Err(why) = runs else { return Ok(()) };
+            let held = || {
+                let shared = self.shared();
+                let held = shared.published.get(&subject)?.plan.held.first()?;
+                Some(format!("{}: {}", held.field, held.why))
+            };
+            let failed = outcome.failure.as_ref().map(|failure| failure.message.clone());
+            let why = failed.or_else(held).unwrap_or_else(|| why.to_string());
+            Err(refused(source, &format_args!("what runs in it does not go on in a clone: {why}")))
+        })?;
+        fault::point();
+        Ok(())
     }
 
     /// Has it be as its manifest says, which is there.
@@ -176,6 +225,14 @@ impl Engine {
     fn give_up(&self, uid: &VeUid) {
         if let Err(e) = self.told(uid, uid.as_str(), Told::Decline) {
             tracing::warn!(%uid, error = %e, "what was made of a clone is thrown away later");
+        }
+    }
+
+    /// Waits until nobody writes to a clone's checkpoint any more: the keeper may still, though nobody waits for it.
+    pub(super) fn wait_for_a_copy(&self, entry: &Entry) {
+        let ve = Ve { host: &self.host, entry, want: None };
+        if entry.here() == Here::At(Stage::Copying) && checkpoint::dir(ve).exists() {
+            let _ = checkpoint::wait(ve);
         }
     }
 

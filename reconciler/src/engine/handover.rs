@@ -73,6 +73,7 @@ impl Engine {
         }
         match Session::try_begin(&self.host.settings, &entry.uid) {
             Ok(Some(_nobody)) => {
+                self.wait_for_a_copy(&entry);
                 let told = self.undone(&entry);
                 let told = entry.tell(told, clock::now());
                 let noted = told.map_err(refused).and_then(|()| self.note(&entry));

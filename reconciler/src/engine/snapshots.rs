@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 
 use vzd_schema::Code;
 use vzd_state::ids::VeName;
-use vzd_state::ledger::{By, Entry};
+use vzd_state::ledger::{By, Entry, Suspension};
 use vzd_state::subsystem::lifecycle::State;
 
 use crate::control::{ControlError, ControlResult, Snapshot, SnapshotAction, SnapshotNote, SnapshotRequest};
@@ -72,6 +72,18 @@ impl Engine {
     /// Takes one with what runs in the VE: its disk is copied while CRIU has everything stand still, so that they belong
     /// together.
     fn create_with_memory(&self, ve: Ve<'_>, name: &VeName, note: &SnapshotNote) -> SysResult<()> {
+        let run = self.run_to_copy(ve)?;
+        let created_at = run.at;
+        let memory = snapshot::make_memory(ve, name)?;
+        let taken = checkpoint::copy(ve, memory.clone(), || snapshot::take(ve, name))?;
+        snapshot::keep_run(&memory, &run)?;
+        let about =
+            Snapshot { name: name.to_string(), created_at, running: true, memory: true, note: note.clone() };
+        taken.keep(&about)
+    }
+
+    /// What a checkpoint of a VE that is written now would have to be resumed with.
+    pub(super) fn run_to_copy(&self, ve: Ve<'_>) -> SysResult<Box<Suspension>> {
         let refuse =
             |why: String| SysError::refused("copy the memory of", format_args!("VE {}", ve.entry.name), why);
         lifecycle::running(ve).map_err(|_| refuse("it does not run".to_owned()))?;
@@ -81,15 +93,8 @@ impl Engine {
         if self.host.cgroup(ve.entry).is_frozen()? {
             return Err(refuse("it is paused: resume it first".to_owned()));
         }
-        let created_at = clock::now();
-        let run = ve.entry.suspension_at(created_at, self.counts_of(&ve.entry.name));
-        let run = run.ok_or_else(|| refuse("it is not on record how it was started".to_owned()))?;
-        let memory = snapshot::make_memory(ve, name)?;
-        let taken = checkpoint::copy(ve, memory.clone(), || snapshot::take(ve, name))?;
-        snapshot::keep_run(&memory, &run)?;
-        let about =
-            Snapshot { name: name.to_string(), created_at, running: true, memory: true, note: note.clone() };
-        taken.keep(&about)
+        let run = ve.entry.suspension_at(clock::now(), self.counts_of(&ve.entry.name));
+        run.ok_or_else(|| refuse("it is not on record how it was started".to_owned()))
     }
 
     /// Makes a stopped VE what it was, with what ran: it is suspended then.

@@ -1,5 +1,7 @@
 //! Clones: another VE with the same files under ids of its own, on each of what keeps disks; of VEs that run and that don't.
 
+mod running;
+
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -45,7 +47,7 @@ fn inside(world: &World, name: &str, path: &str) -> PathBuf {
 
 /// The host's id of a VE's root.
 fn base(world: &World, name: &str) -> u32 {
-    std::fs::metadata(inside(world, name, "/root/data")).unwrap().uid()
+    std::fs::metadata(inside(world, name, "/")).unwrap().uid()
 }
 
 /// A list that gives user 33 rights of its own, and a capability that counts for the VE's root.
@@ -151,7 +153,7 @@ fn entries(dir: PathBuf) -> Vec<String> {
 }
 
 /// Nothing is left of a clone but what is `web`'s.
-pub fn assert_nothing_is_left(sandbox: &Sandbox) {
+fn assert_nothing_is_left(sandbox: &Sandbox) {
     for dir in ["ves", "ledger"] {
         let left = entries(sandbox.state_dir().join(dir));
         assert_eq!(left.iter().filter(|name| !name.starts_with('.')).count(), 1, "{dir}: {left:?}");
