@@ -8,7 +8,7 @@ use serde_json::json;
 use vzd_tests::{LONG, NetLab, Sandbox, eventually, needs, within};
 
 use super::connections::echo;
-use super::{ONE, reaches, with};
+use super::{ONE, TWO, reaches, with};
 
 #[test]
 fn a_stream_goes_on_after_a_suspension() {
@@ -85,4 +85,30 @@ fn a_stream_is_closed_where_the_manifest_says_so() {
     let mut stream = lab.in_client(connect);
     stream.write_all(b"c").unwrap();
     stream.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn a_stream_goes_on_while_a_clone_begins_without_it() {
+    needs!(Root, Cgroups, Busybox, Ip, Nft, Criu);
+    let lab = NetLab::new();
+    let sandbox = Sandbox::new();
+    sandbox.ve("one", with(&ONE));
+    sandbox.apply();
+    sandbox.sh("one", "setsid nc -ll -p 7 -e /bin/cat > /dev/null 2>&1 < /dev/null &");
+    let connect = |address: &str| within(LONG, "the VE answers", || TcpStream::connect((address, 7)).ok());
+    let mut stream = lab.in_client(|| connect(ONE[0]));
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    let says = |stream: &mut TcpStream| {
+        stream.write_all(b"a").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+    };
+    says(&mut stream);
+    sandbox.vzd(&["clone", "--running", "one", "copy"]).ok().says("spec.network.addresses");
+    says(&mut stream);
+    assert!(!sandbox.sh("copy", "ip addr").contains(ONE[0]));
+    // With an address of its own it is reached beside the other.
+    sandbox.ve("copy", with(&TWO));
+    sandbox.apply();
+    says(&mut lab.in_client(|| connect(TWO[0])));
+    says(&mut stream);
 }
