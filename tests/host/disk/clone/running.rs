@@ -51,7 +51,8 @@ fn count(sandbox: &Sandbox, name: &str, word: &str) -> usize {
 }
 
 /// Who owns what is kept in no file of the disk's.
-const OWNERS: &str = "stat -c '%n %u %g %a' /dev/shm/own /dev/own /mnt/mine /sys/fs/cgroup/sub/below /sys/fs/cgroup/sub/below/cgroup.subtree_control; \
+const OWNERS: &str = "stat -c '%n %u %g %a' /dev/shm/own /dev/own /mnt/mine /sys/fs/cgroup/sub/below /sys/fs/cgroup/sub/below/cgroup.procs \
+                      /sys/fs/cgroup/sub/cgroup.procs; \
                       cat /dev/shm/shared";
 
 #[test]
@@ -77,7 +78,7 @@ fn what_runs_goes_on_in_both(on: On) {
         &format!(
             "mkdir /mnt/mine; mount -t tmpfs -o uid=33,gid=34,mode=750 tmpfs /mnt/mine; \
              mkdir -p /sys/fs/cgroup/sub/below; mkfifo /dev/own; echo > /dev/shm/own; \
-             chown 33:34 /sys/fs/cgroup/sub/below /dev/own /dev/shm/own; \
+             chown 33:34 /sys/fs/cgroup/sub/below /sys/fs/cgroup/sub/below/cgroup.procs /sys/fs/cgroup/sub/below/cgroup.threads /sys/fs/cgroup/sub/below/cgroup.subtree_control /dev/own /dev/shm/own; \
              for kind in {}; do setsid sh -c \"guest keep $kind /root/$kind; true\" > /root/$kind.err 2>&1 < /dev/null & done",
             KINDS.join(" ")
         ),
