@@ -21,7 +21,7 @@ use crate::ids::{Ctid, IdRange, VeName};
 use crate::ledger::Entry;
 use crate::subsystem::devices::DeviceKind;
 use crate::subsystem::lifecycle::{
-    ColdSpec, DeletionPolicy, RestartPolicy, Seccomp, State, Suspend, UpdatePolicy,
+    ColdSpec, Compression, DeletionPolicy, RestartPolicy, Seccomp, State, Suspend, UpdatePolicy,
 };
 use crate::subsystem::namespaces::{Mount, MountFlags};
 use crate::subsystem::{beancounters, cgroup, disk, json, lifecycle, namespaces, network, packages, users};
@@ -243,6 +243,10 @@ fn lower_lifecycle(
         checkpoint_directory: spec.checkpoint.directory.as_ref().map(|dir| dir.as_str().to_owned()),
         checkpoint_keeps_tcp: spec.checkpoint.tcp_established != Some(false),
         checkpoint_pre_dump: spec.checkpoint.pre_dump == Some(true),
+        checkpoint_compress: match spec.checkpoint.compress {
+            Some(v1::Compression::Zstd) => Compression::Zstd,
+            Some(v1::Compression::None) | None => Compression::None,
+        },
         checkpoint_keeps_running: spec.checkpoint.keep_running == Some(true),
         reconcile_disabled: annotations.get("vzd/reconcile").is_some_and(|is| is == "disabled"),
     }

@@ -1,5 +1,6 @@
 //! VEs written to disk and resumed: by their manifest, by an order, after a power cut; and those that cannot be.
 
+pub(crate) mod compressed;
 mod counts;
 mod kept;
 mod policies;

@@ -35,7 +35,7 @@ fn openvz() -> Sandbox {
 
 /// Runs a tool: `tool(&sandbox, "vzctl set 101 --numproc 5 --save")`.
 #[track_caller]
-fn tool(sandbox: &Sandbox, line: &str) -> Ended {
+pub(crate) fn tool(sandbox: &Sandbox, line: &str) -> Ended {
     sandbox.vzd(&line.split_whitespace().collect::<Vec<_>>())
 }
 

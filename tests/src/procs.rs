@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -23,7 +23,7 @@ impl Process {
     }
 
     /// The keeper of a run directory, told by its whole command line.
-    pub fn keeper_of(run_dir: &std::path::Path) -> Option<Process> {
+    pub fn keeper_of(run_dir: &Path) -> Option<Process> {
         let wanted =
             [b"keeper".as_slice(), b"--run-dir", run_dir.as_os_str().as_encoded_bytes()].map(<[u8]>::to_vec);
         let is_keeper = |pid: u32| {
@@ -35,6 +35,18 @@ impl Process {
             let process = Process::open(pid)?;
             // Still the same after it was opened.
             is_keeper(pid).then_some(process)
+        })
+    }
+
+    /// One that has a file open of which `which` is true.
+    pub fn with_open(which: impl Fn(&Path) -> bool) -> Option<Process> {
+        let has = |pid: u32| {
+            let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            open.filter_map(|fd| std::fs::read_link(fd.path()).ok()).any(|path| which(&path))
+        };
+        all().into_iter().filter(|pid| has(*pid)).find_map(|pid| {
+            let process = Process::open(pid)?;
+            has(pid).then_some(process)
         })
     }
 

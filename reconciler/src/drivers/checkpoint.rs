@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use vzd_state::reading::Reading;
-use vzd_state::subsystem::lifecycle::Checkpoint;
+use vzd_state::subsystem::lifecycle::{Checkpoint, Compression};
 use vzd_state::subsystem::network;
 
 use crate::drivers::{Effect, StepError, Ve, disk, lifecycle, reading};
@@ -83,6 +83,7 @@ pub fn write_ahead(ve: Ve<'_>, id: &str, round: u32) -> SysResult<()> {
         criu: ve.host.settings.criu.clone(),
         checkpoint: dir(ve),
         place: place(ve),
+        compress: compresses(ve),
     })
 }
 
@@ -108,6 +109,8 @@ pub fn copy_for<T: Send>(ve: Ve<'_>, clone: Ve<'_>, copy: impl FnOnce() -> SysRe
         id_base: clone.entry.ids.start,
         clone_of: Some(ve.entry.ids.start),
         closes_tcp: true,
+        // It is resumed at once.
+        compress: false,
         ..dump_spec(ve, dir(clone))?
     };
     ve.host.keeper.copy(spec, copy)
@@ -127,6 +130,10 @@ pub fn take_up(ve: Ve<'_>, copy: &Path) -> SysResult<()> {
 /// What the manifest says, or said while there was one.
 fn policies(ve: Ve<'_>) -> Option<&vzd_state::subsystem::lifecycle::Desired> {
     ve.want.map(|want| &want.lifecycle).or(ve.entry.applied.lifecycle.as_ref())
+}
+
+fn compresses(ve: Ve<'_>) -> bool {
+    policies(ve).is_some_and(|is| is.checkpoint_compress != Compression::None)
 }
 
 fn dump_spec(ve: Ve<'_>, checkpoint: PathBuf) -> SysResult<DumpSpec> {
@@ -156,6 +163,7 @@ fn dump_spec(ve: Ve<'_>, checkpoint: PathBuf) -> SysResult<DumpSpec> {
         ahead: None,
         clone_of: None,
         pre_dump: false,
+        compress: compresses(ve),
     })
 }
 

@@ -32,7 +32,7 @@ pub mod users;
 pub mod ve;
 
 pub use beancounters::Beancounters;
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Compression};
 pub use cpu::Cpu;
 pub use devices::{Device, DeviceType, Mount};
 pub use disk::{Disk, DiskBackend, MountOption};

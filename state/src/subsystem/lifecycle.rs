@@ -65,6 +65,9 @@ pub struct Desired {
     /// Memory is written ahead of a suspension.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint_pre_dump: bool,
+    /// How memory is written in a checkpoint.
+    #[serde(default, skip_serializing_if = "Compression::is_none")]
+    pub checkpoint_compress: Compression,
     /// It runs on after an order for a checkpoint.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint_keeps_running: bool,
@@ -91,6 +94,7 @@ impl Default for Desired {
             checkpoint_directory: None,
             checkpoint_keeps_tcp: true,
             checkpoint_pre_dump: false,
+            checkpoint_compress: Compression::None,
             checkpoint_keeps_running: false,
             reconcile_disabled: false,
         }
@@ -234,6 +238,23 @@ pub enum DeletionPolicy {
     Retain,
     /// Stop it and throw it away.
     Destroy,
+}
+
+/// How memory is written in a checkpoint.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Compression {
+    /// As it is.
+    #[default]
+    None,
+    /// By zstd.
+    Zstd,
+}
+
+impl Compression {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 /// Reconciling is suspended.

@@ -282,6 +282,7 @@ fn cases() -> Vec<(&'static str, String, String)> {
         set("spec.checkpoint.directory", "/var/checkpoints"),
         set("spec.checkpoint.tcpEstablished", "false"),
         set("spec.checkpoint.preDump", "true"),
+        set("spec.checkpoint.compress", "zstd"),
         set("spec.checkpoint.keepRunning", "true"),
         swap(
             "spec.suspendReconcile.reason",

@@ -29,6 +29,7 @@ usage: guest init [--stubborn] [--exit-after MS[:CODE]] [--children N]
        guest pause [MARKER-FILE]
        guest mapped FILE                                (counts in mapped memory until that is torn)
        guest remember MEGABYTES FILE [A_SECOND]         (checks and changes all of that memory until it is torn)
+       guest remember-text MEGABYTES FILE [A_SECOND]    (the same, half of it text)
        guest keep KIND FILE                             (makes something; once FILE.go is there, tells whether it is as it was)
        guest report
        guest send INTERFACE HEX...                      (frames, as they are)
@@ -102,10 +103,11 @@ fn run(words: &[String]) -> Result<i32, Failure> {
             }
         }
         ["mapped", file] => Ok(mapped::run(file)?),
-        ["remember", megabytes, file, a_second @ ..] => {
+        [verb @ ("remember" | "remember-text"), megabytes, file, a_second @ ..] => {
+            let text = *verb == "remember-text";
             match (megabytes.parse(), a_second.iter().map(|number| number.parse()).collect()) {
                 (Ok(megabytes), Ok::<Vec<_>, _>(a_second)) => {
-                    Ok(remember::run(megabytes, file, a_second.first().copied())?)
+                    Ok(remember::run(megabytes, text, file, a_second.first().copied())?)
                 }
                 _ => usage("MEGABYTES and A_SECOND are numbers"),
             }

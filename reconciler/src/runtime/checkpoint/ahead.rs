@@ -48,6 +48,9 @@ pub struct AheadSpec {
     /// Where it is kept instead, with a link from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<PathBuf>,
+    /// Memory is kept compressed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compress: bool,
 }
 
 /// The rounds that there are.
@@ -77,7 +80,8 @@ pub fn write(proof: SingleThreaded, spec: &AheadSpec) -> SysResult<()> {
     };
     ns::unshare(&[Kind::Mount])?;
     mount::make_all_private()?;
-    let written = before.next(proof, &spec.criu, &image).and_then(|rounds| rounds.note(&image));
+    let written =
+        before.next(proof, (&spec.criu, spec.compress), &image).and_then(|rounds| rounds.note(&image));
     written.inspect_err(|_| drop(image.remove()))
 }
 
@@ -105,8 +109,13 @@ impl Rounds {
         self.files.iter().filter(|(name, _)| name.starts_with(&last)).map(|(_, sum)| sum.bytes()).sum()
     }
 
-    /// With one more.
-    pub(super) fn next(mut self, proof: SingleThreaded, criu: &Path, image: &Image) -> SysResult<Rounds> {
+    /// With one more, which CRIU writes, and which is compressed if that is wanted.
+    pub(super) fn next(
+        mut self,
+        proof: SingleThreaded,
+        (criu, compress): (&Path, bool),
+        image: &Image,
+    ) -> SysResult<Rounds> {
         let round = self.rounds + 1;
         let path = image.dir().join(directory(round));
         make_open(&path)?;
@@ -126,7 +135,7 @@ impl Rounds {
         }
         let _ = std::fs::remove_file(path.join(LOG));
         self.rounds = round;
-        self.files.extend(image.sums_of(&directory(round))?);
+        self.files.extend(image.sums_of(&directory(round), compress)?);
         Ok(self)
     }
 

@@ -85,7 +85,7 @@ mod tests {
         for (name, content) in [("core-1.img", "core"), ("pages-1.img", "pages")] {
             std::fs::write(image.dir().join(name), content).unwrap();
         }
-        image.seal(super::super::image::tests::contents()).unwrap();
+        image.seal(super::super::image::tests::contents(), false).unwrap();
         (dir, image)
     }
 

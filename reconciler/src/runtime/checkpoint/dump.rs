@@ -73,6 +73,9 @@ pub struct DumpSpec {
     /// Memory is written ahead first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pre_dump: bool,
+    /// Memory is kept compressed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compress: bool,
 }
 
 impl DumpSpec {
@@ -158,7 +161,7 @@ fn write(
     }
     while spec.pre_dump && rounds.rounds < MOST_ROUNDS {
         let before = rounds.last_bytes();
-        rounds = rounds.next(proof, &spec.criu, image)?;
+        rounds = rounds.next(proof, (&spec.criu, spec.compress), image)?;
         if rounds.last_bytes() < LITTLE || before > 0 && rounds.last_bytes() > before / 2 {
             break;
         }
@@ -212,8 +215,8 @@ fn write(
                 contents.users = Some(Kept::of(users)?);
                 filters::leave_quotas_to_others(image.dir())?;
             }
-            // Of one that runs on, the sums can wait until it does.
-            requester.map_or_else(|| image.seal(contents.clone()), stand_still)
+            // Of one that runs on, this can wait until it does.
+            requester.map_or_else(|| image.seal(contents.clone(), spec.compress), stand_still)
         }
         _ => Ok(()),
     });
@@ -227,7 +230,7 @@ fn write(
                 ids::carry(image.dir(), from, to)?;
                 contents.dev = contents.dev.into_iter().map(|entry| entry.carried(from, to)).collect();
             }
-            image.seal(contents)
+            image.seal(contents, spec.compress)
         }
         Ok(_) => Ok(()),
         Err(failure) => {

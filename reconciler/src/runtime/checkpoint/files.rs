@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::ahead;
+use super::{ahead, packed};
 use crate::error::{At, SysError, SysResult};
 
 /// The round, with its directory, and the file that a name means; none if it leads elsewhere.
@@ -46,7 +46,7 @@ pub(super) fn list(dir: &Path) -> SysResult<BTreeMap<String, PathBuf>> {
     for entry in std::fs::read_dir(dir).at("list", dir.display())? {
         let path = entry.at("list", dir.display())?.path();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.ends_with(".img") {
+        if packed::plain(&name).unwrap_or(&name).ends_with(".img") {
             // A link would lead out of it, to what may be another thing when CRIU opens it.
             if !std::fs::symlink_metadata(&path).at("stat", path.display())?.is_file() {
                 return Err(SysError::refused("use", path.display(), "it is no file"));

@@ -18,6 +18,7 @@ use super::ahead::{self, PARENT};
 use super::files::{images, is_pages, is_plain, list, make_open, mode_of, parse};
 use super::groups::Group;
 use super::nodes::DevEntry;
+use super::packed::{self, is_packed};
 use super::received::Received;
 use super::sum::{Sum, sums};
 use crate::error::{At, SysError, SysResult};
@@ -25,7 +26,7 @@ use crate::runtime::quotas::Kept;
 use crate::store::{Writes, atomic};
 
 /// What this version reads: all that any before has written, too, since a VE may be suspended while vzd is renewed.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 /// The list of contents.
 pub(super) const LIST: &str = "checkpoint.json";
 /// The same of a checkpoint that a VE has been resumed from.
@@ -80,7 +81,8 @@ impl Contents {
     /// The first format that knows all that is in it.
     fn needs(&self) -> u32 {
         match self.groups_inside.is_empty() {
-            false => FORMAT,
+            _ if self.files.keys().any(|name| is_packed(name)) => FORMAT,
+            false => 4,
             true if self.ahead > 0 => 3,
             true => 2,
         }
@@ -167,10 +169,11 @@ impl Image {
         }
     }
 
-    /// Makes it whole, and durable: fills in the sums of all files that it has none of yet, and writes the list.
-    pub fn seal(&self, mut contents: Contents) -> SysResult<()> {
+    /// Makes it whole, and durable: fills in the sums of all files that it has none of yet, and writes the list. `compress`: memory
+    /// is kept compressed, which takes the longest.
+    pub fn seal(&self, mut contents: Contents, compress: bool) -> SysResult<()> {
+        contents.files.extend(sums(list(&self.dir)?, compress)?);
         contents.format = contents.needs();
-        contents.files.extend(sums(list(&self.dir)?)?);
         let text = serde_json::to_vec(&contents).map_err(|e| SysError::refused("encode", LIST, e))?;
         atomic::write(&self.dir.join(LIST), &text, &Writes::default())?;
         match self.dir.parent() {
@@ -195,10 +198,10 @@ impl Image {
         self.dir.parent().map_or(Ok(()), atomic::sync)
     }
 
-    /// The sums of what is in the directory of a round that was written ahead, each of which is on disk then.
-    pub(super) fn sums_of(&self, round: &str) -> SysResult<BTreeMap<String, Sum>> {
+    /// The sums of what is in the directory of a round that was written ahead, each of which is on disk then, as by [`Self::seal`].
+    pub(super) fn sums_of(&self, round: &str, compress: bool) -> SysResult<BTreeMap<String, Sum>> {
         let files = list(&self.dir.join(round))?.into_iter();
-        sums(files.map(|(name, path)| (format!("{round}/{name}"), path)).collect())
+        sums(files.map(|(name, path)| (format!("{round}/{name}"), path)).collect(), compress)
     }
 
     /// The files of a round that was written ahead, by name with their paths and permissions.
@@ -273,6 +276,7 @@ impl Image {
     pub fn check(&self, uid: &str, ids: (u32, u32)) -> SysResult<Contents> {
         let contents = self.check_all_but_pages(uid, ids)?;
         self.check_pages(&contents)?;
+        self.compare(&contents, is_packed)?;
         Ok(contents)
     }
 
@@ -289,7 +293,11 @@ impl Image {
         }
         let found = images(&self.dir)?;
         self.check_links(contents.ahead)?;
-        if let Some(name) = found.keys().find(|name| !contents.files.contains_key(*name)) {
+        let known = |name: &String| {
+            // One that was written out for a resume that came to nothing.
+            contents.files.contains_key(name) || contents.files.contains_key(&packed::packed(name))
+        };
+        if let Some(name) = found.keys().find(|name| !known(name)) {
             return Err(self.refuse(format!("file {name} does not belong to it")));
         }
         if let Some(name) = contents.files.keys().find(|name| !found.contains_key(*name)) {
@@ -299,10 +307,11 @@ impl Image {
         Ok(contents)
     }
 
-    /// Refuses it if memory is not as it was written. What has just come as it was sent is not read once more.
+    /// Refuses it if memory is not as it was written. What has just come as it was sent is not read once more; nor is what is
+    /// compressed, which is looked at as it is written out.
     pub fn check_pages(&self, contents: &Contents) -> SysResult<()> {
         let received = Received::of(&self.dir);
-        self.compare(contents, |name| is_pages(name) && !received.knows(&self.dir, name))
+        self.compare(contents, |name| is_pages(name) && !is_packed(name) && !received.knows(&self.dir, name))
     }
 
     /// CRIU follows them: they have to lead where they did.
@@ -323,14 +332,14 @@ impl Image {
     fn compare(&self, contents: &Contents, which: impl Fn(&str) -> bool) -> SysResult<()> {
         for (name, sum) in contents.files.iter().filter(|(name, _)| which(name)) {
             if !sum.is_of(&self.dir.join(name))? {
-                return Err(self.refuse(format!("its file {name} is not as it was written")));
+                return Err(is_torn(&self.dir, name));
             }
         }
         Ok(())
     }
 
     fn refuse(&self, why: String) -> SysError {
-        SysError::refused("use", format_args!("checkpoint {}", self.dir.display()), why)
+        refuse(&self.dir, why)
     }
 
     /// Lets processes in the VE's user namespace open its files, which CRIU has them do, or nobody but root. Nobody else
@@ -355,6 +364,14 @@ impl Image {
         std::fs::rename(&path, self.dir.join(to)).at("rename", path.display())?;
         atomic::sync(&self.dir)
     }
+}
+
+fn refuse(dir: &Path, why: String) -> SysError {
+    SysError::refused("use", format_args!("checkpoint {}", dir.display()), why)
+}
+
+pub(super) fn is_torn(dir: &Path, name: &str) -> SysError {
+    refuse(dir, format!("its file {name} is not as it was written"))
 }
 
 fn make_private(dir: &Path) -> SysResult<()> {
@@ -385,7 +402,13 @@ fn read(dir: &Path) -> SysResult<Contents> {
 /// The list, if all names in it are of files of the checkpoint's.
 fn sound(dir: &Path) -> SysResult<Contents> {
     let contents = read(dir)?;
-    let mut files = contents.files.keys().filter(|name| parse(name).is_none());
+    // A compressed one is known as such, and nothing else is where it is written out.
+    let is_right = |name: &str, sum: &Sum| match packed::plain(name) {
+        Some(plain) => sum.plain().is_some() && !contents.files.contains_key(plain),
+        None => sum.plain().is_none(),
+    };
+    let is_wrong = |(name, sum): &(&String, &Sum)| parse(name).is_none() || !is_right(name, sum);
+    let mut files = contents.files.iter().filter(is_wrong).map(|(name, _)| name);
     let mut mounts = contents.mounts.values().filter(|name| !is_plain(name));
     if let Some(group) = contents.groups_inside.iter().find(|group| !group.is_sound()) {
         let why = format_args!("{group:?} is none that a VE makes within its own").to_string();

@@ -8,6 +8,7 @@
 //! - [`ahead`] writes memory before that, in rounds, while the VE runs,
 //! - [`files`] knows what there is in its directory, and what it may be called,
 //! - [`received`] knows which of them have just come as they were sent,
+//! - [`packed`] keeps memory compressed, and writes it out again,
 //! - [`archive`] makes one file of it, and puts it back,
 //! - [`obstacles`] tells beforehand what it would fail of,
 //! - [`bound`] finds sockets that a clone could not have,
@@ -29,6 +30,7 @@ pub mod image;
 mod log;
 mod nodes;
 pub mod obstacles;
+pub mod packed;
 pub mod received;
 pub mod restore;
 mod sum;

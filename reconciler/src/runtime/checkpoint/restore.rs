@@ -14,7 +14,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use super::dump::{CONSOLE, DEV, MASKED_TREES, SHOWN};
 use super::image::{Contents, Image};
 use super::swrk::{Ask, Failure, Request, Swrk};
-use super::{groups, log, nodes};
+use super::{groups, log, nodes, packed};
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::mount::{self, Attr, FsOption};
 use crate::kernel::ns::{self, Kind, Namespace};
@@ -45,23 +45,36 @@ pub fn restore(
     }
     groups::make(&contents.groups_inside, &spec.cgroup_delegated, (spec.id_base, spec.id_count))?;
     let pages = Pages::check(proof, &image, &contents)?;
+    packed::write_all_out(image.dir(), &contents)?;
+    match put_back(proof, spec, checkpoint, console, pages) {
+        Ok((started, pidfd, listener)) => Ok(Up { started, pidfd, listener, used: Some(image) }),
+        Err(error) => {
+            let _ = image.let_in(false);
+            let _ = packed::forget_written_out(image.dir(), &contents);
+            Err(error)
+        }
+    }
+}
+
+/// Has CRIU do so, with what is written out there.
+fn put_back(
+    proof: SingleThreaded,
+    spec: &StartSpec,
+    checkpoint: &CheckpointSpec,
+    console: &Path,
+    pages: Pages<'_>,
+) -> SysResult<(Started, Pidfd, Option<OwnedFd>)> {
+    let Pages { image, contents, .. } = pages;
     ns::unshare(&[Kind::Mount])?;
     mount::make_all_private()?;
-    let stage = Stage::make(proof, spec, &contents, console)?;
+    let stage = Stage::make(proof, spec, contents, console)?;
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let tty = rustix::fs::open(console, flags, Mode::empty()).at("open", console.display())?;
     if let (Some(kept), Some(users)) = (&contents.users, &spec.root.users) {
         kept.clone().put_back(users)?;
     }
     image.let_in(true)?;
-    let restored = stage.restore(proof, spec, checkpoint, pages, &tty);
-    match restored {
-        Ok((started, pidfd, listener)) => Ok(Up { started, pidfd, listener, used: Some(image) }),
-        Err(error) => {
-            let _ = image.let_in(false);
-            Err(error)
-        }
-    }
+    stage.restore(proof, spec, checkpoint, pages, &tty)
 }
 
 /// Looks at what was in memory, which is most of a checkpoint, while CRIU puts it back.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::files::is_pages;
+use super::packed;
 use crate::error::{At, SysError, SysResult};
 use crate::template::index::hex;
 
@@ -22,6 +24,15 @@ pub enum Sum {
         /// In hexadecimal digits.
         blake3: String,
     },
+    /// A compressed file, by what is on disk.
+    Packed {
+        /// Length.
+        bytes: u64,
+        /// In hexadecimal digits.
+        blake3: String,
+        /// How much it is of.
+        plain: u64,
+    },
     /// Of format 1.
     Before {
         /// Length.
@@ -35,23 +46,32 @@ impl Sum {
     /// Its length.
     pub(super) fn bytes(&self) -> u64 {
         match self {
-            Self::Now { bytes, .. } | Self::Before { bytes, .. } => *bytes,
+            Self::Now { bytes, .. } | Self::Packed { bytes, .. } | Self::Before { bytes, .. } => *bytes,
+        }
+    }
+
+    /// How much a compressed file is of.
+    pub(super) fn plain(&self) -> Option<u64> {
+        match self {
+            Self::Packed { plain, .. } => Some(*plain),
+            Self::Now { .. } | Self::Before { .. } => None,
         }
     }
 
     /// Of a file as it is.
     pub(super) fn of(path: &Path) -> SysResult<Self> {
-        let mut hash = blake3::Hasher::new();
-        let bytes = read_all(path, |piece| {
-            hash.update(piece);
-        })?;
-        Ok(Self::Now { bytes, blake3: hash.finalize().to_hex().to_string() })
+        let (bytes, blake3) = blake3_of(path)?;
+        Ok(Self::Now { bytes, blake3 })
     }
 
     /// Whether a file is as it was.
     pub(super) fn is_of(&self, path: &Path) -> SysResult<bool> {
         let found = match self {
             Self::Now { .. } => Self::of(path)?,
+            Self::Packed { plain, .. } => {
+                let (bytes, blake3) = blake3_of(path)?;
+                Self::Packed { bytes, blake3, plain: *plain }
+            }
             Self::Before { .. } => {
                 let mut hash = Sha256::new();
                 let bytes = read_all(path, |piece| hash.update(piece))?;
@@ -62,17 +82,39 @@ impl Sum {
     }
 }
 
-/// The sums of CRIU's files, each of which is on disk when this is done.
-pub(super) fn sums(images: BTreeMap<String, PathBuf>) -> SysResult<BTreeMap<String, Sum>> {
+/// The sums of CRIU's files, each of which is on disk when this is done. What was in memory is compressed if that is wanted, and
+/// has another name then.
+pub(super) fn sums(
+    mut images: BTreeMap<String, PathBuf>,
+    compress: bool,
+) -> SysResult<BTreeMap<String, Sum>> {
+    let mut sums = BTreeMap::new();
+    let pages: Vec<_> = images.keys().filter(|name| compress && is_pages(name)).cloned().collect();
+    for name in pages {
+        if let Some(sum) = packed::pack(&images[&name])? {
+            images.remove(&name);
+            sums.insert(packed::packed(&name), sum);
+        }
+    }
     let sync = |path: &PathBuf| File::open(path).and_then(|file| file.sync_data()).at("sync", path.display());
     // The disk works while the processor does.
     std::thread::scope(|scope| {
         let synced = scope.spawn(|| images.values().try_for_each(sync));
-        let sums = images.iter().map(|(name, path)| Ok((name.clone(), Sum::of(path)?))).collect();
+        let of = |(name, path): (&String, &PathBuf)| Ok((name.clone(), Sum::of(path)?));
+        let plain: SysResult<Vec<_>> = images.iter().map(of).collect();
         let panicked = |_| Err(SysError::refused("sync", "checkpoint", "the thread panicked"));
         synced.join().unwrap_or_else(panicked)?;
-        sums
+        sums.extend(plain?);
+        Ok(sums)
     })
+}
+
+fn blake3_of(path: &Path) -> SysResult<(u64, String)> {
+    let mut hash = blake3::Hasher::new();
+    let bytes = read_all(path, |piece| {
+        hash.update(piece);
+    })?;
+    Ok((bytes, hash.finalize().to_hex().to_string()))
 }
 
 /// Gives all of a file's content; returns its length.

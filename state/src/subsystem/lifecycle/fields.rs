@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{ColdSpec, DeletionPolicy, Desired, Probe, RestartPolicy, Suspend, UpdatePolicy};
+use super::{ColdSpec, Compression, DeletionPolicy, Desired, Probe, RestartPolicy, Suspend, UpdatePolicy};
 use crate::application::Application;
 use crate::caps::CapSet;
 use crate::ids::VeName;
@@ -26,6 +26,7 @@ shown_as_json!(
     RestartPolicy,
     UpdatePolicy,
     DeletionPolicy,
+    Compression,
     bool,
     i32,
     Vec<VeName>,
@@ -80,6 +81,7 @@ pub(super) fn pairs(was: &Desired, is: &Desired) -> Vec<Pair> {
         checkpoint_directory => "spec.checkpoint.directory",
         checkpoint_keeps_tcp => "spec.checkpoint.tcpEstablished",
         checkpoint_pre_dump => "spec.checkpoint.preDump",
+        checkpoint_compress => "spec.checkpoint.compress",
         checkpoint_keeps_running => "spec.checkpoint.keepRunning",
         reconcile_disabled => "metadata.annotations[vzd/reconcile]"
     }

@@ -31,7 +31,7 @@ fn only_what_was_written_is_believed() {
     let make = || {
         image.make(None).unwrap();
         std::fs::write(&file, b"pages").unwrap();
-        image.seal(contents()).unwrap();
+        image.seal(contents(), false).unwrap();
     };
     let refused = || image.check("u", (7, 65536)).unwrap_err().to_string();
     make();
@@ -49,8 +49,8 @@ fn only_what_was_written_is_believed() {
     make();
     let list = image.dir().join(LIST);
     let text = std::fs::read_to_string(&list).unwrap();
-    std::fs::write(&list, text.replace("\"format\":2", "\"format\":5")).unwrap();
-    assert!(refused().contains("format 5"));
+    std::fs::write(&list, text.replace("\"format\":2", "\"format\":6")).unwrap();
+    assert!(refused().contains("format 6"));
     // As an earlier version has written it.
     let sums = serde_json::json!({ "pages-1.img": {
         "bytes": 5, "sha256": "bfa062de040f55a15ce910800757061ec3d2fc31d6b7c72d9fa02b75a9ad1133"
@@ -72,7 +72,7 @@ fn memory_that_has_come_as_it_was_sent_is_not_read_again_unless_somebody_wrote_t
     std::fs::write(&file, b"pages").unwrap();
     // By its list it is another: who reads it refuses it.
     let other = Sum::Now { bytes: 5, blake3: "0".repeat(64) };
-    image.seal(contents()).unwrap();
+    image.seal(contents(), false).unwrap();
     let list = image.dir().join(LIST);
     let text = std::fs::read_to_string(&list).unwrap();
     let wrong = Contents {
@@ -101,7 +101,7 @@ fn one_that_is_used_is_there_no_more() {
     let dir = tempfile::tempdir().unwrap();
     let image = Image::lock(&dir.path().join("checkpoint")).unwrap();
     image.make(None).unwrap();
-    image.seal(contents()).unwrap();
+    image.seal(contents(), false).unwrap();
     image.use_up().unwrap();
     assert!(look(image.dir()).unwrap_err().is_absent());
     image.take_back().unwrap();
@@ -120,11 +120,14 @@ fn rounds_that_came_to_nothing_are_removed() {
         image.make_part(name, 0o644).unwrap();
     }
     let list = |ahead, files| {
-        image.seal(Contents { ahead, files, ..contents() }).unwrap();
+        image.seal(Contents { ahead, files, ..contents() }, false).unwrap();
         image.tie().unwrap();
         image.check("u", (7, 65536)).unwrap();
     };
-    list(2, [1, 2].map(ahead::directory).iter().flat_map(|round| image.sums_of(round).unwrap()).collect());
+    list(
+        2,
+        [1, 2].map(ahead::directory).iter().flat_map(|round| image.sums_of(round, false).unwrap()).collect(),
+    );
     std::fs::remove_file(image.dir().join(PARENT)).unwrap();
     list(0, BTreeMap::new());
     assert!(!is_ahead(image.dir()));
