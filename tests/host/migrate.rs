@@ -2,6 +2,7 @@
 //! moment. Two sandboxes are two hosts: each has directories, control groups and a ledger of its own.
 
 mod ahead;
+mod compressed;
 mod declared;
 mod openvz;
 mod tls;

@@ -52,6 +52,9 @@ pub struct Args {
     /// Send memory once, while the VE stands still, and nothing of it ahead
     #[arg(long)]
     one_pass: bool,
+    /// Compress what is sent, which is worth its time on a slow link
+    #[arg(long)]
+    compress: bool,
     /// Only show what would be sent, and what stands in the way
     #[arg(long)]
     dry_run: bool,
@@ -66,7 +69,22 @@ pub struct Args {
 impl Args {
     /// For OpenVZ's tool: of a VE, to a host or by a command.
     pub(crate) fn of(ve: String, host: Option<String>, via: Option<String>) -> Self {
-        Args { ve, host, via, limit: None, one_pass: false, dry_run: false, any_cpu: false, take_back: false }
+        Args {
+            ve,
+            host,
+            via,
+            limit: None,
+            one_pass: false,
+            compress: false,
+            dry_run: false,
+            any_cpu: false,
+            take_back: false,
+        }
+    }
+
+    /// With what is sent compressed.
+    pub(crate) fn compressed(self, compress: bool) -> Self {
+        Args { compress, ..self }
     }
 
     /// Only to see what stands in the way.
@@ -124,7 +142,8 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
     let course = Arc::new(Course::new(limit));
     let mut source =
         Source::new(&*control, &host, there.streams().map_err(source::refused)?, &peer, course.clone())
-            .in_one_pass(args.one_pass);
+            .in_one_pass(args.one_pass)
+            .compressed(args.compress);
     let moved = match ceded(&entry) {
         Some(id) => source.ask_again(&entry, id, manifest).map_err(Failure::from),
         None => {
@@ -180,7 +199,7 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
     }
     if cx.out.is_data() {
         cx.out.data(&json!({
-            "ve": entry.name, "to": peer, "migrated": true, "bytes": moved.bytes,
+            "ve": entry.name, "to": peer, "migrated": true, "bytes": moved.bytes, "linkBytes": moved.wire,
             "rounds": moved.rounds, "stillBytes": moved.still.map(|(bytes, _)| bytes),
             "stillMs": moved.still.map(|(_, time)| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
         }))?;
@@ -189,9 +208,10 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
             format!(", {bytes} of them in the {:.1} s in which it stood still", time.as_secs_f64())
         });
         let (name, bytes) = (&entry.name, moved.bytes);
+        let packed = if args.compress { format!(" as {} over the link", moved.wire) } else { String::new() };
         let rounds = if moved.rounds > 1 { format!(" in {} rounds", moved.rounds) } else { String::new() };
         cx.out.line(&format!(
-            "{name}: runs at {peer} now; {bytes} bytes were sent{rounds}{}",
+            "{name}: runs at {peer} now; {bytes} bytes were sent{packed}{rounds}{}",
             still.unwrap_or_default()
         ))?;
     }

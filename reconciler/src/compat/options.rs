@@ -189,6 +189,7 @@ pub const TOLD: &[Told] = &[
             ("--live, --online", "only if it runs; it goes on in any case"),
             ("--check-only, --dry-run", "changes nothing"),
             ("-f, --nodeps[=cpu,ipv6,all]", "what processors can do is not compared"),
+            ("--compress", "what is sent goes compressed"),
             ("-t, --times", "tells how long it took"),
             ("-v", "the same"),
             ("-r, --remove-area yes|no", "changes nothing: what is left is in quarantine"),

@@ -75,13 +75,13 @@ impl Course {
         Ok(())
     }
 
-    /// Counts what was sent, and waits until it may be. An error when it was given up.
-    pub(super) fn sent(&self, bytes: u64) -> SysResult<()> {
+    /// Counts what was sent, and waits until as much as went over the link for it may be. An error when it was given up.
+    pub(super) fn sent(&self, bytes: u64, wire: u64) -> SysResult<()> {
         self.bytes.fetch_add(bytes, Relaxed);
         let mut state = self.state();
         refuse(state.will)?;
         let Some(limit) = self.limit else { return Ok(()) };
-        let takes = Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / limit);
+        let takes = Duration::from_nanos(wire.saturating_mul(1_000_000_000) / limit);
         state.paid = state.paid.max(Instant::now()) + takes;
         let paid = state.paid;
         while let Some(rest) = paid.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero()) {
@@ -155,7 +155,7 @@ mod tests {
         let course = Course::new(Some(1_000_000));
         let began = Instant::now();
         for _ in 0..5 {
-            course.sent(10_000).unwrap();
+            course.sent(1_000_000, 10_000).unwrap();
         }
         assert!(began.elapsed() >= Duration::from_millis(50));
     }
@@ -164,7 +164,7 @@ mod tests {
     fn it_is_given_up_at_once_but_not_after_it_was_ceded() {
         let course = Course::new(Some(1));
         std::thread::scope(|scope| {
-            let sending = scope.spawn(|| course.sent(1_000_000_000));
+            let sending = scope.spawn(|| course.sent(1_000_000_000, 1_000_000_000));
             assert!(course.give_up());
             assert!(sending.join().unwrap().unwrap_err().to_string().contains("given up"));
         });
@@ -172,7 +172,7 @@ mod tests {
         let ceded = Course::new(None);
         ceded.cede().unwrap();
         assert!(!ceded.give_up());
-        ceded.sent(1).unwrap();
+        ceded.sent(1, 1).unwrap();
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
         let course = Course::new(None);
         course.round(None);
         assert_eq!(course.words(), "handing over, round 1: 0 B sent");
-        course.sent(2_500_000).unwrap();
+        course.sent(2_500_000, 1_000).unwrap();
         course.round(Some(1));
         let words = course.words();
         assert!(words.starts_with("handing over, round 2: 2.5 MB sent, "), "{words}");

@@ -1,8 +1,8 @@
 //! What two hosts say to each other about a VE, over a pair of byte streams: frames of a kind, a length and a body, which
-//! is JSON or a piece of a file. Both ends sum all that passes, so that neither takes the other's VE for whole when it
+//! is JSON or a piece of a file; or other frames, compressed ([`batch`](super::batch)). Both ends sum all that passes, so that neither takes the other's VE for whole when it
 //! is not.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Cursor, ErrorKind, Read, Write};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use vzd_state::placement::{HostName, Query, Word};
 
 use crate::drivers::disk::stream::{Item, Sink};
 use crate::error::{At, SysError, SysResult};
+use crate::handover::batch::{self, Batch, PACKED};
 use crate::handover::course::Course;
 use crate::handover::fit::Offer;
 use crate::handover::problem::Problem;
@@ -20,9 +21,11 @@ use crate::runtime::quotas::Kept;
 use crate::template::index::hex;
 
 /// The protocol that this version speaks.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 /// No frame is larger.
-const LARGEST: u32 = 4 << 20;
+pub(super) const LARGEST: u32 = 4 << 20;
+/// A kind and a length.
+pub(super) const HEAD: usize = 5;
 
 /// What is said. `S` is the source's, `T` the target's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -137,14 +140,20 @@ pub struct Link<R, W> {
     received: Sha256,
     sent: Sha256,
     bytes: u64,
+    wire: u64,
     course: Option<Arc<Course>>,
+    /// What waits to be sent compressed, if it is to be.
+    batch: Option<Batch>,
+    /// What came compressed, as far as it was not looked at.
+    unpacked: Cursor<Vec<u8>>,
 }
 
 impl<R: Read, W: Write> Link<R, W> {
     /// A link whose other end is called so.
     pub fn new(from: R, to: W, peer: &str) -> Self {
         let (received, sent) = (Sha256::new(), Sha256::new());
-        Self { from, to, peer: peer.to_owned(), received, sent, bytes: 0, course: None }
+        let (peer, unpacked) = (peer.to_owned(), Cursor::default());
+        Self { from, to, peer, received, sent, bytes: 0, wire: 0, course: None, batch: None, unpacked }
     }
 
     /// What is sent is a part of this, and goes no faster than that may.
@@ -152,9 +161,25 @@ impl<R: Read, W: Write> Link<R, W> {
         Self { course: Some(course), ..self }
     }
 
-    /// How much was sent, in bytes.
+    /// What is said from now on goes compressed, or as it is.
+    pub fn compress(&mut self, compress: bool) -> SysResult<()> {
+        if !compress {
+            self.send_batch()?;
+            self.batch = None;
+        } else if self.batch.is_none() {
+            self.batch = Some(Batch::new()?);
+        }
+        Ok(())
+    }
+
+    /// How much was said, in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// How much of that has gone over the link, in bytes: less, where it was compressed.
+    pub fn wire(&self) -> u64 {
+        self.wire
     }
 
     /// The sum of all that was sent or received as content of a VE.
@@ -176,6 +201,7 @@ impl<R: Read, W: Write> Link<R, W> {
     }
 
     fn flush(&mut self) -> SysResult<()> {
+        self.send_batch()?;
         self.to.flush().at("write to", &self.peer)
     }
 
@@ -183,33 +209,34 @@ impl<R: Read, W: Write> Link<R, W> {
         let length = body.iter().map(|part| part.len()).sum::<usize>();
         let length = u32::try_from(length).ok().filter(|length| *length <= LARGEST);
         let length = length.ok_or_else(|| SysError::refused("send", "message", "it is too large"))?;
-        let head = length.to_be_bytes();
-        for part in [&[kind][..], &head].iter().chain(body) {
-            self.to.write_all(part).at("write to", &self.peer)?;
-            self.sent.update(part);
+        let (kind, head, bytes) = ([kind], length.to_be_bytes(), u64::from(length));
+        let parts = || [&kind[..], &head].into_iter().chain(body.iter().copied());
+        parts().for_each(|part| self.sent.update(part));
+        self.bytes += bytes;
+        if let Some(batch) = &mut self.batch {
+            return if batch.add(parts(), bytes) { self.send_batch() } else { Ok(()) };
         }
-        self.bytes += u64::from(length);
-        self.course.as_ref().map_or(Ok(()), |course| course.sent(u64::from(length)))
+        parts().try_for_each(|part| self.to.write_all(part)).at("write to", &self.peer)?;
+        self.has_gone(bytes, bytes + HEAD as u64)
+    }
+
+    fn send_batch(&mut self) -> SysResult<()> {
+        let Some(batch) = &mut self.batch else { return Ok(()) };
+        let (packed, bytes) = batch.take()?;
+        self.to.write_all(&packed).at("write to", &self.peer)?;
+        self.has_gone(bytes, packed.len() as u64)
+    }
+
+    fn has_gone(&mut self, bytes: u64, wire: u64) -> SysResult<()> {
+        self.wire += wire;
+        self.course.as_ref().map_or(Ok(()), |course| course.sent(bytes, wire))
     }
 
     /// The next frame; none when the other end has gone.
     pub fn frame(&mut self) -> SysResult<Option<Frame>> {
-        let mut head = [0; 5];
-        match self.from.read_exact(&mut head) {
-            Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(None),
-            other => other.at("read from", &self.peer)?,
-        }
-        let [kind, length @ ..] = head;
-        let length = u32::from_be_bytes(length);
+        let Some((head, body)) = self.next()? else { return Ok(None) };
         let nonsense = |why: &str| SysError::refused("understand", &self.peer, why);
-        if length > LARGEST || ![MESSAGE, DATA].contains(&kind) {
-            return Err(nonsense("it does not speak vzd's protocol"));
-        }
-        let mut body = vec![0; usize::try_from(length).unwrap_or_default()];
-        match self.from.read_exact(&mut body) {
-            Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(None),
-            other => other.at("read from", &self.peer)?,
-        }
+        let [kind, ..] = head;
         if kind == DATA {
             let (at, bytes) = body.split_first_chunk().ok_or_else(|| nonsense("a piece without a place"))?;
             self.summed(&head, &body);
@@ -222,6 +249,24 @@ impl<R: Read, W: Write> Link<R, W> {
             self.summed(&head, &body);
         }
         Ok(Some(Frame::Message(message)))
+    }
+
+    /// The next frame, out of a batch if one came; none when the other end has gone.
+    fn next(&mut self) -> SysResult<Option<([u8; HEAD], Vec<u8>)>> {
+        let nonsense = |why: &str| SysError::refused("understand", &self.peer, why);
+        if self.unpacked.position() == self.unpacked.get_ref().len() as u64 {
+            match read_frame(&mut self.from, &self.peer)? {
+                Some((head, body)) if head[0] == PACKED => {
+                    let frames = batch::unpack(&body).ok_or_else(|| nonsense("a batch that is none"))?;
+                    self.unpacked = Cursor::new(frames);
+                }
+                other => return Ok(other),
+            }
+        }
+        match read_frame(&mut self.unpacked, &self.peer)? {
+            Some((head, body)) if head[0] != PACKED => Ok(Some((head, body))),
+            _ => Err(nonsense("a batch that is not whole")),
+        }
     }
 
     fn summed(&mut self, head: &[u8], body: &[u8]) {
@@ -242,6 +287,25 @@ impl<R: Read, W: Write> Link<R, W> {
     pub fn unexpected(&self, what: impl std::fmt::Debug) -> SysError {
         let what = format!("{what:?}").chars().take(100).collect::<String>();
         SysError::refused("understand", &self.peer, format_args!("{what} makes no sense now"))
+    }
+}
+
+/// A frame as it comes; none when no whole one does.
+fn read_frame(from: &mut impl Read, peer: &str) -> SysResult<Option<([u8; HEAD], Vec<u8>)>> {
+    let mut head = [0; HEAD];
+    match from.read_exact(&mut head) {
+        Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+        other => other.at("read from", peer)?,
+    }
+    let [kind, length @ ..] = head;
+    let length = u32::from_be_bytes(length);
+    if length > LARGEST || ![MESSAGE, DATA, PACKED].contains(&kind) {
+        return Err(SysError::refused("understand", peer, "it does not speak vzd's protocol"));
+    }
+    let mut body = vec![0; usize::try_from(length).unwrap_or_default()];
+    match from.read_exact(&mut body) {
+        Err(e) if e.kind() == ErrorKind::UnexpectedEof => Ok(None),
+        other => other.at("read from", peer).map(|()| Some((head, body))),
     }
 }
 
@@ -273,6 +337,59 @@ mod tests {
         assert_eq!(bytes, b"piece");
         assert_eq!(theirs.sum(false), sum);
         assert!(theirs.frame().unwrap().is_none());
+    }
+
+    #[test]
+    fn what_goes_compressed_is_heard_as_it_was_said() {
+        let mut wire = Vec::new();
+        let course = Arc::new(Course::new(None));
+        let mut ours = Link::new(std::io::empty(), &mut wire, "the other").on(course);
+        let begin = |id: &str| Message::Begin { id: id.to_owned() };
+        ours.compress(true).unwrap();
+        ours.put(&begin("x")).unwrap();
+        let text = "one after the other ".repeat(10_000);
+        (0..20).for_each(|at| ours.data(at, text.as_bytes()).unwrap());
+        ours.compress(false).unwrap();
+        ours.data(20, b"as it is").unwrap();
+        ours.compress(true).unwrap();
+        ours.say(&begin("y")).unwrap();
+        let (sum, bytes, gone) = (ours.sum(true), ours.bytes(), ours.wire());
+        drop(ours);
+        assert_eq!(gone, wire.len() as u64);
+        assert!(bytes > 4_000_000 && gone < 100_000, "{bytes} {gone}");
+        let mut theirs = Link::new(&wire[..], std::io::sink(), "the one");
+        assert_eq!(theirs.hear().unwrap(), begin("x"));
+        for place in 0..=20 {
+            let Some(Frame::Data(at, bytes)) = theirs.frame().unwrap() else { panic!("no data") };
+            let said = if place < 20 { text.as_bytes() } else { b"as it is" };
+            assert!(at == place && bytes == said);
+        }
+        assert_eq!(theirs.hear().unwrap(), begin("y"));
+        assert_eq!(theirs.sum(false), sum);
+        assert!(theirs.frame().unwrap().is_none());
+        let mut cut = Link::new(&wire[..wire.len() / 2], std::io::sink(), "the one");
+        assert!(std::iter::from_fn(|| cut.frame().unwrap()).count() < 22);
+    }
+
+    #[test]
+    fn a_batch_that_is_none_is_refused() {
+        let batch = |frames: &[u8]| {
+            let packed = zstd::bulk::compress(frames, 1).unwrap();
+            [&[PACKED][..], &u32::try_from(packed.len()).unwrap().to_be_bytes(), &packed].concat()
+        };
+        let bomb = batch(&vec![0; 64 << 20]);
+        assert!(bomb.len() < 10_000);
+        for (bytes, why) in [
+            (bomb, "a batch that is none"),
+            (batch(b""), "not whole"),
+            (batch(&[b'd', 0, 0, 0, 9, 0]), "not whole"),
+            (batch(&batch(b"within another")), "not whole"),
+            (vec![PACKED, 0, 0, 0, 1, 0], "a batch that is none"),
+        ] {
+            let mut link = Link::new(&bytes[..], std::io::sink(), "it");
+            let refused = link.frame().unwrap_err().to_string();
+            assert!(refused.contains(why), "{refused}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! engine's (`engine/handover.rs`) by the rules of `vzd_state::handover`.
 //!
 //! - [`source`] sends a VE, [`target`] receives one: a conversation over [`link`], a pair of byte streams,
+//! - [`batch`] has it compressed, where that is wanted,
 //! - [`course`] is how far one has come, and how fast it may go,
 //! - [`fit`] tells what a VE needs of a host, and what a host lacks of it,
 //! - [`problem`] is what stands in the way, in words and by its kind,
@@ -12,6 +13,7 @@
 //! The files themselves are `drivers/disk/stream.rs`'s. Nothing here starts or stops a VE.
 
 pub mod ask;
+mod batch;
 pub mod course;
 pub mod dial;
 pub mod fit;

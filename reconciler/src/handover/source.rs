@@ -29,6 +29,7 @@ use crate::handover::{Answer, Request};
 use crate::host::Host;
 use crate::runtime::checkpoint::dump::{LITTLE, MOST_ROUNDS};
 use crate::runtime::checkpoint::image::Image;
+use crate::runtime::checkpoint::packed;
 
 /// A hand-over, as seen from the source.
 pub struct Source<'a, R: Read, W: Write> {
@@ -41,6 +42,8 @@ pub struct Source<'a, R: Read, W: Write> {
     memory: u64,
     /// Memory is sent in one pass, while it stands still.
     one_pass: bool,
+    /// What is sent of it goes compressed.
+    compress: bool,
     /// The files of its checkpoint that were sent.
     sent: BTreeSet<String>,
     /// What it is if it fails now.
@@ -52,6 +55,8 @@ pub struct Source<'a, R: Read, W: Write> {
 pub struct Moved {
     /// How much was sent, in bytes.
     pub bytes: u64,
+    /// How much of that went over the link, in bytes.
+    pub wire: u64,
     /// How often its files were told; none of one that was only asked for again.
     pub rounds: u32,
     /// How much of that, and how long, it stood still for; none of one that did not run, or that was only asked for again.
@@ -83,12 +88,18 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
     ) -> Self {
         let link = Link::new(BufReader::new(from), BufWriter::new(to), peer).on(course.clone());
         let (memory, at) = (0, Kind::Unreached);
-        Self { control, host, link, peer, course, memory, one_pass: false, sent: BTreeSet::new(), at }
+        let (one_pass, compress, sent) = (false, false, BTreeSet::new());
+        Self { control, host, link, peer, course, memory, one_pass, compress, sent, at }
     }
 
     /// Has memory sent in one pass, while the VE stands still.
     pub fn in_one_pass(self, one_pass: bool) -> Self {
         Self { one_pass, ..self }
+    }
+
+    /// Has what is sent of it go compressed.
+    pub fn compressed(self, compress: bool) -> Self {
+        Self { compress, ..self }
     }
 
     /// Of what kind it is that it has failed, if it has.
@@ -146,6 +157,7 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
             other => return Err(refused(self.link.unexpected(other))),
         }
         self.at = Kind::Files;
+        self.link.compress(self.compress).map_err(refused)?;
         fault::point();
         let ve = Ve { host: self.host, entry, want: None };
         let (ran, mut files) = (lifecycle::running(ve).is_ok(), Sender::new(ve).map_err(refused)?);
@@ -223,7 +235,13 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
                 fault::point();
                 // If this is lost, the target only waits to be told by the next who asks.
                 let _ = self.link.say(&Message::Closed);
-                Ok(Moved { bytes: self.link.bytes(), rounds: self.course.rounds(), still: None, notes })
+                Ok(Moved {
+                    bytes: self.link.bytes(),
+                    wire: self.link.wire(),
+                    rounds: self.course.rounds(),
+                    still: None,
+                    notes,
+                })
             }
             Ok(Message::Declined { why }) => {
                 self.tell(entry, id, Told::WasDeclined)?;
@@ -279,7 +297,10 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
 
     fn send_part(&mut self, (name, path, mode): (String, PathBuf, u32)) -> SysResult<()> {
         self.link.put(&Message::Image { name: name.clone(), mode })?;
+        // What is compressed already would be no smaller.
+        self.link.compress(self.compress && !packed::is_packed(&name))?;
         stream::content(&path, &mut self.link)?;
+        self.link.compress(self.compress)?;
         self.sent.insert(name);
         Ok(())
     }

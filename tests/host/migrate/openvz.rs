@@ -56,7 +56,7 @@ fn openvzs_tool_hands_over_as_well() {
     let (code, said) = vzmigrate(&["--check-only", "host2", "107"]);
     assert!(code == 0 && said.contains("web to host2") && here.status("web").is_some(), "{said}");
     // One that is not there does not keep the others.
-    let (code, said) = vzmigrate(&["-t", "--ssh=-p 2222", "root@host2", "107", "109", "other"]);
+    let (code, said) = vzmigrate(&["-t", "--compress", "--ssh=-p 2222", "root@host2", "107", "109", "other"]);
     assert!(
         code == 10 && said.contains("Total time") && said.contains("Container 109 does not exist"),
         "{said}"

@@ -60,11 +60,11 @@ pub const TOOLS: &[(&str, &str)] = &[
     (
         "vzmigrate",
         "same: `--ssh`, `--live`, `--check-only`, `-f` (processors are not compared; what else stands in the way would be met later, with the \
-         container down, and is always asked), `-t`, several containers; better: what runs goes on even without `--live`, and what is left \
+         container down, and is always asked), `--compress`, `-t`, several containers; better: what runs goes on even without `--live`, and what is left \
          is kept in quarantine (`-r` changes nothing); codes 1, 2 (`--live` of what does not run), 4, 6, 8, 9, 10, 12, 14 (no \
          vzd there), 15 to 18, 20, and 7 for whatever else stands in the way, told in words; 13 and 19 are of things that are not there; \
-         no: 1 for vz7's own options (`--new-id`, `--new-name`, `--keeper`, `--readonly`, `--noiter`, `--compress`, ...: what is moved keeps its \
-         name, number and place, and what can be compressed is), for `--rsync` (there is none), `--keep-dst` (nothing \
+         no: 1 for vz7's own options (`--new-id`, `--new-name`, `--keeper`, `--readonly`, `--noiter`, ...: what is moved keeps its \
+         name, number and place), for `--rsync` (there is none), `--keep-dst` (nothing \
          could go on from what is left of a failed one)",
     ),
     (

@@ -14,7 +14,7 @@ use crate::control::Selector;
 use crate::handover::problem::Kind;
 
 pub(crate) const USAGE: &str = "\
-Usage: vzmigrate [-r yes|no] [--ssh=<options>] [--live] [--check-only] [-f | --nodeps[=cpu,ipv6,all]] [-t] [-v]
+Usage: vzmigrate [-r yes|no] [--ssh=<options>] [--live] [--check-only] [-f | --nodeps[=cpu,ipv6,all]] [--compress] [-t] [-v]
           <host> <CTID|NAME> ...";
 
 /// The command line is wrong.
@@ -45,6 +45,7 @@ const KNOWN: &[Opt] = &[
     flag("snapshot").short('s'),
     flag("check-only"),
     flag("dry-run"),
+    flag("compress"),
     flag("times").short('t'),
     flag("").short('v'),
     flag("help").short('h'),
@@ -155,7 +156,10 @@ fn one(said: &Said, host: &str, id: &str) -> Tool {
     };
     print(&format!("Starting migration of CT {} to {host}\n", harmless(id)));
     let mut cx = Context { settings: settings(), out: Out::new(Format::Table, When::Auto) };
-    let args = migrate::Args::of(name, to, via).only_asked(check).on_any_cpu(said.has("nodeps"));
+    let args = migrate::Args::of(name, to, via)
+        .only_asked(check)
+        .on_any_cpu(said.has("nodeps"))
+        .compressed(said.has("compress"));
     let handed = migrate::hand_over(&args, &mut cx);
     handed.map_err(|Unmoved { kind, failure }| {
         let exit = if failure.code.as_deref() == Some("VZ0402") { LOCKED } else { code(kind) };
