@@ -2,6 +2,8 @@
 //!
 //! vzd's checkpoint is on disk, summed, and checked before it is used; what runc leaves is written by the kernel when it likes.
 
+mod compressed;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -37,7 +39,7 @@ trait Frozen {
 pub(super) fn run(place: &Place, options: &Options) -> Result<Vec<Table>> {
     let mut all: Vec<Box<dyn Frozen>> = Vec::new();
     if options.wants_peer("vzd") {
-        all.push(Box::new(Ve::start(place)?));
+        all.push(Box::new(Ve::start(place, "remember")?));
     }
     if options.wants_peer("runc") {
         match Runc::start(place) {
@@ -78,7 +80,9 @@ pub(super) fn run(place: &Place, options: &Options) -> Result<Vec<Table>> {
         table.note(goal("both: vzd ÷ runc", paired_ratio(&both(vzd), &both(runc)), 0.8));
     }
     table.note("From the command that writes it to the end of the one that brings it back. The same CRIU.");
-    Ok(vec![table])
+    drop(all);
+    let compressed = options.wants_peer("vzd").then(|| compressed::run(place, rounds)).transpose()?;
+    Ok(std::iter::once(table).chain(compressed).collect())
 }
 
 fn told(one: &dyn Frozen) -> String {
@@ -107,27 +111,29 @@ pub(super) fn root(place: &Place, name: &str) -> Result<PathBuf> {
     Ok(root)
 }
 
-fn arguments() -> [String; 4] {
-    [GUEST.to_owned(), "remember".to_owned(), MEGABYTES.to_owned(), format!("/{TOLD}")]
+fn arguments(program: &str) -> [String; 4] {
+    [GUEST.to_owned(), program.to_owned(), MEGABYTES.to_owned(), format!("/{TOLD}")]
 }
 
 struct Ve {
     controller: Controller,
     template: PathBuf,
+    /// What its init does.
+    program: &'static str,
 }
 
 impl Ve {
-    fn start(place: &Place) -> Result<Self> {
-        let ve =
-            Ve { controller: Controller::start(place, "suspend")?, template: root(place, "remembering")? };
-        ve.order("running")?;
+    fn start(place: &Place, program: &'static str) -> Result<Self> {
+        let controller = Controller::start(place, &format!("suspend-{program}"))?;
+        let ve = Ve { controller, template: root(place, program)?, program };
+        ve.order("running", "none")?;
         Ok(ve)
     }
 
-    fn order(&self, state: &str) -> Result<()> {
+    fn order(&self, state: &str, compress: &str) -> Result<()> {
         let spec = json!({
-            "template": format!("dir:{}", self.template.display()), "init": arguments(), "state": state,
-            "stopTimeout": "1s", "deletionPolicy": "Destroy",
+            "template": format!("dir:{}", self.template.display()), "init": arguments(self.program), "state": state,
+            "checkpoint": { "compress": compress }, "stopTimeout": "1s", "deletionPolicy": "Destroy",
         });
         let manifest = json!({
             "apiVersion": "vzd/v1", "kind": "VE", "metadata": { "name": "bench-0" }, "spec": spec
@@ -157,7 +163,7 @@ impl Frozen for Ve {
     }
 
     fn end(&mut self) -> Result<()> {
-        self.order("absent")?;
+        self.order("absent", "none")?;
         self.controller.wait_gone()?;
         let manifest = self.controller.manifests.join(file_name(0));
         std::fs::remove_file(&manifest).context(manifest.display())
@@ -180,7 +186,7 @@ impl Runc {
         let text = std::fs::read_to_string(&path).context(path.display())?;
         let mut config: Value = serde_json::from_str(&text).context(path.display())?;
         config["process"]["terminal"] = json!(false);
-        config["process"]["args"] = json!(arguments());
+        config["process"]["args"] = json!(arguments("remember"));
         config["root"] = json!({ "path": runc.root, "readonly": false });
         config["linux"]["cgroupsPath"] = json!(format!("/{}/runc", place.cgroup));
         std::fs::write(&path, config.to_string()).context(path.display())?;
