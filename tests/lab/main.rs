@@ -2,5 +2,6 @@
 //! to `host`, whose tests the lab runs too.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests do: at the place, at once")]
 
+mod moved;
 mod systemd;
 mod two_hosts;

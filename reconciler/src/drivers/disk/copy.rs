@@ -20,6 +20,8 @@ use crate::error::{At, SysError, SysResult};
 const XATTR_MOST: usize = 1 << 16;
 /// What these say is btrfs's own (how a file is compressed), and no other file system takes it.
 const OF_BTRFS: &[u8] = b"btrfs.";
+/// How XFS keeps access control lists, which are told as such, too.
+const OF_XFS: &[u8] = b"trusted.SGI_ACL_";
 /// The handle of the directory that an index belongs to: a copy is another one, and overlayfs notes its own.
 pub(super) const INDEX_OF: &[u8] = b"trusted.overlay.upper";
 
@@ -256,7 +258,8 @@ fn attributes(of: &Path) -> SysResult<Vec<(Bytes, Bytes)>> {
         Err(e) => return Err(SysError::new("list attributes of", of.display(), e)),
     };
     let mut all = Vec::new();
-    let is_kept = |name: &&[u8]| !name.is_empty() && *name != INDEX_OF && !name.starts_with(OF_BTRFS);
+    let is_own = |name: &[u8]| name == INDEX_OF || name.starts_with(OF_BTRFS) || name.starts_with(OF_XFS);
+    let is_kept = |name: &&[u8]| !name.is_empty() && !is_own(name);
     for name in names[..length].split(|byte| *byte == 0).filter(is_kept) {
         let mut value = vec![0_u8; XATTR_MOST];
         let length = rustix::fs::lgetxattr(of, name, &mut value).at("read attribute of", of.display())?;

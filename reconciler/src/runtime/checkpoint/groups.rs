@@ -114,15 +114,27 @@ pub(super) fn look(top: &Path, ids: (u32, u32)) -> SysResult<Vec<Group>> {
     Ok(if found.len() > 1 { found } else { Vec::new() })
 }
 
-/// Makes them. A setting that this host does not know, or of a device that it has not, is none.
+/// Makes them. CRIU puts the VE's first process into the VE's own group on its way, which nothing can be put into once what is below
+/// it has controllers: so [`set_up`] comes later.
 pub(super) fn make(groups: &[Group], top: &Path, ids: (u32, u32)) -> SysResult<()> {
+    for group in groups.iter().filter(|group| !group.path.is_empty()) {
+        let dir = top.join(&group.path);
+        match std::fs::create_dir(&dir) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            other => other.at("make control group", dir.display())?,
+        }
+        give(&dir, ids, group.owner)?;
+    }
+    Ok(())
+}
+
+/// Sets what was set in them, once the first process is in its own. A setting that this host does not know, or of a device that it has
+/// not, is none.
+pub(super) fn set_up(groups: &[Group], top: &Path, ids: (u32, u32)) -> SysResult<()> {
     for group in groups {
         let dir = top.join(&group.path);
         if !group.path.is_empty() {
-            match std::fs::create_dir(&dir) {
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-                other => other.at("make control group", dir.display())?,
-            }
+            // Files that came with the controllers of the group around it are whoever's who has set these.
             give(&dir, ids, group.owner)?;
         }
         for name in SETTINGS {

@@ -204,8 +204,11 @@ impl Stage {
                 }
                 network::begin(proof, spec, &netns, None)?.end()
             }
-            // No file is open yet: one that is opened below /proc or /sys is so in what the VE keeps.
+            // The first process is in its group, and no file is open yet: one that is opened below /proc or /sys is so in what the
+            // VE keeps.
             "post-setup-namespaces" => {
+                let ids = (spec.id_base, spec.id_count);
+                groups::set_up(&contents.groups_inside, &spec.cgroup_delegated, ids)?;
                 // CRIU has the VE's own made last.
                 if let Some(mounts) = stash::mount_namespaces(init).ok().and_then(|mut all| all.pop()) {
                     self.lock_masks(proof, spec, init, &mounts)?;

@@ -177,7 +177,7 @@ fn what_cannot_go_on_elsewhere_is_refused_and_nothing_is_left() {
     run("nc -ll -p 81 -e cat");
     let listens = |sockets: &str| sockets.contains("0000:0051 ");
     eventually("it listens", || listens(&sockets()));
-    run("sh -c 'sleep 1000 | nc 192.0.2.7 81'");
+    run("sh -c 'guest pause | nc 192.0.2.7 81'");
     let connected = |sockets: &str| sockets.contains("070200C0:0051 01");
     eventually("it is connected", || connected(&sockets()));
     world.vzd(&clone).ok();
