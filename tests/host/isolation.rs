@@ -135,7 +135,7 @@ fn nothing_of_the_host_leaks_in() {
     let init = sandbox.init_pid("web");
     let environ = std::fs::read_to_string(format!("/proc/{init}/environ")).unwrap();
     let names: Vec<_> = environ.split_terminator('\0').map(|pair| pair.split('=').next().unwrap()).collect();
-    assert_eq!(names, ["container", "TERM", "PATH"]);
+    assert_eq!(names, ["container", "TERM", "PATH", "MEMORY_PRESSURE_WATCH"]);
     for (fd, target) in fds_of(init) {
         let target = target.to_string_lossy();
         assert!(fd <= 2 && target.starts_with("/dev/"), "descriptor {fd} leads to {target}");

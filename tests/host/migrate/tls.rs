@@ -12,6 +12,8 @@ use super::declared::{Two, host_document, survive_kills};
 use super::{count, goes_on, quarantined};
 
 const PORT: u16 = 7443;
+/// What hosts speak to each other: what is said by hand is to be of it.
+const PROTOCOL: u32 = 7;
 
 fn hosts(listen: &[&str]) -> Value {
     let at = |address: &str| format!("{address}:{PORT}");
@@ -121,7 +123,7 @@ impl Door {
     }
 
     fn asks(&self, pki: &Path, name: &str, from: &str) -> Ended {
-        let question = json!({ "ask": { "protocol": 6, "from": from, "queries": [] } }).to_string();
+        let question = json!({ "ask": { "protocol": PROTOCOL, "from": from, "queries": [] } }).to_string();
         let length = u32::try_from(question.len()).unwrap();
         self.says(pki, name, &[b"m", &length.to_be_bytes()[..], question.as_bytes()].concat())
     }

@@ -104,6 +104,8 @@ impl Macvlan {
     pub(super) fn set_up(&self, inside: &mut Netlink) -> SysResult<()> {
         /// That of a run before is there until the kernel has come to its namespace.
         const LONGEST: Duration = Duration::from_secs(10);
+        /// Which of the two kernels say depends on their version.
+        const TAKEN: [i32; 2] = [libc::EBUSY, libc::EADDRINUSE];
         let link = inside.link_named(&self.name_until_set_up())?;
         let link = link.ok_or_else(|| {
             SysError::refused("set up", format_args!("interface {}", self.name), "it is not there")
@@ -113,10 +115,10 @@ impl Macvlan {
         let since = Instant::now();
         loop {
             match inside.run(self.own().set_up(link.index)) {
-                Err(e) if e.errno == libc::EBUSY && since.elapsed() < LONGEST => {
+                Err(e) if TAKEN.contains(&e.errno) && since.elapsed() < LONGEST => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                Err(e) if e.errno == libc::EBUSY => {
+                Err(e) if TAKEN.contains(&e.errno) => {
                     let why = format!("another on {} has its hardware address", self.parent);
                     return Err(SysError::refused("set up", format_args!("interface {}", self.name), why));
                 }
