@@ -87,6 +87,27 @@ fn a_suspension_writes_memory_ahead_if_its_manifest_says_so() {
 }
 
 #[test]
+fn what_is_written_ahead_is_compressed_if_the_rest_is() {
+    needs!(Root, Cgroups, Busybox, Criu, SoftDirty);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({ "checkpoint": { "preDump": true, "compress": "zstd" } }));
+    sandbox.apply();
+    let program = format!("guest remember-text {MEGABYTES} /root/passes 1");
+    sandbox.sh("web", &format!("setsid {program} > /dev/null 2>&1 < /dev/null &"));
+    within(LONG, "memory is full", || (passes(&sandbox) > 0).then_some(()));
+    let dir = checkpoint(&sandbox);
+    sandbox.vzd(&["suspend", "web"]).ok();
+    for round in [dir.join("ahead-1"), dir.clone()] {
+        let files = std::fs::read_dir(&round).unwrap().flatten();
+        let names: Vec<_> = files.map(|file| file.file_name().into_string().unwrap()).collect();
+        let is_packed = |name: &String| name.starts_with("pages-") && name.ends_with(".zst");
+        assert!(names.iter().any(is_packed), "{round:?}: {names:?}");
+    }
+    sandbox.vzd(&["resume", "web"]).ok();
+    all_is_whole(&sandbox);
+}
+
+#[test]
 fn where_the_kernel_marks_nothing_that_is_said_at_plan_time() {
     needs!(Root, Cgroups, Busybox);
     if is_met(Need::SoftDirty) {
