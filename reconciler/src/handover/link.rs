@@ -1,6 +1,6 @@
 //! What two hosts say to each other about a VE, over a pair of byte streams: frames of a kind, a length and a body, which
-//! is JSON or a piece of a file; or other frames, compressed ([`batch`](super::batch)). Both ends sum all that passes, so that neither takes the other's VE for whole when it
-//! is not.
+//! is JSON or a piece of a file; or other frames, compressed ([`batch`](super::batch)). Both ends sum all that passes, so that
+//! neither takes the other's VE for whole when it is not.
 
 use std::io::{Cursor, ErrorKind, Read, Write};
 use std::sync::Arc;
