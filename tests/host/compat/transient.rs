@@ -1,7 +1,7 @@
 //! `vzctl set` without `--save`: the kernel has it until the VE stops, and no manifest does.
 
 use serde_json::json;
-use vzd_tests::{Process, Sandbox, eventually, needs};
+use vzd_tests::{NetLab, Process, Sandbox, eventually, needs};
 
 use super::{manifest, openvz, tool};
 
@@ -132,7 +132,8 @@ fn the_manifest_has_the_last_word_about_a_field() {
 
 #[test]
 fn what_cannot_be_is_refused_and_changes_nothing() {
-    needs!(Root, Cgroups, Busybox);
+    needs!(Root, Cgroups, Busybox, Ip);
+    let _lab = NetLab::new();
     let sandbox = shop();
     sandbox.ve("other", json!({ "network": { "addresses": ["10.11.12.13"] }, "state": "stopped" }));
     sandbox.ve("third", json!({}));

@@ -1,4 +1,4 @@
-//! What a run has left on the machine: cgroups, mounts, loop devices, interfaces, processes, files in /tmp.
+//! What a run has left on the machine: cgroups, mounts, loop devices, interfaces, processes, files in /tmp, sysctls.
 //!
 //! Must only look. Things are told apart by name and by not having been there before, so that another run on the same
 //! machine is not blamed for more than it must be.
@@ -22,6 +22,7 @@ pub(crate) fn look() -> Found {
     processes(&mut found);
     temporary(&mut found);
     shared_devices(&mut found);
+    sysctls(&mut found);
     Found(found)
 }
 
@@ -103,6 +104,14 @@ fn shared_devices(found: &mut BTreeSet<String>) {
                 data.mode() & 0o7777
             ));
         }
+    }
+}
+
+/// What makes a router of the machine, which routed addresses of VEs want of their host.
+fn sysctls(found: &mut BTreeSet<String>) {
+    for path in ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"] {
+        let value = std::fs::read_to_string(path).unwrap_or_default();
+        found.insert(format!("{path} is {}", value.trim()));
     }
 }
 

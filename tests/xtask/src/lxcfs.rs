@@ -16,9 +16,10 @@ pub(crate) struct Lxcfs(Child);
 impl Lxcfs {
     /// Starts it if that is possible and needed; tests that want it say themselves that they had to do without.
     pub(crate) fn start() -> Option<Lxcfs> {
-        if mounted() || !is_root() || !Path::new("/dev/fuse").exists() {
+        if serves() || !is_root() || !Path::new("/dev/fuse").exists() {
             return None;
         }
+        unmount();
         std::fs::create_dir_all(DIRECTORY).ok()?;
         let mut command = Command::new(on_path("lxcfs")?);
         command
@@ -27,32 +28,49 @@ impl Lxcfs {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let started = Lxcfs(command.spawn().ok()?);
-        wait(true);
+        within_5_s(serves);
         Some(started)
     }
 }
 
 impl Drop for Lxcfs {
     fn drop(&mut self) {
-        // It unmounts itself when asked to end; umount is for the case that it didn't.
+        // It unmounts itself when asked to end, but lets go of its device first: as long as it has not ended, its mount
+        // can be there and dead.
         let pid = self.0.id().to_string();
         drop(Command::new("kill").args(["-TERM", &pid]).status());
-        wait(false);
-        if mounted() {
-            drop(Command::new("umount").args(["-l", DIRECTORY]).status());
+        if !within_5_s(|| self.0.try_wait().is_ok_and(|ended| ended.is_some())) {
+            drop(self.0.kill());
+            drop(self.0.wait());
         }
-        drop(self.0.kill());
-        drop(self.0.wait());
+        unmount();
     }
 }
 
-fn mounted() -> bool {
+/// Takes away what one that was killed has left, which answers nobody any more.
+fn unmount() {
+    let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let is_here = |line: &str| {
+        let mut words = line.split(' ').skip(1);
+        words.next() == Some(DIRECTORY) && words.next() == Some("fuse.lxcfs")
+    };
+    if table.lines().any(is_here) && !serves() {
+        drop(Command::new("umount").args(["-l", DIRECTORY]).status());
+    }
+}
+
+fn serves() -> bool {
     Path::new(DIRECTORY).join("proc/meminfo").exists()
 }
 
-fn wait(wanted: bool) {
+/// Whether it comes about in time.
+fn within_5_s(mut done: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + Duration::from_secs(5);
-    while mounted() != wanted && Instant::now() < deadline {
+    while !done() {
+        if Instant::now() > deadline {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
+    true
 }
