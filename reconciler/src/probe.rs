@@ -1,12 +1,13 @@
 //! What this host's kernel can do, found out by trying where trying is harmless.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use vzd_schema::v1::CpuList;
 use vzd_state::capability::{Capabilities, Cgroups, Controller, Feature, Version};
 
 use crate::drivers::disk::{btrfs, ext4, project};
-use crate::error::SysResult;
+use crate::error::{SysError, SysResult};
 use crate::kernel::bpf::{self, DeviceKind, DeviceRule};
 use crate::kernel::cgroup::{Hierarchy, Layout};
 use crate::kernel::{marks, net};
@@ -81,7 +82,7 @@ fn settled(layout: &Layout, io_disk: Option<String>, settings: &Settings) -> Cap
         shaping: tried(net::try_shaping()),
         routing_rules: tried(net::try_rules()),
         firewall: tried(net::find_nft()),
-        checkpoint: tried(swrk::try_version(&settings.criu)),
+        checkpoint: tried(swrk::try_version(&settings.criu).and_then(|()| lets_pass(&settings.run_dir))),
         memory_marks: tried(marks::try_marks()),
         fuse: exists("/dev/fuse", "there is no /dev/fuse on the host (modprobe fuse)"),
         kernel,
@@ -106,6 +107,22 @@ fn since(have: (u32, u32), need: (u32, u32), what: &str) -> Feature {
 
 fn exists(path: &str, why_not: &str) -> Feature {
     if Path::new(path).exists() { Feature::Yes } else { Feature::No(why_not.to_owned()) }
+}
+
+/// Whether everyone may go through a directory and those above it: CRIU looks up what a VE gets in the run directory, as the VE's
+/// root.
+fn lets_pass(dir: &Path) -> SysResult<()> {
+    let mode = |dir: &Path| std::fs::metadata(dir).map_or(0o777, |is| is.mode() & 0o7777);
+    match dir.ancestors().find(|dir| mode(dir) & 0o001 == 0) {
+        None => Ok(()),
+        Some(closed) => {
+            let why = format!(
+                "it has mode {:04o}: VEs cannot be resumed where not everyone may pass (mode 0711)",
+                mode(closed)
+            );
+            Err(SysError::refused("keep the run directory below", closed.display(), why))
+        }
+    }
 }
 
 fn tried(loaded: SysResult<()>) -> Feature {

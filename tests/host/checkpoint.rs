@@ -6,6 +6,8 @@ mod kept;
 mod policies;
 mod running;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -146,6 +148,26 @@ fn one_that_cannot_be_suspended_runs_on() {
     entered.kill().unwrap();
     entered.wait().unwrap();
     sandbox.sh("web", "pkill sleep || true");
+}
+
+/// It is told before, since it would never be resumed.
+#[test]
+fn none_is_suspended_where_its_root_may_not_pass() {
+    needs!(Root, Cgroups, Busybox, Criu);
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({}));
+    sandbox.apply();
+    let pid = sandbox.init_pid("web");
+    let mode = |mode| std::fs::set_permissions(sandbox.dir(), Permissions::from_mode(mode)).unwrap();
+    mode(0o700);
+    let refused = sandbox.vzd(&["suspend", "web"]).ends(1);
+    let why = format!("below {}: it has mode 0700", sandbox.dir().display());
+    assert!(refused.stderr.contains("VZ0201") && refused.stderr.contains(&why), "{refused:?}");
+    assert_eq!(sandbox.init_pid("web"), pid);
+    mode(0o711);
+    sandbox.vzd(&["suspend", "web"]).ok();
+    sandbox.vzd(&["resume", "web"]).ok();
+    mode(0o755);
 }
 
 #[test]
