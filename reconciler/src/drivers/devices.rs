@@ -15,8 +15,9 @@ use crate::drivers::{Effect, Running, Ve, namespaces, reading};
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::bpf;
 use crate::kernel::procfs;
+use crate::runtime::beneath::open_parent;
+use crate::runtime::dev::make_node;
 use crate::runtime::spec::NodeSpec;
-use crate::runtime::tree::{make_node, open_parent};
 
 /// Reads nodes and rules.
 pub fn observe(ve: Ve<'_>, running: &Running) -> Observed {

@@ -25,7 +25,7 @@ use crate::control::{
 };
 use crate::drivers::{Ve, lifecycle};
 use crate::engine::pass::{Look, failure_of, plan_view, refusal_of};
-use crate::engine::reconcile::{Leave, View};
+use crate::engine::view::{Leave, View};
 use crate::engine::wishes::Wanted;
 use crate::engine::{Engine, Subject, clock};
 use crate::handover;

@@ -10,7 +10,7 @@ use crate::control::{ControlError, ControlResult, PowerAction};
 use crate::drivers::lifecycle;
 use crate::engine::answer::error;
 use crate::engine::pass::{failure_of, refusal_of};
-use crate::engine::reconcile::Leave;
+use crate::engine::view::Leave;
 use crate::engine::{Engine, Subject};
 
 impl Engine {

@@ -26,7 +26,7 @@ use crate::drivers::disk::clone::{Room, make};
 use crate::drivers::{Ve, cgroup, checkpoint, lifecycle};
 use crate::engine::answer::error;
 use crate::engine::pass::{failure_of, refusal_of};
-use crate::engine::reconcile::Leave;
+use crate::engine::view::Leave;
 use crate::engine::{Engine, Subject, clock, fault};
 use crate::error::SysResult;
 use crate::handover::session::Session;

@@ -16,7 +16,7 @@ use vzd_state::subsystem::beancounters::{Counter, Enforcement, UNLIMITED, enforc
 
 use crate::control::{CounterView, VeCounters};
 use crate::drivers::{Ve, beancounters, lifecycle};
-use crate::engine::reconcile::{Leave, View};
+use crate::engine::view::{Leave, View};
 use crate::engine::{Engine, Subject};
 use crate::store::{Writes, atomic};
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::drivers::Census;
-use crate::engine::reconcile::Leave;
+use crate::engine::view::Leave;
 use crate::engine::{Engine, Subject};
 
 /// Workers that are not at one pass for long.

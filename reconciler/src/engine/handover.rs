@@ -17,7 +17,7 @@ use vzd_state::subsystem::lifecycle::{Run, Step as LifecycleStep};
 use crate::control::ControlResult;
 use crate::drivers::{Ve, checkpoint, disk, lifecycle};
 use crate::engine::answer::error;
-use crate::engine::reconcile::Leave;
+use crate::engine::view::Leave;
 use crate::engine::{Engine, Subject, clock, fault, wishes::host_device};
 use crate::handover::problem::{Kind, Problem, line};
 use crate::handover::session::Session;

@@ -14,7 +14,7 @@ use vzd_state::subsystem::network;
 use vzd_state::units::{Millis, Timestamp};
 
 use crate::drivers::{self, Ve, lifecycle};
-use crate::engine::reconcile::Leave;
+use crate::engine::view::Leave;
 use crate::engine::{Engine, Subject, clock};
 use crate::kernel::process::WaitStatus;
 use crate::runtime::ask;

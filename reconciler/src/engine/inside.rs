@@ -17,7 +17,7 @@ use vzd_state::ledger::Entry;
 
 use crate::control::{Control, Selector, VeCounters};
 use crate::drivers::beancounters::SHOWN;
-use crate::engine::reconcile::Leave;
+use crate::engine::view::Leave;
 use crate::engine::{Engine, Subject};
 use crate::error::{At, SysResult};
 use crate::kernel::fanotify::Gate;

@@ -1,6 +1,7 @@
 //! The engine: what is wanted, what is, and passes that make them one.
 //!
 //! - [`wishes`] turns a revision of the manifest directory into what is wanted of each VE,
+//! - [`view`] is what is known and wanted of one VE,
 //! - [`reconcile`] is one pass over one VE: observe, plan, authorize, execute, verify, publish,
 //! - [`execute`] does a plan's steps with the ledger written before and after, and takes back a
 //!   subsystem's steps when one fails,
@@ -51,6 +52,7 @@ mod snapshots;
 mod starts;
 mod transient;
 mod usage;
+mod view;
 mod why;
 mod wishes;
 

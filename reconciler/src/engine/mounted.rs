@@ -8,7 +8,7 @@ use crate::control::{ControlError, ControlResult, MountRequest};
 use crate::drivers::{StepError, Ve, lifecycle};
 use crate::engine::Engine;
 use crate::engine::answer::error;
-use crate::engine::reconcile::{Leave, View};
+use crate::engine::view::{Leave, View};
 
 impl Engine {
     /// Carries it out.

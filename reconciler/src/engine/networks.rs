@@ -4,7 +4,7 @@ use crate::control::{ControlResult, VeNetwork};
 use crate::drivers::{Ve, lifecycle, network};
 use crate::engine::Engine;
 use crate::engine::answer::error;
-use crate::engine::reconcile::View;
+use crate::engine::view::View;
 
 impl Engine {
     /// The network of a VE; none if it does not run.

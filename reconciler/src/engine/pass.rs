@@ -13,7 +13,8 @@ use vzd_state::transient;
 use crate::control::{ControlError, PlanView};
 use crate::drivers::Census;
 use crate::engine::execute::StepFailure;
-use crate::engine::reconcile::{Leave, Outcome, View};
+use crate::engine::reconcile::Outcome;
+use crate::engine::view::{Leave, View};
 use crate::engine::wishes::{Wanted, host_device};
 use crate::engine::{Engine, Subject, clock};
 

@@ -18,8 +18,8 @@ use vzd_state::placement::{HostName, Inquiry, Place, Query, Said, Word};
 use vzd_state::plan::{Proposed, VePlan};
 use vzd_state::units::{Millis, Timestamp};
 
-use crate::engine::reconcile::View;
 use crate::engine::run::spawn;
+use crate::engine::view::View;
 use crate::engine::{Engine, Shared, Subject, clock};
 use crate::handover::ask;
 use crate::handover::there::words;

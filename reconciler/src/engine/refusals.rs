@@ -15,7 +15,7 @@ use vzd_state::subsystem::beancounters::{Counter, UNLIMITED};
 use vzd_state::subsystem::lifecycle::Run;
 
 use crate::drivers::beancounters::Counted;
-use crate::engine::reconcile::{Leave, View};
+use crate::engine::view::{Leave, View};
 use crate::engine::{Engine, Subject, clock};
 use crate::kernel::alarms::Alarms;
 use crate::kernel::kmsg::{Log, Victim};

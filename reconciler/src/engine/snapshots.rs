@@ -13,7 +13,7 @@ use crate::control::{ControlError, ControlResult, Snapshot, SnapshotAction, Snap
 use crate::drivers::disk::{export, import, snapshot};
 use crate::drivers::{StepError, Ve, cgroup, checkpoint, lifecycle};
 use crate::engine::answer::error;
-use crate::engine::reconcile::{Leave, View};
+use crate::engine::view::{Leave, View};
 use crate::engine::{Engine, Subject, clock, fault};
 use crate::error::{SysError, SysResult};
 

@@ -13,7 +13,7 @@ use vzd_state::transient::{self, Transient, Transients};
 use crate::control::{ControlError, ControlResult, Selector, TransientChange, TransientRequest};
 use crate::engine::answer::error;
 use crate::engine::pass::{failure_of, refusal_of};
-use crate::engine::reconcile::{Leave, View};
+use crate::engine::view::{Leave, View};
 use crate::engine::wishes::host_device;
 use crate::engine::{Engine, clock};
 

@@ -6,7 +6,7 @@ use vzd_state::subsystem::lifecycle::Run;
 use crate::control::{VeState, VeUsage};
 use crate::drivers::network::LinkUse;
 use crate::drivers::{Ve, lifecycle, network};
-use crate::engine::reconcile::{Leave, View};
+use crate::engine::view::{Leave, View};
 use crate::engine::{Engine, Subject, clock};
 use crate::kernel::cgroup::Usage;
 use vzd_state::status::ConditionType;

@@ -8,7 +8,7 @@ use vzd_state::observed::Observed;
 use crate::control::{ControlResult, Selector, Why};
 use crate::engine::Engine;
 use crate::engine::answer::error;
-use crate::engine::reconcile::Leave;
+use crate::engine::view::Leave;
 use crate::engine::wishes::Wanted;
 
 impl Engine {

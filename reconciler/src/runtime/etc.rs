@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 use vzd_state::subsystem::network::{Part, join, split};
 
-use super::tree::BENEATH;
+use super::beneath::BENEATH;
 use crate::error::{At, SysError, SysResult};
 
 /// What is called so stood at a file's place before vzd did.

@@ -16,9 +16,9 @@ use crate::error::{At, SysError, SysResult};
 use crate::kernel::mount::{self, Attr, FsOption};
 use crate::kernel::ns::{self, Kind};
 use crate::kernel::{caps, process, seccomp, seqpacket};
+use crate::runtime::dev::TTY_GROUP;
 use crate::runtime::spec::StartSpec;
 use crate::runtime::start::Word;
-use crate::runtime::tree::TTY_GROUP;
 
 /// What can be checked and made before the process exists: C strings and the system call filter.
 pub struct Prepared {

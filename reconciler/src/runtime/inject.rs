@@ -15,8 +15,8 @@ use crate::kernel::mount::{self, Attr, FsOption};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::process::{self, SingleThreaded};
 use crate::kernel::seqpacket;
+use crate::runtime::beneath::{BENEATH, make_point};
 use crate::runtime::spec::MountSpec;
-use crate::runtime::tree::{BENEATH, make_point};
 
 /// A source, cloned and with its attributes set, and where it goes.
 pub struct Prepared {

@@ -9,8 +9,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use vzd_state::subsystem::network::Part;
 
+use super::beneath::BENEATH;
 use super::etc::{self, Seen};
-use super::tree::BENEATH;
 use crate::error::SysResult;
 
 const SYSTEMD: &str = "/etc/locale.conf";

@@ -5,7 +5,8 @@
 //! devices, capabilities) is said by [`spec`]; why it is given that is `vzd_state`'s decision.
 //!
 //! - [`start`] is the starter: it makes the namespaces and leaves a running init behind,
-//! - [`tree`] builds the mount tree in a namespace that belongs to the host, `network` its links meanwhile,
+//! - [`tree`] builds the mount tree in a namespace that belongs to the host, [`dev`] its /dev, `network` its links meanwhile,
+//! - [`beneath`] looks up paths of a VE's, and makes what is to be mounted on,
 //! - [`init`] is what the VE's first process does before it becomes its init,
 //! - [`enter`] joins a running VE and executes a program there,
 //! - [`etc`] keeps vzd's lines in files of a VE's own, [`zone`] its time zone, [`locale`] its language,
@@ -17,7 +18,9 @@
 
 pub mod accounts;
 pub mod ask;
+pub mod beneath;
 pub mod checkpoint;
+pub mod dev;
 pub mod enter;
 pub mod etc;
 pub mod init;

@@ -8,19 +8,20 @@
 //! `inject`).
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use vzd_schema::v1::MountOption;
 use vzd_state::subsystem::network::{File, Part};
 
-use crate::error::{At, SysError, SysResult};
+use crate::error::{At, SysResult};
 use crate::kernel::mount::{self, Attr, FsOption};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::process;
-use crate::runtime::spec::{NodeSpec, RootSpec, StartSpec, VolumeSpec};
-use crate::runtime::{etc, locale, quotas, zone};
+use crate::runtime::beneath::{BENEATH, make_point};
+use crate::runtime::spec::{RootSpec, StartSpec, VolumeSpec};
+use crate::runtime::{dev, etc, locale, quotas, zone};
 
 /// Kernel files that say too much about the host, or take orders for it: nothing is found there, or it is for the host's
 /// root alone. (Locks of open files belong to no process: /proc/locks lists those of the host and of all VEs to everyone.)
@@ -59,24 +60,6 @@ const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
 /// Writable again below a read-only one: settings of the VE's own network namespace.
 const WRITABLE: &[&str] = &["/proc/sys/net"];
 
-/// The nodes every VE has: name, major, minor.
-const SAFE_NODES: &[(&str, u32, u32)] =
-    &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-
-const LINKS: &[(&str, &str)] = &[
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-];
-
-/// Mount points inside /dev; the VE's first process mounts on them (see `init`).
-const DEV_DIRS: &[&str] = &["pts", "shm", "mqueue"];
-
-/// The group that owns terminals in every distribution.
-pub(super) const TTY_GROUP: u32 = 5;
-
 /// Builds the tree and makes it the root of this mount namespace.
 pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<()> {
     let staging = spec.root.staging.as_path();
@@ -85,11 +68,11 @@ pub fn build(spec: &StartSpec, userns: &Namespace, console: &Path) -> SysResult<
         attach_root(&spec.root, userns)?;
     }
     let tree = Tree { base: spec.id_base, root: mount::open_path(staging)? };
-    own_console(console, spec.id_base)?;
+    dev::own_console(console, spec.id_base)?;
     let console = mount::clone_tree(rustix::fs::CWD, console, false)?;
 
     let shown = shown(&spec.shown)?;
-    let dev = dev(spec.id_base, &spec.devices)?;
+    let dev = dev::make(spec.id_base, &spec.devices)?;
 
     tree.attach_views()?;
     tree.attach(dev, Path::new("/dev"))?;
@@ -176,11 +159,6 @@ pub(super) fn attach_mounts(root: &OwnedFd, shown: OwnedFd) -> SysResult<()> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let link = rustix::fs::openat2(root, LINK, flags, Mode::empty(), BENEATH).at("open", LINK)?;
     mount::attach_on(shown, link, Path::new(LINK))
-}
-
-/// Gives the console of a VE to its root.
-pub(super) fn own_console(console: &Path, base: u32) -> SysResult<()> {
-    chown(rustix::fs::CWD, console, base, base + TTY_GROUP)
 }
 
 /// What the VE reads about itself, attached nowhere.
@@ -282,9 +260,6 @@ struct Tree {
     base: u32,
     root: OwnedFd,
 }
-
-/// Where a path of a VE is looked up: beneath its root, through no magic link.
-pub(super) const BENEATH: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
 impl Tree {
     fn open(&self, path: &Path) -> SysResult<OwnedFd> {
@@ -398,129 +373,7 @@ impl Tree {
     }
 }
 
-/// /dev: a tmpfs of the host's, so that nodes on it open; only the safe ones and those asked for.
-pub(super) fn dev(base: u32, extra: &[NodeSpec]) -> SysResult<OwnedFd> {
-    let owner = base.to_string();
-    let options = [
-        FsOption::Text("mode", "0755"),
-        FsOption::Text("size", "64k"),
-        FsOption::Text("nr_inodes", "1024"),
-        FsOption::Text("uid", &owner),
-        FsOption::Text("gid", &owner),
-    ];
-    let dev = mount::new_fs("tmpfs", &options, Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NOEXEC)?;
-    for (name, major, minor) in SAFE_NODES {
-        let gid = if *name == "tty" { TTY_GROUP } else { 0 };
-        let node = NodeSpec {
-            path: PathBuf::from(name),
-            block: false,
-            major: *major,
-            minor: *minor,
-            mode: 0o666,
-            uid: 0,
-            gid,
-        };
-        make_node(&dev, &node, base)?;
-    }
-    for node in extra {
-        make_node(&dev, node, base)?;
-    }
-    for (name, target) in LINKS {
-        rustix::fs::symlinkat(*target, &dev, *name).at("link", name)?;
-        chown(&dev, Path::new(name), base, base)?;
-    }
-    for name in DEV_DIRS {
-        rustix::fs::mkdirat(&dev, *name, Mode::from_raw_mode(0o755)).at("make directory", name)?;
-        chown(&dev, Path::new(name), base, base)?;
-    }
-    make_point(&dev, Path::new("console"), FileType::RegularFile)?;
-    Ok(dev)
-}
-
 fn kind_of(object: &OwnedFd) -> SysResult<FileType> {
     let stat = rustix::fs::fstat(object).at("stat", "mount")?;
     Ok(FileType::from_raw_mode(stat.st_mode))
-}
-
-fn chown(dir: impl AsFd, path: &Path, uid: u32, gid: u32) -> SysResult<()> {
-    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-    rustix::fs::chownat(dir, path, Some(uid), Some(gid), flags).at("chown", path.display())
-}
-
-/// Makes a device node below `dev` (a VE's /dev), owned by an id of the VE.
-pub fn make_node(dev: impl AsFd, node: &NodeSpec, base: u32) -> SysResult<()> {
-    let dev = dev.as_fd();
-    let shown = format!("/dev/{}", node.path.display());
-    let parent = node.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        make_dirs(dev, parent, Some(base))?;
-    }
-    let kind = if node.block { FileType::BlockDevice } else { FileType::CharacterDevice };
-    let mode = Mode::from_raw_mode(node.mode);
-    let number = rustix::fs::makedev(node.major, node.minor);
-    let (dir, name) = open_parent(dev, &node.path)?;
-    rustix::fs::mknodat(&dir, name, kind, mode, number).map_err(|e| {
-        SysError::new("make device node", &shown, e).value(format_args!("{}:{}", node.major, node.minor))
-    })?;
-    chown(&dir, Path::new(name), base + node.uid, base + node.gid)?;
-    // The creation mode went through the umask.
-    rustix::fs::chmodat(&dir, name, mode, rustix::fs::AtFlags::empty()).at("chmod", shown)
-}
-
-/// Opens the directory a path lies in, through no symlink, and tells the path's last component.
-pub fn open_parent(root: impl AsFd, path: &Path) -> SysResult<(OwnedFd, &std::ffi::OsStr)> {
-    let name = path
-        .file_name()
-        .ok_or_else(|| SysError::refused("open the directory of", path.display(), "it has no name"))?;
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = BENEATH | ResolveFlags::NO_SYMLINKS;
-    let dir =
-        rustix::fs::openat2(root, parent, flags, Mode::empty(), resolve).at("open", parent.display())?;
-    Ok((dir, name))
-}
-
-/// Makes directories one by one below `root`; existing ones are left as they are.
-fn make_dirs(root: impl AsFd, path: &Path, owner: Option<u32>) -> SysResult<()> {
-    let root = root.as_fd();
-    let mut done = PathBuf::new();
-    for part in path.components() {
-        let Component::Normal(part) = part else { continue };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let here = if done.as_os_str().is_empty() { Path::new(".") } else { done.as_path() };
-        let dir =
-            rustix::fs::openat2(root, here, flags, Mode::empty(), BENEATH).at("open", here.display())?;
-        match rustix::fs::mkdirat(&dir, part, Mode::from_raw_mode(0o755)) {
-            Ok(()) => {
-                if let Some(owner) = owner {
-                    chown(&dir, Path::new(part), owner, owner)?;
-                }
-            }
-            Err(rustix::io::Errno::EXIST) => {}
-            Err(e) => return Err(SysError::new("make directory", done.join(part).display(), e)),
-        }
-        done.push(part);
-    }
-    Ok(())
-}
-
-/// Makes an empty directory or file to mount on, and the directories above it, with the caller's
-/// file-system ids.
-pub(super) fn make_point(root: impl AsFd, path: &Path, kind: FileType) -> SysResult<()> {
-    let root = root.as_fd();
-    let relative: PathBuf = path.components().filter(|c| matches!(c, Component::Normal(_))).collect();
-    if kind == FileType::Directory {
-        return make_dirs(root, &relative, None);
-    }
-    if let Some(parent) = relative.parent() {
-        make_dirs(root, parent, None)?;
-    }
-    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    rustix::fs::openat2(root, &relative, flags, Mode::from_raw_mode(0o644), BENEATH)
-        .map(drop)
-        .at("make mount point", path.display())
 }

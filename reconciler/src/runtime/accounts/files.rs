@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
 
 use crate::error::{At, SysError, SysResult};
 use crate::runtime::accounts::db::Lines;
-use crate::runtime::tree::BENEATH;
+use crate::runtime::beneath::BENEATH;
 
 /// More than anyone's /etc/passwd or `authorized_keys` holds.
 const MOST: u64 = 1 << 20;

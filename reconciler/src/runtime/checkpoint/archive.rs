@@ -9,7 +9,8 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::image::{Image, LARGEST_LIST, LIST};
+use super::contents::{LARGEST_LIST, LIST};
+use super::image::Image;
 use crate::error::{At, SysError, SysResult};
 
 /// Packs the checkpoint in `dir`. What is called `to` is replaced, once the new one is whole.

@@ -14,7 +14,8 @@ use vzd_state::ids::IdRange;
 use vzd_state::units::Timestamp;
 
 use super::ahead::Rounds;
-use super::image::{Contents, Image};
+use super::contents::Contents;
+use super::image::Image;
 use super::obstacles::{lost_console, made, stranger};
 use super::swrk::{Ask, Request, Swrk};
 use super::{filters, groups, ids, log, nodes};

@@ -7,6 +7,7 @@
 //! - [`dump`] writes one, in a child of the keeper; the VE runs on if that fails,
 //! - [`ahead`] writes memory before that, in rounds, while the VE runs,
 //! - [`files`] knows what there is in its directory, and what it may be called,
+//! - [`contents`] is that list,
 //! - [`received`] knows which of them have just come as they were sent,
 //! - [`packed`] keeps memory compressed, and writes it out again,
 //! - [`archive`] makes one file of it, and puts it back,
@@ -21,6 +22,7 @@
 pub mod ahead;
 pub mod archive;
 pub mod bound;
+pub mod contents;
 pub mod dump;
 mod files;
 mod filters;

@@ -16,8 +16,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
+use super::contents::Contents;
 use super::files::mode_of;
-use super::image::{Contents, is_torn};
+use super::image::is_torn;
 use super::sum::Sum;
 use crate::error::{At, SysError, SysResult};
 

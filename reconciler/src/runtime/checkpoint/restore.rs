@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
+use super::contents::Contents;
 use super::dump::{CONSOLE, DEV, MASKED_TREES, SHOWN};
-use super::image::{Contents, Image};
+use super::image::Image;
 use super::swrk::{Ask, Failure, Request, Swrk};
 use super::{groups, log, nodes, packed};
 use crate::error::{At, SysError, SysResult};
@@ -21,9 +22,10 @@ use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, Child, SingleThreaded, WaitStatus};
 use crate::kernel::{net, seccomp, seqpacket, stash};
+use crate::runtime::beneath::make_point;
 use crate::runtime::spec::{CheckpointSpec, StartSpec, Started};
 use crate::runtime::start::Up;
-use crate::runtime::{inject, network, tree};
+use crate::runtime::{dev, inject, network, tree};
 
 const LOG: &str = "restore.log";
 
@@ -129,11 +131,11 @@ impl Stage {
         let cover = mount::new_fs("tmpfs", &[FsOption::Text("mode", "0755")], Attr::empty())?;
         mount::attach(&cover, CWD, &at)?;
         let put = |mounted: &OwnedFd, name: &str, kind: FileType| {
-            tree::make_point(&cover, Path::new(name), kind)?;
+            make_point(&cover, Path::new(name), kind)?;
             mount::attach(mounted, CWD, &at.join(name))
         };
         put(&root, ROOT, FileType::Directory)?;
-        let dev = tree::dev(spec.id_base, &spec.devices)?;
+        let dev = dev::make(spec.id_base, &spec.devices)?;
         nodes::make(&dev, &contents.dev)?;
         let mounts = spec.root.users.as_ref().map(|_| {
             tree::quota_device(&dev, &root)?;
@@ -141,7 +143,7 @@ impl Stage {
             Ok(at.clone())
         });
         let mounts = mounts.transpose()?;
-        tree::own_console(console, spec.id_base)?;
+        dev::own_console(console, spec.id_base)?;
         put(&dev, "dev", FileType::Directory)?;
         put(&mount::clone_tree(CWD, console, false)?, "console", FileType::RegularFile)?;
         put(&tree::shown(&spec.shown)?, "shown", FileType::Directory)?;

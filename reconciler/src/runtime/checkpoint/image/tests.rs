@@ -2,6 +2,7 @@
 
 use super::super::received;
 use super::*;
+use vzd_state::units::Timestamp;
 
 pub(in crate::runtime::checkpoint) fn contents() -> Contents {
     Contents {
