@@ -9,7 +9,10 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::TLS13;
-use rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore, ServerConfig};
+use rustls::{
+    AlertDescription, CertificateError, CipherSuite, ClientConfig, Error, RootCertStore, ServerConfig,
+    SupportedCipherSuite,
+};
 use vzd_state::placement::HostName;
 
 use crate::pki::certificate::facts;
@@ -50,8 +53,15 @@ pub fn peer(chain: Option<&[CertificateDer<'_>]>) -> Result<HostName, Trouble> {
     named(&facts(first).map_err(|why| Trouble::new(why, ""))?)
 }
 
+/// Where the processor has no instructions for AES, that is several times slower than the other cipher, and goes last.
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    let mut provider = ring::default_provider();
+    #[cfg(target_arch = "x86_64")]
+    if !std::arch::is_x86_feature_detected!("aes") {
+        let is_aes = |of: &SupportedCipherSuite| of.suite() != CipherSuite::TLS13_CHACHA20_POLY1305_SHA256;
+        provider.cipher_suites.sort_by_key(is_aes);
+    }
+    Arc::new(provider)
 }
 
 fn roots(own: &Own) -> Result<RootCertStore, Trouble> {

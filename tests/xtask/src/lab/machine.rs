@@ -120,7 +120,8 @@ fn command(setup: &Setup, socket: &Path, console: &Path) -> Command {
     ]);
     match std::env::var_os("VZD_LAB_KVM") {
         Some(_) => command.args(["-accel", "kvm", "-cpu", "host"]),
-        None => command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
+        // Emulated, instructions for AES are slower than doing without them.
+        None => command.args(["-accel", "tcg,thread=multi", "-cpu", "max,aes=off,pclmulqdq=off"]),
     };
     if !setup.systemd {
         command.arg("-no-reboot");
