@@ -1,13 +1,23 @@
-//! A VE at work moved between two machines, by TLS over the wire between them, and back.
+//! A Debian at work, moved between two machines by TLS over the wire between them, and back, while a third host talks to it.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use vzd_tests::{LONG, Peer, Sandbox, eventually, needs, within};
+use vzd_tests::{LONG, Namespace, Peer, Sandbox, Work, echo, moves, needs, within};
 
 const PORT: u16 = 7443;
+/// The VE's.
+const ADDRESS: &str = "10.77.0.50";
+/// The third host's wire: this host's end, its own, and all of it.
+const WIRE: [&str; 3] = ["10.78.0.1", "10.78.0.2", "10.78.0.0/24"];
 /// On the second host: all of its vzd's.
 const DIR: &str = "/var/moved";
+/// A Debian boots in it.
+const BOOT: Duration = Duration::from_secs(60);
 
 /// The second host's vzd.
 struct There<'a> {
@@ -31,15 +41,16 @@ impl There<'_> {
 
 impl Drop for There<'_> {
     fn drop(&mut self) {
-        let script = format!("test -e {DIR}/pid && kill $(cat {DIR}/pid); /lab/vzd stop web; true");
+        let script = format!(
+            "test -e {DIR}/pid && kill $(cat {DIR}/pid); /lab/vzd stop web; ip route del {}; true",
+            WIRE[2]
+        );
         drop(self.peer.run_with(&["/bin/sh", "-c", &script], &[], &self.environment));
     }
 }
 
-#[test]
-fn a_ve_at_work_moves_to_another_machine_and_back() {
-    needs!(Root, CgroupV2, Busybox, Criu, TwoHosts);
-    let peer = Peer::find();
+/// A vzd here and one there, with certificates of one CA, that know each other as a and b; the second's controller runs.
+fn hosts(peer: &Peer) -> (Sandbox, There<'_>) {
     let mut here = Sandbox::new();
     here.host = "a";
     let at = |ip: &str| format!("{ip}:{PORT}");
@@ -70,34 +81,72 @@ fn a_ve_at_work_moves_to_another_machine_and_back() {
         peer.put(&to, &std::fs::read(file.path()).unwrap());
         peer.sh(&format!("chmod 600 {to}"));
     }
-    let there = There { peer: &peer, environment };
+    let there = There { peer, environment };
     let run = format!("setsid /lab/vzd run > {DIR}/log 2>&1 < /dev/null & echo $! > {DIR}/pid");
     peer.run_with(&["/bin/sh", "-c", &run], &[], &there.environment).ok();
     within(LONG, "its controller answers", || (there.vzd(&["get"]).code == 0).then_some(()));
-    let ve = json!({ "apiVersion": "vzd/v1", "kind": "VE", "metadata": { "name": "web" }, "spec": { "template": "tiny" } });
-    here.write("web.yaml", &ve.to_string());
+    (here, there)
+}
+
+/// What the VE's web server says to the third host.
+fn page(third: &Namespace) -> String {
+    third.within(|| {
+        let mut stream = TcpStream::connect((ADDRESS, 80)).unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    })
+}
+
+#[test]
+fn a_ve_at_work_moves_to_another_machine_and_back() {
+    needs!(Root, CgroupV2, Busybox, Ip, Criu, Distribution, TwoHosts);
+    let peer = Peer::find();
+    let (here, there) = hosts(&peer);
+    let third = Namespace::behind_this_host(WIRE[0], WIRE[1]);
+    peer.sh(&format!("ip route add {} via {}", WIRE[2], Peer::own_ip()));
+    let archive = here.debian_at_work();
+    let add = ["template", "add", "debian", archive.to_str().unwrap()];
+    std::thread::scope(|scope| {
+        scope.spawn(|| there.vzd(&add).ok());
+        here.vzd(&add).ok();
+    });
+    let addresses = [format!("{ADDRESS}/32")];
+    here.ve("web", json!({ "template": "debian", "init": null, "stopTimeout": "30s", "network": { "addresses": addresses } }));
     let _daemon = here.daemon();
     here.until_ready("web");
-    // It counts; and it has 16 MB of memory that nothing on disk is like.
-    let work = "head -c 16777216 /dev/urandom > /dev/shm/memory; md5sum /dev/shm/memory > /root/sum; \
-                i=0; while :; do i=$((i+1)); echo $i > /root/n.new; mv /root/n.new /root/n; sleep 0.2; done";
-    here.sh(
-        "web",
-        &format!(
-            "cat > /root/work <<'END'\n{work}\nEND\nsetsid sh /root/work > /dev/null 2>&1 < /dev/null &"
-        ),
-    );
-    let number = |text: String| text.parse::<u64>().unwrap_or(0);
-    let read = "cat /root/n 2>/dev/null || echo 0";
-    eventually("it counts", || number(here.sh("web", read)) > 0);
-    let before = number(here.sh("web", read));
-    here.vzd(&["migrate", "web", "b"]).ok();
-    eventually("it counts on", || number(there.sh(read)) > before);
-    there.sh("md5sum -c /root/sum");
-    assert!(here.status("web").is_none());
-    let before = number(there.sh(read));
-    there.vzd(&["migrate", "web", "a"]).ok();
-    eventually("it counts on", || number(here.sh("web", read)) > before);
-    here.sh("web", "md5sum -c /root/sum");
-    assert!(!there.has());
+    here.put_guest("web");
+    let (look_here, look_there) =
+        (|| Work::look(&|script| here.sh("web", script)), || Work::look(&|script| there.sh(script)));
+    Work::start(&|script| here.sh("web", script), 200, 1, 1.0);
+    here.sh("web", "setsid busybox nc -ll -p 7 -e /bin/cat > /dev/null 2>&1 < /dev/null &");
+    let first = within(BOOT, "all of it is at work", look_here);
+    let stream = third.within(|| within(LONG, "it answers", || TcpStream::connect((ADDRESS, 7)).ok()));
+    let stop = AtomicBool::new(false);
+    let (count, longest) = std::thread::scope(|scope| {
+        let running = scope.spawn(|| echo(stream, &stop));
+        let moved = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut before = look_here().unwrap();
+            for _ in 0..moves().div_ceil(2) {
+                here.vzd(&["migrate", "web", "b"]).ok();
+                let on = || look_there().filter(|now| now.is_on_from(&before));
+                let now = within(BOOT, "all of it goes on there", on);
+                assert!(page(&third).contains("200 OK"));
+                assert!(here.status("web").is_none());
+                there.vzd(&["migrate", "web", "a"]).ok();
+                let on = || look_here().filter(|here| here.is_on_from(&now));
+                before = within(BOOT, "all of it goes on here", on);
+                assert!(page(&third).contains("200 OK"));
+                assert!(!there.has());
+            }
+        }));
+        stop.store(true, Ordering::SeqCst);
+        let told = running.join().unwrap();
+        moved.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        told
+    });
+    assert!(count > 10, "{count} numbers, the slowest in {longest:?}");
+    within(2 * BOOT, "cron goes on", || look_here().filter(|now| now.minutes > first.minutes));
+    here.vzd(&["stop", "web"]).ok();
 }

@@ -4,6 +4,7 @@
 //! one-shot or as a [`Daemon`]. It waits for states with [`eventually`], looks into VEs with the guest program, and
 //! cleans up by dropping what it took, also when it panics.
 
+mod at_work;
 mod daemon;
 mod distribution;
 mod drive;
@@ -18,11 +19,13 @@ mod procs;
 mod reboot;
 mod run;
 mod sandbox;
+mod stream;
 mod sweep;
 mod template;
 mod ve;
 mod wait;
 
+pub use at_work::{Work, moves};
 pub use daemon::Daemon;
 pub use drive::Driven;
 pub use image::{Image, Registry};
@@ -35,5 +38,6 @@ pub use procs::{Process, fds_of, mountinfo_of, namespace_of, status_field};
 pub use reboot::{Boot, boot, reboot_the_host};
 pub use run::{Ended, Guarded, vzd_binary};
 pub use sandbox::{CRIU, Sandbox};
+pub use stream::echo;
 pub use ve::{Condition, VeStatus};
 pub use wait::{LONG, eventually, holds_for, slow, within};

@@ -47,8 +47,6 @@ pub enum Need {
     FaultPoints,
     /// Roots of Debian: mmdebstrap and a mirror, or what they made elsewhere.
     Distribution,
-    /// mmdebstrap and a mirror of Debian.
-    Mirror,
     /// skopeo, and Debian's docker-registry for it to ask.
     Skopeo,
     /// The program `script` (bsdutils), which gives a command a terminal.
@@ -109,8 +107,6 @@ impl Need {
             Need::Distribution => {
                 absent("/usr/bin/mmdebstrap").filter(|_| crate::distribution::archives().is_none())
             }
-            Need::Mirror => absent("/usr/bin/mmdebstrap")
-                .or(without(crate::distribution::archives().is_none(), "there is no mirror of Debian")),
             Need::Skopeo => absent("/usr/bin/skopeo").or(absent("/usr/bin/docker-registry")),
             Need::Script => absent("/usr/bin/script"),
             Need::FaultPoints => without(
@@ -161,7 +157,6 @@ impl Need {
                 | Need::Nft
                 | Need::Criu
                 | Need::Distribution
-                | Need::Mirror
                 | Need::Script
                 | Need::Skopeo
                 | Need::DiskImage

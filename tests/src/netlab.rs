@@ -73,6 +73,25 @@ fn give(link: &str, to: &File) {
 pub struct Namespace(File);
 
 impl Namespace {
+    /// A host behind this one, which sends on for it: `third` is the wire's end here, `eth0` there. Goes with what it returns.
+    #[track_caller]
+    pub fn behind_this_host(here: &str, there: &str) -> Namespace {
+        let third = Namespace(a_new_one());
+        run("ip", &["link", "add", "third", "type", "veth", "peer", "name", "wire"]).ok();
+        give("wire", &third.0);
+        run("ip", &["addr", "add", &format!("{here}/24"), "dev", "third"]).ok();
+        run("ip", &["link", "set", "third", "up"]).ok();
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").must("send on for others");
+        third.within(|| {
+            for words in ["link set wire name eth0", "link set lo up", "link set eth0 up"] {
+                run("ip", &words.split(' ').collect::<Vec<_>>()).ok();
+            }
+            run("ip", &["addr", "add", &format!("{there}/24"), "dev", "eth0"]).ok();
+            run("ip", &["route", "add", "default", "via", here]).ok();
+        });
+        third
+    }
+
     /// Does something there.
     pub fn within<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
         within(&self.0, body)

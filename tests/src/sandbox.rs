@@ -291,6 +291,14 @@ impl Sandbox {
         self.exec(name, &["/bin/sh", "-c", script]).ok().stdout.trim_end().to_owned()
     }
 
+    /// Puts the guest program into the /usr/local/bin of a VE whose template has none.
+    #[track_caller]
+    pub fn put_guest(&self, name: &str) {
+        let program = std::fs::read(crate::guest::guest_binary()).must("read the guest program");
+        let put = "cat > /usr/local/bin/guest; chmod 755 /usr/local/bin/guest";
+        self.vzd_with_input(&["exec", name, "--", "/bin/sh", "-c", put], &program).ok();
+    }
+
     /// Sends a signal to a VE's init from inside, with which that may end before the sender has.
     #[track_caller]
     pub fn signal_init(&self, name: &str, signal: &str) {

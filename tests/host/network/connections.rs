@@ -1,13 +1,13 @@
 //! Connections over an address that stays, while everything else of the manifest changes.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use vzd_tests::{Guarded, LONG, NetLab, Sandbox, eventually, needs, within};
+use vzd_tests::{Guarded, LONG, NetLab, Sandbox, echo, eventually, needs, within};
 
 use super::ONE;
 
@@ -21,22 +21,6 @@ const LATE: Duration = Duration::from_secs(1);
 fn roll(dice: &mut u64, sides: u64) -> u64 {
     *dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     (*dice >> 33) % sides
-}
-
-/// Sends numbers and reads them back until told to stop; returns how many, and the longest wait for one.
-pub(super) fn echo(mut stream: TcpStream, stop: &AtomicBool) -> (u64, Duration) {
-    stream.set_read_timeout(Some(LONG)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    let (mut count, mut longest) = (0_u64, Duration::ZERO);
-    while !stop.load(Ordering::SeqCst) {
-        let (start, mut back) = (Instant::now(), [0; 8]);
-        stream.write_all(&count.to_be_bytes()).unwrap();
-        stream.read_exact(&mut back).unwrap();
-        assert_eq!(u64::from_be_bytes(back), count, "the stream is torn");
-        (count, longest) = (count + 1, longest.max(start.elapsed()));
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    (count, longest)
 }
 
 #[test]

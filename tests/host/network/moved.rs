@@ -4,12 +4,10 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
-use vzd_tests::{CLIENT, LONG, NetLab, Sandbox, eventually, needs, within};
+use vzd_tests::{CLIENT, LONG, NetLab, Sandbox, echo, eventually, moves, needs, within};
 
-use super::connections::echo;
 use super::{ONE, reaches, with};
 use crate::migrate::via;
-use crate::migrate::work::moves;
 
 #[test]
 fn streams_go_on_at_the_other_host() {

@@ -5,9 +5,8 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
-use vzd_tests::{LONG, NetLab, Sandbox, eventually, needs, within};
+use vzd_tests::{LONG, NetLab, Sandbox, echo, eventually, needs, within};
 
-use super::connections::echo;
 use super::{ONE, TWO, reaches, with};
 
 #[test]

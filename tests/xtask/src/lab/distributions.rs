@@ -1,5 +1,5 @@
 //! Roots of distributions for guests, which have no mirror to make them from: built by vzd's own recipes on this machine,
-//! and kept in the cache for as long as the recipes stay the same.
+//! and kept in the cache for as long as the recipes stay the same. One more is at work: with a web server and a database.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,11 +13,14 @@ pub(super) const NEED: &str = "Distribution";
 /// Those that tests boot.
 const RECIPES: &[&str] = &["debian-12-sysvinit", "debian-13", "debian-13-server"];
 
+/// Makes the one that is at work.
+const AT_WORK: &str = include_str!("../../../distribution/at-work.sh");
+
 const TEXT: &str = include_str!("../../../../reconciler/src/template/recipe.rs");
 
 /// The folder of their archives, each named after its recipe.
 pub(super) fn folder() -> Result<PathBuf> {
-    let folder = cache().join(format!("distributions-{:016x}", hash(&(TEXT, RECIPES))));
+    let folder = cache().join(format!("distributions-{:016x}", hash(&(TEXT, RECIPES, AT_WORK))));
     kept(&folder, "roots of distributions", |new| {
         let state = new.with_extension("state");
         let built = RECIPES.iter().try_for_each(|recipe| {
@@ -31,7 +34,8 @@ pub(super) fn folder() -> Result<PathBuf> {
             let archive = state.join("templates").join(&name);
             std::fs::rename(&archive, new.join(&name)).context(archive.display())
         });
-        std::fs::remove_dir_all(&state).context(state.display()).and(built)
+        std::fs::remove_dir_all(&state).context(state.display()).and(built)?;
+        run(Command::new("sh").args(["-c", AT_WORK, "sh"]).arg(new.join("at-work.tar")))
     })?;
     Ok(folder)
 }

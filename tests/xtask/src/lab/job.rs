@@ -85,6 +85,9 @@ impl Job<'_> {
         if self.has_distributions() {
             environment["VZD_TEST_DISTRIBUTIONS"] = json!("/lab/distributions");
         }
+        if let Ok(moves) = std::env::var("VZD_TEST_MOVES") {
+            environment["VZD_TEST_MOVES"] = json!(moves);
+        }
         if self.keep {
             environment["VZD_TEST_KEEP"] = json!("1");
         }
