@@ -119,7 +119,7 @@ fn a_ve_at_work_moves_to_another_machine_and_back() {
     here.put_guest("web");
     let (look_here, look_there) =
         (|| Work::look(&|script| here.sh("web", script)), || Work::look(&|script| there.sh(script)));
-    Work::start(&|script| here.sh("web", script), 200, 1, 1.0);
+    Work::start(&|script| here.sh("web", script), 200);
     here.sh("web", "setsid busybox nc -ll -p 7 -e /bin/cat > /dev/null 2>&1 < /dev/null &");
     let first = within(BOOT, "all of it is at work", look_here);
     let stream = third.within(|| within(LONG, "it answers", || TcpStream::connect((ADDRESS, 7)).ok()));

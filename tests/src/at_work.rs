@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::distribution::archives;
-use crate::{Must, Sandbox};
+use crate::{Must, Sandbox, slow};
 
 const ARCHIVE: &str = include_str!("../distribution/at-work.sh");
 
@@ -24,12 +25,13 @@ const LOOK: &str = r#"
 echo "counts $(cat /root/c? /root/c?? /root/passes 2>/dev/null | tr '\n' ' ')"
 echo "rows $(sqlite3 -cmd '.timeout 20000' /root/db 'select count(*), ifnull(max(n), 0) from t')"
 echo "database $(sqlite3 -cmd '.timeout 20000' /root/db 'pragma integrity_check')"
-for of in apache2 cron; do echo "$of $(pidof $of)"; done
+echo "apache2 $(pidof apache2)"
+cron=$(cat /run/crond.pid); echo "cron $cron $(cat /proc/$cron/comm)"
 echo "minutes $(grep -c . /root/minutes 2>/dev/null)"
 echo "torn $(ls /root | grep torn; grep -v 'attempt to write a readonly database' /root/failed)"
 "#;
 
-/// Services by the names of their programs.
+/// Services, as they are called there. (A child of cron's comes and goes with each job.)
 const SERVICES: [&str; 2] = ["apache2", "cron"];
 
 /// As often as a VE is moved where a test has little time; `VZD_TEST_MOVES=50` for those who have minutes.
@@ -63,9 +65,11 @@ impl Sandbox {
 }
 
 impl Work {
-    /// Starts it, in a VE in which `sh` runs scripts and which has `guest` in /usr/local/bin: with so many megabytes of memory, of
-    /// which it changes `a_second`, and with `pace` seconds between two numbers and between two rows.
-    pub fn start(sh: &dyn Fn(&str) -> String, megabytes: u32, a_second: u32, pace: f32) {
+    /// Starts it, in a VE in which `sh` runs scripts and which has `guest` in /usr/local/bin. On a machine of usual speed it counts
+    /// ten times a second, and changes 10 of its megabytes.
+    pub fn start(sh: &dyn Fn(&str) -> String, megabytes: u32) {
+        let pace = slow(Duration::from_millis(100)).as_secs_f32();
+        let a_second = (1.0 / pace).ceil();
         let script = |name: &str, text: &str| format!("cat > /root/{name} <<'END'\n{text}\nEND\n");
         let start = |words: &str| format!("setsid {words} > /dev/null 2>&1 < /dev/null &\n");
         sh(&[
