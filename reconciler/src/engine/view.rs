@@ -1,5 +1,5 @@
-//! What is known and wanted of one VE, in one place: all that a plan is made from. Looks at manifests and the ledger, never at the
-//! kernel.
+//! What is known and wanted of one VE, in one place: all that a plan is made from. Looks at manifests and the ledger, not at what
+//! runs.
 
 use std::sync::Arc;
 
