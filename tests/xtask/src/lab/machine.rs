@@ -120,7 +120,7 @@ fn command(setup: &Setup, socket: &Path, console: &Path) -> Command {
     ]);
     match std::env::var_os("VZD_LAB_KVM") {
         Some(_) => command.args(["-accel", "kvm", "-cpu", "host"]),
-        // Emulated, instructions for AES are slower than doing without them.
+        // Some processors have no instructions for AES, and TLS takes another cipher there; this machine's has them.
         None => command.args(["-accel", "tcg,thread=multi", "-cpu", "max,aes=off,pclmulqdq=off"]),
     };
     if !setup.systemd {
