@@ -22,14 +22,18 @@ const WRITER: &str = "n=0; while :; do n=$((n+1)); \
 
 /// A line for each of what can be seen: a word, and what follows from it.
 const LOOK: &str = r#"
-echo "counts $(cat /root/c? /root/c?? /root/passes 2>/dev/null | tr '\n' ' ')"
+echo "counts $(cat /root/c? /root/c?? 2>/dev/null | tr '\n' ' ')"
+echo "passes $(cat /root/passes)"
 echo "rows $(sqlite3 -cmd '.timeout 20000' /root/db 'select count(*), ifnull(max(n), 0) from t')"
 echo "database $(sqlite3 -cmd '.timeout 20000' /root/db 'pragma integrity_check')"
+echo "page $(busybox wget -q -O - http://127.0.0.1/ | grep -c '</html>')"
 echo "apache2 $(pidof apache2)"
 cron=$(cat /run/crond.pid); echo "cron $cron $(cat /proc/$cron/comm)"
 echo "minutes $(grep -c . /root/minutes 2>/dev/null)"
 echo "torn $(ls /root | grep torn; grep -v 'attempt to write a readonly database' /root/failed)"
 "#;
+
+const MEGABYTES: u32 = 200;
 
 /// Services, as they are called there. (A child of cron's comes and goes with each job.)
 const SERVICES: [&str; 2] = ["apache2", "cron"];
@@ -41,8 +45,10 @@ pub fn moves() -> usize {
 
 /// How far a VE has come with its work.
 pub struct Work {
-    /// Of the tree, of the memory, of the database.
+    /// Of the tree, of the database.
     counts: Vec<u64>,
+    /// How often memory was changed and checked.
+    passes: u64,
     /// The processes of each service, by their numbers in the VE.
     services: [String; 2],
     /// How often cron has done what it was told.
@@ -65,11 +71,11 @@ impl Sandbox {
 }
 
 impl Work {
-    /// Starts it, in a VE in which `sh` runs scripts and which has `guest` in /usr/local/bin. On a machine of usual speed it counts
-    /// ten times a second, and changes 10 of its megabytes.
-    pub fn start(sh: &dyn Fn(&str) -> String, megabytes: u32) {
+    /// Starts it, in a VE in which `sh` runs scripts and which has `guest` in /usr/local/bin. It changes and checks all of its memory
+    /// again and again, or so many megabytes a second.
+    pub fn start(sh: &dyn Fn(&str) -> String, a_second: Option<u32>) {
         let pace = slow(Duration::from_millis(100)).as_secs_f32();
-        let a_second = (1.0 / pace).ceil();
+        let a_second = a_second.map_or_else(String::new, |a_second| a_second.to_string());
         let script = |name: &str, text: &str| format!("cat > /root/{name} <<'END'\n{text}\nEND\n");
         let start = |words: &str| format!("setsid {words} > /dev/null 2>&1 < /dev/null &\n");
         sh(&[
@@ -79,7 +85,7 @@ impl Work {
             format!("export PACE={pace}\n"),
             start("sh /root/tree 20"),
             start("sh /root/writer"),
-            start(&format!("guest remember {megabytes} /root/passes {a_second}")),
+            start(&format!("guest remember {MEGABYTES} /root/passes {a_second}")),
             "echo '* * * * * date >> /root/minutes' | crontab -".to_owned(),
         ]
         .concat());
@@ -98,16 +104,24 @@ impl Work {
         counts.push(rows.parse().ok()?);
         assert_eq!(rest("database"), "ok");
         let services = SERVICES.map(|of| rest(of).to_owned());
-        let all = counts.len() == 22
+        let passes = rest("passes").parse().ok()?;
+        let all = counts.len() == 21
+            && rest("page") == "1"
             && counts.iter().all(|count| *count > 0)
             && !services.iter().any(String::is_empty);
-        all.then(|| Work { counts, services, minutes: rest("minutes").parse().unwrap_or(0) })
+        all.then(|| Work { counts, passes, services, minutes: rest("minutes").parse().unwrap_or(0) })
     }
 
     /// Whether all of it has come further than before, in the same processes.
     #[track_caller]
     pub fn is_on_from(&self, before: &Work) -> bool {
         assert_eq!(self.services, before.services);
-        self.counts.iter().zip(&before.counts).all(|(now, before)| now > before)
+        self.passes > before.passes + 1
+            && self.counts.iter().zip(&before.counts).all(|(now, before)| now > before)
+    }
+
+    /// Whether all of its memory was checked since then, of which it looks at three megabytes with each that it changes.
+    pub fn has_checked_all_since(&self, before: &Work) -> bool {
+        self.passes > before.passes + u64::from(MEGABYTES / 3)
     }
 }

@@ -73,7 +73,8 @@ fn give(link: &str, to: &File) {
 pub struct Namespace(File);
 
 impl Namespace {
-    /// A host behind this one, which sends on for it: `third` is the wire's end here, `eth0` there. Goes with what it returns.
+    /// A host behind this one, which sends on for it: `third` is the wire's end here, `eth0` there. Goes with what it
+    /// returns, but for the forwarding that it switches on: for guests of the lab.
     #[track_caller]
     pub fn behind_this_host(here: &str, there: &str) -> Namespace {
         let third = Namespace(a_new_one());

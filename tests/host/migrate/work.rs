@@ -25,7 +25,7 @@ fn a_debian_at_work_moves_back_and_forth() {
     here.put_guest("web");
     let (mut from, mut to) = (&here, &there);
     let look = |sandbox: &Sandbox| Work::look(&|script| sandbox.sh("web", script));
-    Work::start(&|script| here.sh("web", script), 200);
+    Work::start(&|script| here.sh("web", script), None);
     let long = Duration::from_secs(60);
     let mut before = within(long, "all of it is at work", || look(from));
     for _ in 0..moves() {

@@ -1,8 +1,9 @@
 //! Checkpoints on disk that are whole, that are not, and that come from elsewhere.
 
+use vzd_state::units::Timestamp;
+
 use super::super::received;
 use super::*;
-use vzd_state::units::Timestamp;
 
 pub(in crate::runtime::checkpoint) fn contents() -> Contents {
     Contents {
