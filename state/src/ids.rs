@@ -66,6 +66,12 @@ impl VeUid {
     pub fn from_bits(bits: u128) -> Self {
         Self(format!("{bits:032x}").into())
     }
+
+    /// One of so many numbers, the same each time; of none, none.
+    pub fn number(&self, of: u32) -> Option<u32> {
+        let bits = u128::from_str_radix(&self.0, 16).ok()?;
+        bits.checked_rem(of.into()).and_then(|number| u32::try_from(number).ok())
+    }
 }
 
 impl FromStr for VeUid {

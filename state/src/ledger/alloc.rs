@@ -1,4 +1,4 @@
-//! Handing out ctids and ranges of ids: always the lowest free one, never one in use or in quarantine.
+//! Handing out ctids, the lowest that is free, and ranges of ids, spread over the pool; never one in use or in quarantine.
 
 use serde::{Deserialize, Serialize};
 use vzd_schema::v1::defaults;
@@ -39,7 +39,7 @@ impl Ledger {
                 return Err(LedgerError::NameTaken(want.name.clone()));
             }
             let ctid = self.assign_ctid(want.ctid)?;
-            let ids = self.assign_ids(want.namespaces.id_range)?;
+            let ids = self.assign_ids(want.namespaces.id_range, uid)?;
             let mut entry = Entry::new(uid.clone(), want.name.clone(), ctid, ids);
             entry.accept(want);
             self.put(entry);
@@ -50,7 +50,8 @@ impl Ledger {
     /// Whether a VE could be made that wants this.
     pub fn can_create(&self, want: &Desired) -> Result<(), LedgerError> {
         self.assign_ctid(want.ctid)?;
-        self.assign_ids(want.namespaces.id_range).map(drop)
+        // Of which one, is asked when it is made.
+        self.assign_ids(want.namespaces.id_range, &VeUid::from_bits(0)).map(drop)
     }
 
     /// Why a VE of another host's cannot be taken in as it is. What it was here before does not count.
@@ -66,7 +67,7 @@ impl Ledger {
     }
 
     /// The ctid wanted, or the lowest free one.
-    pub fn assign_ctid(&self, wanted: Option<Ctid>) -> Result<Ctid, LedgerError> {
+    fn assign_ctid(&self, wanted: Option<Ctid>) -> Result<Ctid, LedgerError> {
         if let Some(ctid) = wanted {
             return match self.by_ctid(ctid) {
                 Some(owner) => Err(LedgerError::CtidTaken { ctid, owner: owner.name.clone() }),
@@ -85,8 +86,9 @@ impl Ledger {
         Ok(free)
     }
 
-    /// The range wanted, or the lowest free block of the pool.
-    pub fn assign_ids(&self, wanted: Option<IdRange>) -> Result<IdRange, LedgerError> {
+    /// The range wanted, or a free block of the pool: the one that the VE's uid tells, or the next one that is free. So VEs of
+    /// two hosts hardly ever have the same, and can move.
+    fn assign_ids(&self, wanted: Option<IdRange>, uid: &VeUid) -> Result<IdRange, LedgerError> {
         let owner_of = |range: IdRange| self.entries.values().find(|entry| entry.ids.overlaps(range));
         if let Some(range) = wanted {
             return match owner_of(range) {
@@ -94,22 +96,11 @@ impl Ledger {
                 None => Ok(range),
             };
         }
-        let end = u64::from(self.pool.start) + u64::from(self.pool.count);
-        let mut used: Vec<_> = self.entries.values().map(|entry| entry.ids).collect();
-        used.sort_unstable_by_key(|range| range.start);
-        let mut start = u64::from(self.pool.start);
-        for range in used {
-            if u64::from(range.start) >= start + u64::from(IdRange::BLOCK) {
-                break;
-            }
-            start = start.max(range.end());
-        }
-        match u32::try_from(start) {
-            Ok(start) if u64::from(start) + u64::from(IdRange::BLOCK) <= end => {
-                Ok(IdRange { start, count: IdRange::BLOCK })
-            }
-            Ok(_) | Err(_) => Err(LedgerError::NoIds(self.pool)),
-        }
+        let blocks = self.pool.count / IdRange::BLOCK;
+        let first = uid.number(blocks).ok_or(LedgerError::NoIds(self.pool))?;
+        let block = |at: u32| IdRange { start: self.pool.start + at * IdRange::BLOCK, count: IdRange::BLOCK };
+        let mut all = (first..blocks).chain(0..first).map(block);
+        all.find(|range| owner_of(*range).is_none()).ok_or(LedgerError::NoIds(self.pool))
     }
 }
 

@@ -24,7 +24,7 @@ fn ctid(number: u32) -> Ctid {
 }
 
 #[test]
-fn the_lowest_free_ids_are_handed_out_and_never_twice() {
+fn free_ctids_and_ids_are_handed_out_and_never_twice() {
     let mut ledger = Ledger::default();
     for number in 0u32..3 {
         let entry = create(&mut ledger, number.into(), "").unwrap();
@@ -32,6 +32,15 @@ fn the_lowest_free_ids_are_handed_out_and_never_twice() {
         let start = IdPool::default().start + IdRange::BLOCK * number;
         assert_eq!(entry.ids, IdRange { start, count: IdRange::BLOCK });
     }
+    // A range that the uid tells, or the next one that is free.
+    let pool = IdPool::default();
+    let blocks = pool.count / IdRange::BLOCK;
+    let last = create(&mut ledger, (blocks - 1).into(), "").unwrap();
+    assert_eq!(last.ids.start, pool.start + (blocks - 1) * IdRange::BLOCK);
+    let next = create(&mut ledger, (2 * blocks - 1).into(), "").unwrap();
+    assert_eq!(next.ids.start, pool.start + 3 * IdRange::BLOCK);
+    ledger.remove(&last.uid);
+    ledger.remove(&next.uid);
     ledger.remove(&uid(1));
     assert_eq!(create(&mut ledger, 4, "").unwrap().ctid, ctid(102));
     assert_eq!(create(&mut ledger, 5, ", ctid: 500").unwrap().ctid, ctid(500));
@@ -61,7 +70,7 @@ fn fixed_ranges_are_kept_apart_and_a_pool_ends() {
     let fixed = ", security: {userNamespace: {start: 100000}}";
     assert_eq!(create(&mut ledger, 1, fixed).unwrap().ids.start, 100_000);
     assert!(matches!(create(&mut ledger, 2, fixed), Err(LedgerError::IdsTaken { .. })));
-    assert_eq!(create(&mut ledger, 3, "").unwrap().ids.start, 165_536);
+    assert_eq!(create(&mut ledger, 3, "").unwrap().ids.start, 196_608);
     let Err(error) = create(&mut ledger, 4, "") else { panic!("there were ids left") };
     assert_eq!(error.code(), Code::NoIds);
     assert_eq!(error.to_string(), "no range of 65536 ids is free in 65536:196608");
