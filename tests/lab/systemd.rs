@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use vzd_tests::{Boot, LONG, Process, boot, eventually, needs, reboot_the_host, within};
 
 const MANIFESTS: &str = "/etc/vzd/manifests";
+/// Of the boot in which the VEs were made.
+const KEPT: &str = "/root/boot-of-the-ves";
 
 /// Runs a program of the host, which must go well, and returns what it printed.
 #[track_caller]
@@ -20,8 +22,12 @@ fn host(words: &[&str]) -> String {
 
 fn write(name: &str, mut spec: Value) {
     spec["template"] = json!("tiny");
+    put("VE", name, spec);
+}
+
+fn put(kind: &str, name: &str, spec: Value) {
     let document =
-        json!({ "apiVersion": "vzd/v1", "kind": "VE", "metadata": { "name": name }, "spec": spec });
+        json!({ "apiVersion": "vzd/v1", "kind": kind, "metadata": { "name": name }, "spec": spec });
     std::fs::create_dir_all(MANIFESTS).unwrap();
     // Seen as a whole: the controller watches.
     let path = Path::new(MANIFESTS).join(format!("{name}.yaml"));
@@ -70,6 +76,8 @@ impl Drop for Installed {
             println!("{}", said(&["systemctl", "--no-pager", "status", "vzd.service"]));
             println!("{}", said(&["journalctl", "--no-pager", "-b", "-u", "vzd.service", "-n", "80"]));
         }
+        // No VE's.
+        drop(std::fs::remove_file(Path::new(MANIFESTS).join("host.yaml")));
         let names = std::fs::read_dir(MANIFESTS).into_iter().flatten().flatten();
         for entry in names.filter(|entry| entry.path().extension().is_some_and(|ending| ending == "yaml")) {
             let name = entry.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -81,6 +89,19 @@ impl Drop for Installed {
         let units = ["vzd.service", "vzd-ves.service"];
         drop(Command::new("systemctl").args(["disable", "--now"]).args(units).status());
     }
+}
+
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap()
+}
+
+fn reboot() -> ! {
+    std::fs::write(KEPT, boot_id()).unwrap();
+    reboot_the_host()
+}
+
+fn rebooted() {
+    assert_ne!(std::fs::read_to_string(KEPT).unwrap(), boot_id(), "the host has not been rebooted");
 }
 
 fn controller() -> u32 {
@@ -127,10 +148,8 @@ fn the_unit_is_well_made() {
 #[test]
 fn a_shutdown_stops_ves_in_order_and_a_boot_brings_them_back() {
     needs!(Root, CgroupV2, Systemd);
-    const KEPT: &str = "/root/boot-of-the-ves";
     const TOLD: &str = "/root/told";
     let installed = Installed::start();
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     if boot() == Boot::First {
         // Each tells in a file of the host when its init was told to go.
         std::fs::create_dir_all(TOLD).unwrap();
@@ -149,14 +168,44 @@ fn a_shutdown_stops_ves_in_order_and_a_boot_brings_them_back() {
         }
         host(&["vzd", "stop", "halted"]);
         host(&["vzd", "exec", "first", "--", "touch", "/root/kept"]);
-        std::fs::write(KEPT, &boot_id).unwrap();
-        reboot_the_host();
+        reboot();
     }
-    assert_ne!(std::fs::read_to_string(KEPT).unwrap(), boot_id, "the host has not been rebooted");
+    rebooted();
     assert_eq!(std::fs::read_to_string(format!("{TOLD}/stops")).unwrap(), "second\nfirst\n");
     until_ready("first");
     until_ready("second");
     host(&["vzd", "exec", "first", "--", "test", "-e", "/root/kept"]);
     assert_eq!((pid("by-hand"), pid("halted")), (None, None));
+    drop(installed);
+}
+
+#[test]
+fn a_shutdown_that_suspends_them_lets_them_go_on_after_the_boot() {
+    needs!(Root, CgroupV2, Systemd, Criu);
+    // It counts in its memory: what it says in a file is how far it is.
+    const COUNTS: &str = "n=0; while :; do n=$((n + 1)); echo $n > /root/count; sleep 1; done";
+    const REACHED: &str = "/root/reached";
+    let installed = Installed::start();
+    let inside = |script: &str| host(&["vzd", "exec", "web", "--", "/bin/sh", "-c", script]);
+    let count = || inside("cat /root/count").parse::<u64>().ok();
+    if boot() == Boot::First {
+        put("Host", "host", json!({ "shutdown": "suspend" }));
+        write("web", json!({}));
+        until_ready("web");
+        inside(&format!(
+            "echo here > /run/here; ({COUNTS}) > /dev/null 2>&1 < /dev/null & echo $! > /root/pid"
+        ));
+        let reached = within(LONG, "it counts", || count().filter(|count| *count > 3));
+        std::fs::write(REACHED, reached.to_string()).unwrap();
+        reboot();
+    }
+    rebooted();
+    let reached: u64 = std::fs::read_to_string(REACHED).unwrap().parse().unwrap();
+    until_ready("web");
+    let now = within(LONG, "it tells how far it is", count);
+    assert!(now >= reached, "it began anew: {now} after {reached}");
+    within(LONG, "it goes on", || count().filter(|count| *count > now));
+    // The very process, and what only memory held.
+    assert_eq!(inside("kill -0 $(cat /root/pid) && cat /run/here"), "here");
     drop(installed);
 }

@@ -113,6 +113,8 @@ impl Job<'_> {
             let to = if to.is_empty() { format!("usr/lib/{from}") } else { format!("usr/lib/{from}/{to}") };
             copy(&packaging.join(from), &root_of_guest.join(to))?;
         }
+        let settings = root_of_guest.join("etc/systemd/system/vzd.service.d/lab.conf");
+        write(&settings, "[Service]\nEnvironment=VZD_CRIU=/lab/criu/criu\n")?;
         write(&root_of_guest.join("etc/systemd/system/vzd-lab.service"), UNIT)?;
         let wants = root_of_guest.join("etc/systemd/system/multi-user.target.wants");
         std::fs::create_dir_all(&wants).context(wants.display())?;
