@@ -1,11 +1,19 @@
-//! The course of a hand-over: how far it has come, how fast it may go, and whether it is given up. Who works at it and who
-//! looks on share it.
+//! The course of a hand-over: how far it has come, how fast it may go, how long the other host is waited for, and whether it
+//! is given up. Who works at it and who looks on share it.
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::{SysError, SysResult};
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::error::{At, SysError, SysResult};
+
+/// While the VE runs, a host may be silent for so long: it may fetch a template, or write much to a slow disk.
+const RUNS: Duration = Duration::from_secs(600);
+/// While it stands still. What comes then has to be on disk before there is an answer, a part of it at a time.
+const STANDS_STILL: Duration = Duration::from_secs(120);
 
 /// A hand-over's.
 #[derive(Debug)]
@@ -19,6 +27,8 @@ pub struct Course {
     expected: AtomicU64,
     state: Mutex<State>,
     turned: Condvar,
+    /// Can be read from once it was given up.
+    given: OwnedFd,
 }
 
 #[derive(Debug)]
@@ -26,6 +36,8 @@ struct State {
     will: Will,
     /// When what was sent is paid for.
     paid: Instant,
+    /// How long the other host is waited for.
+    patience: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,31 +52,61 @@ enum Will {
 
 impl Course {
     /// One that begins now. `limit`: bytes a second at most.
-    pub fn new(limit: Option<u64>) -> Self {
+    pub fn new(limit: Option<u64>) -> SysResult<Self> {
         let now = Instant::now();
-        Course {
+        let given = eventfd(0, EventfdFlags::CLOEXEC).at("make", "an event")?;
+        Ok(Course {
             limit: limit.filter(|limit| *limit > 0),
             began: now,
             bytes: AtomicU64::new(0),
             rounds: AtomicU32::new(0),
             expected: AtomicU64::new(0),
-            state: Mutex::new(State { will: Will::Open, paid: now }),
+            state: Mutex::new(State { will: Will::Open, paid: now, patience: RUNS }),
             turned: Condvar::new(),
-        }
+            given,
+        })
+    }
+
+    /// One that has another patience.
+    #[cfg(test)]
+    pub(super) fn with_patience(self, patience: Duration) -> Self {
+        self.state().patience = patience;
+        self
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives it up, if that is still possible; it ends with the next piece.
+    /// Gives it up, if that is still possible.
     pub fn give_up(&self) -> bool {
         let mut state = self.state();
         if state.will == Will::Open {
             state.will = Will::Given;
         }
-        self.turned.notify_all();
-        state.will == Will::Given
+        let is_given = state.will == Will::Given;
+        if is_given {
+            // It is never read from, and so cannot be full before this.
+            let _ = rustix::io::write(&self.given, &1_u64.to_ne_bytes());
+            self.turned.notify_all();
+        }
+        is_given
+    }
+
+    /// What can be read from once it was given up.
+    pub(super) fn given_up(&self) -> BorrowedFd<'_> {
+        self.given.as_fd()
+    }
+
+    /// From now on the VE stands still.
+    pub(super) fn stands_still(&self) {
+        self.state().patience = STANDS_STILL;
+    }
+
+    /// How long the other host may be silent; for as long as it likes, once the VE is its to have.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        let state = self.state();
+        (state.will != Will::Ceded).then_some(state.patience)
     }
 
     /// From now on it cannot be given up; an error if it was.
@@ -152,7 +194,7 @@ mod tests {
 
     #[test]
     fn it_goes_no_faster_than_it_may() {
-        let course = Course::new(Some(1_000_000));
+        let course = Course::new(Some(1_000_000)).unwrap();
         let began = Instant::now();
         for _ in 0..5 {
             course.sent(1_000_000, 10_000).unwrap();
@@ -162,14 +204,14 @@ mod tests {
 
     #[test]
     fn it_is_given_up_at_once_but_not_after_it_was_ceded() {
-        let course = Course::new(Some(1));
+        let course = Course::new(Some(1)).unwrap();
         std::thread::scope(|scope| {
             let sending = scope.spawn(|| course.sent(1_000_000_000, 1_000_000_000));
             assert!(course.give_up());
             assert!(sending.join().unwrap().unwrap_err().to_string().contains("given up"));
         });
         assert!(course.cede().is_err());
-        let ceded = Course::new(None);
+        let ceded = Course::new(None).unwrap();
         ceded.cede().unwrap();
         assert!(!ceded.give_up());
         ceded.sent(1, 1).unwrap();
@@ -177,7 +219,7 @@ mod tests {
 
     #[test]
     fn it_tells_where_it_is() {
-        let course = Course::new(None);
+        let course = Course::new(None).unwrap();
         course.round(None);
         assert_eq!(course.words(), "handing over, round 1: 0 B sent");
         course.sent(2_500_000, 1_000).unwrap();

@@ -12,7 +12,7 @@ use vzd_state::ledger::Entry;
 use vzd_state::placement::{HostName, Query, Word};
 
 use crate::drivers::disk::stream::{Item, Sink};
-use crate::error::{At, SysError, SysResult};
+use crate::error::{SysError, SysResult};
 use crate::handover::batch::{self, Batch, PACKED};
 use crate::handover::course::Course;
 use crate::handover::fit::Offer;
@@ -202,7 +202,7 @@ impl<R: Read, W: Write> Link<R, W> {
 
     fn flush(&mut self) -> SysResult<()> {
         self.send_batch()?;
-        self.to.flush().at("write to", &self.peer)
+        self.to.flush().map_err(|e| broken(&e, "write to", &self.peer))
     }
 
     fn write(&mut self, kind: u8, body: &[&[u8]]) -> SysResult<()> {
@@ -216,14 +216,15 @@ impl<R: Read, W: Write> Link<R, W> {
         if let Some(batch) = &mut self.batch {
             return if batch.add(parts(), bytes) { self.send_batch() } else { Ok(()) };
         }
-        parts().try_for_each(|part| self.to.write_all(part)).at("write to", &self.peer)?;
+        let written = parts().try_for_each(|part| self.to.write_all(part));
+        written.map_err(|e| broken(&e, "write to", &self.peer))?;
         self.has_gone(bytes, bytes + HEAD as u64)
     }
 
     fn send_batch(&mut self) -> SysResult<()> {
         let Some(batch) = &mut self.batch else { return Ok(()) };
         let (packed, bytes) = batch.take()?;
-        self.to.write_all(&packed).at("write to", &self.peer)?;
+        self.to.write_all(&packed).map_err(|e| broken(&e, "write to", &self.peer))?;
         self.has_gone(bytes, packed.len() as u64)
     }
 
@@ -295,7 +296,7 @@ fn read_frame(from: &mut impl Read, peer: &str) -> SysResult<Option<([u8; HEAD],
     let mut head = [0; HEAD];
     match from.read_exact(&mut head) {
         Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(None),
-        other => other.at("read from", peer)?,
+        other => other.map_err(|e| broken(&e, "read from", peer))?,
     }
     let [kind, length @ ..] = head;
     let length = u32::from_be_bytes(length);
@@ -305,7 +306,15 @@ fn read_frame(from: &mut impl Read, peer: &str) -> SysResult<Option<([u8; HEAD],
     let mut body = vec![0; usize::try_from(length).unwrap_or_default()];
     match from.read_exact(&mut body) {
         Err(e) if e.kind() == ErrorKind::UnexpectedEof => Ok(None),
-        other => other.at("read from", peer).map(|()| Some((head, body))),
+        other => other.map_err(|e| broken(&e, "read from", peer)).map(|()| Some((head, body))),
+    }
+}
+
+/// A stream's error, which may be one in words.
+fn broken(error: &std::io::Error, op: &str, peer: &str) -> SysError {
+    match error.raw_os_error() {
+        Some(errno) => SysError::new(op, peer, errno),
+        None => SysError::refused(op, peer, error),
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! - [`source`] sends a VE, [`target`] receives one: a conversation over [`link`], a pair of byte streams,
 //! - [`batch`] has it compressed, where that is wanted,
-//! - [`course`] is how far one has come, and how fast it may go,
+//! - [`course`] is how far one has come, and how fast it may go; [`patient`] waits for the other end no longer than it says,
 //! - [`fit`] tells what a VE needs of a host, and what a host lacks of it,
 //! - [`problem`] is what stands in the way, in words and by its kind,
 //! - [`there`] reaches the other host, [`ask`] asks it about VEs,
@@ -19,6 +19,7 @@ pub mod dial;
 pub mod fit;
 pub mod link;
 pub mod listen;
+pub mod patient;
 pub mod problem;
 pub mod session;
 pub mod source;

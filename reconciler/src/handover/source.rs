@@ -179,6 +179,7 @@ impl<'a, R: Read, W: Write> Source<'a, R, W> {
             return Err(refused(line(&frozen.problems)));
         };
         self.at = Kind::Files;
+        self.course.stands_still();
         fault::point();
         let sent = self.send(&frozen, &mut files);
         let prepared = self.unless_declined(sent).and_then(|()| match self.link.hear() {

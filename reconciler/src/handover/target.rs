@@ -247,7 +247,7 @@ impl<'a, R: Read, W: Write> Target<'a, R, W> {
                     }
                     *(if name.contains('/') { &mut has_ahead } else { &mut has_image }) = true;
                     let (file, path) = image.make_part(&name, mode)?;
-                    part = Some(Part { file, path });
+                    part = Some(Part { file, path, unwritten: 0 });
                 }
                 (Frame::Message(Message::Whole { entry, quotas, sum }), None) if tree.is_done() => {
                     if self.link.sum(false) != sum {
@@ -305,11 +305,22 @@ fn same(protocol: u32) -> ControlResult<()> {
 struct Part {
     file: File,
     path: PathBuf,
+    /// Bytes that may not be on disk yet.
+    unwritten: usize,
 }
 
+/// At most so much is left to be written out when all has come: the source waits for that, and not for ever.
+const UNWRITTEN: usize = 256 << 20;
+
 impl Part {
-    fn data(&self, at: u64, bytes: &[u8]) -> SysResult<()> {
-        self.file.write_all_at(bytes, at).at("write", self.path.display())
+    fn data(&mut self, at: u64, bytes: &[u8]) -> SysResult<()> {
+        self.file.write_all_at(bytes, at).at("write", self.path.display())?;
+        self.unwritten += bytes.len();
+        if self.unwritten >= UNWRITTEN {
+            self.unwritten = 0;
+            self.file.sync_data().at("write", self.path.display())?;
+        }
+        Ok(())
     }
 
     fn end(&self, size: u64) -> SysResult<()> {

@@ -3,7 +3,8 @@
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use vzd_schema::v1::{Endpoint, Peer};
 use vzd_state::placement::HostName;
 
 use crate::error::{At, SysError, SysResult};
+use crate::kernel::pidfd::Pidfd;
 use crate::settings::Settings;
 
 /// How another host is reached.
@@ -29,6 +31,9 @@ pub enum Way {
         name: Option<HostName>,
     },
 }
+
+/// With its input closed it ends within this, or hangs.
+const LINGERS: Duration = Duration::from_secs(30);
 
 /// A command that runs and reaches the other host.
 #[derive(Debug)]
@@ -96,7 +101,17 @@ impl There {
 
     /// What it has ended with, once its input is closed.
     pub fn ended(&mut self) -> Option<u8> {
-        self.child.wait().ok()?.code().and_then(|code| u8::try_from(code).ok())
+        self.end().ok()?.code().and_then(|code| u8::try_from(code).ok())
+    }
+
+    /// Waits for its end; its input is closed.
+    fn end(&mut self) -> std::io::Result<ExitStatus> {
+        let pidfd = i32::try_from(self.child.id()).map(Pidfd::open);
+        // One that has been reaped has ended.
+        if pidfd.is_ok_and(|pidfd| pidfd.and_then(|pidfd| pidfd.wait(LINGERS)).is_ok_and(|ended| !ended)) {
+            self.child.kill()?;
+        }
+        self.child.wait()
     }
 
     /// Ends it and all that it has started, if it was reached alone.
@@ -130,7 +145,6 @@ pub fn words(mut from: ChildStderr) -> Vec<String> {
 
 impl Drop for There {
     fn drop(&mut self) {
-        // Its input is closed: it ends by itself.
-        let _ = self.child.wait();
+        let _ = self.end();
     }
 }

@@ -16,8 +16,8 @@ const PIECE: usize = 64 << 10;
 /// A link over which nothing has come for that long is looked at, and then again a few times.
 const QUIET: Duration = Duration::from_secs(15);
 const LOOKS: u32 = 3;
-/// What was sent is heard of within this, or the link is cut.
-const UNHEARD: Duration = Duration::from_secs(120);
+/// What was sent is heard of within this, or the link is cut: as long as all looks take.
+const UNHEARD: Duration = Duration::from_secs(45);
 
 /// Has a connection noticed that is cut without a word, and nothing wait for more to be said.
 pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {

@@ -20,7 +20,7 @@ fn what_is_said_is_heard_and_both_know_the_same_sum() {
 #[test]
 fn what_goes_compressed_is_heard_as_it_was_said() {
     let mut wire = Vec::new();
-    let course = Arc::new(Course::new(None));
+    let course = Arc::new(Course::new(None).unwrap());
     let mut ours = Link::new(std::io::empty(), &mut wire, "the other").on(course);
     let begin = |id: &str| Message::Begin { id: id.to_owned() };
     ours.compress(true).unwrap();
