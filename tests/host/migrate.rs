@@ -1,9 +1,10 @@
-//! VEs handed over from one vzd to another, there and back; what stands in the way; and either side killed at every
-//! moment. Two sandboxes are two hosts: each has directories, control groups and a ledger of its own.
+//! VEs handed over from one vzd to another, there and back, and what stands in the way. Two sandboxes are two hosts: each has
+//! directories, control groups and a ledger of its own.
 
 mod ahead;
 mod compressed;
 mod declared;
+mod faults;
 mod openvz;
 mod tls;
 pub(crate) mod work;
@@ -14,10 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use vzd_tests::{Guarded, Sandbox, VeStatus, eventually, needs, within};
-
-/// More points than a hand-over has.
-const MOST: usize = 80;
+use vzd_tests::{Guarded, Sandbox, eventually, needs};
 
 /// A command that reaches another sandbox's vzd; `more` is put into its environment.
 pub(crate) fn via(there: &Sandbox, more: &str) -> String {
@@ -332,64 +330,4 @@ fn what_stands_in_the_way_changes_nothing() {
     let ended = here.vzd(&["migrate", "web", "--via", "echo hello there;:"]).ends(1);
     assert!(ended.stderr.contains("VZ0503"), "{ended:?}");
     assert_eq!(here.init_pid("web"), pid);
-}
-
-/// Kills one side at every fault point of a hand-over, asks again where need be, and finds the VE on exactly one side.
-fn survives(env: impl Fn(&Sandbox, &Sandbox, usize) -> Command) {
-    let mut reached = 0;
-    for at in 1..MOST {
-        let (here, there) = two(json!({}));
-        count(&here, "web");
-        let output = env(&here, &there, at).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let whole = output.status.success();
-        assert!(!(runs(&here) && runs(&there)), "point {at}: it runs twice: {text}");
-        // Passes on both sides, and the question again while one cannot know.
-        let (on, off) = within(std::time::Duration::from_secs(60), format!("point {at}: it settles"), || {
-            for sandbox in [&here, &there] {
-                drop(sandbox.vzd(&["apply"]));
-            }
-            let status: Option<VeStatus> = here.status("web");
-            if status.is_some_and(|ve| ve.reason() == "HandedOver") {
-                drop(here.vzd(&["migrate", "web", "--via", &via(&there, "")]));
-            }
-            match (runs(&here), runs(&there)) {
-                (true, true) => panic!("point {at}: it runs twice: {text}"),
-                (true, false) => Some((&here, &there)),
-                (false, true) => Some((&there, &here)),
-                (false, false) => None,
-            }
-        });
-        goes_on(on, "web");
-        eventually("nothing is left on the other side but what is kept", || {
-            drop(off.vzd(&["apply"]));
-            off.cgroups().is_empty() && off.status("web").is_none_or(|ve| ve.reason() == "HandedOver")
-        });
-        // And it can be moved from there.
-        if whole {
-            reached = at - 1;
-            break;
-        }
-        migrate(on, off, "web");
-        goes_on(off, "web");
-    }
-    assert!((5..MOST - 1).contains(&reached), "{reached} fault points were reached");
-}
-
-#[test]
-fn the_source_is_killed_at_every_moment() {
-    needs!(Root, Cgroups, Busybox, Criu, FaultPoints);
-    survives(|here, there, at| {
-        let mut command = here.command(&["migrate", "web", "--via", &via(there, "")]);
-        command.env("VZD_FAULT_POINT", at.to_string());
-        command
-    });
-}
-
-#[test]
-fn the_target_is_killed_at_every_moment() {
-    needs!(Root, Cgroups, Busybox, Criu, FaultPoints);
-    survives(|here, there, at| {
-        here.command(&["migrate", "web", "--via", &via(there, &format!("VZD_FAULT_POINT={at}"))])
-    });
 }
