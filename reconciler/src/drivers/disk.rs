@@ -26,6 +26,7 @@ mod shift;
 pub mod shown;
 pub mod snapshot;
 pub mod stream;
+mod users;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, chown, symlink};
@@ -38,18 +39,17 @@ use vzd_state::ledger::{DiskRecord, MadeRoot};
 use vzd_state::reading::Reading;
 use vzd_state::subsystem::disk::quota::in_force;
 use vzd_state::subsystem::disk::{Backend, Cold, Live, Observed, Resource, Root, Usage};
-use vzd_state::subsystem::lifecycle::ColdSpec;
 
 use self::btrfs::Subvolume;
 use self::image::Image;
 use self::pool::Pool;
 use self::project::Project;
 pub use self::remove::{destroy, tidy};
+pub use self::users::{kept_users, put_users_back, users};
 use crate::drivers::{Effect, Made, Running, StepError, Stopped, Ve, reading};
 use crate::engine::{clock, fault};
 use crate::error::{At, SysError, SysResult};
 use crate::host::Host;
-use crate::runtime::quotas::{Kept, UserQuotas};
 use crate::runtime::spec::RootSpec;
 use crate::template::Source;
 
@@ -321,37 +321,6 @@ pub fn open(ve: Ve<'_>, want: &Desired) -> SysResult<Opened> {
             Ok(Opened { spec: spec(&dir.join(LAYERS), None), _held: Held::Nothing })
         }
     }
-}
-
-/// The quotas of users that a running VE was started with.
-pub fn users(ve: Ve<'_>, cold: &ColdSpec) -> SysResult<Option<UserQuotas>> {
-    if cold.quota_ids == 0 || !backend(ve).keeps_users() {
-        return Ok(None);
-    }
-    Project::running(ve, &ve.host.ve_dir(&ve.entry.uid))?.users(ve, cold.quota_ids).map(Some)
-}
-
-/// What the root of a VE that does not run has set for its users and groups, to go with its files.
-pub fn kept_users(ve: Ve<'_>, cold: &ColdSpec) -> SysResult<Option<Kept>> {
-    with_stopped_users(ve, cold, Kept::of)
-}
-
-/// Has such a VE find that again, on another file system.
-pub fn put_users_back(ve: Ve<'_>, cold: &ColdSpec, kept: Kept) -> SysResult<()> {
-    with_stopped_users(ve, cold, |quotas| kept.put_back(quotas)).map(drop)
-}
-
-fn with_stopped_users<T>(
-    ve: Ve<'_>,
-    cold: &ColdSpec,
-    work: impl FnOnce(&UserQuotas) -> SysResult<T>,
-) -> SysResult<Option<T>> {
-    if cold.quota_ids == 0 || !backend(ve).keeps_users() {
-        return Ok(None);
-    }
-    // The pool is mounted for as long as it is open.
-    let project = Project::open(ve, &ve.host.ve_dir(&ve.entry.uid))?;
-    work(&project.users(ve, cold.quota_ids)?).map(Some)
 }
 
 /// Before there were snapshots the layers lay in the VE's directory itself.

@@ -8,20 +8,19 @@ use serde_json::Value;
 use vzd_schema::v1::ALIAS;
 use vzd_schema::{Code, Diagnostic};
 use vzd_state::desired::Desired;
-use vzd_state::handover::{Here, Stage};
 use vzd_state::ids::{Ctid, VeName};
-use vzd_state::ledger::{By, Entry, Facts};
+use vzd_state::ledger::{Entry, Facts};
 use vzd_state::observed::Observed;
 use vzd_state::plan::Step;
 use vzd_state::status::{ConditionStatus, ConditionType, Document, DocumentMetadata, Status};
-use vzd_state::subsystem::lifecycle::{Run, State, Step as LifecycleStep, StopReason};
+use vzd_state::subsystem::lifecycle::{Run, Step as LifecycleStep};
 use vzd_state::subsystem::{cgroup, disk};
 use vzd_state::transient;
 
 use crate::control::{
     ApplyOutcome, CloneRequest, Cloned, Control, ControlError, ControlResult, Entrance, EventQuery, Info,
-    LoggedEvent, MountRequest, Outcomes, PlanRequest, PlanView, PowerAction, PowerRequest, Reinstall,
-    Selector, Snapshot, SnapshotRequest, TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
+    LoggedEvent, MountRequest, Outcomes, PlanRequest, PlanView, PowerRequest, Reinstall, Selector, Snapshot,
+    SnapshotRequest, TransientRequest, VeCounters, VeNetwork, VeUsage, Why,
 };
 use crate::drivers::{Ve, lifecycle};
 use crate::engine::pass::{Look, failure_of, plan_view, refusal_of};
@@ -145,84 +144,6 @@ impl Engine {
         cgroup::report(&want.cgroup.limits, &observed.cgroup, &self.host.caps(), entry)
     }
 
-    /// Overrides the state of a VE, as an operator, and makes it so.
-    pub(super) fn order(&self, subject: &Subject, state: State, by: By, force: bool) -> ControlResult<()> {
-        let view = self.view(subject, Leave::default());
-        if let Some(entry) = view.as_ref().and_then(|view| view.entry.as_ref()) {
-            let is_down = entry.here() == Here::At(Stage::Moved) || by == By::Host;
-            if !entry.here().may_run() && state == State::Stopped && is_down {
-                return Ok(());
-            }
-            self.is_ours(entry)?;
-        }
-        let want = view.as_ref().and_then(View::want);
-        let said = want.map(|want| want.lifecycle.state);
-        let entry = {
-            let mut shared = self.shared();
-            let uid = shared.entry(subject).map(|entry| entry.uid.clone());
-            let Some(entry) = uid.and_then(|uid| shared.ledger.get_mut(&uid)) else { return Ok(()) };
-            let above = entry.override_in_force().map(|above| above.state);
-            if by == By::Host && (entry.suspension.is_some() || above.or(said) == Some(State::Stopped)) {
-                // It is down already, and nobody waits for the next boot to have it up.
-                return Ok(());
-            }
-            if said == Some(state) {
-                entry.run_override = None;
-                entry.backoff = None;
-            } else {
-                entry.order_state(state, by, clock::now(), want);
-            }
-            if let Some(run) = entry.run.as_mut().filter(|_| force) {
-                run.stopping = Some(StopReason::Operator);
-            }
-            entry.clone()
-        };
-        self.records.save(&entry).map_err(|e| error("VZ0404", e.to_string()))?;
-        if force {
-            let group = self.host.cgroup(&entry);
-            if group.exists() {
-                group.kill().map_err(|e| error("VZ0303", e.to_string()))?;
-                // A VE that is still dying would be planned for as one that runs. What outlasts this is the stop's.
-                let _ = group.wait_empty(lifecycle::KILL_TIMEOUT);
-            }
-        }
-        let outcome = self.reconcile(subject, Leave::default(), None);
-        // One that was to stop and has is as it was ordered; what else its manifest asks for in vain is in its conditions.
-        let is_down = || self.shared().published.get(subject).is_some_and(|is| is.observed.stopped());
-        if state == State::Stopped && is_down() {
-            return Ok(());
-        }
-        // An order that is held is not carried out, though nothing went wrong.
-        let refused = || refusal_of(&self.shared().published.get(subject)?.plan, Some("spec.state"));
-        // Nothing is done to a VE of which it is not known whether it is suspended.
-        let unreadable = || {
-            let shared = self.shared();
-            let checkpoint = &shared.published.get(subject)?.observed.lifecycle.checkpoint;
-            checkpoint.unreadable().map(|why| error("VZ0502", format!("VE {}: {why}", entry.name)))
-        };
-        failure_of(&outcome).or_else(refused).or_else(unreadable).map_or(Ok(()), Err)
-    }
-
-    fn order_one(&self, subject: &Subject, action: PowerAction, force: bool) -> ControlResult<()> {
-        let by = By::Operator;
-        if let Some(done) = self.order_bare(subject, action) {
-            return done;
-        }
-        match action {
-            // Done above.
-            PowerAction::StartBare => Ok(()),
-            PowerAction::Start | PowerAction::Resume => self.order(subject, State::Running, by, false),
-            PowerAction::Stop => self.order(subject, State::Stopped, by, force),
-            PowerAction::StopUntilBoot => self.order_down(subject, force),
-            PowerAction::Suspend => self.order(subject, State::Suspended, by, false),
-            PowerAction::Pause => self.order(subject, State::Paused, by, false),
-            PowerAction::Restart => {
-                self.order(subject, State::Stopped, by, force)?;
-                self.order(subject, State::Running, by, false)
-            }
-        }
-    }
-
     /// Plans afresh before a request that is about the manifests as they are now.
     fn subjects_of(&self, request: &PlanRequest) -> ControlResult<(Vec<Subject>, Leave)> {
         self.rescan();
@@ -304,28 +225,7 @@ impl Control for Engine {
     }
 
     fn power(&self, request: &PowerRequest) -> ControlResult<Outcomes> {
-        let subjects = self.select(&request.select)?;
-        let batches = match request.action {
-            PowerAction::StopUntilBoot => {
-                self.note_host_stop().map_err(|e| error("VZ0404", e.to_string()))?;
-                self.in_order_of_a_shutdown(subjects)
-            }
-            _ => vec![subjects],
-        };
-        let outcomes = std::sync::Mutex::new(Outcomes::new());
-        for batch in &batches {
-            std::thread::scope(|scope| {
-                for subject in batch {
-                    let outcomes = &outcomes;
-                    scope.spawn(move || {
-                        let outcome = self.order_one(subject, request.action, request.force).err();
-                        let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-                        outcomes.insert(self.label(subject), outcome);
-                    });
-                }
-            });
-        }
-        Ok(outcomes.into_inner().unwrap_or_else(PoisonError::into_inner))
+        self.give_orders(request)
     }
 
     fn transient(&self, request: &TransientRequest) -> ControlResult<()> {
@@ -486,7 +386,7 @@ impl Control for Engine {
 }
 
 impl Engine {
-    fn label(&self, subject: &Subject) -> String {
+    pub(super) fn label(&self, subject: &Subject) -> String {
         match subject {
             Subject::Name(name) => name.to_string(),
             Subject::Quarantined(uid) => {

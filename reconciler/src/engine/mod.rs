@@ -19,6 +19,7 @@
 //! - [`placed`] says of that what others are to know,
 //! - [`transient`] changes running VEs until they stop,
 //! - [`health`] runs probes, [`clock`] is where time and chance come from,
+//! - [`orders`] carries out what operators order,
 //! - [`answer`] answers what can be asked ([`crate::control`]), with [`why`].
 //!
 //! One VE is never worked on by two passes at a time; different VEs are. The engine holds no truth: all
@@ -40,6 +41,7 @@ mod listening;
 mod mounted;
 mod names;
 mod networks;
+mod orders;
 mod pass;
 mod placed;
 mod placing;

@@ -19,7 +19,7 @@ use crate::engine::crew::{Crew, Job};
 use crate::engine::queue::Queue;
 use crate::engine::starts::Place;
 use crate::engine::{Access, Engine, Subject, clock, inside, refusals};
-use crate::kernel::process;
+use crate::kernel::heap;
 use crate::settings::Settings;
 use crate::store::Hold;
 use crate::watch::{Hints, Settle};
@@ -74,7 +74,7 @@ pub fn run(settings: &Settings, metrics: Option<&MetricsAt>) -> ControlResult<()
         mask.add(signal);
     }
     let _ = mask.thread_block();
-    process::prefer_little_memory();
+    heap::prefer_little_memory();
     let engine = Arc::new(Engine::open(settings, Access::Write, Hold::Controller)?);
     let (hint, hints) = channel();
     let (work, jobs) = channel();
@@ -260,7 +260,7 @@ impl Loop {
             // Whoever waits for the unit finds its VEs as far as one pass brings them.
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         }
-        process::give_memory_back();
+        heap::give_memory_back();
     }
 }
 

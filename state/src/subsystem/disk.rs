@@ -6,8 +6,10 @@
 //! limit is in force at a time, and since when a soft one is exceeded, is decided here ([`quota`]), so that
 //! grace works alike on all of them.
 
+mod backend;
 pub mod quota;
 mod read_only;
+mod root;
 
 use std::collections::BTreeSet;
 
@@ -15,11 +17,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vzd_schema::v1::MountOption;
 
+pub use self::backend::Backend;
 pub use self::quota::{Bounds, Meter, Over, Resource, Usage};
 use super::lifecycle::ColdSpec;
 use super::{Changes, Cx, Mismatch, Subsystem, json};
 use crate::capability::Capabilities;
-use crate::disruption::{Change, Disruption, Feasible};
+use crate::disruption::Disruption;
 use crate::ledger::DiskRecord;
 use crate::reading::Reading;
 use crate::units::{Millis, Timestamp};
@@ -75,7 +78,7 @@ impl Desired {
         let needed = self.users.then_some(Backend::Project);
         match (self.backend.or(needed), limited) {
             (Some(backend), _) if self.users && !backend.keeps_users() => {
-                Err((USERS, keeps_no_users(backend)))
+                Err((USERS, root::keeps_no_users(backend)))
             }
             (Some(backend), _) => match backend.missing(caps) {
                 None => Ok(backend),
@@ -93,63 +96,6 @@ impl Desired {
                 })
             }
         }
-    }
-}
-
-/// What keeps a VE's own files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Backend {
-    /// A directory of the host's file system, without limits.
-    #[default]
-    Directory,
-    /// A directory with a quota of its project, on the host's file system or in the pool.
-    Project,
-    /// A file system of its own, in an image file.
-    Image,
-    /// A subvolume of the host's btrfs with a quota group.
-    Btrfs,
-}
-
-impl Backend {
-    /// Why this host can't do it.
-    pub fn missing(self, caps: &Capabilities) -> Option<&str> {
-        match self {
-            Self::Directory => None,
-            Self::Project => caps.disk_project.missing(),
-            Self::Image => caps.disk_image.missing(),
-            Self::Btrfs => caps.disk_btrfs.missing(),
-        }
-    }
-
-    /// Whether it keeps limits of a resource, and counts it.
-    pub fn limits(self, resource: Resource) -> bool {
-        match self {
-            Self::Directory => false,
-            Self::Project | Self::Image => true,
-            Self::Btrfs => resource == Resource::Space,
-        }
-    }
-
-    /// Whether it can have quotas of a VE's own users and groups.
-    pub fn keeps_users(self) -> bool {
-        self == Self::Project
-    }
-
-    /// The word in manifests, which have none for a directory.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Directory => "directory",
-            Self::Project => "project",
-            Self::Image => "image",
-            Self::Btrfs => "btrfs",
-        }
-    }
-}
-
-impl std::fmt::Display for Backend {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
     }
 }
 
@@ -283,7 +229,7 @@ impl Subsystem for Disk {
         let mut changes = Changes::default();
         match root {
             Reading::Unreadable(why) => changes.cannot_read(TEMPLATE, why),
-            Reading::Is(_) | Reading::Absent => diff_root(&mut changes, want, have, cx),
+            Reading::Is(_) | Reading::Absent => root::diff(&mut changes, want, have, cx),
         }
         match usage {
             Reading::Unreadable(why) => changes.cannot_read("spec.disk", why),
@@ -348,76 +294,6 @@ const BACKEND: &str = "spec.disk.backend";
 pub const MOUNT_OPTIONS: &str = "spec.disk.mountOptions";
 /// Quotas of a VE's own users.
 pub const USERS: &str = "spec.disk.quotaugidlimit";
-
-fn keeps_no_users(backend: Backend) -> String {
-    format!("backend {backend} keeps no quotas of a VE's users: `project` does")
-}
-
-/// What was cut short holds nothing of worth, and what nobody noted isn't ours to keep: only a root that is whole is
-/// asked for leave before it is thrown away.
-fn diff_root(changes: &mut Changes<Live, Cold>, want: &Desired, have: &Observed, cx: &Cx<'_>) {
-    let record = cx.entry.and_then(|entry| entry.disk.as_ref());
-    let whole = record.filter(|record| record.ready && have.root.is().is_some());
-    let other_template = whole.is_none_or(|is| !want.inherited && is.template != want.template);
-    let other_backend = whole.and_then(|is| want.backend.filter(|backend| *backend != is.backend));
-    if let Some(is) = whole {
-        quota::refuse_without(changes, want, is.backend);
-        if want.users && !is.backend.keeps_users() {
-            let change = Change::new(USERS, Value::Null, true.into(), Disruption::Restart);
-            changes.field(change.unless(Some(&keeps_no_users(is.backend))));
-        }
-    }
-    if !other_template && other_backend.is_none() {
-        return;
-    }
-    // Another template alone is no reason to change what keeps the root.
-    let chosen = match whole {
-        Some(is) if want.backend.is_none() && is.backend.missing(cx.caps).is_none() => Ok(is.backend),
-        _ => want.choose(cx.caps),
-    };
-    let disruption = if whole.is_some() { Disruption::Recreate } else { Disruption::None };
-    let mut indices = Vec::new();
-    if other_template {
-        let before = whole.map_or(Value::Null, |is| is.template.as_str().into());
-        let change = Change::new(TEMPLATE, before, want.template.as_str().into(), disruption);
-        indices.push(changes.field(change.unless(cx.caps.overlay_idmap.missing())));
-    }
-    if let (Some(is), Some(backend)) = (whole, other_backend) {
-        let change = Change::new(BACKEND, is.backend.name().into(), backend.name().into(), disruption);
-        indices.push(changes.field(change));
-    }
-    if let Err((field, why)) = &chosen {
-        let at = changes.fields.iter().position(|change| change.field == *field);
-        let at = at.unwrap_or_else(|| {
-            changes.field(Change::new(*field, Value::Null, shown(want, field), disruption))
-        });
-        changes.fields[at].feasible = Feasible::Infeasible(why.clone());
-        indices.push(at);
-    }
-    if disruption == Disruption::Recreate && !want.may_destroy {
-        for index in &indices {
-            changes.fields[*index].feasible = Feasible::Infeasible(format!(
-                "another {} means another disk; set `deletionPolicy: Destroy` to allow it",
-                if changes.fields[*index].field == TEMPLATE { "template" } else { "backend" }
-            ));
-        }
-    }
-    let feasible = indices.iter().all(|index| changes.fields[*index].feasible == Feasible::Yes);
-    if let (Ok(backend), true) = (chosen, feasible) {
-        if have.root.is().is_some() {
-            changes.cold.push((Cold::DestroyRoot, indices.clone()));
-        }
-        changes.cold.push((Cold::CreateRoot { template: want.template.clone(), backend }, indices));
-    }
-}
-
-fn shown(want: &Desired, field: &str) -> Value {
-    match Resource::ALL.into_iter().find(|one| one.field() == field) {
-        None if field == USERS => want.users.into(),
-        Some(resource) => want.bounds(resource).to_string().into(),
-        None => want.backend.map(Backend::name).into(),
-    }
-}
 
 #[cfg(test)]
 mod tests {

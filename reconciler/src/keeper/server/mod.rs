@@ -16,6 +16,7 @@ use crate::error::{At, SysError, SysResult};
 use crate::keeper::console::Console;
 use crate::keeper::job;
 use crate::keeper::protocol::{Reply, Request};
+use crate::kernel::heap;
 use crate::kernel::pidfd::Pidfd;
 use crate::kernel::process::{self, SingleThreaded, WaitStatus};
 use crate::kernel::seqpacket;
@@ -78,7 +79,7 @@ enum Role {
 /// Serves on `listener` until nothing is held and nobody is connected any more.
 pub fn serve(listener: OwnedFd) -> SysResult<()> {
     let proof = SingleThreaded::check()?;
-    process::prefer_few_touched_pages();
+    heap::prefer_few_touched_pages();
     process::many_descriptors();
     process::default_signals();
     let mut mask = SigSet::empty();

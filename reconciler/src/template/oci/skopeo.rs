@@ -41,7 +41,7 @@ fn run(most: &str, args: &[&str], scratch: Option<&Path>) -> Result<Vec<u8>, Ima
         command.env("TMPDIR", dir);
     }
     // It would go on writing to a directory that the next vzd removes.
-    process::ends_with_us(&mut command);
+    process::end_with_this_thread(&mut command);
     let mut child = command.spawn().map_err(ImageProblem::NoSkopeo)?;
     let failed = |e: io::Error| ImageProblem::sys("read what skopeo says", e);
     let (out, err) = (child.stdout.take(), child.stderr.take());
