@@ -73,7 +73,7 @@ impl Engine {
                 self.wait_for_a_copy(&entry);
                 let told = self.undone(&entry);
                 let told = entry.tell(told, clock::now());
-                let noted = told.map_err(refused).and_then(|()| self.note(&entry));
+                let noted = told.map_err(refused).and_then(|()| self.note_end(&entry));
                 if let Err(e) = noted {
                     tracing::warn!(ve = %entry.name, error = %e, "a hand-over that nobody works at goes on");
                 }
@@ -210,7 +210,7 @@ impl Engine {
                 // Nothing but a manifest keeps its name.
                 entry.pinned = false;
             }
-            self.note(&entry)
+            self.note_end(&entry)
         })?;
         let failure = self.pass(uid);
         let entry = self.shared().ledger.get(uid).cloned();

@@ -100,6 +100,18 @@ impl Engine {
         Ok(Answer::of(entry))
     }
 
+    /// Writes a record down; if there is no room for it, and the VE has come to nothing here, once what came is gone.
+    pub(super) fn note_end(&self, entry: &Entry) -> ControlResult<()> {
+        self.note(entry).or_else(|no_room| {
+            if entry.here() != Here::Unknown {
+                return Err(no_room);
+            }
+            let ve = Ve { host: &self.host, entry, want: None };
+            lifecycle::apply(ve, &LifecycleStep::Destroy).map_err(refused)?;
+            self.note(entry)
+        })
+    }
+
     /// Throws away what a VE has left here that comes (again).
     fn make_room(&self, theirs: &Entry) -> ControlResult<()> {
         let Some(mut entry) = self.shared().ledger.get(&theirs.uid).cloned() else { return Ok(()) };
