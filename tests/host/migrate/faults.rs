@@ -316,7 +316,7 @@ fn a_target_that_runs_full_has_it_go_on_where_it_is() {
     let mut moving = here.command(&["migrate", "web", "--via", &via(&there, ""), "--limit", "2M"]);
     let mut moving = Guarded::spawn(moving.stderr(Stdio::piped()));
     let free = || {
-        let disk = rustix::fs::statvfs(&there.state_dir()).unwrap();
+        let disk = rustix::fs::statvfs(there.state_dir()).unwrap();
         disk.f_bfree * disk.f_frsize
     };
     let at_first = free();
