@@ -130,8 +130,7 @@ fn without_idmap_the_hosts_owners_are_nobody() {
     std::fs::write(source.join("ves"), "").unwrap();
     sandbox.ve("web", json!({ "mounts": [{ "source": source, "target": "/srv" }] }));
     sandbox.apply();
-    let map = std::fs::read_to_string(format!("/proc/{}/uid_map", sandbox.init_pid("web"))).unwrap();
-    let base = map.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let base = sandbox.first_id("web");
     std::os::unix::fs::chown(source.join("ves"), Some(base), Some(base)).unwrap();
     assert_eq!(sandbox.sh("web", "cd /srv; stat -c '%n %u' roots ves"), "roots 65534\nves 0");
     assert_ne!(sandbox.exec("web", &["touch", "/srv/new"]).code, 0, "the host's root owns it");

@@ -278,6 +278,15 @@ impl Sandbox {
         self.status(name).and_then(|ve| ve.init_pid()).must(format!("the init of VE {name}"))
     }
 
+    /// The first of a running VE's ids on the host.
+    #[track_caller]
+    pub fn first_id(&self, name: &str) -> u32 {
+        let map = format!("/proc/{}/uid_map", self.init_pid(name));
+        let map = std::fs::read_to_string(map).must("read the ids of a VE");
+        let first = map.split_whitespace().nth(1).and_then(|first| first.parse().ok());
+        first.must(format!("the ids of VE {name}"))
+    }
+
     /// Runs a program in a VE.
     #[track_caller]
     pub fn exec(&self, name: &str, words: &[&str]) -> Ended {

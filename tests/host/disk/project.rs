@@ -59,11 +59,13 @@ pub(super) fn data_outlives_the_controller_the_ve_and_the_host(on: On) {
     sandbox.apply();
     assert_eq!(sandbox.sh("web", "cat /root/data"), "precious");
     assert_eq!(limit(&sandbox, "web", "diskspace"), 64 * MB);
+    let ids = sandbox.first_id("web");
     sandbox.ve("web", json!({ "state": "absent" }));
     sandbox.apply();
     assert_eq!(roots(&sandbox), Vec::<PathBuf>::new());
     // The next one with these ids begins with nothing.
-    limited(&sandbox, "web", json!({ "diskspace": "32M" }));
+    let ids = json!({ "userNamespace": { "start": ids } });
+    sandbox.ve("web", json!({ "disk": { "diskspace": "32M" }, "security": ids }));
     sandbox.apply();
     assert!(used(&sandbox, "web", "diskspace") < MB);
     assert!(!on.counts_inodes() || used(&sandbox, "web", "diskinodes") < 10);

@@ -40,8 +40,12 @@ const MIB: u64 = 2048;
 const INIT: &str = "while :; do if [ -x /go ]; then /go > /said 2>&1; mv /go /gone; fi; sleep 0.1; done";
 
 fn ve(world: &World, name: &str, disk: Value) {
+    world.ve(name, spec(disk));
+}
+
+fn spec(disk: Value) -> Value {
     let init = json!(["/bin/sh", "-c", INIT]);
-    world.ve(name, json!({ "template": TEMPLATE, "init": init, "stopTimeout": "0s", "disk": disk }));
+    json!({ "template": TEMPLATE, "init": init, "stopTimeout": "0s", "disk": disk })
 }
 
 fn debians_tools_set_quotas(on: On) {
@@ -241,13 +245,14 @@ fn it_takes_a_restart(world: &World) {
 }
 
 fn the_next_with_these_ids_begins_with_none(world: &World) {
-    let ids = || std::fs::read_to_string(format!("/proc/{}/uid_map", world.init_pid("two"))).unwrap();
-    let before = ids();
+    let ids = world.first_id("two");
     world.ve("two", json!({ "state": "absent" }));
     world.apply();
-    ve(world, "two", json!({ "quotaugidlimit": 3 }));
+    let mut next = spec(json!({ "quotaugidlimit": 3 }));
+    next["security"] = json!({ "userNamespace": { "start": ids } });
+    world.ve("two", next);
     world.apply();
-    assert_eq!(ids(), before);
+    assert_eq!(world.first_id("two"), ids);
     world.sh("two", "useradd -m alice");
     assert_eq!(reported(world, "two", "-u", "alice").map(|limits| limits.1), Some(0));
 }
