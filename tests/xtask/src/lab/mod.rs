@@ -109,8 +109,19 @@ fn run_tests(tests: &[&Test], options: &Options) -> Result<Report> {
     let prepared = Prepared::new(options.kernel)?;
     let way = Way { limit: options.limit, keep: options.keep, until: options.until, ..prepared.way() };
     let mut report = Report::new(&prepared.image.version);
-    for (kind, tests) in by_kind(tests) {
-        report.add(way.run(kind, &tests)?);
+    let mut kinds = by_kind(tests);
+    let plain = kinds.remove(&Kind::Plain);
+    // Those of the others have their guests to themselves, one at a time, and wait for much: they can do so beside each other.
+    std::thread::scope(|scope| {
+        let run = |(kind, tests): (Kind, Vec<&Test>)| way.run(kind, &tests);
+        let others: Vec<_> = kinds.into_iter().map(|of| scope.spawn(move || run(of))).collect();
+        for other in others {
+            report.add(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(())
+    })?;
+    if let Some(tests) = plain {
+        report.add(way.run(Kind::Plain, &tests)?);
     }
     Ok(report)
 }
