@@ -58,6 +58,14 @@ fn two(spec: Value) -> (Sandbox, Sandbox) {
         // A directory without manifests is not believed.
         sandbox.write("host.yaml", "{apiVersion: vzd/v1, kind: Host, metadata: {name: host}}\n");
     }
+    let names = ["one", "two", "apart/three", "kept", "gone"]
+        .map(|name| here.template_dir().join("links").join(name));
+    let [one, two, three, kept, gone] = &names;
+    std::fs::create_dir_all(three.parent().unwrap()).unwrap();
+    [one, kept].iter().for_each(|file| std::fs::write(file, "as it was\n").unwrap());
+    for (file, name) in [(one, two), (one, three), (kept, gone)] {
+        std::fs::hard_link(file, name).unwrap();
+    }
     here.ve("web", spec);
     here.apply();
     (here, there)
@@ -110,10 +118,12 @@ fn moves_there_and_back(disk: &Value) -> (Sandbox, Sandbox) {
     count(&here, "web");
     let files = "mkdir -p /root/d; echo data > /root/d/file; ln /root/d/file /root/other; ln -s d/file /root/link; \
                  mkfifo /root/pipe; chown 7:8 /root/d/file; chmod 4711 /root/d/file; rm -r /etc/group; \
-                 dd if=/dev/zero of=/root/holes bs=1 count=1 seek=10M 2>/dev/null; touch -d '2001-02-03 04:05:06' /root/d";
+                 dd if=/dev/zero of=/root/holes bs=1 count=1 seek=10M 2>/dev/null; touch -d '2001-02-03 04:05:06' /root/d; \
+                 echo more >> /links/one; rm /links/gone";
     here.sh("web", files);
     let look = "cd /root; cat d/file link; stat -c '%n %s %F %u %g %a %h %Y' d d/file other pipe holes; ls /etc; \
-                readlink link; hostname; cat /proc/1/cmdline";
+                readlink link; hostname; cat /proc/1/cmdline; cd /links; ls; cat kept one two apart/three; \
+                stat -c '%n %s %h %u' kept one two apart/three; test one -ef apart/three";
     let before = here.sh("web", look);
     let status = here.status("web").unwrap();
     migrate(&here, &there, "web");

@@ -103,8 +103,7 @@ impl Offer {
     pub fn of(ve: Ve<'_>, manifest: String) -> SysResult<(Offer, Vec<Problem>)> {
         let runs = lifecycle::running(ve).is_ok();
         let is_live = runs || ve.entry.suspension.is_some();
-        let mut problems: Vec<_> =
-            stream::refusal(ve)?.into_iter().map(|why| Kind::Disk.because(why)).collect();
+        let mut problems = Vec::new();
         let caps = ve.host.caps();
         let live = match caps.checkpoint.missing().filter(|_| is_live) {
             Some(why) => {

@@ -12,6 +12,7 @@ pub mod cgroup;
 pub mod clone;
 pub mod ext4;
 pub mod fanotify;
+pub mod handle;
 pub mod heap;
 pub mod kmsg;
 pub mod loopdev;

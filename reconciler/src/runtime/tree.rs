@@ -212,7 +212,7 @@ pub(super) fn root(spec: &RootSpec, userns: &Namespace) -> SysResult<OwnedFd> {
 
 /// Layers are in use until the kernel has done away with the mount of the run before, a moment after the last process in it
 /// has ended; nothing tells of that.
-fn once_free(make: impl Fn() -> SysResult<OwnedFd>) -> SysResult<OwnedFd> {
+pub(crate) fn once_free(make: impl Fn() -> SysResult<OwnedFd>) -> SysResult<OwnedFd> {
     const LONGEST: Duration = Duration::from_secs(10);
     let since = Instant::now();
     loop {

@@ -22,7 +22,7 @@ use crate::kernel::mount::{self, Attr, FsOption};
 use crate::kernel::ns::{self, Kind, Namespace};
 use crate::kernel::procfs;
 use crate::runtime::spec::RootSpec;
-use crate::runtime::tree::open_volume;
+use crate::runtime::tree::{once_free, open_volume};
 
 /// What `mount` shows as the source of such a mount, before the VE's uid.
 const SOURCE: &str = "vzd-root:";
@@ -70,15 +70,24 @@ pub fn mount(ve: Ve<'_>, want: &Desired, at: &Path, may: May) -> SysResult<()> {
     if procfs::mounts(own)?.iter().any(|line| Path::new(&line.target) == at) {
         return refused("something is mounted there already");
     }
+    mount::attach(&made(ve, want, may)?, CWD, &at)
+}
+
+/// Does something in the root of a VE that is down, which nobody else sees.
+pub fn within<T>(ve: Ve<'_>, want: &Desired, work: impl FnOnce(&OwnedFd) -> SysResult<T>) -> SysResult<T> {
+    work(&made(ve, want, May::Write)?)
+}
+
+/// Its root, attached nowhere.
+fn made(ve: Ve<'_>, want: &Desired, may: May) -> SysResult<OwnedFd> {
     // Of the VE's disk, with its limits; what it lies on stays as long as the overlay does.
     let opened = super::open(ve, want)?;
     let source = format!("{SOURCE}{}", ve.entry.uid);
-    let overlay = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let worker = scope.spawn(|| overlay(&opened.spec, ve.entry.ids, &source, may));
-        let panicked = || Err(SysError::refused("mount", at.display(), "the thread that does it panicked"));
+        let panicked = || Err(SysError::refused("mount", &source, "the thread that does it panicked"));
         worker.join().unwrap_or_else(|_| panicked())
-    })?;
-    mount::attach(&overlay, CWD, &at)
+    })
 }
 
 /// overlayfs as the VE has it, attached nowhere. In a thread that ends: layers have to be in sight where they are named, and are so
@@ -112,7 +121,7 @@ fn overlay(spec: &RootSpec, ids: IdRange, source: &str, may: May) -> SysResult<O
         FsOption::Text("source", source),
     ];
     let attrs = if may == May::Read { ATTRS | Attr::MOUNT_ATTR_RDONLY } else { ATTRS };
-    mount::new_fs("overlay", &options, attrs)
+    once_free(|| mount::new_fs("overlay", &options, attrs))
 }
 
 /// Takes it away, wherever else it was bound to, too.

@@ -5,9 +5,9 @@
 //! nobody writes. A round after the first names what has not changed since instead of sending it again, and what it does not
 //! name is gone. Nothing is kept of a stream that did not come to its end.
 //!
-//! Marks that only mean something beside this host's template are left out; what cannot be done without them is refused
-//! before it begins ([`refusal`]).
+//! Marks that only mean something beside this host's template are left out; what they stand for is told by names ([`links`]).
 
+mod links;
 mod receive;
 mod send;
 #[cfg(test)]
@@ -55,20 +55,6 @@ pub trait Sink {
     fn item(&mut self, item: &Item) -> SysResult<()>;
     /// Takes a piece of content, with its place in the file.
     fn data(&mut self, at: u64, bytes: &[u8]) -> SysResult<()>;
-}
-
-/// Why a VE's files cannot be sent, if so.
-pub fn refusal(ve: Ve<'_>) -> SysResult<Option<String>> {
-    let layers = Layers::open(ve, &ve.host.ve_dir(&ve.entry.uid))?;
-    // Others are marks for removed files.
-    let is_file = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
-    let linked = std::fs::read_dir(layers.path.join("work/index"))
-        .is_ok_and(|entries| entries.flatten().any(|entry| is_file(&entry)));
-    Ok(linked.then(|| {
-        "files of its template that have several names (hard links) were changed or removed, which cannot be told \
-         another host yet"
-            .to_owned()
-    }))
 }
 
 /// How much its own files take, in bytes.

@@ -19,12 +19,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::{Bytes, DIRECTORY, Item, Layers, Sink, Traits, refusal};
+use super::{Bytes, DIRECTORY, Item, Layers, Sink, Traits, links};
 use crate::drivers::Ve;
 use crate::error::{At, SysError, SysResult};
 
 const PIECE: usize = 256 << 10;
 const OPAQUE: &str = "trusted.overlay.opaque";
+const REDIRECT: &str = "trusted.overlay.redirect";
 /// Longer than a step of the kernel's clock on any kernel.
 const STEP: Duration = Duration::from_secs(1);
 
@@ -36,6 +37,8 @@ pub struct Sender {
     _layers: Option<Layers>,
     /// What was told before and could not have changed unseen.
     told: HashMap<PathBuf, Seen>,
+    /// A directory of the template has another name.
+    redirects: bool,
 }
 
 /// What changes when a file does.
@@ -53,16 +56,15 @@ impl Seen {
 }
 
 impl Sender {
-    /// Of a VE, unless its files cannot be sent.
+    /// Of a VE.
     pub fn new(ve: Ve<'_>) -> SysResult<Self> {
-        refuse(ve)?;
         let layers = Layers::open(ve, &ve.host.ve_dir(&ve.entry.uid))?;
         let upper = layers.path.join("upper");
         Ok(Self { _layers: Some(layers), ..Self::of(upper) })
     }
 
     pub(super) fn of(upper: PathBuf) -> Self {
-        Self { upper, _layers: None, told: HashMap::new() }
+        Self { upper, _layers: None, told: HashMap::new(), redirects: false }
     }
 
     /// A round while the VE may be writing: what is gone, or changes while it is told, is for the next.
@@ -76,10 +78,16 @@ impl Sender {
         self.round(top, Some(quiet), to)
     }
 
-    /// The last round: nobody writes any more. What the VE has done since the first may have made it one that cannot be sent.
+    /// The last round, of a VE that is down: nobody writes any more.
     pub fn rest(&mut self, ve: Ve<'_>, to: &mut dyn Sink) -> SysResult<()> {
-        refuse(ve)?;
-        self.last(to)
+        let layers = self.upper.parent().unwrap_or(&self.upper).to_owned();
+        links::tell(ve, &layers)?;
+        self.last(to)?;
+        if self.redirects && links::any(&layers)? {
+            let why = "directories of its template were renamed, and files that have several names changed";
+            return Err(SysError::refused("send", format_args!("VE {}", ve.entry.name), why));
+        }
+        Ok(())
     }
 
     pub(super) fn last(&mut self, to: &mut dyn Sink) -> SysResult<()> {
@@ -93,18 +101,24 @@ impl Sender {
 
     fn round(&mut self, top: OwnedFd, live: Option<SystemTime>, to: &mut dyn Sink) -> SysResult<()> {
         let told = std::mem::take(&mut self.told);
-        let mut round = Round { to, live, before: told, told: HashMap::new(), numbers: HashMap::new() };
+        let (numbers, redirects) = (HashMap::new(), false);
+        let mut round = Round { to, live, before: told, told: HashMap::new(), numbers, redirects };
         let top = File::from(top);
         let traits = traits_of(&top, Path::new("/"))?;
         round.dir(OsStr::new(""), (&top, traits), Path::new(""))?;
-        self.told = round.told;
+        (self.told, self.redirects) = (round.told, round.redirects);
         Ok(())
     }
 }
 
-fn refuse(ve: Ve<'_>) -> SysResult<()> {
-    let refused = |why| SysError::refused("send", format_args!("VE {}", ve.entry.name), why);
-    refusal(ve)?.map_or(Ok(()), |why| Err(refused(why)))
+/// Whether a directory hides what the template has under its name.
+pub(super) fn is_opaque(dir: &Path) -> SysResult<bool> {
+    let mut value = [0; 1];
+    match rustix::fs::lgetxattr(dir, OPAQUE, &mut value) {
+        Ok(length) => Ok(length == 1 && value == *b"y"),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
+        Err(e) => Err(SysError::new("read", dir.display(), e)),
+    }
 }
 
 /// A tree that is being told.
@@ -116,6 +130,7 @@ struct Round<'a> {
     told: HashMap<PathBuf, Seen>,
     /// Files of several names, by inode.
     numbers: HashMap<u64, u64>,
+    redirects: bool,
 }
 
 /// A name in a directory that is held open.
@@ -125,6 +140,7 @@ fn place(dir: &File, name: &OsStr) -> PathBuf {
 
 impl Round<'_> {
     fn dir(&mut self, name: &OsStr, (dir, traits): (&File, Traits), path: &Path) -> SysResult<()> {
+        self.redirects |= traits.attributes.iter().any(|(Bytes(name), _)| name == REDIRECT.as_bytes());
         self.to.item(&Item::Enter(Bytes(name.as_bytes().to_vec()), traits))?;
         for entry in std::fs::read_dir(place(dir, OsStr::new("."))).at("list", path.display())? {
             let name = match entry {
@@ -242,7 +258,7 @@ fn comparable(mut traits: Traits, path: &Path) -> SysResult<Traits> {
     }
     traits.attributes.retain(|one| {
         let name = name_of(one);
-        !name.starts_with("trusted.overlay.") || [OPAQUE, "trusted.overlay.redirect"].contains(&&*name)
+        !name.starts_with("trusted.overlay.") || [OPAQUE, REDIRECT].contains(&&*name)
     });
     Ok(traits)
 }
