@@ -3,7 +3,6 @@
 mod ordered;
 
 use std::io::{Read, Write};
-use std::process::{ChildStdin, ChildStdout};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,14 +23,13 @@ use crate::compat::manifests::Manifests;
 use crate::control::{Control, PlanRequest, Selector};
 use crate::drivers::Ve;
 use crate::engine::{Access, clock};
-use crate::error::SysResult;
 use crate::handover::course::{Course, amount, seconds};
 use crate::handover::fit::Offer;
 use crate::handover::patient::Patient;
 use crate::handover::problem::{Kind, Problem};
 use crate::handover::source::{Moved, Source, ceded};
 use crate::handover::target::Target;
-use crate::handover::there::{There, Way};
+use crate::handover::there::Way;
 use crate::handover::{Answer, Declared, Request, source};
 use crate::host::Host;
 use crate::settings::Settings;
@@ -143,7 +141,7 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
     // What is only asked goes as fast as it can.
     let limit = args.limit.filter(|_| !args.dry_run).map(ByteRate::bytes);
     let course = Arc::new(Course::new(limit).map_err(source::refused)?);
-    let streams = patiently(&mut there, &course).map_err(source::refused)?;
+    let streams = Patient::streams(&mut there, &course).map_err(source::refused)?;
     let mut source = Source::new(&*control, &host, streams, &peer, course.clone())
         .in_one_pass(args.one_pass)
         .compressed(args.compress);
@@ -219,14 +217,6 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
         ))?;
     }
     Ok(OK)
-}
-
-type Streams = (Patient<ChildStdout>, Patient<ChildStdin>);
-
-/// What the other host says, and what is said to it, none of which is waited for for ever.
-fn patiently(there: &mut There, course: &Arc<Course>) -> SysResult<Streams> {
-    let (from, to) = there.streams()?;
-    Ok((Patient::new(from, course.clone())?, Patient::new(to, course.clone())?))
 }
 
 /// Options of `vzd receive`.

@@ -5,6 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
+use std::process::{ChildStdin, ChildStdout};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::error::{At, SysResult};
 use crate::handover::course::Course;
+use crate::handover::there::There;
 
 /// A pipe's end.
 #[derive(Debug)]
@@ -21,9 +23,17 @@ pub struct Patient<F> {
     course: Arc<Course>,
 }
 
+impl Patient<ChildStdout> {
+    /// What the other host says, and what is said to it.
+    pub fn streams(there: &mut There, course: &Arc<Course>) -> SysResult<(Self, Patient<ChildStdin>)> {
+        let (from, to) = there.streams()?;
+        Ok((Patient::new(from, course.clone())?, Patient::new(to, course.clone())?))
+    }
+}
+
 impl<F: AsFd> Patient<F> {
     /// One that is used for this hand-over.
-    pub fn new(end: F, course: Arc<Course>) -> SysResult<Self> {
+    fn new(end: F, course: Arc<Course>) -> SysResult<Self> {
         let flags = fcntl_getfl(&end).at("look at", "a pipe")?;
         fcntl_setfl(&end, flags | OFlags::NONBLOCK).at("change", "a pipe")?;
         Ok(Self { end, course })

@@ -106,8 +106,11 @@ impl There {
 
     /// Waits for its end; its input is closed.
     fn end(&mut self) -> std::io::Result<ExitStatus> {
+        if let Some(ended) = self.child.try_wait()? {
+            return Ok(ended);
+        }
+        // Not reaped yet, so the number is still its own.
         let pidfd = i32::try_from(self.child.id()).map(Pidfd::open);
-        // One that has been reaped has ended.
         if pidfd.is_ok_and(|pidfd| pidfd.and_then(|pidfd| pidfd.wait(LINGERS)).is_ok_and(|ended| !ended)) {
             self.child.kill()?;
         }
