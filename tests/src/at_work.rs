@@ -28,14 +28,15 @@ echo "rows $(sqlite3 -cmd '.timeout 20000' /root/db 'select count(*), ifnull(max
 echo "database $(sqlite3 -cmd '.timeout 20000' /root/db 'pragma integrity_check')"
 echo "page $(busybox wget -q -O - http://127.0.0.1/ | grep -c '</html>')"
 echo "apache2 $(pidof apache2)"
-cron=$(cat /run/crond.pid); echo "cron $cron $(cat /proc/$cron/comm)"
+echo "cron $(pgrep -x -P 1 cron)"
 echo "minutes $(grep -c . /root/minutes 2>/dev/null)"
 echo "torn $(ls /root | grep torn; grep -v 'attempt to write a readonly database' /root/failed)"
 "#;
 
 const MEGABYTES: u32 = 200;
 
-/// Services, as they are called there. (A child of cron's comes and goes with each job.)
+/// Services, as they are called there. Cron is the one that init has: a child of it comes and goes with each job, and while it starts
+/// its pid file has the number of a process that ends.
 const SERVICES: [&str; 2] = ["apache2", "cron"];
 
 /// As often as a VE is moved where a test has little time; `VZD_TEST_MOVES=50` for those who have minutes.
