@@ -7,9 +7,8 @@ use crate::v1::Kind;
 use crate::yaml::path_steps;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::OnceLock;
 
 /// What a change of a field does to a running VE, from least to most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -107,17 +106,11 @@ pub(crate) fn all() -> &'static [Field] {
         let schema = json_schema();
         let mut fields = Vec::new();
         for kind in Kind::ALL {
-            collect(&schema, kind, &format!("/$defs/{}", definition(kind)), "", true, &mut fields);
+            let document = &schema["$defs"][definition(kind)];
+            collect(&schema, kind, document, "", true, &mut fields);
         }
         fields
     })
-}
-
-/// One text for all manifests that write the name of a field; none for a word that no field is called.
-pub(crate) fn shared_name(name: &str) -> Option<Arc<str>> {
-    static NAMES: LazyLock<HashSet<Arc<str>>> =
-        LazyLock::new(|| all().iter().map(|field| field.name().into()).collect());
-    NAMES.get(name).cloned()
 }
 
 /// The name under which the schema defines a kind.
@@ -132,16 +125,14 @@ fn definition(kind: Kind) -> &'static str {
 fn collect(
     schema: &Value,
     kind: Kind,
-    pointer: &str,
+    group: &Value,
     prefix: &str,
     carried_out: bool,
     fields: &mut Vec<Field>,
 ) {
-    let Some((definition, names)) = properties(schema, pointer) else { return };
-    for name in names {
-        let pointer = format!("{definition}/properties/{name}");
-        let Some(value) = schema.pointer(&pointer) else { continue };
-        let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") };
+    let properties = meant(schema, group).and_then(|group| group.get("properties")?.as_object());
+    for (name, value) in properties.into_iter().flatten() {
+        let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         let carried_out = carried_out && value.get("x-vzd-carried-out").is_none();
         fields.push(Field {
             kind,
@@ -154,9 +145,10 @@ fn collect(
             takes: takes(schema, value),
             carried_out,
         });
-        collect(schema, kind, &pointer, &path, carried_out, fields);
-        let items = format!("{}/items", target(schema, &pointer));
-        collect(schema, kind, &items, &format!("{path}[]"), carried_out, fields);
+        collect(schema, kind, value, &path, carried_out, fields);
+        if let Some(items) = meant(schema, value).and_then(|list| list.get("items")) {
+            collect(schema, kind, items, &format!("{path}[]"), carried_out, fields);
+        }
     }
 }
 
@@ -187,19 +179,48 @@ pub(crate) fn properties<'s>(
     Some((definition, properties.keys().map(String::as_str)))
 }
 
+/// References that are followed, at most.
+const FURTHEST: usize = 8;
+
+/// Where a schema leads.
+enum Leads<'s> {
+    /// To another one, by a pointer.
+    To(&'s str),
+    /// To the first of its alternatives, of which the other is null.
+    Within,
+    Nowhere,
+}
+
+fn leads(value: &Value) -> Leads<'_> {
+    if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
+        return Leads::To(reference.trim_start_matches('#'));
+    }
+    match value.get("anyOf").and_then(Value::as_array).map(Vec::as_slice) {
+        Some([_, null]) if null.get("type").and_then(Value::as_str) == Some("null") => Leads::Within,
+        _ => Leads::Nowhere,
+    }
+}
+
 /// Follows references, and what may also be null, to what is meant.
+fn meant<'s>(schema: &'s Value, mut value: &'s Value) -> Option<&'s Value> {
+    for _ in 0..FURTHEST {
+        value = match leads(value) {
+            Leads::To(pointer) => schema.pointer(pointer)?,
+            Leads::Within => value.pointer("/anyOf/0")?,
+            Leads::Nowhere => break,
+        };
+    }
+    Some(value)
+}
+
+/// The same, as a pointer.
 fn target(schema: &Value, pointer: &str) -> String {
     let mut pointer = pointer.to_owned();
-    for _ in 0..8 {
-        let Some(value) = schema.pointer(&pointer) else { break };
-        if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
-            pointer = reference.trim_start_matches('#').to_owned();
-        } else if let Some([_, null]) = value.get("anyOf").and_then(Value::as_array).map(Vec::as_slice)
-            && null.get("type").and_then(Value::as_str) == Some("null")
-        {
-            pointer.push_str("/anyOf/0");
-        } else {
-            break;
+    for _ in 0..FURTHEST {
+        match schema.pointer(&pointer).map(leads) {
+            Some(Leads::To(other)) => pointer = other.to_owned(),
+            Some(Leads::Within) => pointer.push_str("/anyOf/0"),
+            Some(Leads::Nowhere) | None => break,
         }
     }
     pointer

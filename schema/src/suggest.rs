@@ -4,39 +4,38 @@ use crate::diag::Diagnostic;
 use crate::fields::{self, Field};
 use crate::v1::Kind;
 
-/// Knows the fields of one kind of document.
-pub(crate) struct Suggest<'a> {
-    fields: Vec<&'a Field>,
-}
+/// Knows the fields of one kind of document; looks at them only for somebody who has made a mistake.
+pub(crate) struct Suggest(Kind);
 
 /// Longer words are no slips of a known one.
 const LONGEST: usize = 40;
 /// More known fields than that are no help.
 const MOST_LISTED: usize = 12;
 
-impl Suggest<'static> {
+impl Suggest {
     /// For documents of that kind.
     pub(crate) fn new(kind: Kind) -> Self {
-        Self { fields: fields::all().iter().filter(|field| field.kind == kind).collect() }
+        Self(kind)
     }
-}
 
-impl Suggest<'_> {
+    fn fields(&self) -> impl Iterator<Item = &'static Field> {
+        fields::all().iter().filter(|field| field.kind == self.0)
+    }
+
     /// Adds what was probably meant by a field that is not among the allowed ones of `parent`.
     pub(crate) fn field(&self, error: Diagnostic, parent: &str, name: &str, allowed: &[&str]) -> Diagnostic {
         if let Some(same) = allowed.iter().find(|word| word.eq_ignore_ascii_case(name)) {
             return error.help(format!("did you mean `{same}`?"));
         }
-        let elsewhere: Vec<String> =
-            self.fields.iter().filter(|field| field.name() == name).map(|field| under(field)).collect();
+        let elsewhere: Vec<String> = self.fields().filter(|field| field.name() == name).map(under).collect();
         if !elsewhere.is_empty() && elsewhere.len() <= 3 {
             return error.help(format!("`{name}` belongs {}", elsewhere.join(" or ")));
         }
         if let Some(near) = nearest(name, allowed.iter().copied()) {
             return error.help(format!("did you mean `{near}`?"));
         }
-        if let Some(near) = nearest(name, self.fields.iter().map(|field| field.name()))
-            && let Some(field) = self.fields.iter().find(|field| field.name() == near)
+        if let Some(near) = nearest(name, self.fields().map(Field::name))
+            && let Some(field) = self.fields().find(|field| field.name() == near)
         {
             return error.help(format!("did you mean `{near}`? it belongs {}", under(field)));
         }

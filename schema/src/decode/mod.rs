@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 const ROUNDS: usize = 100;
 
 /// Decodes a tree; `path` is how messages call its root, `suggest` knows the fields that there are.
-pub(crate) fn decode<T: DeserializeOwned>(root: &Node, suggest: &Suggest<'_>) -> Result<T, Vec<Diagnostic>> {
+pub(crate) fn decode<T: DeserializeOwned>(root: &Node, suggest: &Suggest) -> Result<T, Vec<Diagnostic>> {
     let mut pruned = Pruned::default();
     let mut diagnostics = Vec::new();
     for _ in 0..ROUNDS {
@@ -44,7 +44,7 @@ pub(crate) fn decode<T: DeserializeOwned>(root: &Node, suggest: &Suggest<'_>) ->
 }
 
 /// The message of an error, unless it only follows from one already given.
-fn diagnose(wrong: &DecodeError, root: &Node, path: &[usize], suggest: &Suggest<'_>) -> Option<Diagnostic> {
+fn diagnose(wrong: &DecodeError, root: &Node, path: &[usize], suggest: &Suggest) -> Option<Diagnostic> {
     let place = Place::find(root, path);
     let field = &place.name;
     Some(match &wrong.problem {

@@ -9,8 +9,8 @@ use super::node::{Entry, Key, Node, NodeKind};
 use super::text::narrow;
 use crate::code::Code;
 use crate::diag::Diagnostic;
-use crate::fields::shared_name;
 use crate::span::{Position, Span};
+use crate::yaml::shared::shared;
 use granit_parser::{Event, Marker, ScalarStyle};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -128,7 +128,7 @@ impl<'f> Builder<'f> {
         if let Some(Frame { kind: FrameKind::Map { key: key @ None, .. }, cost: total, .. }) =
             self.frames.last_mut()
         {
-            *key = Some(Key { span, text: shared_name(text).unwrap_or_else(|| text.into()) });
+            *key = Some(Key { span, text: shared(text) });
             total.take_in(cost);
             return if anchor == 0 { Ok(()) } else { self.anchored_key() };
         }

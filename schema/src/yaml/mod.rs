@@ -8,6 +8,7 @@ mod build;
 pub mod limits;
 mod merge;
 mod node;
+mod shared;
 mod stream;
 mod text;
 mod written;
