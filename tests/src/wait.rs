@@ -21,16 +21,17 @@ pub fn slow(limit: Duration) -> Duration {
 const BETWEEN: Duration = Duration::from_millis(15);
 
 /// Waits until `found` gives something, and returns it, for `timeout` on a machine of usual speed. `what` says what was
-/// waited for.
+/// waited for. Half of the time at most goes into looking, which what is waited for may need, on slow cores above all.
 #[track_caller]
 pub fn within<T>(timeout: Duration, what: impl Display, mut found: impl FnMut() -> Option<T>) -> T {
     let (start, timeout) = (Instant::now(), slow(timeout));
     loop {
+        let looked = Instant::now();
         if let Some(value) = found() {
             return value;
         }
         assert!(start.elapsed() < timeout, "not within {timeout:?}: {what}");
-        std::thread::sleep(BETWEEN);
+        std::thread::sleep(BETWEEN.max(looked.elapsed()));
     }
 }
 
