@@ -71,7 +71,7 @@ pub enum Told {
     HasArrived,
     /// Source: the target does not have it, and never will by this hand-over.
     WasDeclined,
-    /// Source: an operator vouches that the target will never run it.
+    /// Either: an operator vouches that the other host is lost, and will never run it.
     TakeBack,
     /// Target: make room for it.
     Receive,
@@ -116,7 +116,7 @@ pub fn next(here: Here, told: Told) -> Result<Here, Refused> {
         (At(Frozen | Ceded), Told::Cede) => At(Ceded),
         (At(Ceded | Moved), Told::HasArrived) => At(Moved),
         (Ordinary | At(Frozen | Ceded), Told::WasDeclined) => Ordinary,
-        (At(Ceded | Moved), Told::TakeBack) => Ordinary,
+        (At(Ceded | Moved | Arrived), Told::TakeBack) => Ordinary,
         (Unknown | At(Moved), Told::Receive) => At(Receiving),
         (At(Receiving | Arrived), Told::Accept) => At(Arrived),
         (Unknown | At(Receiving | Arrived), Told::Decline) => Unknown,
@@ -143,7 +143,8 @@ impl Refused {
             (Here::At(Stage::Moved), _) => "it was handed over to another host",
             (Here::At(Stage::Receiving), _) => "it is being received from another host",
             (Here::At(Stage::Arrived), _) => {
-                "the host that it came from has not heard yet that it arrived: repeat `vzd migrate` there"
+                "the host that it came from is not known to have heard that it arrived: its controller is asked, or repeat \
+                 `vzd migrate` there; if that host is lost for good, say `vzd migrate --take-back` here"
             }
             (Here::At(Stage::Copying | Stage::Copied), _) => "it is being made as a clone of another VE",
             (Here::Ordinary, Told::Receive) => "it is here already",

@@ -98,9 +98,13 @@ impl Inquiry {
         self.nowhere.is_some() && !self.clear
     }
 
-    /// Whether one of them knows that it has gone by that hand-over.
-    pub fn knows_of(&self, id: &str) -> bool {
-        self.said.values().flatten().any(|word| word.gone.contains(id))
+    /// Whether it is known that the host `from`, from which it came by that hand-over, has heard of its arrival: it says so, or
+    /// has it no more. One that had not heard would have it still, as given away.
+    pub fn knows_of(&self, id: &str, from: &str) -> bool {
+        let of = |(host, said): (&HostName, &Said)| {
+            said.as_ref().is_ok_and(|word| word.gone.contains(id) || !word.has && host.as_str() == from)
+        };
+        self.said.iter().any(of)
     }
 
     /// What it waits for: whoever has it first, since from there it comes.
@@ -137,6 +141,8 @@ pub enum Why {
 pub enum Place {
     /// As its manifest says.
     Here,
+    /// As its manifest says; the host that it came from is to be asked whether it has heard that it arrived.
+    Come(HostName),
     /// Nothing: it is that host's.
     Elsewhere(HostName),
     /// Keep it as it is: it came from where this manifest says that it is to be, which is what was true before.
@@ -164,8 +170,8 @@ pub struct Situation<'a> {
     pub absent: bool,
     /// What it is to this host.
     pub here: Here,
-    /// The host that it is on its way to.
-    pub to: Option<&'a str>,
+    /// The host that it is on its way to, or from.
+    pub peer: Option<&'a str>,
     /// The host that the manifest here named when it came from elsewhere: that was no news.
     pub stale: Option<&'a str>,
     /// The hosts that can be reached.
@@ -176,19 +182,21 @@ pub struct Situation<'a> {
 
 /// What a host is to do about a VE.
 pub fn place(is: &Situation<'_>) -> Place {
-    let Some(named) = is.named else { return Place::Here };
-    // What was given away and may not have arrived has to get there first, whatever is wanted now.
-    let ceded = is.to.filter(|_| is.here == Here::At(Stage::Ceded));
-    if let Some(to) = ceded.and_then(|to| is.peers.iter().find(|peer| peer.as_str() == to)) {
-        return Place::Goes(to.clone());
-    }
+    let peer = is.peer.and_then(|called| is.peers.iter().find(|peer| peer.as_str() == called));
+    let here = match peer {
+        // What was given away and may not have arrived has to get there first, whatever is wanted now.
+        Some(to) if is.here == Here::At(Stage::Ceded) => return Place::Goes(to.clone()),
+        Some(from) if is.here == Here::At(Stage::Arrived) => Place::Come(from.clone()),
+        Some(_) | None => Place::Here,
+    };
+    let Some(named) = is.named else { return here };
     let is_here = !matches!(is.here, Here::Unknown | Here::At(Stage::Moved));
     if is.own == Some(named) {
         let clear = is.asked.is_some_and(|asked| asked.is_clear(is.peers)) && is.here == Here::Unknown;
         let to_make = !is_here && !is.absent && !is.peers.is_empty();
         return match to_make && !clear {
             true => Place::Waits(is.asked.map_or(Why::Asking, Inquiry::why)),
-            false => Place::Here,
+            false => here,
         };
     }
     let named = named.clone();
@@ -198,7 +206,7 @@ pub fn place(is: &Situation<'_>) -> Place {
         Here::At(Stage::Frozen | Stage::Ceded | Stage::Receiving | Stage::Copying | Stage::Copied) => {
             Place::Here
         }
-        Here::Ordinary | Here::At(Stage::Arrived) if is.absent => Place::Here,
+        Here::Ordinary | Here::At(Stage::Arrived) if is.absent => here,
         Here::Ordinary | Here::At(Stage::Arrived) if is.stale == Some(named.as_str()) => Place::Stays(named),
         Here::Ordinary | Here::At(Stage::Arrived) if !is.peers.contains(&named) => Place::Unreachable(named),
         Here::At(Stage::Arrived) => Place::Arriving(named),
@@ -225,7 +233,7 @@ pub fn stale<'a>(
 impl Place {
     /// Whether the others are to be asked about it.
     pub fn asks(&self) -> bool {
-        matches!(self, Place::Waits(_) | Place::Arriving(_))
+        matches!(self, Place::Come(_) | Place::Waits(_) | Place::Arriving(_))
     }
 
     /// Whether it is here and kept as it is.
@@ -238,6 +246,9 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Place::Here => Ok(()),
+            Place::Come(from) => {
+                write!(f, "it is to be on this host; {from} is asked whether it has heard that it arrived")
+            }
             Place::Elsewhere(host) => write!(f, "its manifest names host {host}: it is that host's"),
             Place::Stays(host) => write!(
                 f,

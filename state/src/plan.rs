@@ -374,12 +374,16 @@ impl VePlan<Proposed> {
             self.gentler = None;
         }
         let held_for = match place {
-            Place::Unreachable(_) => HeldFor::HostUnknown,
-            Place::Waits(_) | Place::Stays(_) | Place::Arriving(_) | Place::Goes(_) => HeldFor::OtherHost,
+            Place::Unreachable(_) => Some(HeldFor::HostUnknown),
+            Place::Waits(_) | Place::Stays(_) | Place::Arriving(_) | Place::Goes(_) => {
+                Some(HeldFor::OtherHost)
+            }
+            Place::Come(_) => None,
             Place::Here | Place::Elsewhere(_) | Place::Went => return self,
         };
         let field = "spec.host".to_owned();
-        self.held.push(Held { field, disruption: Disruption::None, held_for, why, source });
+        let held = |held_for| Held { field, disruption: Disruption::None, held_for, why, source };
+        self.held.extend(held_for.map(held));
         self.next_wake = self.next_wake.into_iter().chain(wake).min();
         self
     }

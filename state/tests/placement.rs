@@ -23,7 +23,7 @@ enum Record {
     Nothing,
     Ordinary,
     Receiving(At, Id),
-    Arrived(Id),
+    Arrived(At, Id),
     Ceded(At, Id),
     Moved(Id),
     /// The same, in quarantine.
@@ -62,6 +62,8 @@ struct Story {
     hosts: usize,
     names: Vec<HostName>,
     strays: bool,
+    /// How often commands may hand it over, which is on the first host then, while no line names one.
+    commanded: Id,
 }
 
 fn name(at: At) -> HostName {
@@ -86,7 +88,7 @@ impl Host {
             Record::Nothing | Record::Kept(_) => Here::Unknown,
             Record::Ordinary => Here::Ordinary,
             Record::Receiving(..) => Here::At(Stage::Receiving),
-            Record::Arrived(_) => Here::At(Stage::Arrived),
+            Record::Arrived(..) => Here::At(Stage::Arrived),
             Record::Ceded(..) => Here::At(Stage::Ceded),
             Record::Moved(_) => Here::At(Stage::Moved),
         }
@@ -105,7 +107,12 @@ impl Story {
             hosts,
             names: (0..hosts).map(name).collect(),
             strays,
+            commanded: 0,
         }
+    }
+
+    fn commanded(hosts: usize, commits: &[&str], times: Id) -> Story {
+        Story { commanded: times, ..Self::new(hosts, commits, false) }
     }
 
     fn line(&self, host: &Host) -> Option<At> {
@@ -115,7 +122,11 @@ impl Story {
     fn first(&self) -> World {
         let host =
             Host { read: 0, record: Record::Nothing, stale: None, arrivals: 0, inquiry: None, round: None };
-        World { hosts: vec![host; self.hosts], moves: 0, strays: BTreeSet::new() }
+        let mut hosts = vec![host; self.hosts];
+        if self.commanded > 0 {
+            hosts[0].record = Record::Ordinary;
+        }
+        World { hosts, moves: 0, strays: BTreeSet::new() }
     }
 
     fn others(&self, at: At) -> impl Iterator<Item = At> {
@@ -125,13 +136,16 @@ impl Story {
     fn place(&self, world: &World, at: At) -> Place {
         let host = &world.hosts[at];
         let asked = host.inquiry.as_ref().map(inquiry);
-        let to = if let Record::Ceded(to, _) = host.record { Some(self.names[to].as_str()) } else { None };
+        let peer = match host.record {
+            Record::Ceded(other, _) | Record::Arrived(other, _) => Some(self.names[other].as_str()),
+            _ => None,
+        };
         place(&Situation {
             own: Some(&self.names[at]),
             named: self.line(host).map(|line| &self.names[line]),
             absent: false,
             here: host.here(),
-            to,
+            peer,
             stale: host.stale.map(|is| self.names[is].as_str()),
             peers: &self.others(at).map(name).collect(),
             asked: asked.as_ref(),
@@ -185,6 +199,18 @@ impl Story {
             }
             let place = self.place(world, at);
             match &place {
+                // By command.
+                Place::Here if self.line(host).is_none() && host.record == Record::Ordinary => {
+                    let id = world.moves + 1;
+                    for to in self.others(at).filter(|_| id <= self.commanded) {
+                        if matches!(world.hosts[to].here(), Here::Unknown | Here::At(Stage::Moved)) {
+                            may(false, &mut |next| {
+                                next.hosts[at].record = Record::Ceded(to, id);
+                                next.hosts[to].record = Record::Receiving(at, id);
+                            });
+                        }
+                    }
+                }
                 Place::Here if self.line(host) == Some(at) && host.here() == Here::Unknown => {
                     may(true, &mut |next| {
                         next.hosts[at].record = Record::Ordinary;
@@ -216,7 +242,7 @@ impl Story {
                         let stale = stale(Some(&self.names[to]), line, world.hosts[to].read > 0, from);
                         next.hosts[to].stale =
                             stale.and_then(|is| self.names.iter().position(|name| name.as_str() == is));
-                        next.hosts[to].record = Record::Arrived(id);
+                        next.hosts[to].record = Record::Arrived(at, id);
                         next.hosts[to].arrivals += 1;
                         next.moves = id;
                         self.forget(next, to, line == Some(&self.names[to]));
@@ -227,16 +253,18 @@ impl Story {
                         next.hosts[at].record = Record::Ordinary;
                     });
                 } else {
-                    may(true, &mut |next| next.hosts[at].record = Record::Moved(id));
-                    may(true, &mut |next| {
+                    // The host asks again by itself.
+                    let is_asked = place == Place::Goes(self.names[to].clone());
+                    may(is_asked, &mut |next| next.hosts[at].record = Record::Moved(id));
+                    may(is_asked, &mut |next| {
                         next.hosts[at].record = Record::Moved(id);
-                        if next.hosts[to].record == Record::Arrived(id) {
+                        if next.hosts[to].record == Record::Arrived(at, id) {
                             next.hosts[to].record = Record::Ordinary;
                         }
                     });
                 }
             }
-            let wants = self.line(host) == Some(at);
+            let wants = matches!(place, Place::Waits(_));
             match &host.round {
                 None if place.asks() => may(true, &mut |next| {
                     next.hosts[at].round = Some(self.others(at).map(|to| (to, None)).collect());
@@ -248,7 +276,9 @@ impl Story {
                             let (has, wanted, gone) = self.answer(next, at, *to, wants);
                             let arrivals = next.hosts[*to].arrivals;
                             let own = &mut next.hosts[at];
-                            if matches!(own.record, Record::Arrived(id) if gone.contains(&id)) {
+                            if let Record::Arrived(from, id) = own.record
+                                && (gone.contains(&id) || from == *to && !has)
+                            {
                                 own.record = Record::Ordinary;
                             }
                             match own.round.as_mut() {
@@ -298,11 +328,14 @@ impl Story {
         assert!(usize::from(world.moves) <= 2 * self.commits.len() + 2, "it goes to and fro: {world:#?}");
     }
 
-    /// All have read the last commit, and it runs where that says and nowhere else.
+    /// All have read the last commit, and it runs where that says and nowhere else; if it says nothing, anywhere, to be handed on.
     fn is_good(&self, world: &World) -> bool {
-        let last = self.commits.last().copied().flatten().unwrap();
-        world.hosts.iter().all(|host| host.read == self.commits.len())
-            && world.hosts.iter().enumerate().all(|(at, host)| host.runs() == (at == last))
+        let runs = |at: At| world.hosts[at].runs();
+        let is_where_it_should = match self.commits.last().copied().flatten() {
+            Some(last) => (0..self.hosts).all(|at| runs(at) == (at == last)),
+            None => (0..self.hosts).any(|at| runs(at) && world.hosts[at].record == Record::Ordinary),
+        };
+        is_where_it_should && world.hosts.iter().all(|host| host.read == self.commits.len())
     }
 
     /// Walks through every world that can come about; from each of them a good one is reached without a fault.
@@ -351,6 +384,15 @@ fn two_hosts_read_a_line_that_changes_at_any_moment() {
         [(&["b"][..], true), (&["a", "b"], true), (&["a", "b", "a"], true), (&["a", "b", "a", "b"], false)]
     {
         let worlds = Story::new(2, commits, strays).walk();
+        assert!(worlds > 30, "{commits:?}: only {worlds} worlds");
+    }
+}
+
+#[test]
+fn what_commands_leave_half_done_the_hosts_bring_to_its_end() {
+    // No line names a host; then one does.
+    for (hosts, commits) in [(2, &["-"][..]), (2, &["-", "b"]), (2, &["-", "a"]), (3, &["-"])] {
+        let worlds = Story::commanded(hosts, commits, 2).walk();
         assert!(worlds > 30, "{commits:?}: only {worlds} worlds");
     }
 }

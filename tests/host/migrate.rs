@@ -6,6 +6,7 @@ mod compressed;
 mod declared;
 mod faults;
 mod openvz;
+mod settled;
 mod tls;
 pub(crate) mod work;
 

@@ -1,6 +1,7 @@
 //! `vzd migrate`: hands a VE over to another host. `vzd receive` is its other end.
 
 mod ordered;
+mod whither;
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use std::time::Duration;
 use serde_json::json;
 use vzd_schema::Code;
 use vzd_schema::edit::{Value, to_yaml};
-use vzd_schema::v1::{ByteRate, ManifestPolicy, ScalarError};
-use vzd_state::handover::Told;
+use vzd_schema::v1::{ByteRate, ManifestPolicy};
+use vzd_state::handover::{Stage, Told, next};
 use vzd_state::ledger::Entry;
 use vzd_state::placement::HostName;
 
@@ -18,6 +19,7 @@ use crate::cli::Context;
 use crate::cli::connect::connect;
 use crate::cli::failure::{FAILED, Failure, NOT_FOUND, OK, Outcome};
 use crate::cli::migrate::ordered::Ordered;
+use crate::cli::migrate::whither::whither;
 use crate::cli::progress::Progress;
 use crate::compat::manifests::Manifests;
 use crate::control::{Control, PlanRequest, Selector};
@@ -29,10 +31,8 @@ use crate::handover::patient::Patient;
 use crate::handover::problem::{Kind, Problem};
 use crate::handover::source::{Moved, Source, ceded};
 use crate::handover::target::Target;
-use crate::handover::there::Way;
 use crate::handover::{Answer, Declared, Request, source};
 use crate::host::Host;
-use crate::settings::Settings;
 
 /// Options of `vzd migrate`.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(value_name = "VE")]
     ve: String,
     /// The other host: one of the hosts' `peers`, or one that ssh knows, or `tls://HOST:PORT`. Default: the one that the VE's
-    /// manifest names
+    /// manifest names, or that it was given to and has not answered
     #[arg(value_name = "HOST")]
     host: Option<String>,
     /// Reach vzd there by this command, instead of `ssh HOST vzd`
@@ -62,7 +62,8 @@ pub struct Args {
     /// Do not compare what processors can do: programs that use what those there cannot do are ended there
     #[arg(long, conflicts_with = "take_back")]
     any_cpu: bool,
-    /// Have it run here again although the other host was given it: only if that host is lost for good
+    /// Have it be this host's again although the other host was given it, or this host's alone although the one that it came
+    /// from does not answer: only if that host is lost for good
     #[arg(long, conflicts_with_all = ["host", "via", "dry_run"])]
     take_back: bool,
 }
@@ -126,14 +127,20 @@ pub(crate) fn hand_over(args: &Args, cx: &mut Context) -> Result<u8, Unmoved> {
     if args.take_back {
         let request = Request::Tell { uid: entry.uid, id: id.unwrap_or_default(), told: Told::TakeBack };
         let answer = control.handover(&request)?;
+        let words = match entry.handover.as_ref().map(|handover| handover.stage) {
+            Some(Stage::Arrived) => "is this host's alone now",
+            _ => "taken back",
+        };
         return match answer.problems.first() {
             Some(problem) => Err(Failure::new(&*problem.why).coded(Code::HandoverRefused).into()),
-            None => Ok(said(cx, entry.name.as_str(), "takenBack", "taken back")?),
+            None => Ok(said(cx, entry.name.as_str(), "takenBack", words)?),
         };
     }
     let host = Host::find(&cx.settings).map_err(source::refused)?;
-    let ordered = ordered(args, &cx.settings)?;
-    let (way, peer, to) = whither(ordered, &entry, declared.as_ref())?;
+    if ceded(&entry).is_none() {
+        next(entry.here(), Told::Freeze).map_err(source::refused)?;
+    }
+    let (way, peer, to) = whither(args, &cx.settings, &entry, declared.as_ref())?;
     // Both hosts read it in one repository: it is not the commands' to write.
     let manifest = if declared.is_some() { String::new() } else { manifest(cx, &entry)? };
     let unreached = |e| Unmoved { kind: Kind::Unreached, failure: source::refused(e).into() };
@@ -241,53 +248,6 @@ fn entry(control: &dyn Control, ve: &str) -> Result<(Entry, Option<Declared>), F
     let Answer { entry, declared, .. } = control.handover(&Request::Look { ve: ve.to_owned() })?;
     let entry = entry.ok_or_else(|| Failure::new(format!("there is no VE {ve:?}")))?;
     Ok((*entry, declared))
-}
-
-/// How the other host is reached, and what it is called: by whoever gives the order, and by itself.
-type Whither = (Way, String, Option<HostName>);
-
-/// Where the order says that it goes.
-fn ordered(args: &Args, settings: &Settings) -> Result<Option<Whither>, Failure> {
-    let Some(host) = args.via.as_ref().or(args.host.as_ref()) else { return Ok(None) };
-    let way = match host.strip_prefix("tls://") {
-        _ if args.via.is_some() => Way::Via(host.clone()),
-        Some(address) => {
-            let address = address.parse().map_err(|e: ScalarError| Failure::usage(e.to_string()))?;
-            Way::Tls { address, name: None }
-        }
-        None => match Manifests::read(settings).peer(host) {
-            Some(peer) => return Ok(Some((Way::to(&peer), host.clone(), Some(peer.name)))),
-            None => Way::Ssh(host.clone()),
-        },
-    };
-    Ok(Some((way, host.clone(), None)))
-}
-
-/// Where it goes, if it may: what was given away is asked for again wherever it was given to.
-fn whither(ordered: Option<Whither>, entry: &Entry, declared: Option<&Declared>) -> Result<Whither, Failure> {
-    let name = &entry.name;
-    let refused = |message: String, help: String| Failure {
-        help: vec![help],
-        ..Failure::new(message).coded(Code::HandoverRefused)
-    };
-    match (ordered, declared) {
-        (Some(ordered), declared) if declared.is_none() || ceded(entry).is_some() => Ok(ordered),
-        (Some(_), Some(Declared { source: Some(line), .. })) => Err(refused(
-            format!("{name}: its manifest says which host it is to be on ({line})"),
-            "change `spec.host` there: then it is handed over by itself".to_owned(),
-        )),
-        (_, Some(declared)) => match (&declared.way, &declared.to) {
-            (Some(way), Some(to)) => Ok((way.clone(), to.to_string(), Some(to.clone()))),
-            _ => Err(refused(
-                format!("{name}: {}", declared.told),
-                "change `spec.host` in its manifest: then it is handed over by itself".to_owned(),
-            )),
-        },
-        (_, None) => Err(refused(
-            format!("{name}: it is not said to which host"),
-            format!("`vzd migrate {name} HOST`, or `spec.host` in its manifest"),
-        )),
-    }
 }
 
 /// The text of its manifest; of one that has none, made of what the ledger holds.

@@ -1,5 +1,5 @@
-//! VEs that are to be on one host or another: asks the other hosts, answers them, and has VEs handed over. What comes of it
-//! is decided by `vzd_state::placement`.
+//! VEs that are to be on one host or another: asks the other hosts, answers them, has VEs handed over, and brings what was left
+//! half done to its end. What comes of it is decided by `vzd_state::placement`.
 //!
 //! No pass waits for another host: passes only say what is due, and threads of the controller's do it: one that asks, about
 //! all VEs at once, and one for each of a few hand-overs, which are `vzd migrate`'s own work. Without a controller
@@ -22,6 +22,7 @@ use crate::engine::run::spawn;
 use crate::engine::view::View;
 use crate::engine::{Engine, Shared, Subject, clock};
 use crate::handover::ask;
+use crate::handover::session::Session;
 use crate::handover::there::words;
 
 /// So many hand-overs at a time: each takes the disk and the wire.
@@ -77,9 +78,12 @@ impl Placing {
 }
 
 impl Shared {
-    /// What is to be done about a VE whose manifest says which host it is to be on.
+    /// What is to be done about a VE on which other hosts have a say; none if there is neither a VE nor a manifest.
     pub(super) fn place(&self, name: &VeName, entry: Option<&Entry>) -> Option<Place> {
-        let want = self.wishes.want.get(name)?;
+        let want = self.wishes.want.get(name).map(Arc::as_ref);
+        if want.is_none() && entry.is_none() {
+            return None;
+        }
         Some(self.wishes.place(want, entry, self.asked.get(name).map(|asked| &asked.inquiry)))
     }
 
@@ -91,16 +95,17 @@ impl Shared {
 
     /// Whom it is to ask, by which round, about what.
     fn begin_round(&mut self, number: u64, now: Timestamp, all: bool) -> Vec<Query> {
-        let wishes = Arc::clone(&self.wishes);
-        let named = wishes.want.values().filter(|want| want.host.is_some());
+        let named = self.wishes.want.values().filter(|want| want.host.is_some()).map(|want| &want.name);
+        let come = self.ledger.entries().filter(|entry| entry.handover.is_some()).map(|entry| &entry.name);
+        let names: BTreeSet<VeName> = named.chain(come).cloned().collect();
         let mut queries = Vec::new();
-        for want in named {
-            let place = self.place(&want.name, self.ledger.by_name(&want.name));
+        for name in names {
+            let place = self.place(&name, self.ledger.by_name(&name));
             let Some(place) = place.filter(Place::asks) else { continue };
-            let asked = self.asked.entry(want.name.clone()).or_default();
+            let asked = self.asked.entry(name.clone()).or_default();
             if all || asked.due <= now {
                 asked.round = Some(number);
-                queries.push(Query { name: want.name.clone(), wants: matches!(place, Place::Waits(_)) });
+                queries.push(Query { name, wants: matches!(place, Place::Waits(_)) });
             }
         }
         queries
@@ -143,17 +148,25 @@ impl Engine {
         if self.placing.wake.get().is_none() {
             return;
         }
-        let (place, suspended) = {
+        let (place, is_left_alone, on_its_way) = {
             let shared = self.shared();
-            let suspended =
-                shared.wishes.want.get(name).and_then(|want| want.lifecycle.suspended(clock::now()));
-            (shared.place(name, shared.ledger.by_name(name)), suspended.is_some())
+            let (want, entry) = (shared.wishes.want.get(name), shared.ledger.by_name(name));
+            let on_its_way = entry.filter(|entry| entry.handover.is_some()).map(|entry| entry.uid.clone());
+            let is_left_alone = want.is_some_and(|want| want.lifecycle.suspended(clock::now()).is_some());
+            (shared.place(name, entry), is_left_alone, on_its_way)
         };
         match place {
-            Some(Place::Goes(to)) if !suspended => self.send_off(name, &to),
+            Some(Place::Goes(_) | Place::Come(_))
+                if on_its_way.as_ref().is_some_and(|uid| self.is_worked_at(uid)) => {}
+            Some(Place::Goes(to)) if !is_left_alone => self.send_off(name, &to),
             Some(place) if place.asks() => self.ask_soon(),
             _ => self.placing.work().moves.retain(|ve, is| ve != name || is.goes_on),
         }
+    }
+
+    /// Whether somebody is at work on its hand-over, such as a command.
+    fn is_worked_at(&self, uid: &VeUid) -> bool {
+        matches!(Session::try_begin(&self.host.settings, uid), Ok(None))
     }
 
     pub(super) fn wake_loop(&self, subjects: impl IntoIterator<Item = VeName>) {
@@ -316,7 +329,7 @@ impl Engine {
             let handover =
                 ledger.by_name(&query.name).and_then(|entry| Some((entry, entry.handover.as_ref()?)));
             if let Some((entry, handover)) = handover.filter(|(_, is)| is.stage == Stage::Arrived)
-                && asked.inquiry.knows_of(&handover.id)
+                && asked.inquiry.knows_of(&handover.id, &handover.peer)
             {
                 arrived.push((entry.uid.clone(), handover.id.clone()));
             }

@@ -131,14 +131,14 @@ impl Engine {
         };
         let (mut place, mut named_at) = (None, None);
         let mut wanted = wanted;
-        if let (Subject::Name(_), Some(want)) = (subject, shared.wishes.want.get(&name)) {
-            named_at = host_line(want);
-            place = shared
-                .place(&name, entry.as_ref())
-                .filter(|_| want.host.is_some() && !shared.wishes.is_emptied());
-            let left_alone = want.lifecycle.suspended(clock::now()).is_some();
-            if left_alone && place.as_ref().is_some_and(Place::keeps) {
-                (place, wanted) = (None, Wanted::Manifest(want.clone()));
+        if let Subject::Name(_) = subject {
+            place = shared.place(&name, entry.as_ref()).filter(|_| !shared.wishes.is_emptied());
+            if let Some(want) = shared.wishes.want.get(&name) {
+                named_at = host_line(want);
+                let is_left_alone = want.lifecycle.suspended(clock::now()).is_some();
+                if is_left_alone && place.as_ref().is_some_and(Place::keeps) {
+                    (place, wanted) = (None, Wanted::Manifest(want.clone()));
+                }
             }
         }
         let wanted = match self.unreadable(&name).filter(|_| entry.is_none()) {

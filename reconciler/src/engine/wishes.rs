@@ -208,17 +208,17 @@ impl Wishes {
     }
 
     /// What this host is to do about a VE, as far as it matters which host it is to be on.
-    pub fn place(&self, want: &Desired, entry: Option<&Entry>, asked: Option<&Inquiry>) -> Place {
+    pub fn place(&self, want: Option<&Desired>, entry: Option<&Entry>, asked: Option<&Inquiry>) -> Place {
         // What is being thrown away is so to its end.
         if entry.is_some_and(|entry| entry.standing == Standing::Destroying) {
             return Place::Here;
         }
         place(&Situation {
             own: self.hosts.own.as_ref(),
-            named: want.host.as_ref(),
-            absent: want.lifecycle.state == State::Absent,
+            named: want.and_then(|want| want.host.as_ref()),
+            absent: want.is_some_and(|want| want.lifecycle.state == State::Absent),
             here: entry.map_or(Here::Unknown, Entry::here),
-            to: entry.and_then(|entry| entry.handover.as_ref()).map(|handover| handover.peer.as_str()),
+            peer: entry.and_then(|entry| entry.handover.as_ref()).map(|handover| handover.peer.as_str()),
             stale: entry.and_then(|entry| entry.stale_host.as_deref()),
             peers: &self.hosts.peers,
             asked,
@@ -297,8 +297,8 @@ impl Wishes {
             };
         }
         if let Some(want) = self.want.get(name) {
-            return match self.place(want, entry, None) {
-                Place::Here | Place::Waits(_) => Wanted::Manifest(want.clone()),
+            return match self.place(Some(want), entry, None) {
+                Place::Here | Place::Come(_) | Place::Waits(_) => Wanted::Manifest(want.clone()),
                 Place::Stays(_) | Place::Arriving(_) | Place::Goes(_) | Place::Unreachable(_) => {
                     Wanted::Ledger(String::new())
                 }

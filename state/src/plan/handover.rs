@@ -14,7 +14,7 @@ use crate::subsystem::{Cx, Unreadable};
 use crate::units::Millis;
 
 /// One whose hand-over nobody works at any more is looked at again after this.
-const LOOK_AGAIN: Millis = Millis(5_000);
+const LOOK_AGAIN: Millis = Millis(1_000);
 
 /// The plan for a VE that its hand-over keeps from running; none if that has no say.
 pub(super) fn plan(name: &VeName, wish: Wish<'_>, have: &Observed, cx: &Cx<'_>) -> Option<VePlan<Proposed>> {

@@ -16,7 +16,7 @@ pub(super) struct Two {
 }
 
 impl Two {
-    fn new() -> Two {
+    pub(super) fn new() -> Two {
         Self::with(|hosts| {
             let peers = hosts.map(|host| {
                 std::fs::write(gate(host), "").unwrap();
@@ -179,18 +179,17 @@ fn controllers_that_are_killed_in_the_middle_end_with_one() {
     survive_kills(&Two::new(), &[(0, "frozen"), (1, "receiving"), (0, "ceded"), (1, "arrived")]);
 }
 
+/// Whether a host has a VE on record that has come so far on its way.
+pub(super) fn on_record(host: &Sandbox, stage: &str) -> bool {
+    let dir = std::fs::read_dir(host.state_dir().join("ledger"));
+    let text = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(entry.ok()?.path()).ok();
+    let stage = format!("\"stage\":\"{stage}\"");
+    dir.into_iter().flatten().filter_map(text).any(|text| text.contains(&stage))
+}
+
 /// Kills both controllers whenever a record of the first host or the second one is so, at a hand-over each.
 pub(super) fn survive_kills(two: &Two, moments: &[(usize, &str)]) {
     let Two { a, b, .. } = two;
-    let record = |host: &Sandbox, stage: &str| {
-        let dir = std::fs::read_dir(host.state_dir().join("ledger"));
-        let text =
-            |entry: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(entry.ok()?.path()).ok();
-        dir.into_iter()
-            .flatten()
-            .filter_map(text)
-            .any(|text| text.contains(&format!("\"stage\":\"{stage}\"")))
-    };
     two.read(a, "a");
     two.read(b, "a");
     let mut daemons = Some((a.daemon(), b.daemon()));
@@ -201,7 +200,7 @@ pub(super) fn survive_kills(two: &Two, moments: &[(usize, &str)]) {
         two.read(to, to.host);
         two.read(from, to.host);
         let seen = [from, to][at];
-        within(LONG, format!("it is {stage}"), || (0..200).any(|_| record(seen, stage)).then_some(()));
+        within(LONG, format!("it is {stage}"), || (0..200).any(|_| on_record(seen, stage)).then_some(()));
         if let Some((one, other)) = daemons.take() {
             Daemon::kill9(one);
             Daemon::kill9(other);
