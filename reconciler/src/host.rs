@@ -8,6 +8,7 @@ use vzd_state::capability::Capabilities;
 use vzd_state::ids::VeUid;
 use vzd_state::ledger::Entry;
 
+use crate::drivers::disk::PoolSize;
 use crate::drivers::network::{Tables, Translator, Uplinks};
 use crate::drivers::packages::Jobs;
 use crate::error::{SysError, SysResult};
@@ -43,6 +44,8 @@ pub struct Host {
     pub tables: Tables,
     /// What answers VEs that ask for names.
     pub resolver: Arc<Resolver>,
+    /// How large the pool of disks may be.
+    pub pool: PoolSize,
     templates: OnceLock<template::Store>,
     caps: RwLock<Arc<Capabilities>>,
 }
@@ -62,6 +65,7 @@ impl Host {
             packages: Jobs::default(),
             tables: Tables::default(),
             resolver: Arc::new(Resolver::new(settings)),
+            pool: PoolSize::default(),
             templates: OnceLock::new(),
             layout,
         })

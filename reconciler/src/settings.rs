@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::unistd::User;
 use vzd_state::ids::{VeName, VeUid};
 use vzd_state::placement::HostName;
 
@@ -19,6 +20,9 @@ pub struct Settings {
         value_name = "DIR"
     )]
     pub manifests: PathBuf,
+    /// A user who may own manifests and their directory, besides root.
+    #[arg(long, global = true, env = "VZD_MANIFEST_USER", value_name = "USER", value_parser = user_id)]
+    pub manifest_user: Option<u32>,
     /// Directory of records, templates and VEs' own files.
     #[arg(long, global = true, env = "VZD_STATE_DIR", default_value = "/var/lib/vzd", value_name = "DIR")]
     pub state_dir: PathBuf,
@@ -54,6 +58,18 @@ pub struct Settings {
     pub settle: u64,
 }
 
+/// The number of a user, by that or by name.
+fn user_id(user: &str) -> Result<u32, String> {
+    if let Ok(uid) = user.parse() {
+        return Ok(uid);
+    }
+    match User::from_name(user) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        Ok(None) => Err("there is no such user on this host".to_owned()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
 impl Settings {
     /// What this host is called; nothing if its node name is no name.
     pub fn own_name(&self) -> Option<HostName> {
@@ -63,6 +79,7 @@ impl Settings {
     /// The same settings for another vzd, in its environment.
     pub fn environment(&self) -> impl Iterator<Item = (&'static str, OsString)> {
         let own = self.own_name().map(|own| ("VZD_HOST", own.to_string().into()));
+        let user = self.manifest_user.map(|user| ("VZD_MANIFEST_USER", user.to_string().into()));
         let others: [(&'static str, OsString); 9] = [
             ("VZD_MANIFESTS", self.manifests.clone().into()),
             ("VZD_STATE_DIR", self.state_dir.clone().into()),
@@ -74,7 +91,7 @@ impl Settings {
             ("VZD_RESOLV_CONF", self.resolv_conf.clone().into()),
             ("VZD_SETTLE", self.settle.to_string().into()),
         ];
-        others.into_iter().chain(own)
+        others.into_iter().chain(own).chain(user)
     }
 
     /// The controller's socket.

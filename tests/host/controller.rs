@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
-use vzd_tests::{Guarded, LONG, Process, Sandbox, eventually, holds_for, needs, within};
+use vzd_tests::{Ended, Guarded, LONG, Process, Sandbox, eventually, holds_for, needs, within};
 
 /// An init that answers on its console.
 const ECHO: &str = "echo up; while read line; do echo got-$line; done";
@@ -283,4 +283,24 @@ fn a_controller_that_stops_leaves_no_empty_group() {
     assert!(root.exists());
     assert_eq!(daemon.stop(), 0);
     assert!(!root.exists(), "{} is left", root.display());
+}
+
+/// Such as one whose checkout of a repository they are.
+#[test]
+fn manifests_of_another_user_are_followed_if_that_is_named() {
+    needs!(Root, Cgroups, Busybox);
+    const DEPLOYS: u32 = 12345;
+    let sandbox = Sandbox::new();
+    sandbox.ve("web", json!({}));
+    for path in [sandbox.manifests(), sandbox.manifests().join("web.yaml")] {
+        std::os::unix::fs::chown(path, Some(DEPLOYS), None).unwrap();
+    }
+    let apply = |user: &str| Ended::of(sandbox.command(&["apply"]).env("VZD_MANIFEST_USER", user));
+    let refused = apply("54321");
+    assert!(refused.code != 0 && refused.stderr.contains("it belongs to user 12345"), "{refused:?}");
+    assert!(sandbox.status("web").is_none());
+    apply(&DEPLOYS.to_string()).ok();
+    sandbox.exec("web", &["true"]).ok();
+    let unknown = apply("nobody-of-that-name").ends(64);
+    assert!(unknown.stderr.contains("there is no such user"), "{unknown:?}");
 }

@@ -181,6 +181,33 @@ fn while_creating_and_starting() {
 }
 
 #[test]
+fn while_mounting_its_root_on_the_host_and_taking_it_back() {
+    needs!(Root, Cgroups, Busybox, FaultPoints);
+    fn down(sandbox: &Sandbox) {
+        running(sandbox);
+        sandbox.vzd(&["stop", "web"]).ok();
+    }
+    fn mounted(sandbox: &Sandbox) {
+        down(sandbox);
+        sandbox.vzd(&["vzctl", "mount", "101"]).ok();
+    }
+    let told = |sandbox: &Sandbox| {
+        let status = sandbox.vzd(&["vzctl", "status", "101"]).ok().stdout;
+        if status.contains(" mounted down") {
+            let data = sandbox.run_dir().join("root/101/root/data");
+            assert_eq!(std::fs::read_to_string(data).unwrap(), "precious\n");
+            sandbox.vzd(&["vzctl", "umount", "101"]).ok();
+        }
+        json!(status)
+    };
+    for (before, command) in
+        [(down as fn(&Sandbox), &["vzctl", "mount", "101"][..]), (mounted, &["start", "web"])]
+    {
+        survives_and_tells(&Case { before, change: |_| {}, command }, &told);
+    }
+}
+
+#[test]
 fn while_suspending_it() {
     needs!(Root, Cgroups, Busybox, Criu, FaultPoints);
     survives(&Case {

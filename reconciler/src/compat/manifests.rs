@@ -65,7 +65,7 @@ impl Unfit {
 impl Manifests {
     /// Reads the directory.
     pub fn read(settings: &Settings) -> Self {
-        let revision = Scanner::new(&settings.manifests, Trust::Owners { also: None }).scan();
+        let revision = Scanner::new(&settings.manifests, Trust::of(settings)).scan();
         Self { dir: settings.manifests.clone(), patches: settings.state_dir.join("patches"), revision }
     }
 

@@ -43,6 +43,7 @@ use vzd_state::subsystem::disk::{Backend, Cold, Live, Observed, Resource, Root, 
 use self::btrfs::Subvolume;
 use self::image::Image;
 use self::pool::Pool;
+pub use self::pool::PoolSize;
 use self::project::Project;
 pub use self::remove::{destroy, tidy};
 pub use self::users::{kept_users, put_users_back, users};

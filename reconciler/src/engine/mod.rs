@@ -180,7 +180,7 @@ impl Engine {
         let ledger = Ledger::from_entries(IdPool::default(), entries);
         let shared = Shared { ledger, wishes: Arc::new(wishes), ..Shared::default() };
         let engine = Engine {
-            scanner: Mutex::new(Scanner::new(&settings.manifests, Trust::Owners { also: None })),
+            scanner: Mutex::new(Scanner::new(&settings.manifests, Trust::of(settings))),
             shared: Mutex::new(shared),
             published: Condvar::new(),
             locks: Mutex::default(),
@@ -236,12 +236,13 @@ impl Engine {
         let mut subjects: Vec<Subject> = gone.chain(changed.iter().cloned()).map(Subject::Name).collect();
         subjects.sort_unstable();
         subjects.dedup();
-        let dns = wishes.dns;
+        let (dns, inherited) = (wishes.dns, wishes.inherited.clone());
+        self.host.pool.set(wishes.pool_size);
         placing::forget(&mut shared.asked, &changed);
         shared.wishes = wishes;
         drop(shared);
         // Where VEs look names up is another place now.
-        if self.host.resolver.wish(dns) { self.subjects() } else { subjects }
+        if self.host.resolver.wish(dns, inherited) { self.subjects() } else { subjects }
     }
 
     /// lxcfs may come and go. Without the host's settings VEs keep what they have.

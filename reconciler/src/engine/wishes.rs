@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use vzd_schema::v1::{HostSpec, Shutdown};
+use vzd_schema::v1::{HostSpec, Shutdown, Size};
 use vzd_schema::{Code, Diagnostic, Document, Set, Span};
 use vzd_state::desired::Desired;
 use vzd_state::handover::Here;
@@ -17,6 +17,7 @@ use vzd_state::lower::{HostDevice, LowerError, lower};
 use vzd_state::placement::{HostName, Inquiry, Place, Situation, place};
 use vzd_state::subsystem::devices::DeviceKind;
 use vzd_state::subsystem::lifecycle::State;
+use vzd_state::subsystem::network::Inherited;
 
 use crate::handover::there::Way;
 use crate::watch::Revision;
@@ -41,6 +42,10 @@ pub(crate) struct Wishes {
     /// Whether VEs are to resolve each other by name; none while nobody can tell.
     pub dns: Option<bool>,
     dns_place: Option<Span>,
+    /// What VEs inherit of name servers; none while nobody can tell.
+    pub inherited: Option<Inherited>,
+    /// How large the pool of disks is to be, in bytes; none: as large as the host lets it.
+    pub pool_size: Option<u64>,
     /// This host and the others among which VEs move.
     pub hosts: Arc<Hosts>,
     /// Where the host's manifest says that lxcfs is mounted.
@@ -148,6 +153,8 @@ impl Wishes {
             revision.host().and_then(|held| Some((&held.document, held.document.host()?)))
         {
             wishes.dns = host.spec.dns;
+            wishes.inherited = Some(Inherited::of(&host.spec.network));
+            wishes.pool_size = host.spec.pool.size.map(Size::bytes);
             wishes.dns_place = document.tree.get("spec.dns").map(|node| node.span.clone());
             wishes.lxcfs = host.spec.lxcfs.as_ref().map(|dir| Lxcfs {
                 dir: dir.to_string(),
@@ -160,7 +167,13 @@ impl Wishes {
             wishes.suspend_at_shutdown = host.spec.shutdown == Some(Shutdown::Suspend);
             wishes.start_parallel = host.spec.start_parallel.and_then(|n| usize::try_from(n.get()).ok());
         }
-        wishes.dns = if revision.host_known { Some(wishes.dns.unwrap_or(false)) } else { before.dns };
+        if revision.host_known {
+            wishes.dns = Some(wishes.dns.unwrap_or(false));
+            wishes.inherited = Some(wishes.inherited.unwrap_or_default());
+        } else {
+            (wishes.dns, wishes.inherited) = (before.dns, before.inherited.clone());
+            wishes.pool_size = before.pool_size;
+        }
         for (name, diagnostics) in &revision.broken {
             wishes.broken.insert(name.clone(), first_message(diagnostics));
         }

@@ -20,6 +20,7 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use vzd_state::ids::{Ctid, VeUid};
 use vzd_state::names::{Named, Names, RESOLVER};
+use vzd_state::subsystem::network::Inherited;
 
 use crate::control::NamesUse;
 use crate::drivers::Running;
@@ -106,10 +107,16 @@ impl Resolver {
         }
     }
 
-    /// Notes whether it is wanted, if that is known; tells whether that is news.
-    pub fn wish(&self, wanted: Option<bool>) -> bool {
+    /// Notes whether it is wanted, and what VEs inherit, if that is known; tells whether that is news.
+    pub fn wish(&self, wanted: Option<bool>, inherited: Option<Inherited>) -> bool {
         let before = std::mem::replace(&mut *lock(&self.wanted), wanted);
-        before.unwrap_or(false) != wanted.unwrap_or(false)
+        let is_news = self.upstreams.give(inherited);
+        is_news || before.unwrap_or(false) != wanted.unwrap_or(false)
+    }
+
+    /// What the host's manifest says that VEs inherit, if that is known.
+    pub fn inherited(&self) -> Option<Inherited> {
+        self.upstreams.given()
     }
 
     /// Whether it is wanted, if that is known.

@@ -1,4 +1,5 @@
-//! Questions that are about the rest of the world, and the host's own name servers, which answer them.
+//! Questions that are about the rest of the world, and the name servers that answer them: those that the host's manifest
+//! names, or else the host's own.
 //!
 //! Each question goes out from a port of its own and under a number of its own, and only what answers just that is
 //! taken. Nothing is remembered: what is wrong in an answer is wrong once.
@@ -13,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 use vzd_state::names::{RESOLVER, Rcode, Room, answers, fitted, refusal, with_id};
+use vzd_state::subsystem::network::Inherited;
 
 use super::lock;
 
@@ -26,31 +28,51 @@ const FRESH: Duration = Duration::from_secs(2);
 /// No answer in a datagram is longer than whoever asked may take.
 const LARGEST_REPLY: usize = 4096;
 
-/// Where the host looks names up.
+/// Where names are looked up.
 #[derive(Debug)]
 pub(super) struct Upstreams {
     resolv_conf: PathBuf,
+    given: Mutex<Option<Inherited>>,
     read: Mutex<Option<(Instant, Vec<IpAddr>)>>,
 }
 
 impl Upstreams {
     pub(super) fn new(resolv_conf: PathBuf) -> Self {
-        Upstreams { resolv_conf, read: Mutex::default() }
+        Upstreams { resolv_conf, given: Mutex::default(), read: Mutex::default() }
+    }
+
+    /// What the host's manifest says, if that is known.
+    pub(super) fn given(&self) -> Option<Inherited> {
+        lock(&self.given).clone()
+    }
+
+    /// Notes what it says, if that is known; tells whether that is news.
+    pub(super) fn give(&self, given: Option<Inherited>) -> bool {
+        let mut is = lock(&self.given);
+        let is_news = given.is_some() && is.clone().unwrap_or_default() != given.clone().unwrap_or_default();
+        *is = given;
+        is_news
     }
 
     /// The servers, by a look that may be a moment old. Those on the host's loopback are among them.
     fn servers(&self) -> Vec<IpAddr> {
+        // Not ourselves.
+        let asked = |servers: &mut dyn Iterator<Item = IpAddr>| {
+            servers.filter(|is| !RESOLVER.contains(is)).take(SERVERS).collect::<Vec<_>>()
+        };
+        if let Some(given) = self.given().and_then(|given| given.nameservers) {
+            return asked(&mut given.iter().map(|address| address.0));
+        }
         let mut read = lock(&self.read);
         match &*read {
             Some((at, servers)) if at.elapsed() < FRESH => servers.clone(),
             _ => {
                 let text = std::fs::read_to_string(&self.resolv_conf).unwrap_or_default();
-                let given = text.lines().filter_map(|line| {
+                let mut given = text.lines().filter_map(|line| {
                     let mut words = line.split_whitespace();
                     (words.next() == Some("nameserver")).then(|| words.next()?.parse().ok()).flatten()
                 });
-                // Not ourselves.
-                let servers: Vec<IpAddr> = given.filter(|is| !RESOLVER.contains(is)).take(SERVERS).collect();
+                let servers = asked(&mut given);
                 *read = Some((Instant::now(), servers.clone()));
                 servers
             }

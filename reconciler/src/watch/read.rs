@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use vzd_schema::Code;
 
 use super::list::Found;
+use crate::settings::Settings;
 
 /// Bytes of a manifest file, as the parser allows them.
 pub(super) const MOST_BYTES: u64 = 1 << 20;
@@ -33,6 +34,11 @@ pub enum Trust {
 }
 
 impl Trust {
+    /// For manifests that something is done with.
+    pub fn of(settings: &Settings) -> Self {
+        Self::Owners { also: settings.manifest_user }
+    }
+
     /// Why a file or directory is not safe to follow, if it is not.
     pub(super) fn refuses(self, stamp: &Stamp) -> Option<Refusal> {
         let Self::Owners { also } = self else { return None };

@@ -42,7 +42,9 @@ pub(crate) fn document(manifest: &Manifest, root: &Node) -> Vec<Diagnostic> {
 /// Checks a spec that was put together of several documents.
 pub(crate) fn resolved(name: &Name, spec: &VeSpec, root: &Node) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
-    Checker { root, problems: &mut problems }.spec(name, spec, Tell::Errors);
+    let mut checker = Checker { root, problems: &mut problems };
+    checker.spec(name, spec, Tell::Errors);
+    checker.links(&spec.network);
     problems
 }
 

@@ -26,6 +26,18 @@ const LEAST_TRIAL: u64 = 1000;
 const TWO_FAMILIES: &str = "no packet has a source of one family and a target of the other";
 
 impl Checker<'_> {
+    /// Interfaces are linked to something, once the host's bridge is that of those that name none.
+    pub(super) fn links(&mut self, network: &Network) {
+        for (index, interface) in network.interfaces.iter().enumerate() {
+            if interface.bridge.is_none() && interface.parent.is_none() {
+                let what = format!("the interface `{}` has no bridge and no parent", interface.name);
+                let cure = "name the host's bridge or interface that it is linked to, or `network.bridge` for the host";
+                let item = format!("spec.network.interfaces[{index}]");
+                self.bad(Code::BadValue, format!("{what}: {cure}"), &item);
+            }
+        }
+    }
+
     pub(super) fn network(&mut self, network: &Network) {
         let (mut names, mut gateways) = (BTreeMap::new(), BTreeMap::new());
         for (index, interface) in network.interfaces.iter().enumerate() {
@@ -37,14 +49,6 @@ impl Checker<'_> {
                     &at("parent"),
                     &at("bridge"),
                     "",
-                );
-            }
-            if interface.bridge.is_none() && interface.parent.is_none() {
-                let what = format!("the interface `{}` has no bridge and no parent", interface.name);
-                self.bad(
-                    Code::BadValue,
-                    format!("{what}: name the host's bridge or interface that it is linked to"),
-                    &item,
                 );
             }
             if interface.parent.is_some() {

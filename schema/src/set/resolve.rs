@@ -24,6 +24,9 @@ pub struct Resolved {
 const HOST_DEFAULTS: [(&str, &str); 2] =
     [("defaultTemplate", "template"), ("quarantineTTL", "quarantineTTL")];
 
+/// The bridge of interfaces that name none, of the host.
+const HOST_BRIDGE: &str = "spec.network.bridge";
+
 /// Fields that say one thing in two ways. What a VE says itself counts, in whichever of them its profile says another.
 const SYNONYMS: [(&str, &str); 2] =
     [("memory.ram", "beancounters.physpages"), ("memory.swap", "beancounters.swappages")];
@@ -37,13 +40,18 @@ impl Set<'_> {
         layers.extend(self.host_defaults());
         let profile = self.profile_of(document, ve).map_err(|problem| vec![problem])?;
         layers.extend(profile.map(|profile| without_synonyms(profile, &document.tree)));
-        let resolved = if layers.is_empty() {
+        let bridge = self.host_bridge();
+        let resolved = if layers.is_empty() && bridge.is_none() {
             Resolved { spec: ve.spec.clone(), tree: document.tree.clone() }
         } else {
             layers.extend(
                 document.tree.entry("spec").map(|entry| entry.value.clone()).filter(|node| !node.is_null()),
             );
             let spec = layers.into_iter().reduce(|base, over| merge(&base, &over));
+            let spec = spec.map(|spec| match bridge {
+                Some(bridge) => with_bridge(&spec, bridge),
+                None => spec,
+            });
             let tree = with_spec(&document.tree, spec);
             let Ve { spec, .. } = decode::<Ve>(&tree, &Suggest::new(Kind::Ve))?;
             Resolved { spec, tree }
@@ -73,6 +81,13 @@ impl Set<'_> {
             })
             .collect();
         (!entries.is_empty()).then(|| Node { span: spec.span.clone(), kind: NodeKind::Map(entries) })
+    }
+
+    /// Where the host names the bridge of interfaces that name none.
+    fn host_bridge(&self) -> Option<&Entry> {
+        let host = self.host.filter(|host| host.manifest.is_some())?;
+        let (parent, field) = HOST_BRIDGE.rsplit_once('.')?;
+        host.tree.get(parent)?.entry(field).filter(|entry| !entry.value.is_null())
     }
 
     /// The spec of the profile that a VE takes, if it takes one that has a spec.
@@ -135,6 +150,37 @@ fn without(node: &Node, path: &[&str]) -> Node {
     }
 }
 
+/// A spec in which each interface that is linked to nothing is a port of that bridge.
+fn with_bridge(spec: &Node, bridge: &Entry) -> Node {
+    let is_linked = |item: &Node| {
+        ["bridge", "parent"].iter().any(|field| item.entry(field).is_some_and(|is| !is.value.is_null()))
+    };
+    let linked = |item: &Node| match &item.kind {
+        NodeKind::Map(entries) if !is_linked(item) => {
+            let own = entries.iter().filter(|entry| &*entry.key.text != "bridge").cloned();
+            Node { span: item.span.clone(), kind: NodeKind::Map(own.chain([bridge.clone()]).collect()) }
+        }
+        _ => item.clone(),
+    };
+    replaced(spec, &["network", "interfaces"], &|list| match &list.kind {
+        NodeKind::Seq(items) => {
+            Node { span: list.span.clone(), kind: NodeKind::Seq(items.iter().map(linked).collect()) }
+        }
+        _ => list.clone(),
+    })
+}
+
+/// A node with another one at a path, if there is one.
+fn replaced(node: &Node, path: &[&str], with: &dyn Fn(&Node) -> Node) -> Node {
+    let Some((first, rest)) = path.split_first() else { return with(node) };
+    let NodeKind::Map(entries) = &node.kind else { return node.clone() };
+    let entries = entries.iter().map(|entry| match &*entry.key.text == *first {
+        true => Entry { key: entry.key.clone(), value: replaced(&entry.value, rest, with) },
+        false => entry.clone(),
+    });
+    Node { span: node.span.clone(), kind: NodeKind::Map(entries.collect()) }
+}
+
 /// A document's tree with another spec.
 fn with_spec(tree: &Node, spec: Option<Node>) -> Node {
     let Some(spec) = spec else { return tree.clone() };
@@ -180,5 +226,25 @@ mod tests {
             memory(counters, "memory: {ram: 256M}, beancounters: {physpages: \"0:256M\"}"),
             said(["256M", "", "0:65536", "0:131072"])
         );
+    }
+
+    #[test]
+    fn the_hosts_bridge_is_that_of_interfaces_that_name_none() {
+        let ve = "apiVersion: vzd/v1\nkind: VE\nmetadata: {name: v}\nspec: {template: tiny, network: {interfaces: \
+                  [{name: a}, {name: b, bridge: lan}, {name: c, parent: eno1}, {name: d, bridge: null}]}}\n";
+        let host =
+            "---\napiVersion: vzd/v1\nkind: Host\nmetadata: {name: h}\nspec: {network: {bridge: br0}}\n";
+        let text = format!("{ve}{host}");
+        let documents = crate::parse("f", text.as_bytes()).documents;
+        let spec = Set::new(&documents).resolve(&documents[0]).unwrap();
+        let links: Vec<_> =
+            spec.spec.network.interfaces.iter().map(|is| (is.bridge.as_ref(), is.parent.as_ref())).collect();
+        let (br0, lan, eno1) = ("br0".parse().unwrap(), "lan".parse().unwrap(), "eno1".parse().unwrap());
+        assert_eq!(links, [(Some(&br0), None), (Some(&lan), None), (None, Some(&eno1)), (Some(&br0), None)]);
+        // Whoever asks where that is said is told of the host's.
+        let said = spec.tree.get("spec.network.interfaces[0].bridge").map(|node| node.span.start.line);
+        assert_eq!(said, Some(9));
+        let wrong = Set::new(&documents[..1]).resolve(&documents[0]).unwrap_err();
+        assert_eq!(wrong.len(), 2, "{wrong:?}");
     }
 }

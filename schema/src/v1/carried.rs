@@ -20,7 +20,7 @@ const REFUSED: &[&str] = &[
     "spec.security.features.sit",
 ];
 
-/// What is to be done instead of writing some of them.
+/// What is to be done instead of writing some of those.
 const INSTEAD: &[(&str, &str)] = &[
     ("spec.security.features.bridge", "no switch is needed: the VE's root makes bridges in its own network"),
     ("spec.security.features.ipgre", TUNNELS),
@@ -34,8 +34,15 @@ const INSTEAD: &[(&str, &str)] = &[
 const TUNNELS: &str = "no switch is needed: the VE's root makes tunnels in its own network, once the host has loaded the module";
 
 /// Fields of the host.
-const REFUSED_OF_HOST: &[&str] =
-    &["spec.directories.*", "spec.cgroupRoot", "spec.network.*", "spec.pool.*", "spec.user", "spec.group"];
+const REFUSED_OF_HOST: &[&str] = &["spec.directories.*", "spec.cgroupRoot", "spec.user", "spec.group"];
+
+/// What is to be done instead of writing some of them: they have to hold before the directory is read.
+const INSTEAD_OF_HOST: &[(&str, &str)] = &[
+    ("spec.directories.*", "all is below the service's `--state-dir`: mount or link another place there"),
+    ("spec.cgroupRoot", "give it to the service: `--cgroup-root` or VZD_CGROUP_ROOT"),
+    ("spec.user", "give it to the service: `--manifest-user` or VZD_MANIFEST_USER"),
+    ("spec.group", "make that group's members members of the group `vzd`"),
+];
 
 /// The fields of a kind that are not carried out.
 pub(crate) fn refused_fields(kind: Kind) -> impl Iterator<Item = &'static str> {
@@ -87,11 +94,19 @@ fn entry<'t>(root: &'t Node, path: &str) -> Option<&'t Entry> {
 }
 
 fn refuse(path: &str, entry: &Entry) -> Diagnostic {
-    let instead = INSTEAD.iter().find(|(field, _)| *field == path).map(|(_, instead)| *instead);
+    let is_of = |field: &str| match field.strip_suffix(".*") {
+        Some(group) => path.rsplit_once('.').is_some_and(|(parent, _)| parent == group),
+        None => field == path,
+    };
+    let instead = INSTEAD.iter().chain(INSTEAD_OF_HOST).find(|(field, _)| is_of(field));
     let message =
         format!("`{path}` is part of the format, but this version of vzd does not carry it out yet");
     Diagnostic::error(Code::NotCarriedOut, message)
-        .help(instead.unwrap_or("take it out for now; nothing that is written is ever ignored"))
+        .help(
+            instead.map_or("take it out for now; nothing that is written is ever ignored", |(_, instead)| {
+                instead
+            }),
+        )
         .at(&entry.key.span, "")
 }
 
@@ -113,8 +128,10 @@ mod tests {
                 assert!(marked, "{path} is not marked in the JSON Schema");
             }
         }
-        for (path, _) in INSTEAD {
-            assert!(REFUSED.contains(path), "{path} is carried out");
+        for (refused, instead) in [(REFUSED, INSTEAD), (REFUSED_OF_HOST, INSTEAD_OF_HOST)] {
+            for (path, _) in instead {
+                assert!(refused.contains(path), "{path} is carried out");
+            }
         }
     }
 }

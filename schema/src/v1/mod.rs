@@ -37,7 +37,7 @@ pub use cpu::Cpu;
 pub use devices::{Device, DeviceType, Mount};
 pub use disk::{Disk, DiskBackend, MountOption};
 pub use health::{Health, HttpProbe, TcpProbe};
-pub use host::{Host, HostSpec, ManifestPolicy, Peer, Shutdown};
+pub use host::{Host, HostNetwork, HostSpec, ManifestPolicy, Peer, Shutdown};
 pub use io::{Io, IoPrio};
 pub use lifecycle::{DeletionPolicy, RestartPolicy, State, SuspendReconcile, UpdatePolicy};
 pub use memory::Memory;

@@ -25,7 +25,7 @@ use serde_json::Value;
 use vzd_schema::v1::{Cidr, Mac};
 
 pub use devices::Devices;
-pub use files::{File, Files, FilesSeen, Part, Resolvers, join, split};
+pub use files::{File, Files, FilesSeen, Inherited, Part, Resolvers, join, split};
 pub use firewall::{FirewallSeen, Table};
 pub use interfaces::{Interface, MTU, On, Seen};
 pub use live::Live;

@@ -135,16 +135,32 @@ fn tmpfs(words: &[&str], at: &Path) {
 }
 
 #[test]
-fn a_full_pool_loses_nothing_and_grows_with_its_host() {
+fn a_full_pool_loses_nothing_and_grows_with_its_host_or_as_that_says() {
     needs!(Root, Cgroups, Busybox, ProjectQuota(Ext4));
     let sandbox = World::new(On::Pool);
     let state = sandbox.state_dir();
     std::fs::create_dir(&state).unwrap();
     tmpfs(&["-t", "tmpfs", "-o", "size=96M"], &state);
+    let says = |spec: &str| {
+        let host =
+            format!("{{apiVersion: vzd/v1, kind: Host, metadata: {{name: host}}, spec: {{{spec}}}}}\n");
+        sandbox.write("host.yaml", &host);
+    };
+    let size = || std::fs::metadata(state.join("pool.img")).map(|file| file.len());
     for name in ["one", "two"] {
         limited(&sandbox, name, json!({ "diskspace": "1G" }));
     }
-    sandbox.apply();
+    // No more than there is.
+    says("pool: {size: 1G}");
+    sandbox.vzd(&["apply"]);
+    let failed = sandbox.until_event("one", "ReconciliationFailed");
+    assert!(failed["message"].as_str().unwrap().contains("spec.pool.size"), "{failed}");
+    assert!(size().is_err());
+    says("");
+    eventually("they are made", || {
+        sandbox.vzd(&["apply"]);
+        ["one", "two"].iter().all(|name| sandbox.status(name).is_some_and(|ve| ve.is("Ready")))
+    });
     sandbox.sh("one", "echo precious > /root/data");
     let full = sandbox.exec("two", &["/bin/sh", "-c", "dd if=/dev/zero of=/root/big bs=1M; sync"]);
     assert!(full.stderr.contains("No space left on device"), "{full:?}");
@@ -156,10 +172,13 @@ fn a_full_pool_loses_nothing_and_grows_with_its_host() {
         "one",
         "dd if=/dev/urandom of=/root/more bs=1M count=8 2>/dev/null; sync; cat /root/more >/dev/null",
     );
-    let size = std::fs::metadata(state.join("pool.img")).unwrap().len();
     tmpfs(&["-o", "remount,size=192M"], &state);
+    says("pool: {size: 150M}");
     sandbox.vzd(&["restart", "two"]).ok();
-    assert!(std::fs::metadata(state.join("pool.img")).unwrap().len() > size + 64 * MB);
+    assert_eq!(size().unwrap(), 150 * MB);
+    says("");
+    sandbox.vzd(&["restart", "two"]).ok();
+    assert!(size().unwrap() > 170 * MB);
     sandbox.sh("two", "dd if=/dev/zero of=/root/big bs=1M count=110 2>/dev/null; sync; rm /root/big");
     for name in ["one", "two"] {
         sandbox.ve(name, json!({ "state": "absent" }));

@@ -53,6 +53,44 @@ fn lines_of_the_manifest_come_and_go_and_the_owners_stay() {
 }
 
 #[test]
+fn what_is_inherited_is_what_the_hosts_manifest_says() {
+    needs!(Root, Cgroups, Busybox);
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.resolv_conf(), "nameserver 10.1.0.1\nsearch of.host\n").unwrap();
+    let says = |network: &Value| {
+        let host = json!({ "apiVersion": "vzd/v1", "kind": "Host", "metadata": { "name": "host" }, "spec": of(network.clone()) });
+        sandbox.write("host.yaml", &host.to_string());
+    };
+    let read = || {
+        let conf = sandbox.sh("one", "cat /etc/resolv.conf");
+        let lines = conf.lines().filter(|line| !line.starts_with('#'));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (of_host, said) =
+        (["nameserver 10.1.0.1", "search of.host"], ["nameserver 10.2.0.1", "search example.net"]);
+    sandbox.ve("one", of(json!({ "nameservers": "inherit", "searchDomains": "inherit" })));
+    sandbox.apply();
+    let pid = sandbox.init_pid("one");
+    assert_eq!(read(), of_host);
+    // A server on the host's loopback is out of the VE's reach.
+    says(&json!({ "nameservers": ["10.2.0.1", "127.0.0.1"], "searchDomains": ["example.net"] }));
+    sandbox.apply();
+    assert_eq!(read(), said);
+    sandbox.vzd(&["apply", "--detailed-exitcode"]).ends(0);
+    // While nobody can tell, all stays.
+    sandbox.write("host.yaml", "{apiVersion: vzd/v1, kind: Host, metadata: {name: host}, spec: {network: ");
+    sandbox.vzd(&["apply"]);
+    assert_eq!(read(), said);
+    says(&json!({ "nameservers": "inherit" }));
+    sandbox.apply();
+    assert_eq!(read(), of_host);
+    assert_eq!(sandbox.init_pid("one"), pid, "it was restarted");
+    says(&json!({ "searchDomains": [] }));
+    sandbox.vzd(&["restart", "one"]).ok();
+    assert_eq!(read(), of_host[..1]);
+}
+
+#[test]
 fn what_is_in_the_place_of_a_file_leads_nowhere_and_is_kept() {
     needs!(Root, Cgroups, Busybox);
     let sandbox = Sandbox::new();

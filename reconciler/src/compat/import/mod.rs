@@ -293,7 +293,7 @@ fn cannot(operation: &str, path: &Path, error: std::io::Error) -> Failure {
 /// Whether all manifests of the directory are good, alone and together, and those of the containers say what their
 /// configurations describe.
 fn verify(dir: &Path, containers: &[Imported], cx: &mut Context) -> Result<bool, Failure> {
-    let revision = Scanner::new(dir, Trust::Owners { also: None }).scan();
+    let revision = Scanner::new(dir, Trust::of(&cx.settings)).scan();
     let problems: Vec<_> = revision.diagnostics.iter().filter(|is| is.is_error()).collect();
     for problem in &problems {
         cx.out.note(&render(problem, Style::Plain, |_| None));

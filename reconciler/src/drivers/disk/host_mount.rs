@@ -17,6 +17,7 @@ use vzd_state::ids::IdRange;
 
 use super::shown::escaped;
 use crate::drivers::Ve;
+use crate::engine::fault;
 use crate::error::{At, SysError, SysResult};
 use crate::kernel::mount::{self, Attr, FsOption};
 use crate::kernel::ns::{self, Kind, Namespace};
@@ -70,7 +71,10 @@ pub fn mount(ve: Ve<'_>, want: &Desired, at: &Path, may: May) -> SysResult<()> {
     if procfs::mounts(own)?.iter().any(|line| Path::new(&line.target) == at) {
         return refused("something is mounted there already");
     }
-    mount::attach(&made(ve, want, may)?, CWD, &at)
+    fault::point();
+    mount::attach(&made(ve, want, may)?, CWD, &at)?;
+    fault::point();
+    Ok(())
 }
 
 /// Does something in the root of a VE that is down, which nobody else sees.
@@ -141,6 +145,7 @@ pub fn unmount(ve: Ve<'_>) -> SysResult<()> {
             }
             _ => e,
         })?;
+        fault::point();
         // Only if it is empty, as it is where it was made for this.
         let _ = std::fs::remove_dir(&at);
     }

@@ -21,6 +21,7 @@ use super::{LAYERS, ext4, make_dir, make_layers, open_dir};
 use crate::drivers::Ve;
 use crate::engine::fault;
 use crate::error::{At, SysError, SysResult};
+use crate::host::Host;
 use crate::kernel::quota::users::{self, Kind};
 use crate::kernel::quota::{self, Limit, Quota};
 use crate::runtime::quotas::{self, UserQuotas};
@@ -96,7 +97,7 @@ pub fn create(ve: Ve<'_>, dir: &Path) -> SysResult<()> {
     if open_dir(dir).is_ok_and(quota::limits_projects) {
         return make_root(&point, base);
     }
-    let pool = Pool::make(&ve.host.settings)?;
+    let pool = Pool::make(ve.host)?;
     fault::point();
     make_root(&pool.path().join(ve.entry.uid.as_str()), base)?;
     make_dir(&point, 0o711)
@@ -147,15 +148,11 @@ impl Project {
         Self::with(ve, dir, Pool::running)
     }
 
-    fn with(
-        ve: Ve<'_>,
-        dir: &Path,
-        pool: impl FnOnce(&crate::settings::Settings) -> SysResult<Pool>,
-    ) -> SysResult<Self> {
+    fn with(ve: Ve<'_>, dir: &Path, pool: impl FnOnce(&Host) -> SysResult<Pool>) -> SysResult<Self> {
         let place = if is_on_host(dir) {
             Place::Host(open_dir(&dir.join(LAYERS))?)
         } else {
-            Place::Pool(pool(&ve.host.settings)?)
+            Place::Pool(pool(ve.host)?)
         };
         Ok(Self { place, id: ve.entry.ids.start })
     }

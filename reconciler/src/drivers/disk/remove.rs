@@ -26,7 +26,7 @@ pub fn destroy(ve: Ve<'_>) -> SysResult<Effect> {
     }
     // The pool first: while the VE's directory is there, its root is on record.
     if Pool::exists(&ve.host.settings) {
-        let pool = Pool::open(&ve.host.settings)?;
+        let pool = Pool::open(ve.host)?;
         destroy_dir(&pool.path(), uid)?;
         project::forget(&pool, Some(&pool.device()), ve.entry.ids)?;
         fault::point();
@@ -80,7 +80,7 @@ fn destroy_dir(ves: &Path, uid: &str) -> SysResult<Effect> {
 /// Finishes removals that were cut short, and removes templates that no root is made of any more.
 pub fn tidy(host: &Host) -> Result<(), StepError> {
     if Pool::exists(&host.settings) {
-        empty_trash(&Pool::open(&host.settings)?.path())?;
+        empty_trash(&Pool::open(host)?.path())?;
     }
     let used = tidy_dir(&host.settings.ves_dir())?;
     host.templates()?.remove_unused(&used)?;

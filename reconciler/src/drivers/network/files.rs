@@ -1,14 +1,19 @@
-//! vzd's lines in files of a VE's own, IO half; and where the host itself looks names up.
+//! vzd's lines in files of a VE's own, IO half; and where VEs look names up that inherit that from the host.
 
 use std::path::Path;
 
 use vzd_state::names::resolver_of;
-use vzd_state::subsystem::network::{self, File, Files, FilesSeen, Resolvers};
+use vzd_state::subsystem::network::{self, File, Files, FilesSeen, Inherited, Resolvers};
 
 use crate::drivers::namespaces::root_of;
 use crate::drivers::{Running, Ve};
 use crate::error::SysResult;
 use crate::runtime::etc::{self, Seen};
+
+/// Where the host's manifest says that names are looked up, or else where the host itself does.
+fn inherited(ve: Ve<'_>, given: &Inherited) -> Resolvers {
+    host(ve).given(given)
+}
 
 /// Where the host looks names up: with systemd-resolved, /etc/resolv.conf names its own stub only, and the servers
 /// behind it are in the second.
@@ -28,7 +33,7 @@ pub fn lines(ve: Ve<'_>, want: &network::Desired) -> Files {
     if want.files.is_empty() {
         return Files::new();
     }
-    let mut host = host(ve);
+    let mut host = inherited(ve, &ve.host.resolver.inherited().unwrap_or_default());
     if ve.host.resolver.is_wanted() == Some(true) {
         host.ask_first(resolver_of(want));
     }
@@ -47,7 +52,6 @@ pub(super) fn look(ve: Ve<'_>, running: &Running) -> SysResult<FilesSeen> {
     if known.is_empty() {
         return Ok(seen);
     }
-    seen.host = host(ve);
     let root = root_of(running.pid)?;
     for file in known {
         match etc::look(&root, file.path()).and_then(|is| Ok((is.lines(file.path())?, is))) {
@@ -64,6 +68,10 @@ pub(super) fn look(ve: Ve<'_>, running: &Running) -> SysResult<FilesSeen> {
     let network = ve.want.map(|want| &want.network).or(ve.entry.applied.network.as_deref());
     let resolver = network.and_then(resolver_of);
     // While the host's settings are not known, it is as it is.
+    seen.host = match (ve.host.resolver.inherited(), seen.lines.get(&File::ResolvConf)) {
+        (None, Some(lines)) => Resolvers::kept(lines, resolver),
+        (given, _) => inherited(ve, &given.unwrap_or_default()),
+    };
     let asks = || resolver.is_some_and(|resolver| seen.asks(resolver));
     if ve.host.resolver.is_wanted().unwrap_or_else(asks) {
         seen.host.ask_first(resolver);

@@ -92,14 +92,39 @@ pub(crate) fn inherits(wish: &[String]) -> bool {
     wish.iter().any(|line| line.strip_prefix(NAMESERVER) == Some(INHERIT))
 }
 
-/// Where the host looks names up.
+/// Where VEs look names up that inherit that from the host.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resolvers {
-    /// Its name servers that a VE can reach as well.
+    /// The host's name servers that a VE can reach as well.
     pub nameservers: Vec<v1::Address>,
     /// The domains in which it looks for names.
     pub search: Vec<String>,
+}
+
+/// What the host's manifest says that VEs inherit, where it says other things than the host's resolv.conf(5).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Inherited {
+    /// Name servers.
+    pub nameservers: Option<Vec<v1::Address>>,
+    /// Domains in which names are looked for.
+    pub search: Option<Vec<String>>,
+}
+
+impl Inherited {
+    /// As the host's manifest has it.
+    pub fn of(host: &v1::HostNetwork) -> Self {
+        let search = own(host.search_domains.as_ref());
+        let search = search.map(|names| names.iter().map(ToString::to_string).collect());
+        Self { nameservers: own(host.nameservers.as_ref()).map(<[_]>::to_vec), search }
+    }
+}
+
+fn own<T>(given: Option<&OrInherit<T>>) -> Option<&[T]> {
+    match given {
+        Some(OrInherit::Own(list)) => Some(list),
+        Some(OrInherit::Inherit) | None => None,
+    }
 }
 
 impl Resolvers {
@@ -119,6 +144,24 @@ impl Resolvers {
             }
         }
         found
+    }
+
+    /// With what the host's manifest says in the place of what the host has.
+    pub fn given(self, given: &Inherited) -> Self {
+        let reachable = |list: &Vec<v1::Address>| {
+            list.iter().filter(|address| !address.0.is_loopback()).cloned().collect()
+        };
+        Self {
+            nameservers: given.nameservers.as_ref().map_or(self.nameservers, reachable),
+            search: given.search.clone().unwrap_or(self.search),
+        }
+    }
+
+    /// What stands in a VE's file by now, but for the server that is asked before the others.
+    pub fn kept(lines: &[String], first: Option<IpAddr>) -> Self {
+        let mut kept = Self::read(&lines.join("\n"));
+        kept.nameservers.retain(|address| Some(address.0) != first);
+        kept
     }
 
     /// Has a server asked before the others.
@@ -147,7 +190,7 @@ impl Resolvers {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FilesSeen {
-    /// Where the host looks names up.
+    /// Where VEs look names up that inherit that.
     pub host: Resolvers,
     /// vzd's lines in each file that is wanted or was written.
     pub lines: Files,
