@@ -13,7 +13,7 @@ const ARCHIVE: &str = include_str!("../distribution/at-work.sh");
 
 /// Twenty processes, each the child of the one before, and each counts.
 const TREE: &str = "n=$1; if [ $n -gt 1 ]; then sh /root/tree $((n-1)) & fi; i=0; while :; do i=$((i+1)); echo $i > /root/c$n.new; \
-                    mv /root/c$n.new /root/c$n; sleep $PACE; done";
+                    mv /root/c$n.new /root/c$n; sleep $PACE_OF_TREE; done";
 
 /// Rows that follow each other, each in a transaction of its own. Files have other numbers at another host, and SQLite, which
 /// compares, refuses to write to a database that it opened before: it is to be opened again.
@@ -75,7 +75,9 @@ impl Work {
     /// Starts it, in a VE in which `sh` runs scripts and which has `guest` in /usr/local/bin. It changes and checks all of its memory
     /// again and again, or so many megabytes a second.
     pub fn start(sh: &dyn Fn(&str) -> String, a_second: Option<u32>) {
-        let pace = slow(Duration::from_millis(100)).as_secs_f32();
+        let seconds = |ms| slow(Duration::from_millis(ms)).as_secs_f32();
+        // Each round of a process of the tree is two more, which are much for guests of the lab.
+        let (pace, tree) = (seconds(100), seconds(300));
         let a_second = a_second.map_or_else(String::new, |a_second| a_second.to_string());
         let script = |name: &str, text: &str| format!("cat > /root/{name} <<'END'\n{text}\nEND\n");
         let start = |words: &str| format!("setsid {words} > /dev/null 2>&1 < /dev/null &\n");
@@ -83,7 +85,7 @@ impl Work {
             script("tree", TREE),
             script("writer", WRITER),
             "sqlite3 /root/db 'create table t (n integer primary key)'\n".to_owned(),
-            format!("export PACE={pace}\n"),
+            format!("export PACE={pace} PACE_OF_TREE={tree}\n"),
             start("sh /root/tree 20"),
             start("sh /root/writer"),
             start(&format!("guest remember {MEGABYTES} /root/passes {a_second}")),

@@ -2,8 +2,10 @@
 //!
 //! Must run the later stages even when an earlier one fails: one run tells all. Must not hide a skip.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use crate::lxcfs::Lxcfs;
@@ -85,6 +87,9 @@ fn host(mode: Mode, skips: &Skips, filter: Option<&str>) -> Result<Tally> {
     succeed(&mut cargo(&["build", "--quiet", "--package", "vzd"]))?;
     let mut command = tests(&["--package", "vzd-tests"]);
     command.args(filter);
+    if nextest() {
+        command.args(["--test-threads", &(available_parallelism().map_or(1, NonZero::get) + 1).to_string()]);
+    }
     command.env("VZD_BIN", target().join("debug/vzd"));
     command.env("VZD_GUEST", guest.witness).env("VZD_GUEST_PAUSE", guest.pause);
     command.env("VZD_TEST_SKIPS", &skips.file);
