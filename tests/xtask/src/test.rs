@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::available_parallelism;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::lxcfs::Lxcfs;
 use crate::run::{Failure, Result, cargo, fail, run as succeed, target};
@@ -143,6 +143,13 @@ impl Drop for Skips {
     }
 }
 
+/// Which day it is.
+fn today() -> usize {
+    const DAY: u64 = 24 * 60 * 60;
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    usize::try_from(since.as_secs() / DAY).unwrap_or(0)
+}
+
 #[derive(Default)]
 struct Summary {
     lines: Vec<String>,
@@ -192,7 +199,8 @@ impl Summary {
             all = lab::list()?;
             let here = lab::Places::new(&all, skips, None);
             let mut order: Vec<&lab::Test> = all.iter().collect();
-            order.sort_by_key(|test| (here.here(test), test.repeats()));
+            let firsts = lab::firsts(&all, today());
+            order.sort_by_key(|test| (here.here(test), !firsts.contains(&test.name), test.repeats()));
             let done = lab::stage(&order, (mode == Mode::Ci).then_some(left))?;
             let failures = done.failures();
             let tally = Tally {

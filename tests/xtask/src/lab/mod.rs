@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use apt::Apt;
 pub(crate) use image::cache;
-pub(crate) use places::Places;
+pub(crate) use places::{Places, firsts};
 pub(crate) use report::Report;
 pub(crate) use tests::{Test, list};
 
