@@ -53,7 +53,7 @@ pub struct Work {
     /// The processes of each service, by their numbers in the VE.
     services: [String; 2],
     /// How often cron has done what it was told.
-    pub minutes: u64,
+    minutes: u64,
 }
 
 impl Sandbox {
@@ -123,8 +123,18 @@ impl Work {
             && self.counts.iter().zip(&before.counts).all(|(now, before)| now > before)
     }
 
-    /// Whether all of its memory was checked since then, of which it looks at three megabytes with each that it changes.
-    pub fn has_checked_all_since(&self, before: &Work) -> bool {
-        self.passes > before.passes + u64::from(MEGABYTES / 3)
+    /// Whether cron has done something since then. Asks for no more, since it may be asked often.
+    pub fn cron_went_on(&self, sh: &dyn Fn(&str) -> String) -> bool {
+        number(&sh("grep -c . /root/minutes; true")) > self.minutes
     }
+
+    /// Whether all of its memory was checked since then, of which it looks at three megabytes with each that it changes.
+    pub fn checked_all(&self, sh: &dyn Fn(&str) -> String) -> bool {
+        number(&sh("cat /root/passes")) > self.passes + u64::from(MEGABYTES / 3)
+    }
+}
+
+/// None is 0.
+fn number(text: &str) -> u64 {
+    text.trim().parse().unwrap_or(0)
 }

@@ -75,11 +75,12 @@ impl Places {
 }
 
 /// The file systems that keep quotas of projects, as tests are called for them.
-const KEEP_PROJECTS: [&str; 3] = ["on_ext4", "on_pool", "on_xfs"];
+const KEEP_PROJECTS: [&str; 4] = ["on_ext4", "on_pool", "in_the_pool", "on_xfs"];
 
 /// One name for tests that are the same but for those.
 fn family(test: &str) -> String {
-    let part = |part| if KEEP_PROJECTS.contains(&part) { "on_projects" } else { part };
+    let of = |part: &str| KEEP_PROJECTS.iter().find_map(|fs| part.strip_suffix(fs)).map(str::to_owned);
+    let part = |part: &str| of(part).map_or_else(|| part.to_owned(), |rest| rest + "on_projects");
     test.split("::").map(part).collect::<Vec<_>>().join("::")
 }
 
