@@ -10,6 +10,7 @@ mod gone;
 mod handover;
 mod host;
 mod json;
+mod overruled;
 mod power;
 mod text;
 mod want;
@@ -26,9 +27,7 @@ pub use self::power::{Power, Reason, Target, end_of_run, target};
 use crate::desired::{Desired, SourceRef};
 use crate::disruption::{Cause, Change, Disruption};
 use crate::ids::{VeName, VeUid};
-use crate::ledger::LedgerError;
 use crate::observed::Observed;
-use crate::placement::Place;
 use crate::subsystem::lifecycle::{Step as LifecycleStep, UpdatePolicy};
 use crate::subsystem::{
     Cx, Unreadable, beancounters, cgroup, devices, disk, lifecycle, namespaces, network, packages, users,
@@ -333,59 +332,6 @@ pub fn plan_ve(name: &VeName, wish: Wish<'_>, have: &Observed, cx: &Cx<'_>) -> V
             plan.unreadable.push(Unreadable { what: "record".to_owned(), why: why.to_owned() });
             plan
         }
-    }
-}
-
-impl VePlan<Proposed> {
-    /// The plan for a VE that the ledger refuses to take in.
-    pub fn refused(self, want: &Desired, error: &LedgerError) -> Self {
-        let held = Held {
-            field: error.field().to_owned(),
-            disruption: Disruption::Live,
-            held_for: HeldFor::NoIds,
-            why: error.to_string(),
-            source: want.source_of(error.field()).cloned(),
-        };
-        Self {
-            action: Action::None,
-            changes: Vec::new(),
-            steps: Vec::new(),
-            held: vec![held],
-            gentler: None,
-            ..self
-        }
-    }
-}
-
-impl VePlan<Proposed> {
-    /// The plan for a VE about which another host has a say: one that is not here is not made, and one that is is told where
-    /// it goes. `why` says more than the place itself; it is looked at again at `wake`.
-    pub fn placed(
-        mut self,
-        place: &Place,
-        why: String,
-        source: Option<SourceRef>,
-        wake: Option<Timestamp>,
-    ) -> Self {
-        if matches!(place, Place::Waits(_)) && self.action == Action::Create {
-            self.action = Action::None;
-            self.changes.clear();
-            self.steps.clear();
-            self.gentler = None;
-        }
-        let held_for = match place {
-            Place::Unreachable(_) => Some(HeldFor::HostUnknown),
-            Place::Waits(_) | Place::Stays(_) | Place::Arriving(_) | Place::Goes(_) => {
-                Some(HeldFor::OtherHost)
-            }
-            Place::Come(_) => None,
-            Place::Here | Place::Elsewhere(_) | Place::Went => return self,
-        };
-        let field = "spec.host".to_owned();
-        let held = |held_for| Held { field, disruption: Disruption::None, held_for, why, source };
-        self.held.extend(held_for.map(held));
-        self.next_wake = self.next_wake.into_iter().chain(wake).min();
-        self
     }
 }
 

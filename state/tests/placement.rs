@@ -111,10 +111,6 @@ impl Story {
         }
     }
 
-    fn commanded(hosts: usize, commits: &[&str], times: Id) -> Story {
-        Story { commanded: times, ..Self::new(hosts, commits, false) }
-    }
-
     fn line(&self, host: &Host) -> Option<At> {
         self.commits[..host.read].last().copied().flatten()
     }
@@ -123,9 +119,7 @@ impl Story {
         let host =
             Host { read: 0, record: Record::Nothing, stale: None, arrivals: 0, inquiry: None, round: None };
         let mut hosts = vec![host; self.hosts];
-        if self.commanded > 0 {
-            hosts[0].record = Record::Ordinary;
-        }
+        hosts[0].record = if self.commanded > 0 { Record::Ordinary } else { Record::Nothing };
         World { hosts, moves: 0, strays: BTreeSet::new() }
     }
 
@@ -392,7 +386,7 @@ fn two_hosts_read_a_line_that_changes_at_any_moment() {
 fn what_commands_leave_half_done_the_hosts_bring_to_its_end() {
     // No line names a host; then one does.
     for (hosts, commits) in [(2, &["-"][..]), (2, &["-", "b"]), (2, &["-", "a"]), (3, &["-"])] {
-        let worlds = Story::commanded(hosts, commits, 2).walk();
+        let worlds = Story { commanded: 2, ..Story::new(hosts, commits, false) }.walk();
         assert!(worlds > 30, "{commits:?}: only {worlds} worlds");
     }
 }
